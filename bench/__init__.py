@@ -1,0 +1,1 @@
+"""The peers that Reelway is measured beside, and the measurements."""

@@ -1,0 +1,1 @@
+"""How Reelway is deployed."""

@@ -1,0 +1,1 @@
+"""The HTTP gateway: parse, one dialect-neutral operation, render."""

@@ -1,0 +1,1 @@
+"""What exists, whose it is, who may see it."""

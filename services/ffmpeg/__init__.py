@@ -1,0 +1,1 @@
+"""Runs ffmpeg for clients and for the system itself."""

@@ -1,0 +1,1 @@
+"""Takes bytes in."""
