@@ -1,0 +1,97 @@
+"""Which container a file is, told from its first bytes; a client's claim is never trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reelway.v1 import media_pb2
+
+SNIFF_BYTES = 4096
+"""As many first bytes as `sniff` wants, where the file has them."""
+
+
+@dataclass(frozen=True)
+class ContainerKind:
+    """How a container is named and served."""
+
+    extension: str
+    content_type: str
+
+
+KINDS: dict[media_pb2.Container.ValueType, ContainerKind] = {
+    media_pb2.CONTAINER_MP4: ContainerKind("mp4", "video/mp4"),
+    media_pb2.CONTAINER_WEBM: ContainerKind("webm", "video/webm"),
+    media_pb2.CONTAINER_AVI: ContainerKind("avi", "video/x-msvideo"),
+    media_pb2.CONTAINER_OGG: ContainerKind("ogg", "video/ogg"),
+    media_pb2.CONTAINER_MOV: ContainerKind("mov", "video/quicktime"),
+    media_pb2.CONTAINER_MKV: ContainerKind("mkv", "video/x-matroska"),
+    media_pb2.CONTAINER_MPEG_TS: ContainerKind("ts", "video/mp2t"),
+    media_pb2.CONTAINER_MPEG_PS: ContainerKind("mpg", "video/mpeg"),
+}
+
+# Major brands of ISO base media that hold still pictures or sound alone (ISO/IEC 23008-12, AVIF, iTunes).
+_NOT_VIDEO_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B ", b"M4P "}
+_EBML_DOCTYPE = b"\x42\x82"
+
+
+def _vint(head: bytes, at: int) -> tuple[int, int]:
+    """EBML variable-length integer at `at`: its value and the index behind it (RFC 8794, 4)."""
+    first = head[at]
+    length = 9 - first.bit_length() if first else 9
+    value = first & (0xFF >> length)
+    for byte in head[at + 1 : at + length]:
+        value = value << 8 | byte
+    return value, at + length
+
+
+def _ebml(head: bytes) -> media_pb2.Container.ValueType:
+    # The DocType is inside the EBML header, which comes first and is short (RFC 8794, 11.2).
+    at = head.find(_EBML_DOCTYPE, 4, 256)
+    if at < 0 or at + 3 > len(head):
+        return media_pb2.CONTAINER_UNSPECIFIED
+    length, start = _vint(head, at + 2)
+    doctype = head[start : start + length].rstrip(b"\0")
+    if doctype == b"webm":
+        return media_pb2.CONTAINER_WEBM
+    return media_pb2.CONTAINER_MKV if doctype == b"matroska" else media_pb2.CONTAINER_UNSPECIFIED
+
+
+def _iso_media(head: bytes) -> media_pb2.Container.ValueType:
+    brand = head[8:12]
+    if brand == b"qt  ":
+        return media_pb2.CONTAINER_MOV
+    return media_pb2.CONTAINER_UNSPECIFIED if brand in _NOT_VIDEO_BRANDS else media_pb2.CONTAINER_MP4
+
+
+def _transport_stream(head: bytes) -> bool:
+    # A sync byte each 188 bytes (ISO/IEC 13818-1, 2.4.3.2), or 192 with a 4-byte time stamp before (BDAV).
+    for offset, step in ((0, 188), (4, 192)):
+        marks = head[offset::step]
+        if len(marks) >= 2 and all(byte == 0x47 for byte in marks[:8]):
+            return True
+    return False
+
+
+def sniff(head: bytes) -> media_pb2.Container.ValueType:
+    """The container whose signature `head` (the file's first bytes) bears; CONTAINER_UNSPECIFIED for none."""
+    if head[4:8] == b"ftyp" and len(head) >= 12:
+        return _iso_media(head)
+    # QuickTime files older than `ftyp` begin with one of these atoms.
+    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot") and len(head) >= 16:
+        return media_pb2.CONTAINER_MOV
+    if head[:4] == b"\x1a\x45\xdf\xa3":
+        return _ebml(head)
+    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+        return media_pb2.CONTAINER_AVI
+    if head[:4] == b"OggS":
+        return media_pb2.CONTAINER_OGG
+    if head[:4] in (b"\x00\x00\x01\xba", b"\x00\x00\x01\xb3"):
+        return media_pb2.CONTAINER_MPEG_PS
+    if _transport_stream(head):
+        return media_pb2.CONTAINER_MPEG_TS
+    return media_pb2.CONTAINER_UNSPECIFIED
+
+
+def object_key(video_id: str, container: media_pb2.Container.ValueType) -> str:
+    """Where a finished video's bytes are."""
+    return f"videos/{video_id}.{KINDS[container].extension}"

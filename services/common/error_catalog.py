@@ -1,0 +1,77 @@
+"""Every reason that a client can be given: one table for gRPC, HTTP and people."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import grpc
+
+
+class ErrorReason(enum.Enum):
+    """Stable, machine-readable names (AIP-193); the `reason` of google.rpc.ErrorInfo."""
+
+    INTERNAL = "INTERNAL"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    NOT_THE_OWNER = "NOT_THE_OWNER"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"  # noqa: S105 - no password
+    HEADER_MISSING = "HEADER_MISSING"
+    EMPTY_FILE = "EMPTY_FILE"
+    NOT_A_VIDEO = "NOT_A_VIDEO"
+    LENGTH_MISMATCH = "LENGTH_MISMATCH"
+    FILE_TOO_LARGE = "FILE_TOO_LARGE"
+    VIDEO_NOT_FOUND = "VIDEO_NOT_FOUND"
+    VIDEO_EXISTS = "VIDEO_EXISTS"
+    VIDEO_CHANGED = "VIDEO_CHANGED"
+    VERSION_CONFLICT = "VERSION_CONFLICT"
+    NOT_SEALED = "NOT_SEALED"
+    RANGE_NOT_SATISFIABLE = "RANGE_NOT_SATISFIABLE"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    INDEX_MISSING = "INDEX_MISSING"
+    SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
+    DRAINING = "DRAINING"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    TIMEOUT = "TIMEOUT"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True)
+class ErrorKind:
+    """One row: how a reason is told."""
+
+    code: grpc.StatusCode
+    http_status: int
+    message: str
+    """For a person; may be replaced by a more exact one, never by an internal one."""
+    retry_seconds: float | None = None
+    """Worth trying again after so long; None: the same call will fail again."""
+
+
+_C = grpc.StatusCode
+
+CATALOG: dict[ErrorReason, ErrorKind] = {
+    ErrorReason.INTERNAL: ErrorKind(_C.INTERNAL, 500, "Internal error"),
+    ErrorReason.UNAUTHENTICATED: ErrorKind(_C.UNAUTHENTICATED, 401, "Unauthorized"),
+    ErrorReason.NOT_THE_OWNER: ErrorKind(_C.PERMISSION_DENIED, 403, "Not the owner of this video"),
+    ErrorReason.INVALID_REQUEST: ErrorKind(_C.INVALID_ARGUMENT, 422, "Invalid request"),
+    ErrorReason.INVALID_PAGE_TOKEN: ErrorKind(_C.INVALID_ARGUMENT, 422, "Invalid page token"),
+    ErrorReason.HEADER_MISSING: ErrorKind(_C.INVALID_ARGUMENT, 422, "The first message must be the header"),
+    ErrorReason.EMPTY_FILE: ErrorKind(_C.INVALID_ARGUMENT, 422, "The file is empty"),
+    ErrorReason.NOT_A_VIDEO: ErrorKind(_C.INVALID_ARGUMENT, 422, "The file is not a video of a supported format"),
+    ErrorReason.LENGTH_MISMATCH: ErrorKind(_C.INVALID_ARGUMENT, 422, "The file is not as long as declared"),
+    ErrorReason.FILE_TOO_LARGE: ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The file is too large"),
+    ErrorReason.VIDEO_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "Video not found"),
+    ErrorReason.VIDEO_EXISTS: ErrorKind(_C.ALREADY_EXISTS, 409, "A video with this id exists"),
+    ErrorReason.VIDEO_CHANGED: ErrorKind(_C.FAILED_PRECONDITION, 412, "The video has changed"),
+    ErrorReason.VERSION_CONFLICT: ErrorKind(_C.ABORTED, 409, "The record was changed meanwhile"),
+    ErrorReason.NOT_SEALED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The video is not one object yet"),
+    ErrorReason.RANGE_NOT_SATISFIABLE: ErrorKind(_C.OUT_OF_RANGE, 416, "The range is not inside the video"),
+    ErrorReason.STORE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "Storage is not available right now", 2.0),
+    ErrorReason.INDEX_MISSING: ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30.0),
+    ErrorReason.SERVICE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2.0),
+    ErrorReason.DRAINING: ErrorKind(_C.UNAVAILABLE, 503, "The service is stopping", 1.0),
+    ErrorReason.TOO_MANY_REQUESTS: ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5.0),
+    ErrorReason.TIMEOUT: ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long"),
+    ErrorReason.CANCELLED: ErrorKind(_C.CANCELLED, 499, "The request was cancelled"),
+}

@@ -1,0 +1,49 @@
+"""The one exception that means something to a client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.common.error_catalog import CATALOG, ErrorKind, ErrorReason
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One wrong field of a request, in the terms of the contracts' 422 body."""
+
+    field: str
+    """Dotted path of the field."""
+    message: str
+    """What is wrong, for a person."""
+    type: str = "value_error"
+    """A machine-readable word, pydantic's where there is one."""
+
+
+@dataclass(eq=False)
+class ReelwayError(Exception):
+    """A refusal or failure with a reason from the table; everything else is an internal error.
+
+    `detail` reaches the client: never put a host name, bucket, local path or foreign exception text in it.
+    """
+
+    reason: ErrorReason
+    detail: str = ""
+    """Replaces the table's message where there is more to say."""
+    violations: Sequence[FieldViolation] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    """Facts for machines, carried in google.rpc.ErrorInfo."""
+
+    @property
+    def kind(self) -> ErrorKind:
+        """The reason's row of the table."""
+        return CATALOG[self.reason]
+
+    @property
+    def message(self) -> str:
+        """What the client is told."""
+        return self.detail or self.kind.message
+
+    def __str__(self) -> str:
+        """For logs."""
+        return f"{self.reason.value}: {self.message}"

@@ -1,0 +1,23 @@
+"""Prometheus metrics that every process has, and their page."""
+
+from __future__ import annotations
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+
+RPC_STARTED = Counter("reelway_rpc_started_total", "RPCs begun", ["method"])
+RPC_HANDLED = Counter("reelway_rpc_handled_total", "RPCs ended, by status", ["method", "code"])
+RPC_SECONDS = Histogram(
+    "reelway_rpc_seconds",
+    "Duration of RPCs",
+    ["method"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
+)
+RPC_IN_FLIGHT = Gauge("reelway_rpc_in_flight", "RPCs under way", ["method"])
+BYTES = Counter("reelway_bytes_total", "Bytes of videos moved", ["direction"])
+
+
+def serve_metrics(listen: str) -> None:
+    """Serve /metrics on `host:port`, in a thread of its own; an empty `listen` serves nothing."""
+    if listen:
+        host, _, port = listen.rpartition(":")
+        start_http_server(int(port), addr=host, registry=REGISTRY)

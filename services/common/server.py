@@ -1,0 +1,230 @@
+"""The only gRPC bootstrap: errors, identity, metrics, health, reflection, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import signal
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+from grpc_reflection.v1alpha import reflection
+
+from services.common import caller as callers
+from services.common import logs, metrics
+from services.common.channel import TRANSPORT_OPTIONS
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error, to_status
+from services.common.errors import ReelwayError
+from services.common.settings import ServiceSettings
+
+log = logs.get_logger(__name__)
+
+LIVENESS = "live"
+"""Health service name that is SERVING as long as the process can answer at all."""
+
+Register = Callable[[grpc.aio.Server], None]
+Check = Callable[[], Awaitable[None]]
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, grpc.RpcError):
+        # A peer's refusal keeps its reason on its way up.
+        error = from_rpc_error(error)
+    elif isinstance(error, TimeoutError):
+        error = ReelwayError(ErrorReason.TIMEOUT)
+    if not isinstance(error, ReelwayError):
+        log.error("unhandled error", method=method, exc_info=error)
+        error = ReelwayError(ErrorReason.INTERNAL)
+    elif error.reason is ErrorReason.INTERNAL:
+        log.error("internal error", method=method, detail=error.detail)
+    await context.abort_with_status(to_status(error))
+
+
+class _Edge(grpc.aio.ServerInterceptor):
+    """Around every call: the caller's identity in, one table of errors out, and the metrics."""
+
+    def __init__(self, max_unary_seconds: float) -> None:
+        self._max_unary_seconds = max_unary_seconds
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        handler = await continuation(details)
+        method = details.method
+        if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return handler
+        caller = callers.from_metadata(details.invocation_metadata)
+
+        if handler.response_streaming:
+
+            async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+                callers.set_caller(caller)
+                with _observed(method, context):
+                    try:
+                        async for response in handler_call(request, context):
+                            yield response
+                    except Exception as error:
+                        await _abort(context, method, error)
+
+            handler_call = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(stream, handler.request_deserializer, handler.response_serializer)
+
+        async def unary(request: Any, context: Any) -> Any:
+            callers.set_caller(caller)
+            # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
+            bounded = not handler.request_streaming and context.time_remaining() is None
+            with _observed(method, context):
+                try:
+                    async with asyncio.timeout(self._max_unary_seconds if bounded else None):
+                        return await single_call(request, context)
+                except Exception as error:
+                    await _abort(context, method, error)
+
+        single_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        make_single = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        return make_single(unary, handler.request_deserializer, handler.response_serializer)
+
+
+@contextlib.contextmanager
+def _observed(method: str, context: Any) -> Any:
+    started = time.perf_counter()
+    metrics.RPC_STARTED.labels(method).inc()
+    in_flight = metrics.RPC_IN_FLIGHT.labels(method)
+    in_flight.inc()
+    code = grpc.StatusCode.OK
+    try:
+        yield
+    except asyncio.CancelledError:
+        code = grpc.StatusCode.CANCELLED
+        raise
+    except BaseException:
+        code = _code_of(context)
+        raise
+    finally:
+        in_flight.dec()
+        metrics.RPC_HANDLED.labels(method, code.name).inc()
+        seconds = time.perf_counter() - started
+        metrics.RPC_SECONDS.labels(method).observe(seconds)
+        log.debug("rpc", method=method, code=code.name, seconds=round(seconds, 4))
+
+
+def _code_of(context: Any) -> grpc.StatusCode:
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return next((status for status in grpc.StatusCode if status.value[0] == code), grpc.StatusCode.UNKNOWN)
+
+
+async def _watch_readiness(health: health_aio.HealthServicer, ready: Check, every_seconds: float) -> None:
+    """Say SERVING while `ready` passes, NOT_SERVING while it raises."""
+    serving: bool | None = None
+    while True:
+        try:
+            async with asyncio.timeout(5):
+                await ready()
+            now = True
+        except Exception as error:
+            now = False
+            if serving is not False:
+                log.warning("not ready", why=f"{type(error).__name__}: {error}")
+        if now is not serving:
+            serving = now
+            status = health_pb2.HealthCheckResponse.SERVING if now else health_pb2.HealthCheckResponse.NOT_SERVING
+            await health.set("", status)
+            if now:
+                log.info("ready")
+        await asyncio.sleep(every_seconds if now else min(0.3, every_seconds))
+
+
+async def serve(
+    process: str,
+    settings: ServiceSettings,
+    register: Register,
+    *,
+    service_names: Sequence[str],
+    ready: Check,
+    background: Sequence[Coroutine[Any, Any, None]] = (),
+) -> None:
+    """Run a gRPC server until SIGTERM or SIGINT, then drain it: no accepted call is cut short.
+
+    Args:
+        process: name in the logs.
+        settings: listen addresses and limits.
+        register: adds the servicers.
+        service_names: full proto names, for reflection.
+        ready: raises while the process cannot serve (a store is away); asked every two seconds.
+        background: loops that live as long as the server; one that ends early is logged and ends the process,
+            because a service without its sweeper would rot unseen.
+    """
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+
+    age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
+    server = grpc.aio.server(
+        interceptors=[_Edge(settings.max_unary_seconds)],
+        options=[
+            *TRANSPORT_OPTIONS,
+            ("grpc.max_connection_age_ms", int(age * 1000)),
+            # Longer than any window of a read; an upload on an aged connection goes on until it ends.
+            ("grpc.max_connection_age_grace_ms", 2**31 - 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ("grpc.so_reuseport", 0),
+        ],
+    )
+    health = health_aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    reflection.enable_server_reflection(
+        [*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME],
+        server,
+    )
+    register(server)
+    port = server.add_insecure_port(settings.grpc_listen)
+    if port == 0:
+        raise SystemExit(f"settings: GRPC_LISTEN: cannot listen on {settings.grpc_listen}")
+    await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+    await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+    metrics.serve_metrics(settings.metrics_listen)
+    await server.start()
+    log.info("listening", process=process, address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
+
+    loops = [asyncio.create_task(_watch_readiness(health, ready, 2.0)), *map(asyncio.create_task, background)]
+    stopped = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopped}:
+            log.error("a background loop ended", exc_info=task.exception())
+        log.info("draining", seconds=settings.drain_seconds)
+        loops[0].cancel()
+        await health.enter_graceful_shutdown()
+        await asyncio.sleep(settings.drain_notice_seconds)
+        await server.stop(settings.drain_seconds)
+    finally:
+        for task in (stopped, *loops):
+            task.cancel()
+        await asyncio.gather(stopped, *loops, return_exceptions=True)
+    log.info("stopped")
+
+
+def run(process: str, settings: ServiceSettings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
+    logs.configure(process, settings.log_level, settings.log_format)
+    if settings.event_loop == "uvloop":
+        import uvloop  # noqa: PLC0415 - only where it is asked for
+
+        uvloop.run(main())
+    else:
+        asyncio.run(main())

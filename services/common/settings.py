@@ -1,0 +1,176 @@
+"""Reads settings from the environment: once, typed, refusing what is wrong by name.
+
+The only module that touches the environment. A process subclasses `Settings`, documents each field with its
+unit and default, and calls `load` in its `__main__`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+_UNITS = {
+    "": 1,
+    "B": 1,
+    "KIB": 2**10,
+    "MIB": 2**20,
+    "GIB": 2**30,
+    "TIB": 2**40,
+    "KB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+}
+
+
+def parse_size(value: object) -> object:
+    """Bytes from `8388608`, `8MiB` or `8 MB`; anything else is left for pydantic to refuse."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())):
+        unit = _UNITS.get(match[2].upper())
+        if unit is not None:
+            return int(match[1]) * unit
+    return value
+
+
+def parse_list(value: object) -> object:
+    """A tuple of the comma-separated words of a string."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+"""Bytes; `8MiB` and the like are understood."""
+Seconds = Annotated[float, Field(ge=0)]
+"""A duration in seconds."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class _EnvWithFiles(EnvSettingsSource):
+    """The environment, in which `NAME_FILE=/path` stands for the file's content as `NAME`."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        env = dict(super()._load_env_vars())
+        for name in self._names():
+            path = env.get(f"{name}_file")
+            if path and not env.get(name):
+                try:
+                    env[name] = Path(path).read_text().strip()
+                except OSError as error:
+                    raise SettingsError(f"{name.upper()}_FILE: cannot read the file: {error.strerror}") from None
+        # An empty value in a manifest means: not set.
+        return {name: value for name, value in env.items() if value != ""}
+
+    def _names(self) -> set[str]:
+        """Every environment name of the settings, in lower case as the source keeps them."""
+        names: set[str] = set()
+        for field, info in self.settings_cls.model_fields.items():
+            alias = info.validation_alias
+            choices = alias.choices if isinstance(alias, AliasChoices) else [alias or field]
+            names.update(str(choice).lower() for choice in choices)
+        return names
+
+
+class SettingsError(Exception):
+    """A value that cannot be used; its text is one line for the operator."""
+
+
+class Settings(BaseSettings):
+    """Base of every process's settings: frozen, read from the environment alone."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", case_sensitive=False, enable_decoding=False)
+
+    log_level: str = Field("INFO", pattern=r"^(DEBUG|INFO|WARNING|ERROR)$")
+    """Least level that is logged."""
+    log_format: str = Field("json", pattern=r"^(json|console)$")
+    """`json` for machines, `console` for people."""
+    event_loop: str = Field("uvloop", pattern=r"^(uvloop|asyncio)$")
+    """Which event loop runs the process."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Constructor arguments, then the environment with its `…_FILE` names; nothing else."""
+        return init_settings, _EnvWithFiles(settings_cls)
+
+
+class ServiceSettings(Settings):
+    """What every gRPC process reads."""
+
+    grpc_listen: str = Field("127.0.0.1:0", pattern=r"^\S+:\d+$")
+    """host:port the server binds; port 0 takes a free one."""
+    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    """host:port of the Prometheus page; empty: none."""
+    drain_seconds: Seconds = 30.0
+    """How long a told-to-stop process lets accepted calls finish."""
+    drain_notice_seconds: Seconds = 0.5
+    """How long it goes on accepting after it has said NOT_SERVING, so that balancers turn away first."""
+    max_connection_age_seconds: Seconds = 300.0
+    """After this a client connection is closed gently, so that new replicas get traffic."""
+    max_unary_seconds: Seconds = 30.0
+    """Limit of a unary call whose client set no deadline."""
+
+
+class S3Settings(Settings):
+    """Where bytes are kept."""
+
+    s3_endpoint_url: str = ""
+    """The store as the services reach it; empty: AWS of the region."""
+    s3_public_endpoint_url: str = ""
+    """The store as clients reach it, for signed and plain object URLs; empty: the same."""
+    s3_bucket: str = Field(validation_alias=AliasChoices("S3_BUCKET", "AWS_BUCKET_NAME"))
+    """The one bucket."""
+    aws_region: str = Field("us-east-1", validation_alias=AliasChoices("AWS_REGION", "AWS_REGION_NAME"))
+    """Region that requests are signed for."""
+    aws_access_key_id: str = ""
+    """Empty: the default credential chain of the platform."""
+    aws_secret_access_key: SecretStr = SecretStr("")
+    """Secret of the key above."""
+    s3_connect_seconds: Seconds = 5.0
+    """Time-out of connecting to the store."""
+    s3_read_seconds: Seconds = 30.0
+    """Time-out between two bytes from the store."""
+
+    @property
+    def endpoint(self) -> str:
+        """Internal endpoint without a trailing slash."""
+        return (self.s3_endpoint_url or f"https://s3.{self.aws_region}.amazonaws.com").rstrip("/")
+
+    @property
+    def public_endpoint(self) -> str:
+        """Public endpoint without a trailing slash."""
+        return (self.s3_public_endpoint_url or self.endpoint).rstrip("/")
+
+
+class RedisSettings(Settings):
+    """Where state is kept."""
+
+    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://\S+$")
+    """redis://, rediss:// or unix:// address with its database."""
+    redis_timeout_seconds: Seconds = 5.0
+    """Time-out of one command."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings_class: type[S]) -> S:
+    """The process's settings; exits with status 2 and one line a fault where the environment is wrong."""
+    try:
+        return settings_class()
+    except SettingsError as error:
+        lines = [str(error)]
+    except ValidationError as error:
+        lines = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
+    for line in lines:
+        print(f"settings: {line}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
+    raise SystemExit(2)
