@@ -17,11 +17,11 @@ from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings
 
 
-def connect(settings: RedisSettings) -> redis.Redis:
-    """A pooled client with text answers; every command bounded, reconnecting with pauses of at most 0.5 s."""
+def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
+    """A pooled client, with `text` or bytes as answers; commands bounded, reconnecting pauses at most 0.5 s."""
     return redis.Redis.from_url(
         settings.redis_url,
-        decode_responses=True,
+        decode_responses=text,
         socket_timeout=settings.redis_timeout_seconds,
         socket_connect_timeout=settings.redis_timeout_seconds,
         health_check_interval=15,

@@ -1,0 +1,174 @@
+"""The store on the byte path: ranged GETs and part PUTs over a plain HTTP client, signed by botocore's signer.
+
+A fifth of an SDK call's CPU; everything else is in s3_objects.py. Payloads are unsigned (the transport is
+trusted or is TLS, and whole files are summed by SHA-256 above), so that nothing is read twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import quote
+
+import aiohttp
+from aiobotocore.session import get_session
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials, ReadOnlyCredentials
+from yarl import URL
+
+from services.common import logs
+from services.common.backoff import Backoff
+from services.common.byte_messages import Buffer
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.s3_objects import REQUEST_ID_HEADER
+from services.common.settings import S3Settings
+
+log = logs.get_logger(__name__)
+
+_READ_BUFFER = 2**19
+_TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
+    def payload(self, request: AWSRequest) -> str:
+        return "UNSIGNED-PAYLOAD"
+
+
+class _Refused(Exception):
+    """An answer that is no success; worth a retry only where the server says it is its own fault."""
+
+    def __init__(self, status: int, body: str) -> None:
+        super().__init__(f"{status} {body[:200]}")
+        self.status = status
+        self.transient = status >= 500 or status == 429
+
+
+class S3Bytes:
+    """Reads ranges and writes parts of one bucket."""
+
+    def __init__(self, http: aiohttp.ClientSession, settings: S3Settings) -> None:
+        self._http, self._region = http, settings.aws_region
+        self._base = f"{settings.endpoint}/{settings.s3_bucket}/"
+        self._static: ReadOnlyCredentials | None = None
+        if settings.aws_access_key_id:
+            secret = settings.aws_secret_access_key.get_secret_value()
+            self._static = Credentials(settings.aws_access_key_id, secret).get_frozen_credentials()
+        self._session = get_session()
+        self._fetched: tuple[float, ReadOnlyCredentials] | None = None
+        self._backoff = Backoff()
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: S3Settings) -> AsyncIterator[S3Bytes]:
+        """A client with its own connections for as long as the context lasts."""
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=settings.s3_connect_seconds, sock_read=settings.s3_read_seconds
+        )
+        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=30)
+        async with aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            read_bufsize=_READ_BUFFER,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
+        ) as http:
+            yield cls(http, settings)
+
+    async def _credentials(self) -> ReadOnlyCredentials:
+        if self._static is not None:
+            return self._static
+        # Credentials of a role expire; the session refreshes them, asked at most once a minute.
+        if self._fetched is None or time.monotonic() - self._fetched[0] > 60:
+            found = await self._session.get_credentials()
+            if found is None:
+                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+            self._fetched = (time.monotonic(), await found.get_frozen_credentials())
+        return self._fetched[1]
+
+    async def _sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+        request = AWSRequest(method=method, url=url, headers=headers)
+        _UnsignedPayload(await self._credentials(), "s3", self._region).add_auth(request)
+        signed = dict(request.headers)
+        # After signing: a proxy between us and the store may well drop or change it.
+        signed[REQUEST_ID_HEADER] = current_caller().request_id
+        return signed
+
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Exactly `length` bytes from `offset`, as they come from the socket; resumes where a connection broke.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND where there is no such object or range; STORE_UNAVAILABLE when the
+                store failed four times without a byte between.
+        """
+        end, attempt = offset + length, 0
+        while offset < end:
+            attempt += 1
+            try:
+                async for chunk in self._read_once(key, offset, end):
+                    offset, attempt = offset + len(chunk), 0
+                    yield chunk
+            except (*_TRANSIENT, _Refused) as error:
+                if isinstance(error, _Refused) and error.status in {404, 416}:
+                    raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
+                await self._pause_or_give_up("GET", attempt, error)
+
+    async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[bytes]:
+        url = self._base + key
+        headers = await self._sign("GET", url, {"Range": f"bytes={offset}-{end - 1}"})
+        async with self._http.get(URL(url, encoded=True), headers=headers) as response:
+            if response.status != 206 or response.content_length != end - offset:
+                # A store that answers another range than was asked for must never reach a viewer.
+                raise _Refused(response.status if response.status >= 400 else 502, await self._excuse(response))
+            content = response.content
+            while chunk := await content.readany():
+                yield chunk
+
+    async def put_part(
+        self,
+        key: str,
+        upload_id: str,
+        number: int,
+        length: int,
+        body: Callable[[], AsyncIterator[Buffer]],
+        *,
+        repeatable: bool,
+    ) -> str:
+        """Write part `number` of `length` bytes, streamed from `body()`; its ETag.
+
+        `body` is called once a try; where it is not `repeatable` there is one try. An exception that `body`
+        raises itself ends the request and comes out unchanged.
+
+        Raises:
+            ReelwayError: STORE_UNAVAILABLE when the store failed four times.
+        """
+        url = f"{self._base}{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}"
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                headers = await self._sign("PUT", url, {"Content-Length": str(length)})
+                async with self._http.put(URL(url, encoded=True), headers=headers, data=body()) as response:
+                    if response.status != 200:
+                        raise _Refused(response.status, await self._excuse(response))
+                    await response.read()
+                    return response.headers["ETag"]
+            except (*_TRANSIENT, _Refused) as error:
+                await self._pause_or_give_up("PUT", attempt if repeatable else self._backoff.attempts, error)
+
+    async def _pause_or_give_up(self, operation: str, attempt: int, error: Exception) -> None:
+        final = isinstance(error, _Refused) and not error.transient
+        if final or attempt >= self._backoff.attempts:
+            log.warning("store failed", operation=operation, error=f"{type(error).__name__}: {error}"[:500])
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
+        await asyncio.sleep(self._backoff.pause(max(attempt, 1)))
+
+    @staticmethod
+    async def _excuse(response: aiohttp.ClientResponse) -> str:
+        """The beginning of an error's body, for the log."""
+        return (await response.content.read(2048)).decode("utf-8", "replace")

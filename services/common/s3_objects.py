@@ -1,0 +1,214 @@
+"""The store off the byte path: small objects, listings, multipart book-keeping, signed URLs (aiobotocore).
+
+Objects that the system keeps, and who writes them:
+
+    videos/{video_id}.{ext}   bytes of a finished video          upload
+    catalog/{video_id}.json   the record, the truth               catalog
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession, get_session
+from botocore.exceptions import ClientError
+
+from services.common.caller import current_caller
+from services.common.s3_errors import error_code, s3_errors
+from services.common.settings import S3Settings
+
+if TYPE_CHECKING:
+    from types_aiobotocore_s3 import S3Client
+
+REQUEST_ID_HEADER = "x-reelway-request-id"
+_MISSING = {"NoSuchKey", "NotFound", "404"}
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One row of a listing, or the answer to a HEAD."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+
+
+@dataclass(frozen=True)
+class MultipartInfo:
+    """One unfinished multipart upload."""
+
+    key: str
+    upload_id: str
+    initiated: datetime
+
+
+def _client_config(settings: S3Settings) -> AioConfig:
+    return AioConfig(
+        connect_timeout=settings.s3_connect_seconds,
+        read_timeout=settings.s3_read_seconds,
+        retries={"max_attempts": 4, "mode": "standard"},
+        max_pool_connections=64,
+        signature_version="s3v4",
+        s3={"addressing_style": "path"},
+        # Newer defaults add checksums that some S3 servers refuse.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+
+
+def _add_request_id(request: Any, **_: Any) -> None:
+    if request_id := current_caller().request_id:
+        request.headers[REQUEST_ID_HEADER] = request_id
+
+
+class S3Objects:
+    """One bucket of an S3 server. Failures are ReelwayError STORE_UNAVAILABLE unless a method says otherwise."""
+
+    def __init__(self, client: S3Client, public: S3Client, settings: S3Settings) -> None:
+        self._client, self._public, self._bucket = client, public, settings.s3_bucket
+        self._public_endpoint = settings.public_endpoint
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(cls, settings: S3Settings, session: AioSession | None = None) -> AsyncIterator[S3Objects]:
+        """Connected clients for as long as the context lasts."""
+        session = session or get_session()
+        secret = settings.aws_secret_access_key.get_secret_value()
+        async with contextlib.AsyncExitStack() as stack:
+            clients = [
+                await stack.enter_async_context(
+                    session.create_client(
+                        "s3",
+                        endpoint_url=endpoint,
+                        region_name=settings.aws_region,
+                        aws_access_key_id=settings.aws_access_key_id or None,
+                        aws_secret_access_key=secret or None,
+                        config=_client_config(settings),
+                    )
+                )
+                for endpoint in (settings.endpoint, settings.public_endpoint)
+            ]
+            clients[0].meta.events.register("before-sign.s3", _add_request_id)
+            yield cls(clients[0], clients[1], settings)
+
+    async def check(self) -> None:
+        """Raises unless the bucket answers."""
+        with s3_errors("HeadBucket"):
+            await self._client.head_bucket(Bucket=self._bucket)
+
+    async def create_bucket(self) -> None:
+        """Make the bucket unless it is there."""
+        with s3_errors("CreateBucket"):
+            try:
+                await self._client.create_bucket(Bucket=self._bucket)
+            except ClientError as error:
+                if error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
+                    raise
+
+    async def get(self, key: str) -> bytes | None:
+        """The whole of a small object; None where there is none."""
+        with s3_errors("GetObject"):
+            try:
+                answer = await self._client.get_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    return None
+                raise
+            async with answer["Body"] as body:
+                return bytes(await body.read())
+
+    async def put(self, key: str, body: bytes, content_type: str) -> None:
+        """Store a small object whole, over whatever is there."""
+        with s3_errors("PutObject"):
+            await self._client.put_object(Bucket=self._bucket, Key=key, Body=body, ContentType=content_type)
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """What is known of an object; None where there is none."""
+        with s3_errors("HeadObject"):
+            try:
+                answer = await self._client.head_object(Bucket=self._bucket, Key=key)
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    return None
+                raise
+        return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
+
+    async def delete(self, key: str) -> None:
+        """Remove an object; nothing happens where there is none.
+
+        One by one: some servers refuse DeleteObjects as current SDKs send it (no Content-MD5).
+        """
+        with s3_errors("DeleteObject"):
+            await self._client.delete_object(Bucket=self._bucket, Key=key)
+
+    async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
+        """Every object whose key begins so, in key order, a page of 1000 at a time."""
+        with s3_errors("ListObjectsV2"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=prefix)
+            async for page in pages:
+                for row in page.get("Contents", ()):
+                    yield ObjectInfo(row["Key"], row["Size"], row["LastModified"], row["ETag"])
+
+    async def create_multipart(self, key: str, content_type: str) -> str:
+        """Begin a multipart upload; its id."""
+        with s3_errors("CreateMultipartUpload"):
+            answer = await self._client.create_multipart_upload(Bucket=self._bucket, Key=key, ContentType=content_type)
+        return answer["UploadId"]
+
+    async def complete_multipart(self, key: str, upload_id: str, etags: Sequence[str]) -> None:
+        """Turn parts 1, 2, … with these ETags into the object. Safe to repeat: done before counts as done."""
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with s3_errors("CompleteMultipartUpload"):
+            try:
+                await self._client.complete_multipart_upload(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    MultipartUpload={"Parts": parts},  # type: ignore[typeddict-item]
+                )
+            except ClientError as error:
+                # The SDK's own retry of a completion whose answer was lost meets a finished upload.
+                if error_code(error) != "NoSuchUpload" or await self.head(key) is None:
+                    raise
+
+    async def abort_multipart(self, key: str, upload_id: str) -> None:
+        """Throw a multipart upload away; nothing happens where there is none."""
+        with s3_errors("AbortMultipartUpload"):
+            try:
+                await self._client.abort_multipart_upload(Bucket=self._bucket, Key=key, UploadId=upload_id)
+            except ClientError as error:
+                # moto answers 500 for an unknown upload id; whether it is gone is what the listing tells.
+                if error_code(error) == "NoSuchUpload" or not await self._has_multipart(key, upload_id):
+                    return
+                raise
+
+    async def _has_multipart(self, key: str, upload_id: str) -> bool:
+        return any([upload.upload_id == upload_id async for upload in self.list_multiparts(key)])
+
+    async def list_multiparts(self, prefix: str) -> AsyncIterator[MultipartInfo]:
+        """Every unfinished multipart upload whose key begins so."""
+        with s3_errors("ListMultipartUploads"):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=prefix)
+            async for page in pages:
+                for row in page.get("Uploads", ()):
+                    yield MultipartInfo(row["Key"], row["UploadId"], row["Initiated"])
+
+    def object_url(self, key: str) -> str:
+        """The object's own address on the public endpoint, unsigned."""
+        return f"{self._public_endpoint}/{self._bucket}/{key}"
+
+    async def presign_get(self, key: str, expires_seconds: int, content_type: str, disposition: str) -> str:
+        """A signed GET on the public endpoint; empty strings leave the object's own headers."""
+        overrides = {"ResponseContentType": content_type, "ResponseContentDisposition": disposition}
+        url = await self._public.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": self._bucket, "Key": key, **{k: v for k, v in overrides.items() if v}},
+            ExpiresIn=expires_seconds,
+        )
+        return str(url)
