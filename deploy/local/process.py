@@ -1,0 +1,135 @@
+"""A child process: it dies with its parent, ends when told, and its output goes where it is wanted."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+TETHER = Path(__file__).with_name("tether.py")
+MAX_LINE = 64 * 1024  # bytes of one line of output that are kept together
+
+LineSink = Callable[[str], None]
+
+
+class Process:
+    """One child process, in a session of its own.
+
+    Its own session keeps the terminal's Ctrl-C from it: whoever started it decides the order of the ends.
+
+    Args:
+        name: what people call it.
+        argv: the command; the first word is a path or found on PATH.
+        env: the whole environment of the child.
+        output: a function that gets each line of stdout and stderr, or a file that they are appended to.
+            Take the file where the event loop does not always run (a synchronous test): nobody would read a
+            pipe then, and the child would block on a full one.
+        cwd: the directory it runs in; default: ours.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        output: LineSink | Path,
+        cwd: Path | None = None,
+    ) -> None:
+        self.name = name
+        self._argv = list(argv)
+        self._env = dict(env)
+        self._output = output
+        self._cwd = cwd
+        self._child: asyncio.subprocess.Process | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id of the last start."""
+        return self._started.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, -N for signal N; None while it runs."""
+        return self._started.returncode
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.returncode is None
+
+    @property
+    def _started(self) -> asyncio.subprocess.Process:
+        if self._child is None:
+            raise RuntimeError(f"{self.name} was not started")
+        return self._child
+
+    async def start(self) -> None:
+        """Starts it; returns before it has done anything."""
+        # The interpreter's start-up files are of no use to the tether: -I -S make it quick.
+        command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(signal.SIGKILL))]
+        with contextlib.ExitStack() as files:
+            out: int = asyncio.subprocess.PIPE
+            if isinstance(self._output, Path):
+                out = files.enter_context(self._output.open("ab")).fileno()
+            self._child = await asyncio.create_subprocess_exec(
+                *command,
+                *self._argv,
+                env=self._env,
+                cwd=self._cwd,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=out,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if self._child.stdout is not None and not isinstance(self._output, Path):
+            self._pump = asyncio.create_task(_pump(self._child.stdout, self._output))
+
+    async def wait(self) -> int:
+        """Waits for its end and returns the exit status."""
+        status = await self._started.wait()
+        if self._pump is not None:
+            # A grandchild may hold the pipe open; its lines are not worth waiting for.
+            await asyncio.wait([self._pump], timeout=1)
+        return status
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends it a signal; nothing happens where it has ended."""
+        if self.running:
+            self._started.send_signal(number)
+
+    async def stop(self, grace: float) -> None:
+        """Asks it to end (SIGTERM), and after `grace` seconds makes it; its children go with it."""
+        if self._child is None:
+            return
+        self.signal(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.wait(), grace)
+        except TimeoutError:
+            self._kill_session()
+            await self.wait()
+        self._kill_session()
+
+    async def kill(self) -> None:
+        """Kills it with all that it started (SIGKILL)."""
+        if self._child is not None:
+            self._kill_session()
+            await self.wait()
+
+    def _kill_session(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._started.pid, signal.SIGKILL)
+
+
+async def _pump(stream: asyncio.StreamReader, sink: LineSink) -> None:
+    rest = b""
+    while chunk := await stream.read(MAX_LINE):
+        *lines, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            lines, rest = [*lines, rest], b""
+        for line in lines:
+            sink(line.decode(errors="replace"))
+    if rest:
+        sink(rest.decode(errors="replace"))

