@@ -1,0 +1,80 @@
+"""The catalog process: `python -m services.catalog [rebuild]`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+from reelway.v1 import catalog_pb2_grpc
+
+from services.catalog.catalog import Catalog
+from services.catalog.rebuild import LEASE_SECONDS, keep_index, rebuild
+from services.catalog.record_store import RecordStore
+from services.catalog.redis_video_store import LEASES, RedisVideoStore
+from services.catalog.servicer import CatalogServicer
+from services.catalog.settings import CatalogSettings
+from services.catalog.sweeper import Sweeper
+from services.common import redis_client, server
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.s3_objects import S3Objects
+from services.common.settings import load
+
+
+async def _serve(settings: CatalogSettings) -> None:
+    clock = SystemClock()
+    redis = redis_client.connect(settings, text=False)
+    async with S3Objects.open(settings) as objects, redis:
+        store, records = RedisVideoStore(redis, clock), RecordStore(objects)
+        catalog = Catalog(store, records, objects, clock)
+        lease = Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30)
+        sweeper = Sweeper(catalog, store, lease, clock, settings.catalog_sweep_grace_seconds)
+
+        async def ready() -> None:
+            await objects.check()
+            if not await store.exists():
+                raise ReelwayError(ErrorReason.INDEX_MISSING)
+
+        await server.serve(
+            "catalog",
+            settings,
+            lambda grpc_server: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(
+                CatalogServicer(catalog), grpc_server
+            ),
+            service_names=["reelway.v1.CatalogService"],
+            ready=ready,
+            background=[
+                sweeper.run(settings.catalog_sweep_interval_seconds),
+                keep_index(records, objects, store, Lease(redis, LEASES + "rebuild", LEASE_SECONDS)),
+            ],
+        )
+
+
+async def _rebuild(settings: CatalogSettings) -> None:
+    redis = redis_client.connect(settings, text=False)
+    async with S3Objects.open(settings) as objects, redis:
+        lease = Lease(redis, LEASES + "rebuild", LEASE_SECONDS)
+        if not await lease.take():
+            raise SystemExit("a rebuild is under way")
+        found = await rebuild(RecordStore(objects), objects, RedisVideoStore(redis, SystemClock()), lease)
+        await lease.release()
+    print(json.dumps(dataclasses.asdict(found)))  # noqa: T201 - the command's answer
+
+
+def main() -> None:
+    """Serve, or rebuild the index and print what was found as JSON."""
+    settings = load(CatalogSettings)
+    match sys.argv[1:]:
+        case []:
+            server.run("catalog", settings, lambda: _serve(settings))
+        case ["rebuild"]:
+            server.run("catalog", settings, lambda: _rebuild(settings))
+        case _:
+            raise SystemExit("usage: python -m services.catalog [rebuild]")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""The catalogue's use cases: start reading here.
+
+A change is committed in Redis, which orders all changes of a record, together with an *unsaved* mark; then the
+record is written to S3; then the mark goes; then the caller is answered. Who dies in between leaves the mark,
+and the sweeper writes the record. A slow writer whose PUT may have landed over a newer record learns so when it
+takes its mark off, and writes the newer one again. No store feature beyond PUT is needed.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from reelway.v1 import catalog_pb2, media_pb2
+
+from services.catalog import page_token
+from services.catalog.access import may_change, may_see
+from services.catalog.record_store import RecordStore
+from services.catalog.video_store import VideoStore
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.common.s3_objects import S3Objects
+from services.common.video_state import GONE, INITIAL, TRANSITIONS
+
+TITLE_LENGTH = 255
+DESCRIPTION_LENGTH = 10_000
+FILE_NAME_LENGTH = 255
+PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
+_CHANGE_ATTEMPTS = 5
+
+
+def _check_texts(title: str, description: str, file_name: str = "") -> None:
+    faults = [
+        FieldViolation(name, f"String should have at most {limit} characters", "string_too_long")
+        for name, text, limit in (
+            ("title", title, TITLE_LENGTH),
+            ("description", description, DESCRIPTION_LENGTH),
+            ("file_name", file_name, FILE_NAME_LENGTH),
+        )
+        if len(text) > limit
+    ]
+    if faults:
+        raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
+
+
+def check_uuid(video_id: str) -> None:
+    """VIDEO_NOT_FOUND for a text that is not a UUID in its usual form: no such video can exist."""
+    try:
+        if str(uuid.UUID(video_id)) == video_id:
+            return
+    except ValueError:
+        pass
+    raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+
+
+class Catalog:
+    """Creates, finds, changes and deletes videos for a user (empty: anonymous)."""
+
+    def __init__(self, store: VideoStore, records: RecordStore, objects: S3Objects, clock: Clock) -> None:
+        self._store, self._records, self._objects, self._clock = store, records, objects, clock
+
+    async def create(self, video: media_pb2.Video, user: str) -> media_pb2.Video:
+        """Add a video owned by `user`; repeated by the same user, the record that the first call made.
+
+        Raises:
+            ReelwayError: INVALID_REQUEST, VIDEO_EXISTS, STORE_UNAVAILABLE, INDEX_MISSING.
+        """
+        _check_texts(video.title, video.description, video.file_name)
+        try:
+            canonical = str(uuid.UUID(video.video_id)) == video.video_id
+        except ValueError:
+            canonical = False
+        if not canonical or video.state not in INITIAL:
+            fault = "state" if canonical else "video_id"
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[FieldViolation(fault, f"invalid {fault}")])
+        new = media_pb2.Video()
+        new.CopyFrom(video)
+        new.owner, new.version, new.number = user, 1, await self._store.next_number()
+        new.create_time.FromDatetime(self._clock.now())
+        new.modify_time.CopyFrom(new.create_time)
+        mark = uuid.uuid4().hex
+        existing = await self._store.create(new, mark)
+        if existing is not None:
+            if existing.owner != user or existing.state in GONE:
+                raise ReelwayError(ErrorReason.VIDEO_EXISTS)
+            # The first call may have died before it saved; this answer promises that S3 has the record.
+            await self._records.save(existing)
+            return existing
+        await self.save(new, mark)
+        return new
+
+    async def save(self, video: media_pb2.Video, mark: str) -> None:
+        """Write a committed record to S3 and take its mark off, following changes that overtake it."""
+        while True:
+            await self._records.save(video)
+            if await self._store.saved(video.video_id, mark, video.version):
+                return
+            newer = await self._store.get(video.video_id)
+            if newer is None:
+                return
+            video = newer
+
+    async def get(self, user: str, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
+        """The video, by either name, if `user` may see it; VIDEO_NOT_FOUND if not or there is none."""
+        if video_id:
+            check_uuid(video_id)
+            video = await self._store.get(video_id)
+        else:
+            video = await self._store.get_by_number(number)
+        if video is None or not may_see(video, user):
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return video
+
+    async def page(self, user: str, page_size: int, token: str) -> tuple[list[media_pb2.Video], str]:
+        """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
+        if not 0 <= page_size <= PAGE_SIZE_MAX:
+            fault = FieldViolation("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
+        count = page_size or PAGE_SIZE
+        after = page_token.decode(token) if token else 0
+        owners = ("", user) if user else ("",)
+        videos = await self._store.page(owners, after, count + 1)
+        more = page_token.encode(videos[count - 1].number) if len(videos) > count else ""
+        return videos[:count], more
+
+    async def update(self, user: str, request: catalog_pb2.UpdateVideoRequest) -> media_pb2.Video:
+        """Change the fields that are set.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VERSION_CONFLICT, INVALID_REQUEST.
+        """
+        _check_texts(request.title, request.description)
+
+        def apply(video: media_pb2.Video) -> None:
+            if request.expected_version and request.expected_version != video.version:
+                raise ReelwayError(ErrorReason.VERSION_CONFLICT)
+            if request.HasField("title"):
+                video.title = request.title
+            if request.HasField("description"):
+                video.description = request.description
+            if request.HasField("is_private"):
+                if not video.owner:
+                    fault = FieldViolation("is_private", "a video that nobody owns cannot be private")
+                    raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
+                video.is_private = request.is_private
+
+        return await self._change(request.video_id, user, apply)
+
+    async def delete(self, user: str, video_id: str) -> None:
+        """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
+
+        def bury(video: media_pb2.Video) -> None:
+            self._step(video, media_pb2.VIDEO_STATE_DELETING)
+
+        await self._change(video_id, user, bury)
+        await self.finish_delete(video_id)
+
+    async def finish_delete(self, video_id: str) -> None:
+        """Remove a tombstone's objects and what it said, keeping its number for good. Safe to repeat."""
+        video = await self._store.get(video_id)
+        if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
+            return
+        async for info in self._objects.list(f"videos/{video_id}."):
+            await self._objects.delete(info.key)
+        rest = media_pb2.Video(
+            video_id=video.video_id,
+            number=video.number,
+            owner=video.owner,
+            state=video.state,
+            version=video.version + 1,
+            create_time=video.create_time,
+        )
+        self._step(rest, media_pb2.VIDEO_STATE_DELETED)
+        rest.modify_time.FromDatetime(self._clock.now())
+        mark = uuid.uuid4().hex
+        if await self._store.replace(rest, mark):
+            await self.save(rest, mark)
+
+    @staticmethod
+    def _step(video: media_pb2.Video, state: media_pb2.VideoState.ValueType) -> None:
+        if state not in TRANSITIONS[video.state]:
+            raise ReelwayError(ErrorReason.INTERNAL, f"illegal step {video.state} -> {state}")
+        video.state = state
+
+    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
+        """Apply a change to the current record, again if another change came between, a few times at most."""
+        for _ in range(_CHANGE_ATTEMPTS):
+            video = await self.get(user, video_id=video_id)
+            if not may_change(video, user):
+                raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+            apply(video)
+            video.version += 1
+            mark = uuid.uuid4().hex
+            if await self._store.replace(video, mark):
+                await self.save(video, mark)
+                return video
+        raise ReelwayError(ErrorReason.VERSION_CONFLICT)

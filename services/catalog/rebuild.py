@@ -1,0 +1,120 @@
+"""Makes the index again from the records in S3: `python -m services.catalog rebuild`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from dataclasses import dataclass
+
+from reelway.v1 import media_pb2
+
+from services.catalog.record_store import RecordStore
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import logs
+from services.common.channel import CALL_SECONDS
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.s3_objects import S3Objects
+from services.common.video_state import GONE
+
+log = logs.get_logger(__name__)
+
+_BATCH = 256
+_READS_AT_ONCE = 32
+_LOOK_SECONDS = 2.0
+LEASE_SECONDS = 60.0
+"""A rebuild renews its lease with every batch, which takes far less."""
+
+
+@dataclass
+class Rebuilt:
+    """What a rebuild found."""
+
+    videos: int = 0
+    """Living videos that are served again."""
+    tombstones: int = 0
+    """Deleted ones, kept so that their numbers are not given twice."""
+    unreadable: int = 0
+    """Objects under `catalog/` that are no records."""
+    without_bytes: int = 0
+    """Finished videos whose object is gone: indexed no more."""
+
+
+async def rebuild(
+    records: RecordStore,
+    objects: S3Objects,
+    store: RedisVideoStore,
+    lease: Lease,
+    writers_seconds: float = CALL_SECONDS,
+) -> Rebuilt:
+    """Empty the index and fill it from S3. Safe to repeat, and to kill: the marker comes last.
+
+    Until it ends the catalog answers INDEX_MISSING, so that nothing is created beside it. `lease` is held by the
+    caller and renewed here; a rebuild that loses it stops, for another one is at work.
+    """
+    if await store.close_index():
+        # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
+        await asyncio.sleep(writers_seconds)
+        for video_id, _ in await store.unsaved_before(float("inf")):
+            video = await store.get_unguarded(video_id)
+            if video is not None:
+                await records.save(video)
+    await store.clear()
+    # One listing instead of a HEAD a video; keys only, so a million of them fit in memory.
+    stored = {info.key async for info in objects.list("videos/")}
+    found, last_number = Rebuilt(), 0
+    limit = asyncio.Semaphore(_READS_AT_ONCE)
+
+    async def read(key: str) -> media_pb2.Video | None:
+        async with limit:
+            return await records.load(key)
+
+    async def index(keys: list[str]) -> None:
+        nonlocal last_number
+        if not await lease.take():
+            raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, "another rebuild has begun")
+        videos: list[media_pb2.Video] = []
+        for video in await asyncio.gather(*map(read, keys)):
+            if video is None:
+                found.unreadable += 1
+                continue
+            last_number = max(last_number, video.number)
+            if video.state in GONE:
+                found.tombstones += 1
+            elif video.object_key and video.object_key not in stored:
+                log.error("record without its object", video_id=video.video_id, key=video.object_key)
+                found.without_bytes += 1
+                continue
+            else:
+                found.videos += 1
+            videos.append(video)
+        await store.load(videos)
+
+    batch: list[str] = []
+    async for key in records.keys():
+        batch.append(key)
+        if len(batch) == _BATCH:
+            await index(batch)
+            batch = []
+    await index(batch)
+    await store.finish_load(last_number)
+    return found
+
+
+async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
+    """For ever: where the index is missing (a new system, or an emptied Redis), one replica rebuilds it."""
+    while True:
+        try:
+            if not await store.exists() and await lease.take():
+                # Whoever held the lease before may have done it.
+                if not await store.exists():
+                    log.warning("the index is missing, rebuilding it")
+                    found = await rebuild(records, objects, store, lease)
+                    log.info("index rebuilt", **dataclasses.asdict(found))
+                await lease.release()
+        except ReelwayError as error:
+            log.warning("cannot look after the index", why=str(error))
+        except Exception:
+            log.exception("rebuild failed")
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -1,0 +1,43 @@
+"""CatalogService: converts, nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc
+
+from services.catalog.catalog import Catalog
+from services.common.caller import current_caller
+
+
+class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
+    """Judges each call for the user of its metadata."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+
+    async def CreateVideo(
+        self, request: catalog_pb2.CreateVideoRequest, context: Any
+    ) -> catalog_pb2.CreateVideoResponse:
+        video = await self._catalog.create(request.video, current_caller().user)
+        return catalog_pb2.CreateVideoResponse(video=video)
+
+    async def GetVideo(self, request: catalog_pb2.GetVideoRequest, context: Any) -> catalog_pb2.GetVideoResponse:
+        user = current_caller().user
+        video = await self._catalog.get(user, video_id=request.video_id, number=request.number)
+        return catalog_pb2.GetVideoResponse(video=video)
+
+    async def ListVideos(self, request: catalog_pb2.ListVideosRequest, context: Any) -> catalog_pb2.ListVideosResponse:
+        videos, token = await self._catalog.page(current_caller().user, request.page_size, request.page_token)
+        return catalog_pb2.ListVideosResponse(videos=videos, next_page_token=token)
+
+    async def UpdateVideo(
+        self, request: catalog_pb2.UpdateVideoRequest, context: Any
+    ) -> catalog_pb2.UpdateVideoResponse:
+        return catalog_pb2.UpdateVideoResponse(video=await self._catalog.update(current_caller().user, request))
+
+    async def DeleteVideo(
+        self, request: catalog_pb2.DeleteVideoRequest, context: Any
+    ) -> catalog_pb2.DeleteVideoResponse:
+        await self._catalog.delete(current_caller().user, request.video_id)
+        return catalog_pb2.DeleteVideoResponse()

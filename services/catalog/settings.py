@@ -1,0 +1,14 @@
+"""Settings of the catalog."""
+
+from __future__ import annotations
+
+from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings
+
+
+class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
+    """What the catalog process reads."""
+
+    catalog_sweep_interval_seconds: Seconds = 10.0
+    """Pause between two looks for deletions and record copies that a crash left half done."""
+    catalog_sweep_grace_seconds: Seconds = 30.0
+    """Such a leftover is taken up once it is this old; longer than a live request takes."""

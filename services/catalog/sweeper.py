@@ -1,0 +1,44 @@
+"""Finishes what a crash left half done: records not saved to S3, deletions not carried through."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.catalog.catalog import Catalog
+from services.catalog.video_store import VideoStore
+from services.common import logs
+from services.common.clock import Clock
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+
+log = logs.get_logger(__name__)
+
+
+class Sweeper:
+    """Runs on every replica; the lease lets one at a time work."""
+
+    def __init__(self, catalog: Catalog, store: VideoStore, lease: Lease, clock: Clock, grace_seconds: float) -> None:
+        self._catalog, self._store, self._lease = catalog, store, lease
+        self._clock, self._grace = clock, grace_seconds
+
+    async def run(self, interval_seconds: float) -> None:
+        """Sweep for ever."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                if await self._lease.take():
+                    await self.sweep()
+            except ReelwayError as error:
+                log.warning("sweep put off", why=str(error))
+            except Exception:
+                log.exception("sweep failed")
+
+    async def sweep(self) -> None:
+        """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
+        for video_id, mark in await self._store.unsaved_before(self._clock.seconds() - self._grace):
+            video = await self._store.get(video_id)
+            if video is not None:
+                log.info("saving a record that its writer left", video_id=video_id)
+                await self._catalog.save(video, mark)
+        for video_id in await self._store.deleting():
+            await self._catalog.finish_delete(video_id)

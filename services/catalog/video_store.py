@@ -1,0 +1,52 @@
+"""The index of videos, as the use cases need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from reelway.v1 import media_pb2
+
+
+class VideoStore(Protocol):
+    """Records by id, number and owner. Every method may raise STORE_UNAVAILABLE or INDEX_MISSING."""
+
+    async def next_number(self) -> int:
+        """A number that was never given before."""
+        ...
+
+    async def create(self, video: media_pb2.Video, mark: str) -> media_pb2.Video | None:
+        """Add a record with its unsaved mark; None if done, else the record that has the id already."""
+        ...
+
+    async def replace(self, video: media_pb2.Video, mark: str) -> bool:
+        """Put version n over version n-1 with an unsaved mark; False if n-1 is not what stands there."""
+        ...
+
+    async def get(self, video_id: str) -> media_pb2.Video | None:
+        """By UUID."""
+        ...
+
+    async def get_by_number(self, number: int) -> media_pb2.Video | None:
+        """By number."""
+        ...
+
+    async def page(self, owners: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
+        """Up to `count` living videos of any of these owners (empty: nobody's), numbers above `after`, in order."""
+        ...
+
+    async def saved(self, video_id: str, mark: str, version: int) -> bool:
+        """Take the mark off if `version` is still current; False if not: then a newer one must be saved."""
+        ...
+
+    async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
+        """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
+        ...
+
+    async def deleting(self) -> list[str]:
+        """Ids of videos whose objects may not be gone yet."""
+        ...
+
+    async def exists(self) -> bool:
+        """Whether there is an index at all."""
+        ...
