@@ -1,0 +1,64 @@
+"""The states of a job, what may follow what, and the kinds of work there are."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+
+
+class JobState(enum.StrEnum):
+    """Where a job is. The value is what Redis holds."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def finished(self) -> bool:
+        """Nothing follows: the job, its result and its outputs stay as they are until they are swept."""
+        return not TRANSITIONS[self]
+
+
+# The Lua that changes states gets this very table (redis_job_store.py), so there is no second one to keep.
+TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
+    # A job that nobody runs is cancelled at once; one that took too many workers with it never runs again.
+    JobState.PENDING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
+    # Back to pending: a retry after a passing fault, a lost worker, a drain.
+    JobState.RUNNING: frozenset(
+        {JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED, JobState.PENDING},
+    ),
+    JobState.COMPLETED: frozenset(),
+    JobState.FAILED: frozenset(),
+    JobState.CANCELLED: frozenset(),
+}
+
+
+class JobKind(enum.StrEnum):
+    """What a job does. The value is what Redis holds and part of the queue's key."""
+
+    COMMAND = "command"
+    PROBE = "probe"
+    THUMBNAIL = "thumbnail"
+    JOIN = "join"
+    TRANSCRIBE = "transcribe"
+
+
+class Priority(enum.IntEnum):
+    """Order within a kind: a lower class goes first, whatever the owner's fair share."""
+
+    INTERACTIVE = 0
+    NORMAL = 1
+    BULK = 2
+
+
+# In this order a worker looks for work: what a person waits for first. Each kind has slots of its own, so
+# the order decides only who is claimed first, never who runs at all.
+CLAIM_ORDER: tuple[JobKind, ...] = (
+    JobKind.PROBE,
+    JobKind.THUMBNAIL,
+    JobKind.JOIN,
+    JobKind.COMMAND,
+    JobKind.TRANSCRIBE,
+)

@@ -1,0 +1,384 @@
+-- Every change of a job, each as one atomic step. The first line (TRANSITIONS) is put before this file by
+-- redis_job_store.py, from the table in job_state.py.
+--
+-- Call: EVALSHA sha 1 '{ff}' OPERATION ARGUMENTS... Keys are listed in redis_job_store.py; all of them begin
+-- with KEYS[1], a hash tag, so that they live in one slot of a Redis Cluster. Time is Redis' own, so workers'
+-- clocks don't matter. Only commands of Redis 7.0 and older.
+
+local PREFIX = KEYS[1]
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function key(...)
+    return PREFIX .. ':' .. table.concat({ ... }, ':')
+end
+
+local function job_key(id)
+    return key('job', id)
+end
+
+local function get(id, ...)
+    return redis.call('HMGET', job_key(id), ...)
+end
+
+local function count(owner, field, change)
+    local left = redis.call('HINCRBY', key('owner', owner), field, change)
+    if left <= 0 then
+        redis.call('HDEL', key('owner', owner), field)
+    end
+end
+
+local function changed(id)
+    redis.call('PUBLISH', key('changed'), id)
+end
+
+local function state_to(id, from, to)
+    if not (TRANSITIONS[from] and TRANSITIONS[from][to]) then
+        return error('illegal transition from ' .. tostring(from) .. ' to ' .. to)
+    end
+    redis.call('HSET', job_key(id), 'state', to)
+end
+
+-- Waiting jobs of a kind are ordered by class, then fair tag, then age (equal scores sort by member, which
+-- begins with the number of the registration).
+local function enqueue(id)
+    local kind, score, member = unpack(get(id, 'kind', 'score', 'member'))
+    redis.call('ZADD', key('ready', kind), score, member)
+    redis.call('PUBLISH', key('wake'), kind)
+end
+
+local function id_of(member)
+    return string.sub(member, 18)
+end
+
+local function unqueue(id)
+    local kind, member, owner = unpack(get(id, 'kind', 'member', 'owner'))
+    redis.call('ZREM', key('ready', kind), member)
+    redis.call('ZREM', key('delayed'), member)
+    redis.call('ZREM', key('parked', owner), member)
+end
+
+-- A job of the owner has ended: one that its running quota held back may be claimed, or is parked again.
+local function unpark(owner)
+    local parked = redis.call('ZPOPMIN', key('parked', owner))
+    if parked[1] then
+        enqueue(id_of(parked[1]))
+    end
+end
+
+local function leave_running(id, owner)
+    redis.call('ZREM', key('active'), id)
+    redis.call('HDEL', job_key(id), 'progress')
+    count(owner, 'running', -1)
+end
+
+local function finish(id, from, to, keep_ms)
+    local kind, owner = unpack(get(id, 'kind', 'owner'))
+    state_to(id, from, to)
+    if from == 'running' then
+        leave_running(id, owner)
+    else
+        count(owner, 'queued', -1)
+    end
+    unpark(owner)
+    redis.call('HSET', job_key(id), 'finished', now)
+    redis.call('HDEL', job_key(id), 'due', 'cancel')
+    redis.call('ZREM', key('unfinished', kind), id)
+    redis.call('ZADD', key('finished'), now + keep_ms, id)
+    if to == 'completed' then
+        redis.call('DEL', key('uploads', id))
+    elseif redis.call('EXISTS', key('uploads', id)) == 1 then
+        -- Attempts began outputs that nobody shall see; the sweeper aborts and removes them.
+        redis.call('ZADD', key('debris'), now, id)
+    end
+    changed(id)
+end
+
+local function fail(id, from, reason, message, keep_ms)
+    redis.call('HSET', job_key(id), 'reason', reason, 'error', message)
+    finish(id, from, 'failed', keep_ms)
+end
+
+-- Back to the queue; due_ms 0: at once.
+local function requeue(id, due_ms)
+    local owner, member = unpack(get(id, 'owner', 'member'))
+    state_to(id, 'running', 'pending')
+    leave_running(id, owner)
+    unpark(owner)
+    count(owner, 'queued', 1)
+    if due_ms > 0 then
+        redis.call('HSET', job_key(id), 'due', due_ms)
+        redis.call('ZADD', key('delayed'), due_ms, member)
+    else
+        enqueue(id)
+    end
+    changed(id)
+end
+
+-- 'held' if this very attempt may still write, 'cancel' if it may, but shall stop; else 'lost'.
+local function holding(id, token)
+    local state, current, cancel = unpack(get(id, 'state', 'token', 'cancel'))
+    if state ~= 'running' or current ~= token then
+        return 'lost'
+    end
+    return cancel == '1' and 'cancel' or 'held'
+end
+
+local ops = {}
+
+-- -> {'created' | 'exists' | 'quota', id}
+function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, idem_ms)
+    -- The length keeps owner 'a:b' with key 'c' apart from owner 'a' with key 'b:c'.
+    local idem = key('idem', #owner, owner, idem_key)
+    if idem_key ~= '' then
+        local first = redis.call('GET', idem)
+        if first and redis.call('EXISTS', job_key(first)) == 1 then
+            return { 'exists', first }
+        end
+    end
+    if redis.call('EXISTS', job_key(id)) == 1 then
+        return { 'exists', id }
+    end
+    local counts = redis.call('HMGET', key('owner', owner), 'queued', 'running')
+    local queued, running = tonumber(counts[1] or 0), tonumber(counts[2] or 0)
+    if queued >= tonumber(queued_max) then
+        return { 'quota', '' }
+    end
+    -- Fair share: the queue's own time, which moves as jobs start, plus what the owner has unfinished. A flood
+    -- by one owner lies in the future; another's first job comes next.
+    local virtual = tonumber(redis.call('HGET', key('virtual'), kind .. ':' .. class) or 0)
+    local tag = virtual + queued + running + 1
+    local member = string.format('%016d:%s', redis.call('INCR', key('sequence')), id)
+    redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'owner', owner, 'class', class, 'spec', spec,
+        'state', 'pending', 'created', now, 'member', member, 'tag', tag,
+        'score', string.format('%.0f', class * 2 ^ 44 + tag), 'retry_of', retry_of)
+    if idem_key ~= '' then
+        redis.call('HSET', job_key(id), 'idem', idem)
+        redis.call('SET', idem, id, 'PX', idem_ms)
+    end
+    count(owner, 'queued', 1)
+    redis.call('ZADD', key('unfinished', kind), now, id)
+    redis.call('ZADD', key('jobs', owner), now, id)
+    enqueue(id)
+    return { 'created', id }
+end
+
+local function promote()
+    local due = redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, 100)
+    for _, member in ipairs(due) do
+        redis.call('ZREM', key('delayed'), member)
+        redis.call('HDEL', job_key(id_of(member)), 'due')
+        enqueue(id_of(member))
+    end
+end
+
+local function start(id, worker, nonce, lease_ms)
+    local kind, owner, class, tag = unpack(get(id, 'kind', 'owner', 'class', 'tag'))
+    state_to(id, 'pending', 'running')
+    count(owner, 'queued', -1)
+    count(owner, 'running', 1)
+    local token = redis.call('INCR', key('token'))
+    redis.call('HINCRBY', job_key(id), 'attempt', 1)
+    redis.call('HSET', job_key(id), 'token', token, 'worker', worker, 'started', now)
+    redis.call('ZADD', key('active'), now + lease_ms, id)
+    local slot = kind .. ':' .. class
+    if tonumber(tag) > tonumber(redis.call('HGET', key('virtual'), slot) or 0) then
+        redis.call('HSET', key('virtual'), slot, tag)
+    end
+    redis.call('HSET', key('worker', worker), 'nonce', nonce, 'job', id, 'token', token)
+    redis.call('PEXPIRE', key('worker', worker), lease_ms * 2)
+    changed(id)
+    return { token, redis.call('HGETALL', job_key(id)) }
+end
+
+-- The next job among the kinds given, in their order -> {token, {field, value, ...}} or false. The nonce makes
+-- a repeated call, whose first answer was lost on the way, give the same job again.
+function ops.claim(worker, nonce, lease_ms, running_max, ...)
+    lease_ms, running_max = tonumber(lease_ms), tonumber(running_max)
+    local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
+    if last[1] == nonce and holding(last[2], last[3]) ~= 'lost' then
+        return { tonumber(last[3]), redis.call('HGETALL', job_key(last[2])) }
+    end
+    promote()
+    for _, kind in ipairs({ ... }) do
+        for _ = 1, 1000 do
+            local popped = redis.call('ZPOPMIN', key('ready', kind))
+            if not popped[1] then
+                break
+            end
+            local id = id_of(popped[1])
+            local state, owner = unpack(get(id, 'state', 'owner'))
+            if state == 'pending' then
+                local running = tonumber(redis.call('HGET', key('owner', owner), 'running') or 0)
+                if running_max > 0 and running >= running_max then
+                    redis.call('ZADD', key('parked', owner), popped[2], popped[1])
+                else
+                    return start(id, worker, nonce, lease_ms)
+                end
+            end
+        end
+    end
+    return false
+end
+
+-- Pairs of id and token -> 'held' | 'cancel' | 'lost' for each; the first two are good for lease_ms from now.
+function ops.renew(worker, lease_ms, ...)
+    local pairs_given, answers = { ... }, {}
+    redis.call('ZADD', key('workers'), now + lease_ms, worker)
+    for i = 1, #pairs_given, 2 do
+        local answer = holding(pairs_given[i], pairs_given[i + 1])
+        if answer ~= 'lost' then
+            redis.call('ZADD', key('active'), now + lease_ms, pairs_given[i])
+        end
+        answers[#answers + 1] = answer
+    end
+    return answers
+end
+
+function ops.leave(worker)
+    redis.call('ZREM', key('workers'), worker)
+    redis.call('DEL', key('worker', worker))
+end
+
+function ops.progress(id, token, progress)
+    local answer = holding(id, token)
+    if answer ~= 'lost' then
+        redis.call('HSET', job_key(id), 'progress', progress)
+        changed(id)
+    end
+    return answer
+end
+
+-- An output's multipart upload is known before its first part, so that a later attempt can abort it: after
+-- that, S3 itself refuses to complete what a stale attempt began.
+function ops.begin_upload(id, token, upload_id, object_key)
+    local answer = holding(id, token)
+    if answer == 'held' then
+        redis.call('HSET', key('uploads', id), upload_id, object_key)
+    end
+    return answer
+end
+
+function ops.complete(id, token, result, keep_ms)
+    local answer = holding(id, token)
+    if answer == 'held' then
+        redis.call('HSET', job_key(id), 'result', result)
+        finish(id, 'running', 'completed', tonumber(keep_ms))
+    elseif answer == 'lost' then
+        -- The same call again, its first answer lost on the way.
+        local state, current = unpack(get(id, 'state', 'token'))
+        if state == 'completed' and current == token then
+            return 'held'
+        end
+    end
+    return answer
+end
+
+-- The attempt ended in a fault; tries_max 0: for good. A cancel that was asked for wins.
+function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms)
+    local answer = holding(id, token)
+    if answer == 'lost' then
+        return answer
+    elseif answer == 'cancel' then
+        finish(id, 'running', 'cancelled', tonumber(keep_ms))
+        return 'cancelled'
+    end
+    local tries = redis.call('HINCRBY', job_key(id), 'tries', 1)
+    if tries < tonumber(tries_max) then
+        requeue(id, now + backoff_ms * 2 ^ (tries - 1))
+        return 'retry'
+    end
+    fail(id, 'running', reason, message, tonumber(keep_ms))
+    return 'failed'
+end
+
+-- A draining worker gives the job back; neither a try nor a lost worker.
+function ops.release(id, token, keep_ms)
+    local answer = holding(id, token)
+    if answer == 'held' then
+        requeue(id, 0)
+    elseif answer == 'cancel' then
+        finish(id, 'running', 'cancelled', tonumber(keep_ms))
+    end
+    return answer
+end
+
+-- -> 'missing' | 'finished' | 'cancelled' (nobody ran it) | 'cancelling' (its worker is told)
+function ops.cancel(id, keep_ms)
+    local state = get(id, 'state')[1]
+    if not state then
+        return 'missing'
+    elseif state == 'pending' then
+        unqueue(id)
+        finish(id, 'pending', 'cancelled', tonumber(keep_ms))
+        return 'cancelled'
+    elseif state == 'running' then
+        redis.call('HSET', job_key(id), 'cancel', '1')
+        redis.call('PUBLISH', key('cancel'), id)
+        changed(id)
+        return 'cancelling'
+    end
+    return 'finished'
+end
+
+-- Jobs whose worker let the lease run out -> {id, 'requeued' | 'poison' | 'cancelled', ...}
+function ops.reap(lost_max, message, keep_ms)
+    local told = {}
+    promote()
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('active'), '-inf', now, 'LIMIT', 0, 100)) do
+        local state, cancel = unpack(get(id, 'state', 'cancel'))
+        local what
+        if state ~= 'running' then
+            redis.call('ZREM', key('active'), id)
+        elseif cancel == '1' then
+            finish(id, 'running', 'cancelled', tonumber(keep_ms))
+            what = 'cancelled'
+        elseif redis.call('HINCRBY', job_key(id), 'lost', 1) >= tonumber(lost_max) then
+            fail(id, 'running', 'POISON', message, tonumber(keep_ms))
+            what = 'poison'
+        else
+            requeue(id, 0)
+            what = 'requeued'
+        end
+        if what then
+            told[#told + 1] = id
+            told[#told + 1] = what
+        end
+    end
+    redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now)
+    return told
+end
+
+-- Removes a finished job's record.
+function ops.forget(id)
+    local state, owner, idem = unpack(get(id, 'state', 'owner', 'idem'))
+    if not state or next(TRANSITIONS[state]) then
+        return 0
+    end
+    if idem and redis.call('GET', idem) == id then
+        redis.call('DEL', idem)
+    end
+    redis.call('ZREM', key('jobs', owner), id)
+    redis.call('ZREM', key('finished'), id)
+    redis.call('DEL', job_key(id))
+    return 1
+end
+
+-- For each kind: ready, unfinished, milliseconds that the oldest unfinished has waited; then delayed, active,
+-- workers.
+function ops.stats(...)
+    local out = {}
+    for _, kind in ipairs({ ... }) do
+        local oldest = redis.call('ZRANGE', key('unfinished', kind), 0, 0, 'WITHSCORES')
+        out[#out + 1] = redis.call('ZCARD', key('ready', kind))
+        out[#out + 1] = redis.call('ZCARD', key('unfinished', kind))
+        out[#out + 1] = oldest[2] and math.max(0, now - tonumber(oldest[2])) or 0
+    end
+    out[#out + 1] = redis.call('ZCARD', key('delayed'))
+    out[#out + 1] = redis.call('ZCARD', key('active'))
+    out[#out + 1] = redis.call('ZCOUNT', key('workers'), now, '+inf')
+    return out
+end
+
+local operation = table.remove(ARGV, 1)
+return ops[operation](unpack(ARGV))

@@ -1,0 +1,313 @@
+"""The job queue in Redis: every change of a job is one atomic call of lua/jobs.lua.
+
+Keys, all under the hash tag `{ff}` so that a Redis Cluster keeps them on one shard (a second shard is a second
+queue). Scores are milliseconds since the epoch by Redis' clock unless said otherwise.
+
+  {ff}:job:ID            hash    the whole job: id kind owner class spec state created started finished due
+                                 attempt tries lost token worker cancel progress reason error result retry_of,
+                                 and for the queue: member tag score idem
+  {ff}:ready:KIND        zset    member `NUMBER:ID` -> class * 2^44 + fair tag; who is claimed next
+  {ff}:delayed           zset    member -> when a retry is due
+  {ff}:parked:OWNER      zset    members whose owner has its quota running; scores as in ready
+  {ff}:active            zset    ID -> when its lease ends
+  {ff}:unfinished:KIND   zset    ID -> registered; its size is the scaling signal
+  {ff}:finished          zset    ID -> when the record may go
+  {ff}:jobs:OWNER        zset    ID -> registered; an owner's list
+  {ff}:owner:OWNER       hash    queued, running: the owner's counts
+  {ff}:virtual           hash    KIND:CLASS -> the queue's own time, for fairness
+  {ff}:uploads:ID        hash    multipart upload id -> object key, begun and not committed
+  {ff}:debris            zset    ID -> since when; finished without success, uploads or outputs left to remove
+  {ff}:idem:LEN:OWNER:KEY string  ID, for as long as a record is kept
+  {ff}:workers           zset    worker -> when it counts as gone
+  {ff}:worker:WORKER     hash    its last claim, so that a repeated claim answers the same
+  {ff}:sequence, {ff}:token       counters
+  {ff}:wake, {ff}:cancel, {ff}:changed   channels: a kind has work, a job shall stop, a job is different
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis
+from redis.exceptions import NoScriptError
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.redis_client import redis_errors
+from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress, decode
+from services.ffmpeg.job_state import TRANSITIONS, JobKind
+
+TAG = "{ff}"
+WAKE, CANCEL, CHANGED = f"{TAG}:wake", f"{TAG}:cancel", f"{TAG}:changed"
+_POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
+
+
+@dataclasses.dataclass(frozen=True)
+class JobPolicy:
+    """The numbers of a job's life; the settings of the same names explain them."""
+
+    lease_seconds: float = 60.0
+    tries_max: int = 3
+    backoff_seconds: float = 5.0
+    lost_workers_max: int = 4
+    keep_completed_seconds: float = 7 * 86400.0
+    keep_failed_seconds: float = 30 * 86400.0
+    queued_max: int = 10_000
+    running_max: int = 0
+
+
+class Holding(enum.StrEnum):
+    """What the store says to an attempt."""
+
+    HELD = "held"
+    # Still the holder, but the owner wants it stopped.
+    CANCEL = "cancel"
+    # Another attempt has the job, or it is finished: write nothing.
+    LOST = "lost"
+
+
+class Cancelled(enum.StrEnum):
+    """What a cancel met."""
+
+    MISSING = "missing"
+    FINISHED = "finished"
+    # It had not started; it never will.
+    CANCELLED = "cancelled"
+    # It runs; its worker has been told.
+    CANCELLING = "cancelling"
+
+
+@dataclasses.dataclass(frozen=True)
+class KindStats:
+    """One kind's share of the queue."""
+
+    ready: int
+    unfinished: int
+    oldest_ms: int
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueStats:
+    """The queue at one moment."""
+
+    kinds: Mapping[JobKind, KindStats]
+    delayed: int
+    active: int
+    workers: int
+
+
+def _transitions_lua() -> str:
+    rows = (f"{state}={{{','.join(f'{to}=true' for to in sorted(after))}}}" for state, after in TRANSITIONS.items())
+    return f"local TRANSITIONS = {{{','.join(rows)}}} "
+
+
+class RedisJobStore:
+    """Jobs in Redis. Every method raises ReelwayError STORE_UNAVAILABLE when Redis can't be asked.
+
+    Every call is safe to repeat, so the client may retry it: a write that was done answers as it did.
+    """
+
+    def __init__(self, client: redis.Redis, policy: JobPolicy) -> None:
+        self._client = client
+        self._policy = policy
+        self._script = client.register_script(
+            _transitions_lua() + (Path(__file__).parent / "lua" / "jobs.lua").read_text()
+        )
+        self._keep_completed = int(policy.keep_completed_seconds * 1000)
+        self._keep_failed = int(policy.keep_failed_seconds * 1000)
+
+    async def _call(self, operation: str, *args: str | int) -> Any:
+        with redis_errors():
+            try:
+                return await self._script(keys=[TAG], args=[operation, *args])
+            except NoScriptError:
+                # Redis was restarted between the client's load and its second try.
+                return await self._script(keys=[TAG], args=[operation, *args])
+
+    @staticmethod
+    async def _read(answer: Any) -> Any:
+        """The awaited answer of a plain command; the client's stubs can't tell that its answers are text."""
+        with redis_errors():
+            return await answer
+
+    # -- what clients do
+
+    async def register(self, new: NewJob) -> tuple[Job, bool]:
+        """The job, durable and in the queue; False if it was there already (same id, same idempotency key).
+
+        Raises ReelwayError TOO_MANY_REQUESTS when the owner has `queued_max` jobs waiting.
+        """
+        status, job_id = await self._call(
+            "register",
+            new.id,
+            new.kind,
+            new.owner,
+            int(new.priority),
+            json.dumps(new.spec, separators=(",", ":")),
+            new.idempotency_key,
+            new.retry_of,
+            self._policy.queued_max,
+            self._keep_failed,
+        )
+        if status == "quota":
+            raise ReelwayError(
+                ErrorReason.TOO_MANY_REQUESTS, f"{self._policy.queued_max} tasks are waiting already; try again later"
+            )
+        job = await self.get(job_id)
+        if job is None:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return job, status == "created"
+
+    async def get(self, job_id: str) -> Job | None:
+        """The job, or None."""
+        fields = await self._read(self._client.hgetall(f"{TAG}:job:{job_id}"))
+        return decode(fields) if fields else None
+
+    async def list_owned(self, owner: str, limit: int, before: tuple[int, str] | None = None) -> list[Job]:
+        """At most `limit` jobs of an owner, newest first, after the position `before` (created_ms, id)."""
+        newest = str(before[0]) if before else "+inf"
+        offset, jobs = 0, list[Job]()
+        while len(jobs) < limit:
+            page = await self._read(
+                self._client.zrange(
+                    f"{TAG}:jobs:{owner}",
+                    newest,
+                    "-inf",
+                    desc=True,
+                    byscore=True,
+                    offset=offset,
+                    num=limit,
+                    withscores=True,
+                )
+            )
+            if not page:
+                break
+            offset += len(page)
+            async with self._client.pipeline(transaction=False) as pipe:
+                for job_id, score in page:
+                    if before is None or (int(score), job_id) < before:
+                        pipe.hgetall(f"{TAG}:job:{job_id}")
+                jobs += [decode(fields) for fields in await self._read(pipe.execute()) if fields]
+        return jobs[:limit]
+
+    async def cancel(self, job_id: str) -> Cancelled:
+        """Ends a waiting job at once; tells the worker of a running one."""
+        return Cancelled(await self._call("cancel", job_id, self._keep_failed))
+
+    async def stats(self) -> QueueStats:
+        """Counts of the queue."""
+        kinds = list(JobKind)
+        numbers = [int(n) for n in await self._call("stats", *kinds)]
+        per_kind = {kind: KindStats(*numbers[3 * i : 3 * i + 3]) for i, kind in enumerate(kinds)}
+        return QueueStats(per_kind, *numbers[3 * len(kinds) :])
+
+    # -- what workers do
+
+    async def claim(self, worker: str, nonce: str, kinds: Iterable[JobKind]) -> Lease | None:
+        """The next job of the first of these kinds that has one, leased to this worker; None: nothing to do.
+
+        A repeated call with the same nonce answers the same job.
+        """
+        answer = await self._call("claim", worker, nonce, self._lease_ms, self._policy.running_max, *kinds)
+        if not answer:
+            return None
+        token, flat = answer
+        return Lease(decode(dict(zip(flat[::2], flat[1::2], strict=True))), int(token))
+
+    async def renew(self, worker: str, leases: Sequence[Lease]) -> list[Holding]:
+        """One more lease time for each job still held; says so for each, in order. Also the sign of life."""
+        pairs = [part for lease in leases for part in (lease.job.id, lease.token)]
+        return [Holding(answer) for answer in await self._call("renew", worker, self._lease_ms, *pairs)]
+
+    async def leave(self, worker: str) -> None:
+        """The worker is gone for good."""
+        await self._call("leave", worker)
+
+    async def report(self, lease: Lease, progress: Progress) -> Holding:
+        """Shows how far the attempt is."""
+        compact = json.dumps(dataclasses.asdict(progress), separators=(",", ":"))
+        return Holding(await self._call("progress", lease.job.id, lease.token, compact))
+
+    async def begin_upload(self, lease: Lease, upload_id: str, key: str) -> Holding:
+        """Notes an output's multipart upload before its first part, so that any later attempt can abort it."""
+        return Holding(await self._call("begin_upload", lease.job.id, lease.token, upload_id, key))
+
+    async def uploads(self, job_id: str) -> dict[str, str]:
+        """Multipart upload id -> object key, of attempts that did not commit."""
+        found: dict[str, str] = await self._read(self._client.hgetall(f"{TAG}:uploads:{job_id}"))
+        return found
+
+    async def complete(self, lease: Lease, result: Mapping[str, Any]) -> Holding:
+        """Commits the result, if this attempt still holds the job; LOST and CANCEL change nothing."""
+        compact = json.dumps(result, separators=(",", ":"))
+        return Holding(await self._call("complete", lease.job.id, lease.token, compact, self._keep_completed))
+
+    async def fail(self, lease: Lease, failure: JobFailure, again: bool) -> str:
+        """Ends the attempt -> `retry` (it will run again), `failed`, `cancelled` or `lost`.
+
+        `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses.
+        """
+        answer: str = await self._call(
+            "fail",
+            lease.job.id,
+            lease.token,
+            failure.reason,
+            failure.message,
+            self._policy.tries_max if again else 0,
+            int(self._policy.backoff_seconds * 1000),
+            self._keep_failed,
+        )
+        return answer
+
+    async def release(self, lease: Lease) -> Holding:
+        """Gives the job back to the queue, uncounted (a drain); a cancelled one ends here."""
+        return Holding(await self._call("release", lease.job.id, lease.token, self._keep_failed))
+
+    # -- what housekeeping does
+
+    async def reap(self) -> dict[str, str]:
+        """Takes jobs from workers that let their leases run out -> {id: requeued | poison | cancelled}."""
+        flat = await self._call("reap", self._policy.lost_workers_max, _POISON_MESSAGE, self._keep_failed)
+        return dict(zip(flat[::2], flat[1::2], strict=True))
+
+    async def forget_due(self, now_ms: int, limit: int = 500) -> int:
+        """Removes the records of jobs that were kept long enough; returns how many."""
+        due = await self._read(self._client.zrangebyscore(f"{TAG}:finished", "-inf", now_ms, start=0, num=limit))
+        return sum([int(await self._call("forget", job_id)) for job_id in due])
+
+    async def debris(self, limit: int = 100) -> list[str]:
+        """Jobs that ended without success and may have left uploads or outputs."""
+        return list(await self._read(self._client.zrange(f"{TAG}:debris", 0, limit - 1)))
+
+    async def debris_removed(self, job_id: str) -> None:
+        """Nothing of it is left in the object store."""
+        await self._read(self._client.delete(f"{TAG}:uploads:{job_id}"))
+        await self._read(self._client.zrem(f"{TAG}:debris", job_id))
+
+    async def ping(self) -> None:
+        """Raises while Redis can't be asked."""
+        await self._read(self._client.ping())
+
+    async def listen(self, *channels: str) -> AsyncIterator[tuple[str, str]]:
+        """(channel, message) as they come, and ("", "") once each time the subscription stands.
+
+        Ends with ReelwayError when the connection breaks; what was published meanwhile is lost, hence the
+        ("", "") on the next call: look for yourself.
+        """
+        with redis_errors():
+            async with self._client.pubsub() as subscriber:
+                await subscriber.subscribe(*channels)
+                yield "", ""
+                while True:
+                    message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=3.0)
+                    if message is not None:
+                        yield message["channel"], message["data"]
+
+    @property
+    def _lease_ms(self) -> int:
+        return int(self._policy.lease_seconds * 1000)

@@ -1,0 +1,429 @@
+"""What the job store promises, on a real Redis: one test a promise."""
+
+import asyncio
+import dataclasses
+import itertools
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress
+from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
+from services.ffmpeg.redis_job_store import Cancelled, Holding, JobPolicy, RedisJobStore
+from tests.support.waiting import until
+
+POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.05, lost_workers_max=4)
+FAULT = JobFailure("INPUT_UNAVAILABLE", "in_1 could not be fetched")
+
+
+@pytest.fixture
+async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as found:
+        yield found
+
+
+@pytest.fixture
+def store(client: redis.asyncio.Redis) -> RedisJobStore:
+    return RedisJobStore(client, POLICY)
+
+
+def with_policy(client: redis.asyncio.Redis, **changes: Any) -> RedisJobStore:
+    return RedisJobStore(client, dataclasses.replace(POLICY, **changes))
+
+
+def job(owner: str = "anna", **fields: Any) -> NewJob:
+    given: dict[str, Any] = {"kind": JobKind.COMMAND, "spec": {"n": 1}} | fields
+    return NewJob(id=str(uuid.uuid4()), owner=owner, **given)
+
+
+async def add(store: RedisJobStore, owner: str = "anna", **fields: Any) -> str:
+    return (await store.register(job(owner, **fields)))[0].id
+
+
+async def take(store: RedisJobStore, worker: str = "w1", kinds: tuple[JobKind, ...] = (JobKind.COMMAND,)) -> Lease:
+    lease = await store.claim(worker, uuid.uuid4().hex, kinds)
+    assert lease is not None, "nothing to claim"
+    return lease
+
+
+async def nothing_to_claim(store: RedisJobStore) -> bool:
+    return await store.claim("w1", uuid.uuid4().hex, list(JobKind)) is None
+
+
+async def get(store: RedisJobStore, job_id: str) -> Job:
+    found = await store.get(job_id)
+    assert found is not None
+    return found
+
+
+async def state(store: RedisJobStore, job_id: str) -> JobState:
+    return (await get(store, job_id)).state
+
+
+async def expire_lease(client: redis.asyncio.Redis, job_id: str) -> None:
+    await client.zadd("{ff}:active", {job_id: 1})
+
+
+async def test_a_job_goes_from_pending_through_running_to_completed(store: RedisJobStore) -> None:
+    new = job(spec={"command": ["-i", "ü"]}, priority=Priority.BULK)
+    registered, created = await store.register(new)
+    assert created
+    assert (registered.state, registered.spec, registered.priority) == ("pending", new.spec, Priority.BULK)
+    lease = await take(store)
+    assert (lease.job.id, lease.job.state, lease.job.attempt) == (new.id, "running", 1)
+    assert await store.report(lease, Progress(0.5, 25, 2, 3)) is Holding.HELD
+    running = await get(store, new.id)
+    assert running.progress == Progress(0.5, 25, 2, 3)
+    assert await store.complete(lease, {"outputs": {"out_1": 7}}) is Holding.HELD
+    done = await get(store, new.id)
+    assert (done.state, done.result) == (JobState.COMPLETED, {"outputs": {"out_1": 7}})
+    assert done.created_ms <= done.started_ms <= done.finished_ms  # type: ignore[operator]
+    assert await nothing_to_claim(store)
+
+
+async def test_registering_again_answers_the_first_job(store: RedisJobStore) -> None:
+    first = job(idempotency_key="k")
+    assert (await store.register(first))[1]
+    again, created = await store.register(job(idempotency_key="k", spec={"n": 2}))
+    assert (again.id, again.spec, created) == (first.id, {"n": 1}, False)
+    same_id, created = await store.register(first)
+    assert (same_id.id, created) == (first.id, False)
+    assert (await store.stats()).kinds[JobKind.COMMAND].unfinished == 1
+
+
+async def test_idempotency_keys_of_two_owners_are_two_keys(store: RedisJobStore) -> None:
+    assert await add(store, "a:b", idempotency_key="c") != await add(store, "a", idempotency_key="b:c")
+
+
+async def test_of_many_registrations_with_one_key_one_wins(store: RedisJobStore) -> None:
+    results = await asyncio.gather(*(store.register(job(idempotency_key="k")) for _ in range(20)))
+    assert len({found.id for found, _ in results}) == 1
+    assert sum(created for _, created in results) == 1
+
+
+async def test_a_job_is_claimed_once_however_many_ask(store: RedisJobStore) -> None:
+    ids = {await add(store) for _ in range(5)}
+    claims = await asyncio.gather(
+        *(store.claim(f"w{i}", uuid.uuid4().hex, [JobKind.COMMAND]) for i in range(20)),
+    )
+    claimed = [lease.job.id for lease in claims if lease]
+    assert sorted(claimed) == sorted(ids)
+
+
+async def test_a_claim_repeated_after_a_lost_answer_gives_the_same_job(store: RedisJobStore) -> None:
+    await add(store)
+    await add(store)
+    first = await store.claim("w1", "nonce", [JobKind.COMMAND])
+    again = await store.claim("w1", "nonce", [JobKind.COMMAND])
+    assert first is not None
+    assert again is not None
+    assert (first.job.id, first.token, again.job.attempt) == (again.job.id, again.token, 1)
+    assert (await take(store)).job.id != first.job.id
+
+
+async def test_a_lease_that_ran_out_moves_the_job_and_refuses_the_old_attempt(
+    store: RedisJobStore, client: redis.asyncio.Redis
+) -> None:
+    job_id = await add(store)
+    stale = await take(store, "w1")
+    assert await store.reap() == {}
+    await expire_lease(client, job_id)
+    assert await store.reap() == {job_id: "requeued"}
+    fresh = await take(store, "w2")
+    assert (fresh.job.id, fresh.job.attempt, fresh.job.tries, fresh.job.lost_workers) == (job_id, 2, 0, 1)
+    assert fresh.token > stale.token
+    assert await store.renew("w1", [stale]) == [Holding.LOST]
+    assert await store.report(stale, Progress(0.9)) is Holding.LOST
+    assert await store.begin_upload(stale, "u", "k") is Holding.LOST
+    assert await store.complete(stale, {"stale": True}) is Holding.LOST
+    assert await store.fail(stale, FAULT, again=False) == "lost"
+    assert await store.release(stale) is Holding.LOST
+    assert await store.complete(fresh, {"fresh": True}) is Holding.HELD
+    assert await store.complete(stale, {"stale": True}) is Holding.LOST
+    done = await get(store, job_id)
+    assert done.result == {"fresh": True}
+
+
+async def test_renewing_keeps_the_lease(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, lease_seconds=0.3)
+    await add(store)
+    lease = await take(store)
+    for _ in range(5):
+        await asyncio.sleep(0.1)
+        assert await store.renew("w1", [lease]) == [Holding.HELD]
+        assert await store.reap() == {}
+
+
+async def test_completing_twice_answers_the_same(store: RedisJobStore) -> None:
+    await add(store)
+    lease = await take(store)
+    assert await store.complete(lease, {"n": 1}) is Holding.HELD
+    assert await store.complete(lease, {"n": 1}) is Holding.HELD
+
+
+async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    pauses = []
+    for wanted in ("retry", "retry", "failed"):
+        leases: list[Lease] = []
+
+        async def claimed(into: list[Lease] = leases) -> bool:
+            if lease := await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND]):
+                into.append(lease)
+            return bool(into)
+
+        await until(claimed, 2)
+        assert await store.fail(leases[0], FAULT, again=True) == wanted
+        found = await get(store, job_id)
+        if found.due_ms:
+            pauses.append(found.due_ms)
+            assert await nothing_to_claim(store)
+    assert len(pauses) == 2
+    found = await get(store, job_id)
+    assert (found.state, found.failure, found.attempt, found.tries) == (JobState.FAILED, FAULT, 3, 3)
+    assert await nothing_to_claim(store)
+
+
+async def test_a_lasting_fault_fails_at_once(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    assert await store.fail(await take(store), FAULT, again=False) == "failed"
+    assert await state(store, job_id) is JobState.FAILED
+
+
+async def test_a_job_that_takes_four_workers_with_it_is_poison(
+    store: RedisJobStore, client: redis.asyncio.Redis
+) -> None:
+    job_id = await add(store)
+    told = []
+    for n in range(4):
+        await take(store, f"w{n}")
+        await expire_lease(client, job_id)
+        told.append((await store.reap())[job_id])
+    assert told == ["requeued", "requeued", "requeued", "poison"]
+    found = await get(store, job_id)
+    assert found.failure is not None
+    assert (found.state, found.failure.reason) == (JobState.FAILED, "POISON")
+
+
+async def test_a_waiting_job_is_cancelled_at_once(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    assert await store.cancel(job_id) is Cancelled.CANCELLED
+    assert await state(store, job_id) is JobState.CANCELLED
+    assert await nothing_to_claim(store)
+    assert await store.cancel(job_id) is Cancelled.FINISHED
+    assert await store.cancel(str(uuid.uuid4())) is Cancelled.MISSING
+
+
+async def test_a_job_waiting_for_its_retry_is_cancelled_at_once(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    await store.fail(await take(store), FAULT, again=True)
+    assert await store.cancel(job_id) is Cancelled.CANCELLED
+    await asyncio.sleep(0.1)
+    assert await nothing_to_claim(store)
+
+
+async def test_cancel_of_a_running_job_reaches_its_worker_in_every_answer(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    lease = await take(store)
+    assert await store.cancel(job_id) is Cancelled.CANCELLING
+    assert await store.renew("w1", [lease]) == [Holding.CANCEL]
+    assert await store.report(lease, Progress(0.1)) is Holding.CANCEL
+    assert await store.begin_upload(lease, "u", "k") is Holding.CANCEL
+    assert await store.complete(lease, {}) is Holding.CANCEL
+    assert await store.fail(lease, FAULT, again=True) == "cancelled"
+    assert await state(store, job_id) is JobState.CANCELLED
+
+
+async def test_a_cancelled_job_whose_worker_died_ends_cancelled(
+    store: RedisJobStore, client: redis.asyncio.Redis
+) -> None:
+    job_id = await add(store)
+    await take(store)
+    await store.cancel(job_id)
+    await expire_lease(client, job_id)
+    assert await store.reap() == {job_id: "cancelled"}
+    assert await state(store, job_id) is JobState.CANCELLED
+
+
+async def test_a_drained_job_goes_back_first_and_uncounted(store: RedisJobStore) -> None:
+    first = await add(store)
+    await add(store)
+    assert await store.release(await take(store)) is Holding.HELD
+    again = await take(store)
+    assert (again.job.id, again.job.tries, again.job.lost_workers) == (first, 0, 0)
+
+
+async def test_classes_go_in_order_whatever_came_first(store: RedisJobStore) -> None:
+    ids = {priority: await add(store, priority=priority) for priority in reversed(Priority)}
+    assert [(await take(store)).job.id for _ in ids] == [ids[priority] for priority in Priority]
+
+
+async def test_kinds_are_claimed_in_the_order_asked_for(store: RedisJobStore) -> None:
+    ids = {kind: await add(store, kind=kind) for kind in (JobKind.TRANSCRIBE, JobKind.COMMAND, JobKind.PROBE)}
+    kinds = (JobKind.PROBE, JobKind.COMMAND)
+    assert (await take(store, kinds=kinds)).job.id == ids[JobKind.PROBE]
+    assert (await take(store, kinds=kinds)).job.id == ids[JobKind.COMMAND]
+    assert await store.claim("w1", "n", kinds) is None
+
+
+async def test_a_flood_by_one_owner_delays_another_by_one_job(store: RedisJobStore) -> None:
+    for _ in range(200):
+        await add(store, "flood")
+    for _ in range(5):
+        await take(store)
+    lone = await add(store, "lone")
+    order = [(await take(store)).job.id for _ in range(2)]
+    assert lone in order
+
+
+async def test_two_owners_who_keep_the_queue_full_share_evenly(store: RedisJobStore) -> None:
+    for _ in range(50):
+        await add(store, "a")
+    served: Counter[str] = Counter()
+    await add(store, "b")
+    for _ in range(40):
+        lease = await take(store)
+        served[lease.job.owner] += 1
+        await store.complete(lease, {})
+        if lease.job.owner == "b":
+            await add(store, "b")
+    assert abs(served["a"] - served["b"]) <= 4
+
+
+async def test_an_owner_has_no_more_waiting_than_its_quota(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, queued_max=2)
+    await add(store)
+    await add(store)
+    with pytest.raises(ReelwayError) as refused:
+        await add(store)
+    assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
+    await add(store, "somebody else")
+    await take(store)
+    await take(store)
+    await add(store)
+
+
+async def test_an_owner_has_no_more_running_than_its_quota(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, running_max=2)
+    mine = [await add(store) for _ in range(5)]
+    leases = [await take(store), await take(store)]
+    other = await add(store, "other")
+    assert (await take(store)).job.id == other
+    assert await nothing_to_claim(store)
+    await store.complete(leases[0], {})
+    leases.append(await take(store))
+    assert await nothing_to_claim(store)
+    # Cancelling those that were just let go must not strand the rest.
+    await store.complete(leases[1], {})
+    await store.complete(leases[2], {})
+    assert await store.cancel(mine[3]) is Cancelled.CANCELLED
+    assert (await take(store)).job.id == mine[4]
+
+
+async def test_counts_return_to_nothing(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    for end in ("complete", "fail", "cancel", "release"):
+        job_id = await add(store)
+        if end == "cancel":
+            await store.cancel(job_id)
+            continue
+        lease = await take(store)
+        if end == "release":
+            await store.release(lease)
+            lease = await take(store)
+        if end == "fail":
+            await store.fail(lease, FAULT, again=False)
+        else:
+            await store.complete(lease, {})
+    assert await client.hgetall("{ff}:owner:anna") == {}
+    stats = await store.stats()
+    assert (stats.active, stats.delayed, stats.kinds[JobKind.COMMAND].unfinished) == (0, 0, 0)
+
+
+async def test_uploads_of_attempts_that_did_not_commit_are_remembered(
+    store: RedisJobStore, client: redis.asyncio.Redis
+) -> None:
+    job_id = await add(store)
+    lease = await take(store)
+    assert await store.begin_upload(lease, "u1", "ffmpeg-outputs/x") is Holding.HELD
+    await expire_lease(client, job_id)
+    await store.reap()
+    lease = await take(store)
+    assert await store.uploads(job_id) == {"u1": "ffmpeg-outputs/x"}
+    await store.fail(lease, FAULT, again=False)
+    assert await store.debris() == [job_id]
+    await store.debris_removed(job_id)
+    assert await store.debris() == []
+    assert await store.uploads(job_id) == {}
+
+
+async def test_a_list_is_the_owners_own_newest_first_in_stable_pages(store: RedisJobStore) -> None:
+    mine = [await add(store) for _ in range(25)]
+    await add(store, "other")
+    pages, before = [], None
+    while page := await store.list_owned("anna", 10, before):
+        pages.append(page)
+        before = (page[-1].created_ms, page[-1].id)
+        await add(store)
+    listed = [found.id for found in itertools.chain(*pages)]
+    assert sorted(listed) == sorted(mine)
+    times = [found.created_ms for found in itertools.chain(*pages)]
+    assert times == sorted(times, reverse=True)
+
+
+async def test_finished_records_go_when_their_time_is_over(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, keep_completed_seconds=60)
+    done, waiting = await add(store, idempotency_key="k"), await add(store)
+    await store.complete(await take(store), {})
+    finished = await get(store, done)
+    assert finished.finished_ms is not None
+    assert await store.forget_due(finished.finished_ms + 59_000) == 0
+    assert await store.forget_due(finished.finished_ms + 61_000) == 1
+    assert await store.get(done) is None
+    assert await store.get(waiting) is not None
+    assert [found.id for found in await store.list_owned("anna", 10)] == [waiting]
+    assert (await store.register(job(idempotency_key="k")))[1]
+
+
+async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
+    heard: list[tuple[str, str]] = []
+
+    async def listen() -> None:
+        async for event in store.listen("{ff}:changed", "{ff}:cancel", "{ff}:wake"):
+            heard.append(event)  # noqa: PERF401 - seen while it grows
+
+    listener = asyncio.create_task(listen())
+    await until(lambda: ("", "") in heard)
+    job_id = await add(store)
+    await take(store)
+    await store.cancel(job_id)
+    await until(lambda: ("{ff}:cancel", job_id) in heard)
+    assert ("{ff}:wake", "command") in heard
+    assert heard.count(("{ff}:changed", job_id)) == 2
+    listener.cancel()
+
+
+async def test_every_key_lives_in_one_slot(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    await add(store, "owner}with{braces", idempotency_key="{k}")
+    lease = await take(store)
+    await store.begin_upload(lease, "u", "k")
+    await store.renew("w1", [lease])
+    keys = [key async for key in client.scan_iter()]
+    assert len(keys) > 8
+    assert [key for key in keys if not key.startswith("{ff}:")] == []
+
+
+async def test_the_scripts_refuse_what_the_table_forbids(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    """The script works by the Python table: a job in a state from which nothing leads cannot be started."""
+    job_id = await add(store)
+    lease = await take(store)
+    for terminal in (found for found in JobState if not TRANSITIONS[found]):
+        await client.hset(f"{{ff}}:job:{job_id}", "state", terminal)
+        assert await store.release(lease) is Holding.LOST
+        assert await store.cancel(job_id) is Cancelled.FINISHED
+        assert await state(store, job_id) is terminal
