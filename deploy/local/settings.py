@@ -1,0 +1,57 @@
+"""What `make run` reads from the environment. All else in it reaches the services as it is."""
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+
+from services.common.settings import Port, Seconds, Settings
+
+
+class LocalSettings(Settings):
+    """Each part that is not named here by its address is an embedded one."""
+
+    log_format: str = Field("console", pattern=r"^(json|console)$")
+    """People read along: `console`, unlike elsewhere."""
+    data_dir: Path = Path(".data")
+    """Everything that is kept: objects, state, keys, logs of the embedded servers."""
+    log_dir: Path | None = None
+    """Folder that gets a log file of each service; not set: their lines go to the terminal."""
+    host: str = "127.0.0.1"
+    """Address that the gateway binds."""
+    port: Port = 8000
+    """Port of the gateway; 0: a free one."""
+    redis_url: str = Field("", pattern=r"^((redis|rediss|unix)://\S+)?$")
+    """Empty: an embedded Redis."""
+    s3_endpoint_url: str = Field("", pattern=r"^(https?://[^\s/]+/?)?$")
+    """Empty: an embedded S3."""
+    s3_public_endpoint_url: str = Field("", pattern=r"^(https?://[^\s/]+/?)?$")
+    """Empty: the same as S3_ENDPOINT_URL."""
+    s3_bucket: str = Field(
+        "reelway", validation_alias=AliasChoices("S3_BUCKET", "AWS_BUCKET_NAME"), pattern=r"^[a-z0-9][a-z0-9.-]{2,62}$"
+    )
+    """The one bucket; made where S3 is the embedded one."""
+    aws_region: str = Field("us-east-1", validation_alias=AliasChoices("AWS_REGION", "AWS_REGION_NAME"))
+    """Region that requests are signed for."""
+    aws_access_key_id: str = ""
+    """Empty: generated, where S3 is the embedded one."""
+    aws_secret_access_key: SecretStr = SecretStr("")
+    """Secret of the key above."""
+    auth_jwt_secret: SecretStr = SecretStr("")
+    """HS256 secret of bearer tokens; empty: generated, unless AUTH_JWKS_URL is set."""
+    auth_jwks_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    """Where the keys of bearer tokens are published."""
+    service_token_secret: SecretStr = SecretStr("")
+    """What the services know each other by; empty: generated."""
+    ffmpeg_bin: str = ""
+    """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""
+    drain_seconds: Seconds = 5.0
+    """How long a process that is told to stop lets accepted requests finish."""
+    token_days: float = Field(30.0, gt=0)
+    """Life of the tokens of `make token`, in days."""
+
+    @model_validator(mode="after")
+    def _keys_come_in_pairs(self) -> Self:
+        if bool(self.aws_access_key_id) != bool(self.aws_secret_access_key.get_secret_value()):
+            raise ValueError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: set both or neither")
+        return self

@@ -1,0 +1,119 @@
+"""Keeps the system running until it is told to stop."""
+
+import asyncio
+import fcntl
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from deploy.local.process import StartError, how_it_ended
+from deploy.local.system import Part, System
+from services.common.backoff import Backoff
+
+RESTARTS = Backoff(attempts=6, first_seconds=0.5, longest_seconds=10.0)
+STEADY_SECONDS = 60.0  # a part that ran this long starts with a clean slate
+
+Say = Callable[[str], None]
+
+
+class Supervisor:
+    """Starts a system, says when it is ready, starts again what dies, and stops it all when told.
+
+    Args:
+        system: what is run.
+        say: gets lines for the person at the terminal.
+    """
+
+    def __init__(self, system: System, say: Say) -> None:
+        self._system = system
+        self._say = say
+        self._told = asyncio.Event()
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Runs it until SIGINT, SIGTERM or SIGHUP; a second one of them does not wait for anything.
+
+        Args:
+            ready: called once everything is.
+
+        Raises:
+            StartError: a part can't be started, or died too often.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._on_signal)
+        told = asyncio.create_task(self._told.wait())
+        work = asyncio.create_task(self._work(ready))
+        try:
+            await asyncio.wait([told, work], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (told, work):
+                task.cancel()
+            await asyncio.gather(told, work, return_exceptions=True)
+            await self._system.stop()
+        if not work.cancelled():
+            work.result()
+
+    def _on_signal(self) -> None:
+        if self._told.is_set():
+            self._system.kill()
+            return
+        self._told.set()
+        self._say("stopping")
+
+    async def _work(self, ready: Callable[[], None]) -> None:
+        await self._system.start()
+        ready()
+        watchers = [asyncio.create_task(self._keep_alive(part)) for part in self._system.parts]
+        try:
+            await asyncio.gather(*watchers)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def _keep_alive(self, part: Part) -> None:
+        loop = asyncio.get_running_loop()
+        failures = 0
+        while True:
+            since = loop.time()
+            status = await part.process.wait()
+            failures = 1 if loop.time() - since > STEADY_SECONDS else failures + 1
+            ended = f"{part.name} {how_it_ended(status)}"
+            while True:
+                if failures >= RESTARTS.attempts:
+                    raise StartError(f"{ended}, the {failures}th time in a row; giving up")
+                pause = RESTARTS.pause(failures)
+                self._say(f"{ended}; starting it again in {pause:.1f} s")
+                await asyncio.sleep(pause)
+                try:
+                    await part.start()
+                    break
+                except StartError as error:
+                    failures, ended = failures + 1, str(error)
+            self._say(f"{part.name} is ready again")
+
+
+@contextmanager
+def sole_user(folder: Path) -> Iterator[None]:
+    """Holds a lock on DATA_DIR: two sets of servers on one set of files would spoil them.
+
+    Raises:
+        StartError: somebody else holds it, or the folder can't be written.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = (folder / "lock").open("a+")
+    except OSError as error:
+        raise StartError(f"DATA_DIR {folder}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            raise StartError(f"DATA_DIR {folder} is in use by process {lock.read().strip() or '?'}") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield

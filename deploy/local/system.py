@@ -1,0 +1,211 @@
+"""The whole system on this machine: its servers and its processes, started and stopped in order."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from deploy.local.checks import check_bucket, check_redis
+from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, find_ffmpeg
+from deploy.local.keys import load_keys
+from deploy.local.ports import free_port, is_free
+from deploy.local.process import LineSink, Process, StartError
+from deploy.local.replica import Replica
+from deploy.local.services import SERVICES, Kind, Service
+from deploy.local.settings import LocalSettings
+
+ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - that is what we ask for, not what we bind
+DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed
+
+
+class Part(Protocol):
+    """A server or a process: something that is started, watched and stopped."""
+
+    name: str
+
+    @property
+    def process(self) -> Process:
+        """The process of the last start."""
+
+    async def start(self) -> None:
+        """Starts it and returns once it is ready; again after an end, at the same address."""
+
+    async def stop(self) -> None:
+        """Ends it; nothing happens where it does not run."""
+
+
+class System:
+    """Everything that `make run` starts.
+
+    Args:
+        settings: what is embedded and what is not, and where data is kept.
+        env: the environment that every process gets, besides its addresses and keys.
+        output: for the name of a service's process, where its lines go.
+        services: which processes there are.
+        replicas: how many of a service, by its name; default 1. There is one gateway.
+        overrides: variables for every process that go over all that is worked out here.
+    """
+
+    def __init__(
+        self,
+        settings: LocalSettings,
+        env: Mapping[str, str],
+        output: Callable[[str], LineSink | Path],
+        services: Sequence[Service] = SERVICES,
+        *,
+        replicas: Mapping[str, int] | None = None,
+        overrides: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._env = env
+        self._output = output
+        self._services = services
+        self._replicas = replicas or {}
+        self._overrides = overrides or {}
+        self.keys = load_keys(settings)
+        self.redis: EmbeddedRedis | None = None
+        self.s3: EmbeddedS3 | None = None
+        self.replicas: list[Replica] = []
+        self.port = settings.port or free_port()
+
+    @property
+    def base_url(self) -> str:
+        """Where the gateway answers, from this machine."""
+        host = self._settings.host
+        return f"http://{'127.0.0.1' if host in ANY_ADDRESS else host}:{self.port}"
+
+    @property
+    def redis_url(self) -> str:
+        """The Redis in use."""
+        return self.redis.url if self.redis else self._settings.redis_url
+
+    @property
+    def s3_endpoint_url(self) -> str:
+        """The S3 in use, as the services reach it."""
+        return self.s3.endpoint_url if self.s3 else self._settings.s3_endpoint_url
+
+    @property
+    def parts(self) -> list[Part]:
+        """All that runs, in the order of the start."""
+        servers: list[Part] = [server for server in (self.redis, self.s3) if server]
+        return [*servers, *self.replicas]
+
+    async def start(self) -> None:
+        """Starts everything, and returns once every part says that it is ready.
+
+        Raises:
+            StartError: one can't be started; what was started is for `stop`.
+        """
+        self._check_port()
+        await self._start_servers()
+        self._plan_replicas()
+        await _all(replica.start() for replica in self.replicas)
+
+    async def stop(self) -> None:
+        """Ends everything: who talks to clients first, then the services, then what they keep state in."""
+        gateways = [replica for replica in self.replicas if replica.service.kind is Kind.GATEWAY]
+        await _all(gateway.stop() for gateway in gateways)
+        await _all(replica.stop() for replica in self.replicas if replica not in gateways)
+        await _all(part.stop() for part in self.parts)
+
+    def kill(self) -> None:
+        """Ends everything at once."""
+        for part in self.parts:
+            with contextlib.suppress(RuntimeError):  # it was not started yet
+                part.process.kill_now()
+
+    def _check_port(self) -> None:
+        try:
+            free = is_free(self._settings.host, self.port)
+        except OSError as error:
+            raise StartError(f"cannot listen on {self._settings.host}:{self.port}: {error.strerror}") from error
+        if not free:
+            raise StartError(f"port {self.port} is in use; take another: make run PORT={self.port + 1}")
+
+    async def _start_servers(self) -> None:
+        settings = self._settings
+        folder = settings.data_dir.absolute()
+        logs = folder / "logs"
+        try:
+            logs.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"DATA_DIR {settings.data_dir}: {error.strerror}") from error
+        if not settings.redis_url:
+            self.redis = EmbeddedRedis(folder / "redis", logs / "redis.log")
+        if not settings.s3_endpoint_url:
+            self.s3 = EmbeddedS3(folder / "s3", self.keys.access_key, self.keys.secret_key, logs / "s3.log")
+        await _all(part.start() for part in self.parts)
+        if self.s3:
+            await self.s3.create_bucket(settings.s3_bucket)
+        else:
+            await check_bucket(settings, self.keys)
+        if not self.redis:
+            await check_redis(settings.redis_url)
+
+    def _plan_replicas(self) -> None:
+        listens = {
+            service.name: [self._address(service) for _ in range(self._replicas.get(service.name, 1))]
+            for service in self._services
+        }
+        shared = self._shared_environment()
+        shared |= {service.target: ",".join(listens[service.name]) for service in self._services if service.target}
+        for service in self._services:
+            several = len(listens[service.name]) > 1
+            for number, listen in enumerate(listens[service.name], 1):
+                name = f"{service.name}-{number}" if several else service.name
+                replica = Replica(
+                    service,
+                    name,
+                    listen=listen,
+                    env={**self._env, **shared, **_listen_environment(service, listen), **self._overrides},
+                    output=self._output(name),
+                    stop_seconds=self._settings.drain_seconds + DRAIN_MARGIN,
+                )
+                self.replicas.append(replica)
+
+    def _address(self, service: Service) -> str:
+        if service.kind is Kind.GATEWAY:
+            return f"{self._settings.host}:{self.port}"
+        return f"127.0.0.1:{free_port()}"
+
+    def _shared_environment(self) -> dict[str, str]:
+        settings = self._settings
+        ffmpeg = find_ffmpeg(settings.ffmpeg_bin)
+        return {
+            "REDIS_URL": self.redis_url,
+            "S3_ENDPOINT_URL": self.s3_endpoint_url,
+            "S3_PUBLIC_ENDPOINT_URL": settings.s3_public_endpoint_url,
+            "S3_BUCKET": settings.s3_bucket,
+            "AWS_REGION": settings.aws_region,
+            "AWS_ACCESS_KEY_ID": self.keys.access_key,
+            "AWS_SECRET_ACCESS_KEY": self.keys.secret_key,
+            "AUTH_JWT_SECRET": self.keys.jwt_secret,
+            "SERVICE_TOKEN_SECRET": self.keys.service_token_secret,
+            "FFMPEG_BIN": ffmpeg.ffmpeg,
+            "FFPROBE_BIN": ffmpeg.ffprobe,
+            "LOG_FORMAT": settings.log_format,
+            "DRAIN_SECONDS": str(settings.drain_seconds),
+            # One client, one replica: there is no balancer that would have to hear of the end first.
+            "DRAIN_NOTICE_SECONDS": self._env.get("DRAIN_NOTICE_SECONDS", "0"),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+
+def _listen_environment(service: Service, listen: str) -> dict[str, str]:
+    if service.kind is Kind.GATEWAY:
+        host, _, port = listen.rpartition(":")
+        return {"HOST": host, "PORT": port}
+    return {"GRPC_LISTEN": listen, "METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+
+
+async def _all(steps: Iterable[Coroutine[object, object, None]]) -> None:
+    """Awaits all of them; the first failure ends the others."""
+    tasks = [asyncio.create_task(step) for step in steps]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,101 @@
+"""The system that tests and `make run` start, with stand-ins for its processes."""
+
+import json
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import aiohttp
+import jwt
+import pytest
+
+from deploy.local.process import StartError
+from deploy.local.services import SERVICES, Service
+from deploy.local.token import development_token
+from tests.support.servers import S3Server
+from tests.support.stand_ins.__main__ import STAND_INS
+from tests.support.system import start_system
+from tests.support.waiting import is_alive
+
+
+async def get(url: str) -> dict[str, str]:
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        assert answer.status == 200
+        body: dict[str, str] = json.loads(await answer.read())
+        return body
+
+
+async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere.invalid:1/0")
+    async with start_system(tmp_path, services=STAND_INS, env={"EXTRA": "1"}, stream=2) as system:
+        assert [one.name for one in system.processes] == ["catalog", "stream-1", "stream-2", "gateway"]
+        told = await get(f"{system.base_url}/environment")
+        assert told["REDIS_URL"] == system.redis_url
+        assert told["S3_ENDPOINT_URL"] == system.s3.endpoint_url
+        assert told["CATALOG_TARGET"] == system.process("catalog").listen
+        streams = [system.process(name).listen for name in ("stream-1", "stream-2")]
+        assert told["STREAM_TARGET"].split(",") == streams
+        assert len(set(streams)) == 2
+        assert told["EXTRA"] == "1"
+        user = uuid4()
+        claims = jwt.decode(system.token(user), told["AUTH_JWT_SECRET"], algorithms=["HS256"])
+        assert UUID(claims["sub"]) == user
+        pids = [one.pid for one in system.processes]
+        assert all(map(is_alive, pids))
+    assert not any(map(is_alive, pids))
+
+
+async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=juicefs_s3) as system:
+        catalog = system.process("catalog")
+        pid, listen = catalog.pid, catalog.listen
+        await catalog.kill()
+        assert not await catalog.is_ready()
+        await catalog.restart()
+        assert (catalog.pid != pid, catalog.listen) == (True, listen)
+        assert await catalog.is_ready()
+
+
+async def test_a_process_that_refuses_its_settings_is_named_with_its_own_words(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    with pytest.raises(StartError, match="ended with status 1: settings: STAND_IN: cannot be 'fail'"):
+        async with start_system(
+            tmp_path, services=STAND_INS[:1], redis_url=redis_url, s3=juicefs_s3, env={"STAND_IN": "fail"}
+        ):
+            pass
+
+
+async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    missing = S3Server(
+        juicefs_s3.endpoint_url, juicefs_s3.access_key, juicefs_s3.secret_key, juicefs_s3.region, "not-there"
+    )
+    with pytest.raises(StartError, match="S3_BUCKET: there is no bucket 'not-there'"):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=missing):
+            pass
+    wrong = S3Server(juicefs_s3.endpoint_url, juicefs_s3.access_key, "wrong-secret", juicefs_s3.region, "not-there")
+    with pytest.raises(StartError, match="answers 403"):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=wrong):
+            pass
+
+
+async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: S3Server) -> None:
+    with pytest.raises(StartError, match="REDIS_URL: no Redis answers there"):
+        async with start_system(tmp_path, services=STAND_INS, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3):
+            pass
+
+
+def test_each_process_of_the_table_exists_once() -> None:
+    names = [service.name for service in SERVICES]
+    assert len(set(names)) == len(names)
+    missing = [service for service in SERVICES if not module_file(service).exists()]
+    assert not missing
+
+
+def module_file(service: Service) -> Path:
+    return Path(__file__).parents[2] / service.module.replace(".", "/") / "__main__.py"
+
+
+def test_a_token_expires() -> None:
+    token = development_token("s" * 32, uuid4(), days=-1)
+    with pytest.raises(jwt.ExpiredSignatureError):
+        jwt.decode(token, "s" * 32, algorithms=["HS256"])

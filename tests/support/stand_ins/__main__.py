@@ -1,0 +1,15 @@
+"""`python -m deploy.local` with stand-ins for its processes."""
+
+import sys
+
+from deploy.local.__main__ import main
+from deploy.local.services import Kind, Service
+
+STAND_INS = (
+    Service("catalog", "tests.support.stand_ins.service", target="CATALOG_TARGET"),
+    Service("stream", "tests.support.stand_ins.service", target="STREAM_TARGET"),
+    Service("gateway", "tests.support.stand_ins.gateway", kind=Kind.GATEWAY),
+)
+
+if __name__ == "__main__":
+    sys.exit(main(STAND_INS))

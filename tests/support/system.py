@@ -1,0 +1,132 @@
+"""The whole system for a test: real servers and every process, as `make run` starts them."""
+
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+from deploy.local.replica import Replica
+from deploy.local.services import SERVICES, Service
+from deploy.local.settings import LocalSettings
+from deploy.local.system import System
+from deploy.local.token import development_token
+from tests.support.servers import S3Server
+
+# What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere.
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
+class _OnlyWhatIsGiven(LocalSettings):
+    """Settings that the environment has no part in."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings,)
+
+
+class RunningSystem:
+    """A system that is ready for requests. Nothing restarts what a test kills, but the test."""
+
+    def __init__(self, system: System, settings: LocalSettings) -> None:
+        self._system = system
+        self._settings = settings
+
+    @property
+    def base_url(self) -> str:
+        """Of the gateway, without a trailing slash."""
+        return self._system.base_url
+
+    @property
+    def redis_url(self) -> str:
+        """Of the Redis that the services use."""
+        return self._system.redis_url
+
+    @property
+    def s3(self) -> S3Server:
+        """The S3 that the services use, with their bucket."""
+        return S3Server(
+            self._system.s3_endpoint_url,
+            self._system.keys.access_key,
+            self._system.keys.secret_key,
+            self._settings.aws_region,
+            self._settings.s3_bucket,
+        )
+
+    @property
+    def processes(self) -> list[Replica]:
+        """Every process, in the order of the start: pid, name, listen, kill(), restart()."""
+        return self._system.replicas
+
+    def process(self, name: str) -> Replica:
+        """The process of a name: `stream`, or `stream-2` where there are several."""
+        return next(one for one in self._system.replicas if one.name == name)
+
+    @property
+    def log_dir(self) -> Path:
+        """Where each process's lines go: `<name>.log`."""
+        assert self._settings.log_dir is not None
+        return self._settings.log_dir
+
+    def token(self, user: UUID | None = None) -> str:
+        """A bearer token of a user; of a new one by default."""
+        return development_token(self._system.keys.jwt_secret, user or uuid4())
+
+    def authorization(self, user: UUID | None = None) -> dict[str, str]:
+        """Request headers of a user."""
+        return {"Authorization": f"Bearer {self.token(user)}"}
+
+
+@asynccontextmanager
+async def start_system(
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    services: Sequence[Service] = SERVICES,
+    redis_url: str = "",
+    s3: S3Server | None = None,
+    **replicas: int,
+) -> AsyncIterator[RunningSystem]:
+    """Runs a system of its own: `async with start_system(tmp_path, stream=2) as system`.
+
+    Args:
+        folder: its DATA_DIR and logs; a folder that an earlier system used has that system's videos.
+        env: variables for every process, over the defaults.
+        services: which processes there are.
+        redis_url: a running Redis instead of its own.
+        s3: a running S3 with a bucket instead of its own.
+        replicas: how many processes of a service; default one of each.
+    """
+    log_dir = folder / "logs"
+    log_dir.mkdir(parents=True, exist_ok=True)
+    values = {"data_dir": folder, "log_dir": log_dir, "port": 0, "redis_url": redis_url, "log_format": "json"}
+    if s3:
+        values |= {"s3_endpoint_url": s3.endpoint_url, "S3_BUCKET": s3.bucket, "AWS_REGION": s3.region}
+        values |= {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
+    settings = _OnlyWhatIsGiven.model_validate(values)
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    system = System(
+        settings, passed_on, lambda name: log_dir / f"{name}.log", services, replicas=replicas, overrides=env
+    )
+    try:
+        await system.start()
+        yield RunningSystem(system, settings)
+    finally:
+        await system.stop()
+
+
+@pytest.fixture(scope="session")
+async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
+    """The run's system: one process of each service. A test that kills something starts one of its own."""
+    async with start_system(tmp_path_factory.mktemp("system")) as running:
+        yield running
