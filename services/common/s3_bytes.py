@@ -136,30 +136,41 @@ class S3Bytes:
         number: int,
         length: int,
         body: Callable[[], AsyncIterator[Buffer]],
-        *,
-        repeatable: bool,
     ) -> str:
         """Write part `number` of `length` bytes, streamed from `body()`; its ETag.
 
-        `body` is called once a try; where it is not `repeatable` there is one try. An exception that `body`
-        raises itself ends the request and comes out unchanged.
+        `body` is called once a try. An exception that it raises itself ends the request and comes out unchanged.
 
         Raises:
             ReelwayError: STORE_UNAVAILABLE when the store failed four times.
         """
         url = f"{self._base}{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}"
         attempt = 0
+        failure: Exception | None = None
+
+        async def guarded() -> AsyncIterator[Buffer]:
+            # The HTTP client would hide the body's own exception behind one of its connection errors.
+            nonlocal failure
+            try:
+                async for piece in body():
+                    yield piece
+            except Exception as error:
+                failure = error
+                raise
+
         while True:
             attempt += 1
             try:
                 headers = await self._sign("PUT", url, {"Content-Length": str(length)})
-                async with self._http.put(URL(url, encoded=True), headers=headers, data=body()) as response:
+                async with self._http.put(URL(url, encoded=True), headers=headers, data=guarded()) as response:
                     if response.status != 200:
                         raise _Refused(response.status, await self._excuse(response))
                     await response.read()
                     return response.headers["ETag"]
             except (*_TRANSIENT, _Refused) as error:
-                await self._pause_or_give_up("PUT", attempt if repeatable else self._backoff.attempts, error)
+                if failure is not None:
+                    raise failure from None
+                await self._pause_or_give_up("PUT", attempt, error)
 
     async def _pause_or_give_up(self, operation: str, attempt: int, error: Exception) -> None:
         final = isinstance(error, _Refused) and not error.transient

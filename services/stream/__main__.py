@@ -1,0 +1,41 @@
+"""The stream process: `python -m services.stream`."""
+
+from __future__ import annotations
+
+from services.common import server
+from services.common.catalog_client import CatalogClient
+from services.common.channel import open_channel
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.common.settings import load
+from services.stream.playback import Playback
+from services.stream.servicer import SERVICE, StreamServicer
+from services.stream.settings import StreamSettings
+from services.stream.video_cache import VideoCache
+
+
+async def _serve(settings: StreamSettings) -> None:
+    async with (
+        S3Objects.open(settings) as objects,
+        S3Bytes.open(settings) as store,
+        open_channel(settings.catalog_target) as channel,
+    ):
+        videos = VideoCache(CatalogClient(channel), settings.stream_access_ttl_seconds)
+        playback = Playback(videos, store, objects)
+        await server.serve(
+            "stream",
+            settings,
+            StreamServicer(playback).register,
+            service_names=[SERVICE],
+            ready=objects.check,
+        )
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = load(StreamSettings)
+    server.run("stream", settings, lambda: _serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""StreamService: converts, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from reelway.v1 import stream_pb2
+
+from services.common.byte_messages import encode_read_response
+from services.stream.playback import Playback
+
+SERVICE = "reelway.v1.StreamService"
+
+
+class StreamServicer:
+    """Its byte messages are encoded by hand, so it registers itself rather than by the generated function."""
+
+    def __init__(self, playback: Playback) -> None:
+        self._playback = playback
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add StreamService to a server."""
+        handlers = {
+            "Stat": grpc.unary_unary_rpc_method_handler(
+                self.Stat,
+                request_deserializer=stream_pb2.StatRequest.FromString,
+                response_serializer=stream_pb2.StatResponse.SerializeToString,
+            ),
+            "Read": grpc.unary_stream_rpc_method_handler(
+                self.Read,
+                request_deserializer=stream_pb2.ReadRequest.FromString,
+                response_serializer=encode_read_response,
+            ),
+            "ReadRange": grpc.unary_unary_rpc_method_handler(
+                self.ReadRange,
+                request_deserializer=stream_pb2.ReadRangeRequest.FromString,
+                response_serializer=encode_read_response,
+            ),
+            "PresignRead": grpc.unary_unary_rpc_method_handler(
+                self.PresignRead,
+                request_deserializer=stream_pb2.PresignReadRequest.FromString,
+                response_serializer=stream_pb2.PresignReadResponse.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
+        video = await self._playback.stat(video_id=request.video_id, number=request.number)
+        return stream_pb2.StatResponse(
+            video_id=video.video_id,
+            size_bytes=video.size_bytes,
+            etag=video.etag,
+            modify_time=video.modify_time,
+            container=video.container,
+            sealed=True,
+            number=video.number,
+        )
+
+    async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[list[bytes]]:
+        window = self._playback.read(request.video_id, request.offset_bytes, request.length_bytes, request.etag)
+        async for pieces in window:
+            yield pieces
+
+    async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> list[bytes]:
+        return await self._playback.read_range(
+            request.video_id, request.offset_bytes, request.length_bytes, request.etag
+        )
+
+    async def PresignRead(self, request: stream_pb2.PresignReadRequest, context: Any) -> stream_pb2.PresignReadResponse:
+        url = await self._playback.presign(
+            request.video_id, request.expires_seconds, request.content_type, request.content_disposition
+        )
+        return stream_pb2.PresignReadResponse(url=url)

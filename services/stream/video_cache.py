@@ -1,0 +1,45 @@
+"""The catalogue's answers, kept for a moment: a seek must not cost a call each time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+
+from reelway.v1 import media_pb2
+
+from services.common.caller import current_caller
+from services.common.catalog_client import CatalogClient
+
+_MOST = 10_000
+
+
+class VideoCache:
+    """Videos by id and user, each answer trusted for `ttl_seconds`; refusals are not kept."""
+
+    def __init__(self, catalog: CatalogClient, ttl_seconds: float) -> None:
+        self._catalog, self._ttl = catalog, ttl_seconds
+        self._known: OrderedDict[tuple[str, str], tuple[float, media_pb2.Video]] = OrderedDict()
+
+    async def get(self, video_id: str) -> media_pb2.Video:
+        """The video as the calling user may see it; VIDEO_NOT_FOUND and the catalogue's other refusals."""
+        key = (video_id, current_caller().user)
+        now = asyncio.get_running_loop().time()
+        if (hit := self._known.get(key)) is not None and hit[0] > now:
+            return hit[1]
+        video = await self._catalog.get(video_id=video_id)
+        self._keep(key, now, video)
+        return video
+
+    async def get_by_number(self, number: int) -> media_pb2.Video:
+        """As `get`; asked once a viewer, so never from memory, but remembered by its id."""
+        now = asyncio.get_running_loop().time()
+        video = await self._catalog.get(number=number)
+        self._keep((video.video_id, current_caller().user), now, video)
+        return video
+
+    def _keep(self, key: tuple[str, str], asked_at: float, video: media_pb2.Video) -> None:
+        # Counted from before the question, so that the answer is never older than the limit says.
+        self._known[key] = (asked_at + self._ttl, video)
+        self._known.move_to_end(key)
+        if len(self._known) > _MOST:
+            self._known.popitem(last=False)

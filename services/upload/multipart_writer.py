@@ -1,0 +1,110 @@
+"""Writes a stream of bytes as one multipart upload: parts under way together, memory bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from types import TracebackType
+
+from services.common.byte_messages import Buffer
+from services.common.errors import ReelwayError
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.upload.part import Part
+from services.upload.part_plan import IN_FLIGHT
+
+
+class NotUndone(Exception):
+    """The store failed while a broken-off upload was being removed; something of it may be left."""
+
+
+class MultipartWriter:
+    """As a context: left by an exception or without `complete`, nothing of it stays in S3 (else: NotUndone).
+
+    At most IN_FLIGHT parts exist at a time, the growing one included; `write` waits for a place, and so the
+    sender is held back to the store's pace.
+    """
+
+    def __init__(self, objects: S3Objects, store: S3Bytes, key: str, content_type: str, part_size: int) -> None:
+        self._objects, self._store, self._key, self._content_type = objects, store, key, content_type
+        self._part_size = part_size
+        self._upload_id = ""
+        self._part: Part | None = None
+        self._places = asyncio.Semaphore(IN_FLIGHT)
+        self._sends: list[asyncio.Task[str]] = []
+        self._failed: BaseException | None = None
+        self._completing = False
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    async def __aenter__(self) -> MultipartWriter:
+        """Begins the multipart upload."""
+        self._upload_id = await self._objects.create_multipart(self._key, self._content_type)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Removes what is there unless it was completed."""
+        for send in self._sends:
+            send.cancel()
+        # A part that S3 takes after the abort would keep the upload alive: wait until none is on its way.
+        await asyncio.gather(*self._sends, return_exceptions=True)
+        if error is None and self._completing:
+            return
+        try:
+            await self._objects.abort_multipart(self._key, self._upload_id)
+            if self._completing:
+                # Whether S3 completed it before it failed is not known.
+                await self._objects.delete(self._key)
+        except ReelwayError as failure:
+            raise NotUndone from failure
+
+    async def write(self, piece: Buffer, likely_left: int | None) -> None:
+        """The next bytes; `likely_left` is how many come from here on, this piece included, if that is known.
+
+        Raises:
+            ReelwayError: STORE_UNAVAILABLE, when any part could not be stored.
+        """
+        self._hash.update(piece)
+        view = memoryview(piece)
+        while view:
+            if self._failed is not None:
+                raise self._failed
+            if self._part is None:
+                await self._places.acquire()
+                self._part = self._begin_part(likely_left)
+            taken = view[: self._part_size - self._part.size]
+            self._part.add(taken)
+            self.size += len(taken)
+            if likely_left is not None:
+                likely_left -= len(taken)
+            view = view[len(taken) :]
+            if self._part.size == self._part_size:
+                self._end_part()
+
+    def _begin_part(self, likely_left: int | None) -> Part:
+        likely_size = min(self._part_size, likely_left) if likely_left and likely_left > 0 else None
+        part = Part(len(self._sends) + 1, likely_size)
+        send = asyncio.create_task(part.send(self._store, self._key, self._upload_id))
+        send.add_done_callback(self._sent)
+        self._sends.append(send)
+        return part
+
+    def _sent(self, send: asyncio.Task[str]) -> None:
+        self._places.release()
+        if not send.cancelled() and (error := send.exception()) is not None:
+            self._failed = self._failed or error
+
+    def _end_part(self) -> None:
+        if self._part is not None:
+            self._part.end()
+            self._part = None
+
+    async def complete(self) -> str:
+        """Wait for every part, make the object; SHA-256 of all bytes in hex."""
+        self._end_part()
+        etags = await asyncio.gather(*self._sends)
+        self._completing = True
+        await self._objects.complete_multipart(self._key, self._upload_id, etags)
+        return self._hash.hexdigest()

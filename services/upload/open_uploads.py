@@ -1,0 +1,85 @@
+"""Which uploads are under way, so that what a dead process left can be told from what a live one does.
+
+Redis keys:
+
+    {uploads}:open    sorted set by expiry: JSON of OpenUpload, kept alive by its process
+    {uploads}:lease   who sweeps
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import redis.asyncio as redis
+
+from services.common.clock import Clock
+from services.common.redis_client import redis_errors
+
+_OPEN = "{uploads}:open"
+LEASE = "{uploads}:lease"
+
+
+@dataclass(frozen=True)
+class OpenUpload:
+    """An upload that has begun and is not yet a video."""
+
+    video_id: str
+    key: str
+    """S3 key of its multipart upload, and of the object that it becomes."""
+    owner: str
+    """Who uploads; the sweeper asks the catalog in this name."""
+
+    def to_json(self) -> str:
+        """The member of the sorted set."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> OpenUpload:
+        """The inverse of to_json."""
+        return cls(**json.loads(text))
+
+
+class OpenUploads:
+    """The register; raises STORE_UNAVAILABLE."""
+
+    def __init__(self, client: redis.Redis, clock: Clock, lease_seconds: float) -> None:
+        self._redis, self._clock, self._lease_seconds = client, clock, lease_seconds
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        """How often a live upload renews its entry."""
+        return self._lease_seconds / 4
+
+    async def begin(self, upload: OpenUpload) -> None:
+        """Enter it: before anything is made in S3."""
+        with redis_errors():
+            await self._redis.zadd(_OPEN, {upload.to_json(): self._clock.seconds() + self._lease_seconds})
+
+    async def renew(self, upload: OpenUpload) -> bool:
+        """Keep it alive; False where the sweeper has taken it, and the upload must be given up."""
+        with redis_errors():
+            member = upload.to_json()
+            await self._redis.zadd(_OPEN, {member: self._clock.seconds() + self._lease_seconds}, xx=True)
+            return await self._redis.zscore(_OPEN, member) is not None
+
+    async def end(self, upload: OpenUpload) -> None:
+        """Strike it out: last of all."""
+        with redis_errors():
+            await self._redis.zrem(_OPEN, upload.to_json())
+
+    async def expired(self) -> list[OpenUpload]:
+        """Those whose process has not been heard of for the lease's length."""
+        with redis_errors():
+            members: Any = await self._redis.zrange(
+                _OPEN, "-inf", self._clock.seconds(), byscore=True, offset=0, num=1000
+            )
+        return [OpenUpload.from_json(member) for member in members]
+
+    async def keys(self) -> set[str]:
+        """S3 keys of all of them."""
+        with redis_errors():
+            members: Any = await self._redis.zrange(_OPEN, 0, -1)
+        return {OpenUpload.from_json(member).key for member in members}

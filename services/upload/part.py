@@ -1,0 +1,68 @@
+"""One part of a multipart upload, sent to S3 while it still arrives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from services.common.byte_messages import Buffer
+from services.common.s3_bytes import S3Bytes
+
+
+class _Shorter(Exception):
+    """The part ended before the length that its request promised."""
+
+
+class Part:
+    """Pieces in order, kept until the store has acknowledged them, so that the request can be repeated."""
+
+    def __init__(self, number: int, likely_size: int | None) -> None:
+        """A part that will most likely have `likely_size` bytes; None: not known before it ends."""
+        self.number = number
+        self.size = 0
+        self._likely_size = likely_size
+        self._pieces: list[Buffer] = []
+        self._ended = False
+        self._grown = asyncio.Event()
+
+    def add(self, piece: Buffer) -> None:
+        """The next bytes."""
+        self._pieces.append(piece)
+        self.size += len(piece)
+        self._grown.set()
+
+    def end(self) -> None:
+        """No more bytes come."""
+        self._ended = True
+        self._grown.set()
+
+    async def send(self, store: S3Bytes, key: str, upload_id: str) -> str:
+        """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put_part says."""
+        if self._likely_size is not None:
+            try:
+                return await self._put(store, key, upload_id, self._likely_size)
+            except _Shorter:
+                pass  # the guess was wrong: the same bytes go again, with their true length
+        while not self._ended:
+            await self._wait()
+        return await self._put(store, key, upload_id, self.size)
+
+    async def _put(self, store: S3Bytes, key: str, upload_id: str, length: int) -> str:
+        return await store.put_part(key, upload_id, self.number, length, lambda: self._body(length))
+
+    async def _body(self, length: int) -> AsyncIterator[Buffer]:
+        index = sent = 0
+        while True:
+            while index < len(self._pieces):
+                piece = self._pieces[index]
+                index, sent = index + 1, sent + len(piece)
+                yield piece
+            if sent >= length:
+                return
+            if self._ended:
+                raise _Shorter
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._grown.clear()
+        await self._grown.wait()

@@ -1,0 +1,79 @@
+"""Removes what crashed uploads left: multipart uploads, and objects that no record names."""
+
+from __future__ import annotations
+
+import asyncio
+
+from services.common import logs
+from services.common.caller import Caller, new_request_id, set_caller
+from services.common.catalog_client import CatalogClient
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.s3_objects import S3Objects
+from services.upload.open_uploads import OpenUpload, OpenUploads
+
+log = logs.get_logger(__name__)
+
+
+class Sweeper:
+    """Runs on every replica; the lease lets one at a time work."""
+
+    def __init__(
+        self,
+        *,
+        objects: S3Objects,
+        catalog: CatalogClient,
+        register: OpenUploads,
+        lease: Lease,
+        clock: Clock,
+        orphan_seconds: float,
+    ) -> None:
+        self._objects, self._catalog, self._register = objects, catalog, register
+        self._lease, self._clock, self._orphan_seconds = lease, clock, orphan_seconds
+
+    async def run(self, interval_seconds: float) -> None:
+        """Sweep for ever."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                if await self._lease.take():
+                    await self.sweep()
+            except ReelwayError as error:
+                log.warning("sweep put off", why=str(error))
+            except Exception:
+                log.exception("sweep failed")
+
+    async def sweep(self) -> None:
+        """One look. Safe to repeat and to kill: an entry goes last."""
+        for upload in await self._register.expired():
+            await self._remove(upload)
+        await self._abort_unknown()
+
+    async def _remove(self, upload: OpenUpload) -> None:
+        set_caller(Caller(user=upload.owner, request_id=new_request_id()))
+        async for multipart in self._objects.list_multiparts(upload.key):
+            await self._objects.abort_multipart(multipart.key, multipart.upload_id)
+        if not await self._is_video(upload):
+            await self._objects.delete(upload.key)
+        await self._register.end(upload)
+        log.info("swept an upload that its process left", video_id=upload.video_id)
+
+    async def _is_video(self, upload: OpenUpload) -> bool:
+        try:
+            await self._catalog.get(video_id=upload.video_id)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+                return False
+            raise
+        return True
+
+    async def _abort_unknown(self) -> None:
+        """Multipart uploads that no entry speaks for: begun before Redis was emptied."""
+        known = await self._register.keys()
+        async for multipart in self._objects.list_multiparts("videos/"):
+            age = self._clock.seconds() - multipart.initiated.timestamp()
+            if multipart.key not in known and age > self._orphan_seconds:
+                await self._objects.abort_multipart(multipart.key, multipart.upload_id)
+                log.info("aborted a multipart upload that nobody knows", key=multipart.key)

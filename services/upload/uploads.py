@@ -1,0 +1,229 @@
+"""Taking a whole file in: start reading here.
+
+header -> sniff the first bytes -> enter the upload in Redis -> multipart upload of its final key -> record in
+the catalogue -> strike the upload out. The bytes are durable before the record that names them; whatever stops
+in between is undone here, or, after a crash, by the sweeper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import uuid
+from collections.abc import AsyncIterator
+
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common import logs, metrics
+from services.common.byte_messages import Buffer, UploadMessage
+from services.common.caller import current_caller
+from services.common.catalog_client import CatalogClient
+from services.common.containers import KINDS, SNIFF_BYTES, object_key, sniff
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.upload.multipart_writer import MultipartWriter, NotUndone
+from services.upload.open_uploads import OpenUpload, OpenUploads
+from services.upload.part_plan import part_size
+
+log = logs.get_logger(__name__)
+
+FRAMING = 2**20
+"""How far `max_size_bytes` may be over the limit: it may have a form's framing in it."""
+_FILE_NAME_LENGTH = 255
+# Answers after which it is not known whether the catalog has the record.
+_UNCERTAIN = {
+    ErrorReason.STORE_UNAVAILABLE,
+    ErrorReason.SERVICE_UNAVAILABLE,
+    ErrorReason.TIMEOUT,
+    ErrorReason.CANCELLED,
+    ErrorReason.INTERNAL,
+}
+
+
+class _Undecided(Exception):
+    """The record may or may not exist: the entry stays, and the sweeper decides."""
+
+
+def plain_name(file_name: str) -> str:
+    """The client's name for its file without any path or control character, cut to 255 characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file_name)[-1])[:_FILE_NAME_LENGTH]
+
+
+class Uploads:
+    """Whole files into videos."""
+
+    def __init__(
+        self,
+        *,
+        objects: S3Objects,
+        store: S3Bytes,
+        catalog: CatalogClient,
+        register: OpenUploads,
+        max_bytes: int,
+        idle_seconds: float,
+    ) -> None:
+        self._objects, self._store, self._catalog, self._register = objects, store, catalog, register
+        self._max_bytes, self._idle_seconds = max_bytes, idle_seconds
+        self._undoing: set[asyncio.Task[None]] = set()
+
+    async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
+        """One file from its messages; the finished video. Errors as UploadService.UploadVideo says."""
+        source = _idle_limited(messages, self._idle_seconds)
+        header = await anext(source, None)
+        if not isinstance(header, upload_pb2.UploadHeader):
+            raise ReelwayError(ErrorReason.HEADER_MISSING)
+        if header.declared_size_bytes > self._max_bytes or header.max_size_bytes > self._max_bytes + FRAMING:
+            raise self._too_large()
+        data = _data(source)
+        first = await _first(data)
+        if not first:
+            raise ReelwayError(ErrorReason.EMPTY_FILE)
+        container = sniff(first)
+        if container not in KINDS:
+            raise ReelwayError(ErrorReason.NOT_A_VIDEO)
+        video_id = str(uuid.uuid4())
+        upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
+        work = asyncio.create_task(self._store_and_record(upload, container, header, first, data))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            if work.cancelled():
+                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from None
+            # The client has gone, or the server stops: what was begun is undone, by a task that outlives this one.
+            work.cancel()
+            self._undoing.add(asyncio.create_task(_ended(work)))
+            raise
+
+    async def finish_undoing(self) -> None:
+        """Wait until every cancelled upload is undone; the last thing before the process ends."""
+        await asyncio.gather(*self._undoing)
+
+    async def _store_and_record(
+        self,
+        upload: OpenUpload,
+        container: media_pb2.Container.ValueType,
+        header: upload_pb2.UploadHeader,
+        first: bytes,
+        data: AsyncIterator[Buffer],
+    ) -> media_pb2.Video:
+        await self._register.begin(upload)
+        heartbeat = asyncio.create_task(self._keep_alive(upload, asyncio.current_task()))
+        decided = True
+        try:
+            return await self._store_file(upload, container, header, first, data)
+        except (_Undecided, NotUndone) as error:
+            decided = False
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
+        except ReelwayError as error:
+            log.info("upload refused", video_id=upload.video_id, why=str(error))
+            raise
+        finally:
+            heartbeat.cancel()
+            if decided:
+                with contextlib.suppress(ReelwayError):  # Redis is away: the sweeper finds the entry when it is back
+                    await self._register.end(upload)
+
+    async def _store_file(
+        self,
+        upload: OpenUpload,
+        container: media_pb2.Container.ValueType,
+        header: upload_pb2.UploadHeader,
+        first: bytes,
+        data: AsyncIterator[Buffer],
+    ) -> media_pb2.Video:
+        likely = header.declared_size_bytes or header.max_size_bytes or None
+        size = part_size(min(likely or self._max_bytes, self._max_bytes))
+        kind = KINDS[container]
+        async with MultipartWriter(self._objects, self._store, upload.key, kind.content_type, size) as writer:
+            await writer.write(first, likely)
+            async for piece in data:
+                if writer.size + len(piece) > (header.declared_size_bytes or self._max_bytes):
+                    raise self._too_large() if not header.declared_size_bytes else _wrong_length()
+                await writer.write(piece, likely - writer.size if likely else None)
+            if header.declared_size_bytes not in (0, writer.size):
+                raise _wrong_length()
+            sha256 = await writer.complete()
+        metrics.BYTES.labels("in").inc(writer.size)
+        video = media_pb2.Video(
+            video_id=upload.video_id,
+            state=media_pb2.VIDEO_STATE_READY,
+            file_name=plain_name(header.file_name),
+            container=container,
+            size_bytes=writer.size,
+            sha256=sha256,
+            etag=f'"{sha256[:32]}"',
+            object_key=upload.key,
+        )
+        return await self._record(upload, video)
+
+    async def _record(self, upload: OpenUpload, video: media_pb2.Video) -> media_pb2.Video:
+        try:
+            if not await self._register.renew(upload):
+                # We were frozen for longer than the lease, and the sweeper has removed the object.
+                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+            return await self._catalog.create(video)
+        except ReelwayError as error:
+            if error.reason in _UNCERTAIN:
+                raise _Undecided from error
+            try:
+                await self._objects.delete(upload.key)
+            except ReelwayError as failure:
+                raise _Undecided from failure
+            raise
+        except asyncio.CancelledError as error:
+            raise _Undecided from error
+
+    async def _keep_alive(self, upload: OpenUpload, work: asyncio.Task[media_pb2.Video] | None) -> None:
+        while True:
+            await asyncio.sleep(self._register.heartbeat_seconds)
+            with contextlib.suppress(ReelwayError):  # Redis is away for a moment: try again at the next beat
+                if not await self._register.renew(upload) and work is not None:
+                    work.cancel()
+                    return
+
+    def _too_large(self) -> ReelwayError:
+        return ReelwayError(ErrorReason.FILE_TOO_LARGE, metadata={"max_bytes": str(self._max_bytes)})
+
+
+def _wrong_length() -> ReelwayError:
+    return ReelwayError(ErrorReason.LENGTH_MISMATCH)
+
+
+async def _ended(task: asyncio.Task[media_pb2.Video]) -> None:
+    await asyncio.wait([task])
+    if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ReelwayError):
+        log.error("undoing an upload failed", exc_info=error)
+
+
+async def _idle_limited(messages: AsyncIterator[UploadMessage], seconds: float) -> AsyncIterator[UploadMessage]:
+    """The same messages; TIMEOUT where one takes longer than `seconds`."""
+    loop = asyncio.get_running_loop()
+    iterator = aiter(messages)
+    while True:
+        try:
+            async with asyncio.timeout_at(loop.time() + seconds):
+                message = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
+        yield message
+
+
+async def _data(messages: AsyncIterator[UploadMessage]) -> AsyncIterator[Buffer]:
+    async for message in messages:
+        if isinstance(message, upload_pb2.UploadHeader):
+            raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
+        if message:
+            yield message
+
+
+async def _first(data: AsyncIterator[Buffer]) -> bytes:
+    """Enough of the file to sniff it; less only where the file is shorter."""
+    first = b""
+    while len(first) < SNIFF_BYTES and (piece := await anext(data, None)) is not None:
+        first += piece
+    return first
