@@ -22,7 +22,7 @@ class StreamServicer:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add StreamService to a server."""
-        handlers = {
+        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             "Stat": grpc.unary_unary_rpc_method_handler(
                 self.Stat,
                 request_deserializer=stream_pb2.StatRequest.FromString,
