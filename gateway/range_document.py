@@ -1,0 +1,48 @@
+"""How a route that answers with `range_response.respond` is published."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from gateway.routing import Answer
+from gateway.validation import ErrorBody
+
+#: Request headers such a route looks at; for `request_headers` of the route.
+RANGE_REQUEST_HEADERS: Mapping[str, str] = {
+    "Range": "`bytes=first-last`, open or suffix ranges, or several of them (RFC 9110 section 14).",
+    "If-Range": "An ETag, or the exact Last-Modified: Range counts only while it is current.",
+    "If-Match": "Strong ETags or `*`; 412 when none is current.",
+    "If-None-Match": "ETags or `*`; 304 when one is current.",
+    "If-Modified-Since": "304 when nothing changed since; not looked at beside If-None-Match.",
+    "If-Unmodified-Since": "412 when something changed since; not looked at beside If-Match.",
+}
+
+_VALIDATORS = {
+    "ETag": "Strong; changes with the bytes.",
+    "Last-Modified": "Time of the last change.",
+    "Accept-Ranges": "`bytes`.",
+    "Cache-Control": "How long, and by whom, the answer may be kept.",
+}
+_BODY = {
+    **_VALIDATORS,
+    "Content-Disposition": "inline or attachment, and the file name.",
+    "Content-Length": "Exact, for HEAD, too.",
+}
+
+
+def range_answers(media_types: Sequence[str]) -> dict[int, Answer]:
+    """The statuses of a route that serves bytes of one of `media_types`; for `answers` of the route.
+
+    HEAD gives the same but 206 and 416.
+    """
+    return {
+        200: Answer("The whole", media_types=media_types, headers=_BODY),
+        304: Answer("What the client has is current", headers=_VALIDATORS),
+        412: Answer("A precondition does not hold", ErrorBody, headers=_VALIDATORS),
+        206: Answer(
+            "One range, or several as multipart/byteranges",
+            media_types=(*media_types, "multipart/byteranges"),
+            headers={**_BODY, "Content-Range": "`bytes first-last/size`; with several ranges, in each part."},
+        ),
+        416: Answer("No such range", ErrorBody, headers={**_VALIDATORS, "Content-Range": "`bytes */size`."}),
+    }

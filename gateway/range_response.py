@@ -1,0 +1,255 @@
+"""Answers GET and HEAD of a video: conditionals, ranges, multipart/byteranges, and the bytes themselves.
+
+The rules are in `byte_range` and `conditional`; this module writes. Nothing here buffers: a response holds the
+chunk it is writing and what the kernel has of it, however slowly the viewer reads.
+
+A viewer that stops reading keeps a chunk in memory and a connection open, so it is let go after
+`WRITE_TIMEOUT_S`. A paused player stops reading, too: browsers and players then ask for the rest with a new
+Range request, which is why nginx gets along with 60 s between two writes. We allow twice that. The limit is for
+one whole chunk rather than for any sign of life, so a reader that takes a byte a minute does not stay either.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+from urllib.parse import quote
+
+from aiohttp import web
+
+from gateway.byte_range import ByteRange, Unsatisfiable, parse_range
+from gateway.conditional import Decision, Outcome, evaluate, http_date
+from gateway.stall_watch import StallWatch
+from services.common.logs import get_logger
+
+Chunk: TypeAlias = bytes | bytearray | memoryview
+#: Called with offset and length; yields exactly `length` bytes in chunks of any size. Errors raised before the
+#: first chunk become the response; later ones break the connection off.
+Read: TypeAlias = Callable[[int, int], AsyncIterator[Chunk]]
+
+#: Seconds that a viewer may take for one chunk.
+WRITE_TIMEOUT_S = 120.0
+#: A body this small goes out in one write with its headers.
+_SMALL_BODY = 64 * 1024
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What a video URL stands for at this moment.
+
+    Attributes:
+        size: in bytes.
+        etag: strong entity tag with its quotes; changes whenever the bytes do.
+        modify_time: time of the last change, timezone-aware.
+        content_type: of the whole.
+        disposition: value of Content-Disposition, see `content_disposition`.
+        cache_control: the default lets the viewer's own cache keep the bytes, to be asked for again by ETag
+            before each use, and keeps shared caches out: who may see a video, and whether it is still there,
+            can change at any moment.
+    """
+
+    size: int
+    etag: str
+    modify_time: datetime
+    content_type: str
+    disposition: str
+    cache_control: str = "private, no-cache"
+
+
+def content_disposition(kind: str, filename: str) -> str:
+    """Value of Content-Disposition (RFC 6266): `kind` is inline or attachment.
+
+    `filename` may hold anything; what is not printable ASCII is `_` in the plain parameter and exact in
+    `filename*`, which is added only where the two differ. Control characters and path separators are dropped
+    from both: some clients would follow them.
+    """
+    name = "".join(c for c in filename if c.isprintable() and c not in "/\\") or "video"
+    plain = "".join(c if " " <= c <= "~" and c != '"' else "_" for c in name)
+    value = f'{kind}; filename="{plain}"'
+    # A percent sign is decoded by some clients and not by others unless the exact form is there, too.
+    if plain != name or "%" in name:
+        value += f"; filename*=UTF-8''{quote(name, safe='', errors='replace')}"
+    return value
+
+
+async def respond(
+    request: web.Request,
+    representation: Representation,
+    read: Read,
+    *,
+    write_timeout: float = WRITE_TIMEOUT_S,
+) -> web.StreamResponse:
+    """Answer `request`, a GET or HEAD, from `representation`.
+
+    200, 206 (one range, or multipart/byteranges), 304, 412 or 416 by RFC 9110 sections 13 and 14. Range is
+    ignored for HEAD, for which section 14.2 does not define it. Headers of the answer are complete and
+    Content-Length is exact in each case.
+
+    Args:
+        request: the request.
+        representation: what is asked for.
+        read: gives the bytes.
+        write_timeout: seconds that the viewer may take for one chunk before the connection is closed.
+
+    Raises:
+        Exception: whatever `read` raises before its first chunk; nothing was sent then.
+    """
+    decision = evaluate(request.method, request.headers, representation.etag, representation.modify_time)
+    headers = {
+        "ETag": representation.etag,
+        "Last-Modified": http_date(representation.modify_time),
+        "Accept-Ranges": "bytes",
+        "Cache-Control": representation.cache_control,
+    }
+    if decision.outcome is Outcome.NOT_MODIFIED:
+        return web.Response(status=304, headers=headers)
+    if decision.outcome is Outcome.PRECONDITION_FAILED:
+        return web.json_response({"detail": "Precondition failed"}, status=412, headers=headers)
+
+    ranges = _ranges(request, decision, representation.size)
+    if isinstance(ranges, Unsatisfiable):
+        headers["Content-Range"] = ranges.content_range
+        return web.json_response({"detail": "The range is not inside the video"}, status=416, headers=headers)
+
+    headers["Content-Disposition"] = representation.disposition
+    # The type was sniffed from the bytes; a browser that guesses again could find a page in them.
+    headers["X-Content-Type-Options"] = "nosniff"
+    body = _Body.plan(ranges, representation)
+    headers["Content-Type"] = body.content_type
+    headers["Content-Length"] = str(body.length)
+    if ranges is not None and len(ranges) == 1:
+        headers["Content-Range"] = ranges[0].content_range(representation.size)
+    status = 200 if ranges is None else 206
+    if request.method == "HEAD" or body.length == 0:
+        return web.Response(status=status, headers=headers)
+    async with contextlib.aclosing(body.chunks(read)) as chunks:
+        # The first bytes are here before the status is: a failure up to now is still an ordinary error answer.
+        first = await anext(chunks)
+        if len(first) == body.length <= _SMALL_BODY:
+            # Let the reader come to its end by itself: closing it early would cancel a call that is done.
+            await anext(chunks, None)
+            return web.Response(status=status, headers=headers, body=bytes(first))
+        response = web.StreamResponse(status=status, headers=headers)
+        try:
+            await _write_all(request, response, first, chunks, write_timeout)
+        except _ViewerLeftError as left:
+            _log.debug("viewer left", stalled=left.stalled)
+            _break_off(request)
+        except Exception:
+            # The status is out: only a broken connection still tells the client that bytes are missing.
+            _log.exception("read failed in the middle of a response")
+            _break_off(request)
+        except BaseException:
+            _break_off(request)
+            raise
+    return response
+
+
+def _ranges(request: web.Request, decision: Decision, size: int) -> list[ByteRange] | Unsatisfiable | None:
+    if not decision.range_applies:
+        return None
+    # Range is one value; several lines of it make one that cannot be parsed, and is ignored.
+    lines = request.headers.getall("Range", None)
+    return parse_range(None if lines is None else ", ".join(lines), size)
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """What is written, in order: each part is its own header and a range; `closing` ends it."""
+
+    parts: Sequence[tuple[bytes, ByteRange]]
+    closing: bytes
+    content_type: str
+    length: int
+
+    @classmethod
+    def plan(cls, ranges: list[ByteRange] | None, representation: Representation) -> _Body:
+        size, content_type = representation.size, representation.content_type
+        if ranges is None or len(ranges) == 1:
+            whole = ranges[0] if ranges else ByteRange(0, size)
+            return cls([(b"", whole)], b"", content_type, whole.length)
+        # 128 random bits: nobody can put this boundary into a video beforehand.
+        boundary = secrets.token_hex(16)
+        parts: list[tuple[bytes, ByteRange]] = []
+        for r in ranges:
+            opening = "\r\n" if parts else ""
+            head = (
+                f"{opening}--{boundary}\r\n"
+                f"Content-Type: {content_type}\r\n"
+                f"Content-Range: {r.content_range(size)}\r\n\r\n"
+            )
+            parts.append((head.encode("latin-1"), r))
+        closing = f"\r\n--{boundary}--\r\n".encode()
+        length = len(closing) + sum(len(head) + r.length for head, r in parts)
+        return cls(parts, closing, f"multipart/byteranges; boundary={boundary}", length)
+
+    async def chunks(self, read: Read) -> AsyncGenerator[Chunk, None]:
+        """The bytes of the response; raises where `read` gives more or fewer than it was asked for."""
+        for head, r in self.parts:
+            if head:
+                yield head
+            missing = r.length
+            source = read(r.offset, r.length)
+            try:
+                async for chunk in source:
+                    missing -= len(chunk)
+                    if missing < 0:
+                        raise _WrongLengthError(r, missing)
+                    yield chunk
+            finally:
+                if isinstance(source, AsyncGenerator):
+                    await source.aclose()
+            if missing:
+                raise _WrongLengthError(r, missing)
+        if self.closing:
+            yield self.closing
+
+
+class _WrongLengthError(Exception):
+    """The reader did not keep to the range."""
+
+    def __init__(self, asked: ByteRange, missing: int) -> None:
+        super().__init__(f"asked for {asked.length} bytes at {asked.offset}, {missing} are missing")
+
+
+class _ViewerLeftError(Exception):
+    """The connection broke, or was broken off because nothing was read (`stalled`)."""
+
+    def __init__(self, stalled: bool) -> None:
+        super().__init__()
+        self.stalled = stalled
+
+
+async def _write_all(
+    request: web.Request,
+    response: web.StreamResponse,
+    first: Chunk,
+    rest: AsyncIterator[Chunk],
+    write_timeout: float,
+) -> None:
+    watch = StallWatch(write_timeout, lambda: _break_off(request))
+    chunk: Chunk | None = first
+    try:
+        while chunk is not None:
+            watch.begin()
+            try:
+                if chunk is first:
+                    await response.prepare(request)
+                await response.write(chunk)
+            except ConnectionError as error:
+                raise _ViewerLeftError(watch.fired) from error
+            watch.end()
+            chunk = await anext(rest, None)
+    finally:
+        watch.close()
+
+
+def _break_off(request: web.Request) -> None:
+    if request.transport is not None:
+        request.transport.abort()

@@ -1,0 +1,91 @@
+"""The raw body of a request as chunks: bounded in size, bounded in patience, and honest about its end.
+
+`Expect: 100-continue` is answered when the body is first asked for, not before the handler runs: a client that
+waits for it (curl does above 1 MiB) learns of a 401, 404 or 413 without sending its video.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from aiohttp import ClientPayloadError, hdrs, web
+
+from gateway.stall_watch import StallWatch
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+#: Seconds without a byte after which a client is given up.
+IDLE_TIMEOUT_S = 60.0
+
+
+class ClientGoneError(Exception):
+    """The connection broke before the body was whole: nobody is left to be answered."""
+
+
+class RequestBody:
+    """Reads the body of one request.
+
+    Args:
+        request: the request; nothing else may have read its body.
+        max_size: bytes that the body may have, None for no limit.
+        idle_timeout: seconds to wait for the next bytes.
+    """
+
+    def __init__(
+        self, request: web.Request, *, max_size: int | None = None, idle_timeout: float = IDLE_TIMEOUT_S
+    ) -> None:
+        self._request = request
+        self._content = request.content
+        self._max_size = max_size
+        self._watch = StallWatch(idle_timeout, self._give_up)
+        self._begun = False
+        self.received = 0
+
+    async def read(self) -> bytes:
+        """The next bytes, as they came from the network; b"" at the end.
+
+        Raises:
+            ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells.
+            ClientGoneError: the connection broke, or the framing of the body did.
+            web.HTTPRequestTimeout: nothing came for `idle_timeout`.
+        """
+        if not self._begun:
+            self._begun = True
+            self._check_size(self._request.content_length or 0)
+            await send_continue(self._request)
+        self._watch.begin()
+        try:
+            data = await self._content.readany()
+        except (ConnectionError, ClientPayloadError) as error:
+            raise ClientGoneError from error
+        finally:
+            self._watch.end()
+        self.received += len(data)
+        self._check_size(self.received)
+        return data
+
+    def _give_up(self) -> None:
+        self._content.set_exception(web.HTTPRequestTimeout())
+
+    def _check_size(self, size: int) -> None:
+        if self._max_size is not None and size > self._max_size:
+            raise ReelwayError(ErrorReason.FILE_TOO_LARGE)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """All of the body."""
+        while data := await self.read():
+            yield data
+
+
+async def defer_continue(request: web.Request) -> None:
+    """An aiohttp expect handler that only refuses what it does not know; see `send_continue`."""
+    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+        raise web.HTTPExpectationFailed
+
+
+async def send_continue(request: web.Request) -> None:
+    """Tell a client that waits for it to send its body; harmless for every other."""
+    if hdrs.EXPECT in request.headers and request.version >= (1, 1) and not request.content.total_bytes:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        # Not part of the response: aiohttp counts what was sent to know whether one has begun.
+        request.writer.output_size = 0

@@ -1,0 +1,206 @@
+"""Requests that don't fit what their route takes, answered before the handler runs.
+
+`bound` wraps a handler whose parameters after the request are pydantic models, named for where they come from:
+
+    path     variables of the path
+    query    query parameters
+    headers  request headers, by field alias or by name with `-` for `_`
+    json     a JSON body (application/json or application/*+json)
+    form     a form body (urlencoded, or multipart text fields), whole
+    body     any of the two above, by the request's Content-Type
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from gateway.request_body import send_continue
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+_BODIES = ("json", "form", "body")
+_SOURCES = ("path", "query", "headers", *_BODIES)
+
+
+class ErrorItem(BaseModel):
+    """One thing that is wrong with a request."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class InvalidBody(BaseModel):
+    """The body of a 422 answer."""
+
+    detail: list[ErrorItem]
+
+
+class ErrorBody(BaseModel):
+    """The body of every other error."""
+
+    detail: str
+
+
+class InvalidRequestError(Exception):
+    """A request that does not fit what its route takes: 422 unless the dialect renders it otherwise."""
+
+    def __init__(self, *errors: ErrorItem) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in errors))
+        self.errors = errors
+
+    @classmethod
+    def at(cls, *loc: str | int, msg: str, kind: str) -> InvalidRequestError:
+        """One wrong thing at `loc`; `kind` is a machine-readable word, pydantic's where there is one."""
+        return cls(ErrorItem(loc=list(loc), msg=msg, type=kind))
+
+
+def invalid_response(error: InvalidRequestError) -> web.Response:
+    """The contracts' 422: `{"detail":[{"loc":[…],"msg":"…","type":"…"}]}`."""
+    return web.json_response(text=InvalidBody(detail=list(error.errors)).model_dump_json(), status=422)
+
+
+def models_of(function: Callable[..., Any]) -> dict[str, type[BaseModel]]:
+    """The models a handler takes, by source; raises TypeError on a signature that cannot be bound."""
+    names = list(inspect.signature(function).parameters)[1:]
+    hints = typing.get_type_hints(function)
+    models: dict[str, type[BaseModel]] = {}
+    for name in names:
+        model = hints.get(name)
+        if name not in _SOURCES or not (isinstance(model, type) and issubclass(model, BaseModel)):
+            raise TypeError(f"{function.__qualname__}: parameter {name!r} must be a model named for one of {_SOURCES}")
+        models[name] = model
+    if sum(name in _BODIES for name in names) > 1:
+        raise TypeError(f"{function.__qualname__}: one body, not several")
+    return models
+
+
+def bound(
+    function: Callable[..., Awaitable[web.StreamResponse]],
+    models: Mapping[str, type[BaseModel]],
+    on_invalid: Callable[[InvalidRequestError], web.Response],
+) -> Handler:
+    """`function` as an aiohttp handler; an `InvalidRequestError`, its own too, is answered by `on_invalid`."""
+    shapes = {source: _Shape(model) for source, model in models.items()}
+
+    @functools.wraps(function)
+    async def handler(request: web.Request) -> web.StreamResponse:
+        try:
+            return await function(request, **await _bind(request, shapes))
+        except InvalidRequestError as error:
+            return on_invalid(error)
+
+    return handler
+
+
+async def _bind(request: web.Request, shapes: Mapping[str, _Shape]) -> dict[str, BaseModel]:
+    """Every source is looked at, so that one answer names everything that is wrong."""
+    values: dict[str, BaseModel] = {}
+    errors: list[ErrorItem] = []
+    for source, shape in shapes.items():
+        try:
+            values[source] = await _BINDERS[source](request, shape)
+        except ValidationError as error:
+            errors += _items(error, "header" if source == "headers" else "body" if source in _BODIES else source)
+        except InvalidRequestError as error:
+            errors += error.errors
+    if errors:
+        raise InvalidRequestError(*errors)
+    return values
+
+
+def _items(error: ValidationError, source: str) -> list[ErrorItem]:
+    # Without the input and its context: a client knows what it sent, and both may be large.
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return [ErrorItem(loc=[source, *item["loc"]], msg=item["msg"], type=item["type"]) for item in found]
+
+
+class _Shape:
+    """What of a multi-valued source belongs into a model."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self.model = model
+        self.names = {info.alias or name: info.alias or name for name, info in model.model_fields.items()}
+        self.header_names = {
+            info.alias or name.replace("_", "-"): info.alias or name for name, info in model.model_fields.items()
+        }
+        self._lists = {info.alias or name for name, info in model.model_fields.items() if _is_list(info.annotation)}
+
+    def collect(self, source: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The last value of each key, all of them for a list; unknown keys too, so that a model can forbid them."""
+        names = {key: key for key in source} if names is None else names
+        return {
+            key: source.getall(name) if key in self._lists else source.getall(name)[-1]
+            for name, key in names.items()
+            if name in source
+        }
+
+
+def _is_list(annotation: Any) -> bool:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_list(option) for option in typing.get_args(annotation))
+    return origin in (list, set, tuple, frozenset, Sequence)
+
+
+async def _bind_path(request: web.Request, shape: _Shape) -> BaseModel:
+    return shape.model.model_validate(dict(request.match_info))
+
+
+async def _bind_query(request: web.Request, shape: _Shape) -> BaseModel:
+    return shape.model.model_validate(shape.collect(request.query))
+
+
+async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
+    return shape.model.model_validate(shape.collect(request.headers, shape.header_names))
+
+
+async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
+    # A page on another site can send any body without asking first, but not with this type.
+    if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
+        raise _wrong_type("application/json")
+    await send_continue(request)
+    body = await request.read()
+    if not body:
+        raise InvalidRequestError.at("body", msg="Field required", kind="missing")
+    return shape.model.model_validate_json(body)
+
+
+async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
+    if request.content_type not in _FORM_TYPES:
+        raise _wrong_type(*_FORM_TYPES)
+    await send_continue(request)
+    try:
+        fields = await request.post()
+    except (ValueError, AssertionError, LookupError) as error:
+        raise InvalidRequestError.at("body", msg="The form cannot be read", kind="form_invalid") from error
+    return shape.model.model_validate(shape.collect(fields))
+
+
+async def _bind_body(request: web.Request, shape: _Shape) -> BaseModel:
+    return await (_bind_form if request.content_type in _FORM_TYPES else _bind_json)(request, shape)
+
+
+def _wrong_type(*accepted: str) -> InvalidRequestError:
+    return InvalidRequestError.at(
+        "header", "content-type", msg=f"Content-Type should be {' or '.join(accepted)}", kind="content_type"
+    )
+
+
+_BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = {
+    "path": _bind_path,
+    "query": _bind_query,
+    "headers": _bind_headers,
+    "json": _bind_json,
+    "form": _bind_form,
+    "body": _bind_body,
+}
