@@ -23,4 +23,8 @@ class Service:
     """The variable that tells its peers where it is."""
 
 
-SERVICES: tuple[Service, ...] = (Service("catalog", "services.catalog", target="CATALOG_TARGET"),)
+SERVICES: tuple[Service, ...] = (
+    Service("catalog", "services.catalog", target="CATALOG_TARGET"),
+    Service("upload", "services.upload", target="UPLOAD_TARGET"),
+    Service("stream", "services.stream", target="STREAM_TARGET"),
+)
