@@ -11,7 +11,7 @@ TOKEN_USER := $(if $(filter command line,$(origin USER)),$(USER))
 export TOKEN_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lint typecheck check tools test run token lock clean
+.PHONY: help setup proto lint typecheck check tools test run bench token lock clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -46,6 +46,12 @@ tools:
 test: setup tools ## every check and test
 	@$(MAKE) --no-print-directory check
 	@$(VENV)/bin/pytest $(T)
+
+# Tuning: ONLY=uploads|reads|seeks|memory or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
+# PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.
+bench: $(VENV)/.bench ## measure against S3, nginx and FastAPI; writes bench/results.md
+	@$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT)) $(if $(PEERS),--peers $(PEERS)) \
+		$(if $(PROFILE),--profile $(PROFILE)) $(if $(NATIVE),--native) $(if $(SVG),--svg)
 
 lock: setup ## compile requirements/*.in to hashed *.txt
 	@for f in base build installer local dev bench; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done

@@ -1,0 +1,61 @@
+"""The servers that are compared."""
+
+from pathlib import Path
+from typing import Protocol
+
+import aiohttp
+
+from bench.load import Load, Request
+from bench.processes import ProcessSet
+from bench.storage import StoredVideo
+
+
+class Peer(Protocol):
+    """One way of getting the same bytes in and out of the same S3.
+
+    Attributes:
+        name: Its short name in tables and targets.
+        title: What it is, for the report.
+    """
+
+    name: str
+    title: str
+
+    async def start(self) -> None:
+        """Start its processes.
+
+        Raises:
+            StartError: It did not become ready.
+        """
+
+    async def stop(self) -> None:
+        """Stop its processes."""
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+
+    @property
+    def processes(self) -> ProcessSet | None:
+        """Its own processes, S3's and Redis's not among them; None where there are none between client and S3."""
+
+    def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
+        """A request for `length` bytes from `start`, or for the whole video without a Range where None."""
+
+    def upload(self, source: Path) -> tuple[Load, StoredVideo]:
+        """Upload a file; give what it took and where it went."""
+
+
+def range_header(start: int, length: int | None) -> str:
+    """The Range line for the bytes, or nothing for the whole."""
+    return "" if length is None else f"Range: bytes={start}-{start + length - 1}\r\n"
+
+
+async def answers(url: str) -> bool:
+    """Whether a server gives any HTTP answer below 500 there."""
+    try:
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as answer:
+            return answer.status < 500
+    except (aiohttp.ClientError, TimeoutError):
+        return False

@@ -1,0 +1,122 @@
+"""nginx in front of S3."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from bench import load
+from bench.load import Load, Request
+from bench.peers import answers
+from bench.peers.s3 import presigned_get
+from bench.processes import ProcessSet
+from bench.storage import Storage, StoredVideo
+from deploy.local.ports import free_port
+from deploy.local.process import Process, StartError, inherited
+
+START_SECONDS = 20.0
+STOP_SECONDS = 5.0
+
+NGINX_CONFIGURATION = """\
+daemon off;
+worker_processes auto;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log warn;
+events {{ worker_connections 2048; }}
+http {{
+    access_log off;
+    client_max_body_size 0;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    upstream s3 {{ server {s3}; keepalive 64; keepalive_requests 1000000; }}
+    keepalive_requests 1000000;
+    server {{
+        listen 127.0.0.1:{port};
+        location / {{
+            proxy_pass http://s3;
+            proxy_http_version 1.1;
+            proxy_set_header Connection "";
+            proxy_set_header Host {s3};
+            proxy_buffering off;
+            proxy_buffer_size 256k;
+            proxy_buffers 8 256k;
+            proxy_request_buffering off;
+        }}
+    }}
+}}
+"""
+
+
+class Nginx:
+    """nginx passes presigned requests to S3 and buffers nothing; an upload is one PUT."""
+
+    name = "nginx"
+    title = "nginx, unbuffered"
+
+    def __init__(self, storage: Storage, folder: Path) -> None:
+        self._storage = storage
+        self._folder = folder.absolute()
+        self._port = 0
+        self._process: Process | None = None
+
+    async def start(self) -> None:
+        """Start it with a configuration of our own in its folder."""
+        program = find_nginx()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._port = free_port()
+        configuration = self._folder / "nginx.conf"
+        configuration.write_text(
+            NGINX_CONFIGURATION.format(folder=self._folder, port=self._port, s3=self._storage.signer.host)
+        )
+        log = self._folder / "error.log"
+        arguments = [program, "-p", str(self._folder), "-c", str(configuration), "-e", str(log)]
+        self._process = Process("nginx", arguments, inherited(), log)
+        url = f"http://127.0.0.1:{self._port}/"
+        await self._process.start_answering(lambda: answers(url), START_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop it."""
+        if self._process is not None:
+            await self._process.stop(STOP_SECONDS)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", self._port
+
+    @property
+    def processes(self) -> ProcessSet | None:
+        """The master and its workers."""
+        return ProcessSet({self.name: self._process.pid}) if self._process else None
+
+    def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
+        """A GET presigned for S3."""
+        return presigned_get(self._storage, video, start, length)
+
+    def upload(self, source: Path) -> tuple[Load, StoredVideo]:
+        """One presigned PUT."""
+        key = self._storage.new_key()
+        size = source.stat().st_size
+        target = self._storage.signer.presign("PUT", self._storage.path(key))
+        head = f"PUT {target} HTTP/1.1\r\nHost: {self._storage.signer.host}\r\nContent-Length: {size}\r\n\r\n"
+        return load.send(self.address, head, source), StoredVideo(Path(key).stem, key, size)
+
+
+def find_nginx() -> str:
+    """Where nginx is; root on Debian gets it installed.
+
+    Raises:
+        StartError: It is missing and cannot be installed here.
+    """
+    places = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", os.defpath)
+    if found := shutil.which("nginx", path=places):
+        return found
+    if os.geteuid() == 0 and shutil.which("apt-get"):
+        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "nginx-light"]):
+            subprocess.run(["apt-get", *command], stdout=subprocess.DEVNULL, check=False)
+        if found := shutil.which("nginx", path=places):
+            return found
+    raise StartError("nginx is missing; install it (Debian: apt-get install nginx-light)")

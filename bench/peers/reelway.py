@@ -1,0 +1,74 @@
+"""Reelway itself, started as `make run` starts it."""
+
+import json
+import sys
+from pathlib import Path
+
+from bench.load import Load, Request
+from bench.peers import answers, range_header
+from bench.peers.form import send_form
+from bench.processes import ProcessSet, python_modules
+from bench.registry import OURS
+from bench.storage import Storage, StoredVideo
+from deploy.local.ports import free_port
+from deploy.local.process import Process, inherited
+
+START_SECONDS = 60.0
+STOP_SECONDS = 20.0
+
+
+class Reelway:
+    """`python -m deploy.local` with the shared S3 and Redis: the gateway and each service in a process."""
+
+    name = OURS
+    title = "Reelway"
+
+    def __init__(self, storage: Storage, folder: Path) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._port = 0
+        self._process: Process | None = None
+        self._modules: dict[str, int] = {}
+
+    async def start(self) -> None:
+        """Start all processes and wait until the gateway is healthy."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._port = free_port()
+        env = inherited(
+            **self._storage.env,
+            HOST="127.0.0.1",
+            PORT=str(self._port),
+            DATA_DIR=str(self._folder / "data"),
+            LOG_DIR=str(self._folder),
+        )
+        self._process = Process("reelway", [sys.executable, "-m", "deploy.local"], env, self._folder / "run.log")
+        url = f"http://127.0.0.1:{self._port}/health"
+        await self._process.start_answering(lambda: answers(url), START_SECONDS)
+        self._modules = python_modules(self._process.pid)
+
+    async def stop(self) -> None:
+        """Stop it as Ctrl-C does."""
+        if self._process is not None:
+            await self._process.stop(STOP_SECONDS)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where the gateway listens."""
+        return "127.0.0.1", self._port
+
+    @property
+    def processes(self) -> ProcessSet | None:
+        """The gateway and all services."""
+        return ProcessSet(self._modules)
+
+    def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
+        """A GET of the streaming route."""
+        head = f"GET /videos/{video.video_id}/stream HTTP/1.1\r\nHost: bench\r\n{range_header(start, length)}\r\n"
+        return Request(head, video.size if length is None else length)
+
+    def upload(self, source: Path) -> tuple[Load, StoredVideo]:
+        """A multipart form."""
+        done = send_form(self.address, "/videos", "video", source)
+        answer = json.loads(done.body)
+        key = "videos/" + answer["url"].rpartition("/")[2]
+        return done, StoredVideo(answer["id"], key, source.stat().st_size)

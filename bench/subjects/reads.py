@@ -1,0 +1,77 @@
+"""Reads for throughput: one bulk stream, and many viewers of random ranges of 1 MiB."""
+
+from bench import load
+from bench.registry import Bound, Metric, Outcome, Row, Target, Trial, targets
+from bench.subjects.ranges import MIB, one_per_mebibyte
+
+RANGE_METRICS = (Metric.MIB_PER_SECOND, Metric.P50_MS, Metric.P99_MS, Metric.CPU_SECONDS_PER_GIB, Metric.PEAK_RSS_MIB)
+BULK_METRICS = (Metric.MIB_PER_SECOND, Metric.CPU_SECONDS_PER_GIB, Metric.PEAK_RSS_MIB)
+# A fresh video has 256 ranges; enough videos that every viewer asks three times or more.
+FRESH_VIDEOS = {16: 1, 64: 1, 256: 3}
+
+
+def warm(trial: Trial) -> None:
+    """Read the whole video, so that what can be cached is."""
+    load.read(trial.peer.address, [trial.peer.get(video) for video in trial.videos], 1)
+
+
+def bulk(trial: Trial) -> Outcome:
+    """One viewer reads a video from end to end."""
+    return Outcome(load.read(trial.peer.address, [trial.peer.get(trial.videos[0])], 1))
+
+
+def _ranges(viewers: int, hot: bool) -> Row:
+    def measure(trial: Trial) -> Outcome:
+        requests = one_per_mebibyte(trial.peer, trial.videos, MIB, trial.rng)
+        if hot:
+            requests *= FRESH_VIDEOS[viewers]
+        return Outcome(load.read(trial.peer.address, requests, viewers))
+
+    kind = "hot" if hot else "cold"
+    return Row(
+        f"reads.ranges.{kind}.{viewers}",
+        f"random 1 MiB ranges, {viewers} viewers, {kind}",
+        RANGE_METRICS,
+        measure,
+        warm if hot else lambda trial: None,
+        0 if hot else FRESH_VIDEOS[viewers],
+    )
+
+
+ROWS = (
+    Row("reads.bulk.cold", "one stream of the whole object, cold", BULK_METRICS, bulk, fresh_videos=1),
+    Row("reads.bulk.hot", "one stream of the whole object, hot", BULK_METRICS, bulk, warm),
+    *(_ranges(viewers, hot) for hot in (False, True) for viewers in FRESH_VIDEOS),
+)
+
+TARGETS: tuple[Target, ...] = (
+    *targets(
+        "reads.bulk.cold",
+        Metric.MIB_PER_SECOND,
+        s3=(Bound.AT_LEAST, 0.5),
+        nginx=(Bound.AT_LEAST, 0.55),
+        fastapi=(Bound.AT_LEAST, 0.6),
+    ),
+    *(
+        target
+        for viewers in FRESH_VIDEOS
+        for target in targets(
+            f"reads.ranges.cold.{viewers}",
+            Metric.MIB_PER_SECOND,
+            s3=(Bound.AT_LEAST, 0.55),
+            nginx=(Bound.AT_LEAST, 0.6),
+            fastapi=(Bound.AT_LEAST, 1.4),
+        )
+    ),
+    *(
+        target
+        for viewers in FRESH_VIDEOS
+        for target in targets(
+            f"reads.ranges.hot.{viewers}",
+            Metric.MIB_PER_SECOND,
+            s3=(Bound.AT_LEAST, 5),
+            nginx=(Bound.AT_LEAST, 6),
+            fastapi=(Bound.AT_LEAST, 12),
+        )
+    ),
+)
