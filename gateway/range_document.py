@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.invalid_request import ErrorBody
 from gateway.routing import Answer
-from gateway.validation import ErrorBody
 
 #: Request headers such a route looks at; for `request_headers` of the route.
 RANGE_REQUEST_HEADERS: Mapping[str, str] = {

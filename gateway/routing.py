@@ -22,15 +22,9 @@ from typing import Any, TypeVar
 from aiohttp import web
 from pydantic import BaseModel
 
+from gateway.invalid_request import InvalidBody, InvalidRequestError, invalid_response
 from gateway.request_body import defer_continue
-from gateway.validation import (
-    Handler,
-    InvalidBody,
-    InvalidRequestError,
-    bound,
-    invalid_response,
-    models_of,
-)
+from gateway.validation import Handler, bound, models_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
 
@@ -141,7 +135,7 @@ class Routes:
 
         def decorate(function: _Decorated) -> _Decorated:
             models = models_of(function)
-            every = {**self._answers, **answers}
+            every = dict(sorted({**self._answers, **answers}.items()))
             if (models or takes) and 422 not in every and self._on_invalid is invalid_response:
                 every[422] = Answer("The request is not valid", InvalidBody)
             for verb in (method, "HEAD") if head else (method,):
@@ -154,7 +148,7 @@ class Routes:
                         summary=summary,
                         description=inspect.getdoc(function) or "",
                         tag=self._tag,
-                        answers=dict(sorted(every.items())),
+                        answers=_without_ranges(every) if verb == "HEAD" else every,
                         models=models,
                         takes=takes,
                         request_headers=dict(request_headers or {}),
@@ -171,6 +165,11 @@ class Routes:
     put = functools.partialmethod(route, "PUT")
     patch = functools.partialmethod(route, "PATCH")
     delete = functools.partialmethod(route, "DELETE")
+
+
+def _without_ranges(answers: Mapping[int, Answer]) -> dict[int, Answer]:
+    """Range is defined for GET alone (RFC 9110 section 14.2)."""
+    return {status: answer for status, answer in answers.items() if status not in (206, 416)}
 
 
 def register(router: web.UrlDispatcher, operations: Iterable[Operation]) -> None:

@@ -20,53 +20,20 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from aiohttp import web
+from multidict import MultiMapping
 from pydantic import BaseModel, ValidationError
 
-from gateway.request_body import send_continue
+from gateway.invalid_request import ErrorBody, ErrorItem, InvalidBody, InvalidRequestError
+from gateway.multipart_form import FORM_TYPE, MultipartForm
+from gateway.request_body import RequestBody, send_continue
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-_FORM_TYPES = ("application/x-www-form-urlencoded", "multipart/form-data")
+_URLENCODED = "application/x-www-form-urlencoded"
+#: Of a form that is read whole; files in it are skipped, and need not be sent.
+_MAX_FORM_BYTES = 2 * 1024 * 1024
 _BODIES = ("json", "form", "body")
 _SOURCES = ("path", "query", "headers", *_BODIES)
-
-
-class ErrorItem(BaseModel):
-    """One thing that is wrong with a request."""
-
-    loc: list[str | int]
-    msg: str
-    type: str
-
-
-class InvalidBody(BaseModel):
-    """The body of a 422 answer."""
-
-    detail: list[ErrorItem]
-
-
-class ErrorBody(BaseModel):
-    """The body of every other error."""
-
-    detail: str
-
-
-class InvalidRequestError(Exception):
-    """A request that does not fit what its route takes: 422 unless the dialect renders it otherwise."""
-
-    def __init__(self, *errors: ErrorItem) -> None:
-        super().__init__("; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in errors))
-        self.errors = errors
-
-    @classmethod
-    def at(cls, *loc: str | int, msg: str, kind: str) -> InvalidRequestError:
-        """One wrong thing at `loc`; `kind` is a machine-readable word, pydantic's where there is one."""
-        return cls(ErrorItem(loc=list(loc), msg=msg, type=kind))
-
-
-def invalid_response(error: InvalidRequestError) -> web.Response:
-    """The contracts' 422: `{"detail":[{"loc":[…],"msg":"…","type":"…"}]}`."""
-    return web.json_response(text=InvalidBody(detail=list(error.errors)).model_dump_json(), status=422)
 
 
 def models_of(function: Callable[..., Any]) -> dict[str, type[BaseModel]]:
@@ -167,33 +134,29 @@ async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
 async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
     if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
-        raise _wrong_type("application/json")
+        raise InvalidRequestError.content_type("application/json")
     await send_continue(request)
     body = await request.read()
     if not body:
-        raise InvalidRequestError.at("body", msg="Field required", kind="missing")
+        raise InvalidRequestError.missing("body")
     return shape.model.model_validate_json(body)
 
 
 async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
-    if request.content_type not in _FORM_TYPES:
-        raise _wrong_type(*_FORM_TYPES)
-    await send_continue(request)
-    try:
+    fields: MultiMapping[Any]
+    if request.content_type == FORM_TYPE:
+        body = RequestBody(request, max_size=_MAX_FORM_BYTES)
+        fields = await MultipartForm(body, request.headers["Content-Type"]).finish()
+    elif request.content_type == _URLENCODED:
+        await send_continue(request)
         fields = await request.post()
-    except (ValueError, AssertionError, LookupError) as error:
-        raise InvalidRequestError.at("body", msg="The form cannot be read", kind="form_invalid") from error
+    else:
+        raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
     return shape.model.model_validate(shape.collect(fields))
 
 
 async def _bind_body(request: web.Request, shape: _Shape) -> BaseModel:
-    return await (_bind_form if request.content_type in _FORM_TYPES else _bind_json)(request, shape)
-
-
-def _wrong_type(*accepted: str) -> InvalidRequestError:
-    return InvalidRequestError.at(
-        "header", "content-type", msg=f"Content-Type should be {' or '.join(accepted)}", kind="content_type"
-    )
+    return await (_bind_form if request.content_type in (_URLENCODED, FORM_TYPE) else _bind_json)(request, shape)
 
 
 _BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = {
@@ -204,3 +167,5 @@ _BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = 
     "form": _bind_form,
     "body": _bind_body,
 }
+
+__all__ = ["ErrorBody", "InvalidBody", "InvalidRequestError", "bound", "models_of"]

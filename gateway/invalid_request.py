@@ -1,0 +1,61 @@
+"""What is wrong with a request, in the contracts' words."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import BaseModel
+
+
+class ErrorItem(BaseModel):
+    """One thing that is wrong with a request.
+
+    Attributes:
+        loc: where: path, query, header or body, then names and positions.
+        msg: what, for a person.
+        type: a machine-readable word, pydantic's where there is one.
+    """
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class InvalidBody(BaseModel):
+    """The body of a 422 answer."""
+
+    detail: list[ErrorItem]
+
+
+class ErrorBody(BaseModel):
+    """The body of every other error."""
+
+    detail: str
+
+
+class InvalidRequestError(Exception):
+    """A request that does not fit what its route takes: 422 unless the dialect renders it otherwise."""
+
+    def __init__(self, *errors: ErrorItem) -> None:
+        super().__init__("; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in errors))
+        self.errors = errors
+
+    @classmethod
+    def at(cls, *loc: str | int, msg: str, kind: str) -> InvalidRequestError:
+        """One wrong thing, see `ErrorItem`; `kind` is its type."""
+        return cls(ErrorItem(loc=list(loc), msg=msg, type=kind))
+
+    @classmethod
+    def missing(cls, *loc: str | int) -> InvalidRequestError:
+        """Something required that is not there."""
+        return cls.at(*loc, msg="Field required", kind="missing")
+
+    @classmethod
+    def content_type(cls, *accepted: str) -> InvalidRequestError:
+        """A body of another type than the `accepted` ones."""
+        expected = " or ".join(accepted)
+        return cls.at("header", "content-type", msg=f"Content-Type should be {expected}", kind="content_type")
+
+
+def invalid_response(error: InvalidRequestError) -> web.Response:
+    """The contracts' 422: `{"detail":[{"loc":[…],"msg":"…","type":"…"}]}`."""
+    return web.json_response(text=InvalidBody(detail=list(error.errors)).model_dump_json(), status=422)

@@ -1,0 +1,254 @@
+"""Reads a multipart/form-data body as it arrives: files as they come, small fields collected (RFC 7578, RFC 2046).
+
+This reader looks for the next boundary in the chunks that the network gave and passes the very same chunks on;
+only one that holds a boundary is sliced, as a view. aiohttp's own reader hands out 64 KiB pieces at 0.85 times the
+speed, has no limit on the number of parts, and raises the same errors for a malformed form as for a bug.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from multidict import MultiDict
+
+from gateway.header_parameters import parse_parameters
+from gateway.invalid_request import InvalidRequestError
+
+FORM_TYPE = "multipart/form-data"
+
+Piece: TypeAlias = bytes | memoryview
+
+# RFC 2046 section 5.1.1.
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
+_PLAIN_ENCODINGS = ("", "7bit", "8bit", "binary")
+
+
+class Source(Protocol):
+    """Where the body comes from; `RequestBody` is one."""
+
+    async def read(self) -> bytes:
+        """The next bytes, b"" at the end; raises when the body breaks off."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FormLimits:
+    """What a form may cost; beyond it the form is refused.
+
+    Attributes:
+        parts: number of parts.
+        part_header_bytes: headers of one part.
+        field_bytes: all collected fields together.
+        preamble_bytes: what stands before the first part, and is skipped.
+    """
+
+    parts: int = 100
+    part_header_bytes: int = 8 * 1024
+    field_bytes: int = 1024 * 1024
+    preamble_bytes: int = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A file in a form; iterate over it once, before asking for the next.
+
+    Attributes:
+        name: of the field.
+        filename: as the client claims, possibly with a path in it; None where it gave none.
+        content_type: as the client claims, without parameters; "" where it gave none.
+    """
+
+    name: str
+    filename: str | None
+    content_type: str
+    _pieces: AsyncIterator[Piece]
+
+    def __aiter__(self) -> AsyncIterator[Piece]:
+        """The bytes, in chunks of the network's sizes, none empty."""
+        return self._pieces
+
+
+class MultipartForm:
+    """A form, read once from front to back.
+
+    Args:
+        source: the body.
+        content_type: the request's Content-Type.
+        files: names of the fields that `next_file` returns, with a filename or without. Other fields without a
+            filename are collected in `fields`, other files skipped.
+        limits: what the form may cost.
+
+    Raises:
+        InvalidRequestError: not multipart/form-data, or no usable boundary.
+    """
+
+    def __init__(
+        self, source: Source, content_type: str, *, files: Collection[str] = (), limits: FormLimits | None = None
+    ) -> None:
+        media_type, parameters = parse_parameters(content_type)
+        if media_type != FORM_TYPE:
+            raise InvalidRequestError.content_type(FORM_TYPE)
+        boundary = parameters.get("boundary", "")
+        if not _BOUNDARY.fullmatch(boundary):
+            raise _malformed("The boundary is missing or not valid")
+        self.fields: MultiDict[str] = MultiDict()
+        self._source = source
+        self._files = files
+        self._limits = limits or FormLimits()
+        self._delimiter = b"\r\n--" + boundary.encode("ascii")
+        # With a line break in front the first boundary looks like all others.
+        self._data = b"\r\n"
+        self._position = 0
+        self._parts = 0
+        self._field_bytes = 0
+        self._part: AsyncIterator[Piece] | None = None
+        self._ended = False
+
+    async def next_file(self) -> FilePart | None:
+        """The next file of `files`, None when there is none left; what was not read of the last one is skipped.
+
+        Raises:
+            InvalidRequestError: the form is malformed, beyond a limit, or ends without its closing boundary.
+            Exception: whatever the source raises when the body breaks off.
+        """
+        if self._part is None and not self._ended:
+            await self._skip(self._content(), self._limits.preamble_bytes)
+        elif self._part is not None:
+            await self._skip(self._part)
+        while await self._begins_part():
+            file = await self._file_or_field()
+            if file is not None:
+                return file
+        return None
+
+    async def finish(self) -> MultiDict[str]:
+        """Read to the end of the form, files skipped; all fields."""
+        while await self.next_file() is not None:
+            pass
+        return self.fields
+
+    async def _begins_part(self) -> bool:
+        """Whether another part follows the delimiter that was just read; False after the closing one."""
+        if self._ended:
+            return False
+        line = await self._until(b"\r\n", self._limits.part_header_bytes, closing=b"--")
+        if line == b"--":
+            self._ended = True
+            self._part = None
+            # The epilogue means nothing, but an unread body would cost the connection.
+            self._data = b""
+            while await self._source.read():
+                pass
+            return False
+        if line.strip(b" \t"):
+            raise _malformed("A boundary is followed by something else")
+        self._parts += 1
+        if self._parts > self._limits.parts:
+            raise _malformed("The form has too many parts")
+        return True
+
+    async def _file_or_field(self) -> FilePart | None:
+        headers = await self._headers()
+        disposition, parameters = parse_parameters(headers.get("content-disposition", ""))
+        name = parameters.get("name")
+        if disposition != "form-data" or name is None:
+            raise _malformed("A part has no Content-Disposition with a name")
+        if headers.get("content-transfer-encoding", "").lower() not in _PLAIN_ENCODINGS:
+            raise _malformed("Content-Transfer-Encoding is not supported in forms")
+        self._part = self._content()
+        filename = parameters.get("filename")
+        if name in self._files:
+            media_type, _ = parse_parameters(headers.get("content-type", ""))
+            # Browsers write a quote as %22 (WHATWG, multipart/form-data encoding algorithm).
+            shown = None if filename is None else filename.replace("%22", '"')
+            return FilePart(name, shown, media_type, self._part)
+        if filename is not None:
+            await self._skip(self._part)
+        else:
+            text = b"".join([bytes(piece) async for piece in self._counted(self._part)])
+            try:
+                self.fields.add(name, text.decode())
+            except UnicodeDecodeError:
+                raise InvalidRequestError.at("body", name, msg="Not UTF-8 text", kind="string_unicode") from None
+        return None
+
+    async def _headers(self) -> dict[str, str]:
+        limit = self._limits.part_header_bytes
+        headers: dict[str, str] = {}
+        while line := await self._until(b"\r\n", limit):
+            limit -= len(line)
+            name, colon, value = line.partition(b":")
+            if not colon:
+                raise _malformed("A part has a header line without a colon")
+            headers.setdefault(name.decode("latin-1").strip().lower(), value.decode("utf-8", "replace").strip())
+        return headers
+
+    async def _until(self, mark: bytes, limit: int, *, closing: bytes | None = None) -> bytes:
+        """The bytes before `mark`, which is consumed, too; or `closing` as soon as they begin with that."""
+        while True:
+            end = self._data.find(mark, self._position, self._position + limit + len(mark))
+            if closing is not None and self._data.startswith(closing, self._position):
+                self._position += len(closing)
+                return closing
+            if end >= 0:
+                found = self._data[self._position : end]
+                self._position = end + len(mark)
+                return found
+            rest = self._data[self._position :]
+            if len(rest) > limit:
+                raise _malformed("A part has too long headers")
+            self._data, self._position = rest + await self._more(), 0
+
+    async def _content(self) -> AsyncIterator[Piece]:
+        """What stands before the next delimiter, which is consumed, too."""
+        delimiter = self._delimiter
+        while True:
+            data, start = self._data, self._position
+            end = data.find(delimiter, start)
+            if end >= 0:
+                self._position = end + len(delimiter)
+                if end > start:
+                    yield memoryview(data)[start:end]
+                return
+            end = self._possible_delimiter(data, start)
+            held_back = data[end:]
+            # The caller may stop here for good: what it was given must not be read again.
+            self._data, self._position = held_back, 0
+            if end > start:
+                yield data if end - start == len(data) else memoryview(data)[start:end]
+            more = await self._more()
+            self._data = held_back + more if held_back else more
+
+    def _possible_delimiter(self, data: bytes, start: int) -> int:
+        """Where a delimiter may begin that the next chunk completes; the end of `data` if nowhere."""
+        position = data.find(b"\r", max(start, len(data) - len(self._delimiter) + 1))
+        while position >= 0 and not self._delimiter.startswith(data[position:]):
+            position = data.find(b"\r", position + 1)
+        return len(data) if position < 0 else position
+
+    async def _counted(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+        async for piece in pieces:
+            self._field_bytes += len(piece)
+            if self._field_bytes > self._limits.field_bytes:
+                raise _malformed("The fields of the form are too long")
+            yield piece
+
+    async def _skip(self, pieces: AsyncIterator[Piece], limit: int | None = None) -> None:
+        skipped = 0
+        async for piece in pieces:
+            skipped += len(piece)
+            if limit is not None and skipped > limit:
+                raise _malformed("The form does not begin with its boundary")
+
+    async def _more(self) -> bytes:
+        data = await self._source.read()
+        if not data:
+            raise _malformed("The form ends without its closing boundary")
+        return data
+
+
+def _malformed(message: str) -> InvalidRequestError:
+    return InvalidRequestError.at("body", msg=message, kind="multipart_invalid")
