@@ -34,6 +34,9 @@ class ErrorReason(enum.Enum):
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     TIMEOUT = "TIMEOUT"
     CANCELLED = "CANCELLED"
+    COMMAND_REFUSED = "COMMAND_REFUSED"
+    INPUT_REFUSED = "INPUT_REFUSED"
+    ISOLATION_UNAVAILABLE = "ISOLATION_UNAVAILABLE"
 
 
 @dataclass(frozen=True)
@@ -74,4 +77,7 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.TOO_MANY_REQUESTS: ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5.0),
     ErrorReason.TIMEOUT: ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long"),
     ErrorReason.CANCELLED: ErrorKind(_C.CANCELLED, 499, "The request was cancelled"),
+    ErrorReason.COMMAND_REFUSED: ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed"),
+    ErrorReason.INPUT_REFUSED: ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed"),
+    ErrorReason.ISOLATION_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30.0),
 }

@@ -1,0 +1,274 @@
+"""Decides whether a client's ffmpeg command may run, and as what.
+
+Everything is refused that is not known: options with their arity, codecs, formats, filters and their options. Files
+are named by declared placeholders alone. The sandbox behind it would hold a command that got past; this layer is there
+so that it never has to, and so that a refusal can say what is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.ffmpeg import placeholders
+from services.ffmpeg.filter_graph import Parts, parse_graph
+from services.ffmpeg.filter_table import CheckedGraph, check_graph
+from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.option_table import OPTIONS, REFUSED_BECAUSE, SPECIFIER, OptionRule, Value, Where
+from services.ffmpeg.option_values import check_value
+from services.ffmpeg.placeholders import FileRef
+from services.ffmpeg.plan import Plan, PlannedInput, PlannedOutput
+from services.ffmpeg.refusal import CommandRefused
+
+_DROPPED = (Value.IGNORED, Value.IGNORED_SWITCH)
+_STOPS = words("""
+    t to frames vframes aframes dframes fs shortest
+""")
+
+
+def plan(
+    ffmpeg_command: str,
+    input_files: Mapping[str, str],
+    output_files: Mapping[str, str],
+    limits: Limits | None = None,
+) -> Plan:
+    """What would run.
+
+    `input_files` and `output_files` map placeholders to URLs and to plain file names. Raises CommandRefused (HTTP 400)
+    naming the option, filter or placeholder and why. Reads nothing but its arguments.
+    """
+    limits = limits or Limits()
+    words = placeholders.split_command(ffmpeg_command, limits.max_command_chars)
+    if not words:
+        raise CommandRefused("", "No ffmpeg_command provided")
+    if not output_files:
+        raise CommandRefused("", "No output_files provided")
+    placeholders.check_keys(input_files, output_files)
+    placeholders.check_output_names(output_files)
+    return _Reader(words, input_files, output_files, limits).read()
+
+
+@dataclass(frozen=True)
+class _Option:
+    """An option as it will run."""
+
+    rule: OptionRule
+    word: str
+    """`-b:v`."""
+    arguments: tuple[Parts, ...]
+    text: str = ""
+    """The value as the client wrote it."""
+
+
+@dataclass
+class _Group:
+    """The options that were gathered for the next file."""
+
+    options: list[_Option] = field(default_factory=list)
+    endless: bool = False
+    """It stands before a synthetic source that has no end."""
+
+    @property
+    def never_ends(self) -> bool:
+        """The input repeats, or is generated, for ever."""
+        return self.endless or (self.value("stream_loop") or "0").startswith("-") or self.value("loop") == "1"
+
+    def value(self, *names: str) -> str | None:
+        """The last value of an option, by its name without a specifier."""
+        return next((option.text for option in reversed(self.options) if option.rule.name in names), None)
+
+    def has(self, names: frozenset[str]) -> bool:
+        return any(option.rule.name in names for option in self.options)
+
+    def arguments(self) -> list[Parts]:
+        return [part for option in self.options for part in option.arguments]
+
+
+class _Reader:
+    """Reads one command from left to right, as ffmpeg does (split_commandline in cmdutils.c)."""
+
+    def __init__(self, words: list[str], inputs: Mapping[str, str], outputs: Mapping[str, str], limits: Limits) -> None:
+        self._words = words
+        self._input_urls = inputs
+        self._output_names = outputs
+        self._limits = limits
+        self._globals = _Group()
+        self._group = _Group()
+        self._input_groups: list[tuple[_Group, Parts]] = []
+        self._output_groups: list[tuple[_Group, PlannedOutput]] = []
+        self._inputs: dict[str, PlannedInput] = {}
+        self._filters = 0
+        self._source_filters = 0
+
+    def read(self) -> Plan:
+        at = 0
+        while at < len(self._words):
+            word = self._words[at]
+            at += 1
+            if word == "-i":
+                if at >= len(self._words):
+                    raise CommandRefused("-i", "a value is missing")
+                self._take_input(self._words[at])
+                at += 1
+            elif word.startswith("-") and word != "-":
+                at += self._take_option(word, self._words[at] if at < len(self._words) else None)
+            else:
+                self._take_output(word)
+        self._check_whole()
+        return Plan(
+            arguments=tuple(self._arguments()),
+            inputs=tuple(self._inputs.values()),
+            outputs=tuple(output for _, output in self._output_groups),
+            limits=self._limits,
+        )
+
+    def _take_option(self, word: str, following: str | None) -> int:
+        """Read an option; returns how many words behind it belong to it."""
+        name, colon, rest = word[1:].partition(":")
+        rule = OPTIONS.get(name)
+        if rule is None:
+            raise CommandRefused(word, REFUSED_BECAUSE.get(name.lstrip("-/"), "this option is not allowed"))
+        if colon and not (rule.specifier and SPECIFIER.fullmatch(colon + rest)):
+            raise CommandRefused(word, "this stream specifier is not understood")
+        if rule.arity == 0:
+            if rule.value not in _DROPPED:
+                self._keep(_Option(rule, word, ((word,),)))
+            return 0
+        if following is None:
+            raise CommandRefused(word, "a value is missing")
+        if rule.value is Value.GRAPH:
+            value = self._graph(word, following).parts
+        elif rule.value in _DROPPED:
+            return 1
+        else:
+            value = (following,)
+        self._keep(_Option(rule, word, ((word,), value), following))
+        return 1
+
+    def _keep(self, option: _Option) -> None:
+        # What an option means is known once its file is: values are checked there, see _check_group.
+        (self._globals if option.rule.where is Where.GLOBAL else self._group).options.append(option)
+
+    def _take_input(self, value: str) -> None:
+        if len(self._input_groups) >= self._limits.max_inputs:
+            raise CommandRefused("-i", f"more than {self._limits.max_inputs} inputs")
+        group = self._close_group(Where.INPUT)
+        if group.value("f") == "lavfi":
+            checked = self._graph("-f lavfi -i", value)
+            source: Parts = checked.parts
+            group.endless = checked.endless
+            self._source_filters += checked.filters
+        else:
+            key = placeholders.placeholder_of(value, self._input_urls)
+            if key is None:
+                raise CommandRefused(
+                    f"-i {value}", "an input is a declared placeholder such as in_1, or a source of -f lavfi"
+                )
+            source = ("file:", self._input_ref(key, read_by_filter=False))
+        self._input_groups.append((group, source))
+
+    def _take_output(self, word: str) -> None:
+        key = placeholders.placeholder_of(word, self._output_names)
+        if key is None or key not in self._output_names:
+            if word in self._input_urls or key in self._input_urls:
+                raise CommandRefused(word, "is an input; an output needs a name in output_files")
+            raise CommandRefused(word, "an output is a declared placeholder such as out_1")
+        if any(key == used.placeholder for _, used in self._output_groups):
+            raise CommandRefused(key, "this output is written twice")
+        if len(self._output_groups) >= self._limits.max_outputs:
+            raise CommandRefused(key, f"more than {self._limits.max_outputs} outputs")
+        group = self._close_group(Where.OUTPUT)
+        name = self._output_names[key]
+        extension = placeholders.extension_of(name)
+        if extension not in EXTENSIONS and group.value("f") is None:
+            raise CommandRefused(name, "the format of this name is not known; say which with -f")
+        suffix = f".{extension}" if extension in EXTENSIONS else ""
+        self._output_groups.append((group, PlannedOutput(key, name, f"out/{len(self._output_groups)}{suffix}")))
+
+    def _close_group(self, where: Where) -> _Group:
+        group, self._group = self._group, _Group()
+        for option in group.options:
+            if not option.rule.where & where:
+                place = "an input" if where is Where.INPUT else "an output"
+                raise CommandRefused(option.word, f"this option cannot stand before {place}")
+            if option.rule.arity and option.rule.value is not Value.GRAPH:
+                check_value(option.rule, option.word, option.text, where is Where.INPUT, self._limits)
+        return group
+
+    def _graph(self, option: str, text: str) -> CheckedGraph:
+        checked = check_graph(parse_graph(text, option), option, self._resolve, self._limits)
+        self._filters += checked.filters
+        if self._filters > self._limits.max_filters:
+            raise CommandRefused(option, f"more than {self._limits.max_filters} filters in all")
+        return checked
+
+    def _resolve(self, value: str, subject: str) -> FileRef | None:
+        key = placeholders.placeholder_of(value, self._input_urls)
+        if key is None:
+            return None
+        if key not in self._input_urls:
+            raise CommandRefused(subject, f"the placeholder {{{{{key}}}}} has no file in input_files")
+        return self._input_ref(key, read_by_filter=True)
+
+    def _input_ref(self, key: str, *, read_by_filter: bool) -> FileRef:
+        url = self._input_urls.get(key)
+        if url is None:
+            raise CommandRefused(key, "this placeholder has no file in input_files")
+        known = self._inputs.get(key)
+        if known is None:
+            extension = placeholders.extension_of(url.split("?", 1)[0].split("#", 1)[0].rsplit("/", 1)[-1])
+            suffix = f".{extension}" if extension in INPUT_EXTENSIONS else ""
+            known = PlannedInput(key, url, f"in/{len(self._inputs)}{suffix}", read_by_filter)
+        elif read_by_filter and not known.read_by_filter:
+            known = PlannedInput(key, url, known.path, True)
+        self._inputs[key] = known
+        return FileRef(key, known.path)
+
+    def _check_whole(self) -> None:
+        if self._group.options:
+            raise CommandRefused(self._group.options[0].word, "no file follows this option")
+        for option in self._globals.options:
+            if option.rule.arity and option.rule.value is not Value.GRAPH:
+                check_value(option.rule, option.word, option.text, False, self._limits)
+        if unused := [key for key in self._input_urls if key not in self._inputs]:
+            raise CommandRefused(unused[0], "this input is not named by the command")
+        written = {output.placeholder for _, output in self._output_groups}
+        if missing := [key for key in self._output_names if key not in written]:
+            raise CommandRefused(missing[0], "this output is not named by the command")
+        self._check_end()
+
+    def _check_end(self) -> None:
+        """Refuse what surely never ends; where a filter graph could end it, the wall clock is the judge."""
+        endless = [group for group, _ in self._input_groups if group.never_ends and not group.has(_STOPS)]
+        can_end_in_graph = self._filters > self._source_filters
+        if endless and not can_end_in_graph and any(not group.has(_STOPS) for group, _ in self._output_groups):
+            number = next(number for number, (group, _) in enumerate(self._input_groups) if group is endless[0])
+            raise CommandRefused(f"-i number {number}", "this input never ends: add -t or -shortest")
+
+    def _arguments(self) -> list[Parts]:
+        threads = str(self._limits.threads)
+        pixels = str(self._limits.max_pixels)
+        arguments: list[Parts] = [("-abort_on",), ("empty_output",)]
+        for name in ("filter_threads", "filter_complex_threads"):
+            if self._globals.value(name) is None:
+                arguments += [(f"-{name}",), (threads,)]
+        arguments += self._globals.arguments()
+        for group, source in self._input_groups:
+            formats = "lavfi" if group.value("f") == "lavfi" else FORMAT_WHITELIST
+            arguments += [("-threads",), (threads,), *group.arguments()]
+            arguments += [
+                ("-protocol_whitelist",),
+                ("file",),
+                ("-format_whitelist",),
+                (formats,),
+                ("-max_pixels",),
+                (pixels,),
+            ]
+            arguments += [("-i",), source]
+        for group, output in self._output_groups:
+            arguments += [("-threads",), (threads,), *group.arguments()]
+            if group.value("f") is None:
+                arguments += [("-f",), (EXTENSIONS[placeholders.extension_of(output.name)],)]
+            arguments += [("-max_pixels",), (pixels,), ("file:", FileRef(output.placeholder, output.path))]
+        return arguments

@@ -1,0 +1,47 @@
+"""What a person is told when ffmpeg fails: its own last words, without what is ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+_MAX_CHARS = 600
+_MAX_LINES = 4
+_LEVEL = re.compile(r"\[(error|fatal|panic)\] ?")
+_ANY_LEVEL = re.compile(r"\[(?:quiet|panic|fatal|error|warning|info|verbose|debug|trace)\] ?")
+_ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
+_URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15}://)([^\s'\"?#]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE)
+_USERINFO = re.compile(r"^[^/@\s]*@")
+_PATH = re.compile(r"(?:file:)?(?<![\w.])/(?:[\w.+-]+/)*[\w.+-]*\w")
+
+
+def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
+    """The last lines in which ffmpeg reported an error, at most 600 characters; empty where it said nothing.
+
+    `stderr` was written with `-loglevel level+…`. `names` maps local paths to what the client calls them; other local
+    paths are left out, and so are queries and user names of addresses, which may hold secrets.
+    """
+    lines = [line.strip() for line in stderr.decode("utf-8", "replace").replace("\r", "\n").splitlines()]
+    told = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if line]
+    kept: list[str] = []
+    for line in told:
+        clean = redacted(_ANY_LEVEL.sub("", line), names)
+        if clean and clean not in kept:
+            kept.append(clean)
+    return "\n".join(kept[-_MAX_LINES:])[-_MAX_CHARS:].strip()
+
+
+def redacted(text: str, names: Mapping[str, str]) -> str:
+    """`text` without local paths, queries of addresses, memory addresses and control characters."""
+    for path in sorted(names, key=len, reverse=True):
+        text = text.replace(f"file:{path}", names[path]).replace(path, names[path])
+    text = _ADDRESS.sub("", text)
+    text = _URL.sub(lambda match: match[1] + _USERINFO.sub("", match[2]), text)
+    text = _PATH.sub(_hide, text)
+    return "".join(char if char.isprintable() else " " for char in text).strip()
+
+
+def _hide(match: re.Match[str]) -> str:
+    # Behind `://` it is an address's own path.
+    start = match.start()
+    return match[0] if match.string[max(0, start - 2) : start].endswith(":/") else "…"

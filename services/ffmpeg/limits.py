@@ -1,0 +1,52 @@
+"""What one job may use. The plan checks what can be seen in the command; the sandbox enforces the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one job; every number is enforced by the named layer."""
+
+    wall_seconds: float = 3600.0
+    """Real time until the process is killed (watchdog)."""
+    cpu_seconds: int = 7200
+    """CPU time of all threads together (RLIMIT_CPU)."""
+    memory_bytes: int = 3 * _GIB
+    """Resident memory (watchdog)."""
+    address_space_bytes: int = 8 * _GIB
+    """Virtual memory; 4K x265 with 16 threads was measured at 4.5 GB (RLIMIT_AS)."""
+    output_bytes: int = 5 * _GIB
+    """Each file (RLIMIT_FSIZE), and all files the job writes together (watchdog)."""
+    output_files: int = 64
+    """Files the job may leave in its folder (watchdog)."""
+    input_bytes: int = 5 * _GIB
+    """Each downloaded input."""
+    threads: int = 4
+    """Threads of each codec and filter graph; a command may ask for fewer (plan)."""
+    max_pixels: int = 2**26
+    """Width times height of any picture that is decoded or encoded; 8K is 2^25 (plan, -max_pixels)."""
+    max_side: int = 16384
+    """Width or height that a command may write as a number (plan)."""
+    max_inputs: int = 32
+    """`-i` in one command (plan)."""
+    max_outputs: int = 16
+    """Output files of one command (plan)."""
+    max_filters: int = 200
+    """Filters in all graphs of one command (plan)."""
+    max_command_chars: int = 16384
+    """Characters of the command (plan)."""
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Field names to numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, float | int]) -> Limits:
+        """The inverse of `to_dict`; unknown names are left out, so that an older worker reads a newer plan."""
+        known = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]

@@ -1,0 +1,113 @@
+"""What an option's value may be, kind by kind. Every check raises CommandRefused naming the option."""
+
+from __future__ import annotations
+
+import re
+
+from services.ffmpeg import format_table
+from services.ffmpeg.filter_graph import check_depth
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.option_table import OptionRule, Value
+from services.ffmpeg.placeholders import braced
+from services.ffmpeg.refusal import CommandRefused
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.,:;+%|@#() -]{1,512}")
+_RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?")
+_MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
+_SIDES = re.compile(r"(\d+)x(\d+)")
+_KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
+_LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
+_PARAM = re.compile(r"([A-Za-z0-9_-]+)(?:=([A-Za-z0-9_.,+|()-]*))?")
+_THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
+_BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
+_MAX_TEXT = 4096
+_MAX_QUEUE = 65536
+_WHY_NO_FORMAT = {
+    "null": "makes no file",
+    "lavfi": "is for inputs",
+    **dict.fromkeys(
+        format_table.words("segment ssegment stream_segment tee webm_chunk hds smoothstreaming"),
+        "writes files that were not declared",
+    ),
+    **dict.fromkeys(format_table.words("rtp rtsp sap rtp_mpegts sdp"), "opens a network socket"),
+    **dict.fromkeys(
+        format_table.words("concat hls applehttp dash imf"), "reads or writes files that were not declared"
+    ),
+}
+
+
+def check_value(rule: OptionRule, option: str, value: str, is_input: bool, limits: Limits) -> None:
+    """Refuse `value` of `option` (as written, with its dash); graphs are checked by their own reader."""
+    if stray := braced(value):
+        raise CommandRefused(option, f"the placeholder {{{{{stray}}}}} cannot stand here")
+    match rule.value:
+        case Value.THREADS:
+            _check_threads(option, value, limits)
+        case Value.COUNT:
+            if not value.isdigit() or int(value) > _MAX_QUEUE:
+                raise CommandRefused(option, f"a number up to {_MAX_QUEUE}")
+        case Value.TEXT:
+            if len(value) > _MAX_TEXT or "=" not in value:
+                raise CommandRefused(option, f"'key=text' of at most {_MAX_TEXT} characters")
+        case Value.SIZE:
+            _check_size(option, value, limits)
+        case Value.MAP:
+            _require(_MAP, option, value)
+        case Value.CODEC:
+            if value not in (format_table.DECODERS if is_input else format_table.ENCODERS):
+                raise CommandRefused(option, f"the codec '{value[:40]}' is not allowed")
+        case Value.FORMAT:
+            if value not in (format_table.DEMUXERS | {"lavfi"} if is_input else format_table.MUXERS):
+                why = _WHY_NO_FORMAT.get(value, "is not allowed")
+                raise CommandRefused(option, f"the format '{value[:40]}' {why}")
+        case Value.BITSTREAM_FILTERS:
+            _check_bitstream_filters(option, value)
+        case Value.ENCODER_PARAMS:
+            _check_params(rule.name, option, value, limits)
+        case Value.KEY_FRAMES:
+            _require(_KEY_FRAMES, option, value)
+            check_depth(value, option)
+            if loop := _LOOP.search(value):
+                raise CommandRefused(option, f"'{loop[0]}…' in an expression could run for ever")
+        case _:
+            if not _RATIO.fullmatch(value):
+                _require(_PLAIN, option, value)
+
+
+def _require(pattern: re.Pattern[str], option: str, value: str) -> None:
+    if not pattern.fullmatch(value):
+        raise CommandRefused(option, f"'{value[:40]}' is not a value that this option takes")
+
+
+def _check_threads(option: str, value: str, limits: Limits) -> None:
+    # 0 and auto mean: as many as there are cores, which a container's limits don't lower.
+    if not value.isdigit() or not 1 <= int(value) <= limits.threads:
+        raise CommandRefused(option, f"a number from 1 to {limits.threads}")
+
+
+def _check_size(option: str, value: str, limits: Limits) -> None:
+    _require(_PLAIN, option, value)
+    if match := _SIDES.fullmatch(value):
+        width, height = int(match[1]), int(match[2])
+        if max(width, height) > limits.max_side or width * height > limits.max_pixels:
+            raise CommandRefused(option, f"more than {limits.max_pixels} pixels, or {limits.max_side} on a side")
+
+
+def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
+    allowed = format_table.ENCODER_PARAMS[format_table.PARAMS_OF[name]]
+    for part in value.split(":"):
+        match = _PARAM.fullmatch(part)
+        if not match:
+            raise CommandRefused(option, f"'{part[:40]}' is not key=value")
+        key = match[1]
+        if key not in allowed and key.replace("_", "-") not in allowed:
+            raise CommandRefused(f"{option} {key}", "this encoder option is not allowed")
+        if key.replace("_", "-") in _THREAD_PARAMS and match[2]:
+            _check_threads(f"{option} {key}", match[2], limits)
+
+
+def _check_bitstream_filters(option: str, value: str) -> None:
+    for part in value.split(","):
+        match = _BITSTREAM.fullmatch(part)
+        if not match or match[1] not in format_table.BITSTREAM_FILTERS:
+            raise CommandRefused(option, f"the bitstream filter '{part.partition('=')[0][:40]}' is not allowed")

@@ -1,0 +1,101 @@
+"""What will run: the arguments with their files left open, the files, the limits. Made by `command_policy.plan`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.ffmpeg.filter_graph import Parts
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.placeholders import FileRef
+
+GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+warning", "-progress", "pipe:1")
+"""Before everything: no terminal, progress on standard output, an output without a frame is a failure."""
+# A job folder's path stands inside filter graphs, where anything else would need two levels of escapes.
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]+")
+
+
+@dataclass(frozen=True)
+class PlannedInput:
+    """A file that must lie in the job's folder before the command starts."""
+
+    placeholder: str
+    url: str
+    """What the client gave: http(s):// or video://."""
+    path: str
+    """Relative to the job's folder."""
+    read_by_filter: bool = False
+    """A filter opens it, past the forced whitelists: it must be probed first (`probe.check_media`)."""
+
+
+@dataclass(frozen=True)
+class PlannedOutput:
+    """A file that the command must leave."""
+
+    placeholder: str
+    name: str
+    """The client's name for it, the last part of the object key."""
+    path: str
+    """Relative to the job's folder."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A command that may run."""
+
+    arguments: tuple[Parts, ...]
+    inputs: tuple[PlannedInput, ...]
+    outputs: tuple[PlannedOutput, ...]
+    limits: Limits
+
+    def argv(self, job_dir: Path | str) -> list[str]:
+        """The arguments behind the binary's name, for files under `job_dir`, an absolute path of plain characters."""
+        root = str(job_dir)
+        if not _PLAIN_PATH.fullmatch(root) or ".." in root:
+            raise ValueError(f"a job folder must be an absolute path of letters, digits, '_', '-', '.' and '/': {root}")
+        return [*GLOBAL_ARGUMENTS, *("".join(_resolved(part, root) for part in parts) for parts in self.arguments)]
+
+    def display(self) -> list[str]:
+        """The arguments as they would run, each file under its placeholder's name in braces."""
+        return [*GLOBAL_ARGUMENTS, *("".join(_shown(part) for part in parts) for parts in self.arguments)]
+
+    def names(self, job_dir: Path | str) -> dict[str, str]:
+        """Local path → placeholder, for error texts."""
+        files: list[PlannedInput | PlannedOutput] = [*self.inputs, *self.outputs]
+        return {f"{job_dir}/{file.path}": file.placeholder for file in files}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
+            "arguments": [[_plain(part) for part in parts] for parts in self.arguments],
+            "inputs": [vars(file) for file in self.inputs],
+            "outputs": [vars(file) for file in self.outputs],
+            "limits": self.limits.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Plan:
+        """The inverse of `to_dict`."""
+        return cls(
+            arguments=tuple(
+                tuple(p if isinstance(p, str) else FileRef(**p) for p in parts) for parts in value["arguments"]
+            ),
+            inputs=tuple(PlannedInput(**file) for file in value["inputs"]),
+            outputs=tuple(PlannedOutput(**file) for file in value["outputs"]),
+            limits=Limits.from_dict(value["limits"]),
+        )
+
+
+def _resolved(part: str | FileRef, root: str) -> str:
+    return part if isinstance(part, str) else f"{root}/{part.path}"
+
+
+def _shown(part: str | FileRef) -> str:
+    return part if isinstance(part, str) else f"{{{{{part.placeholder}}}}}"
+
+
+def _plain(part: str | FileRef) -> str | dict[str, str]:
+    return part if isinstance(part, str) else {"placeholder": part.placeholder, "path": part.path}

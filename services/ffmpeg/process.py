@@ -1,0 +1,217 @@
+"""Runs one program in the cage, watches it, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.sandbox import FAILED_MARK, FAILED_STATUS, LAUNCHER, Sandbox
+from services.ffmpeg.work_folder import WorkFolder
+
+_POLL_SECONDS = 0.25
+_TERM_SECONDS = 0.7
+_DRAIN_SECONDS = 2.0
+_RING_BYTES = 64 * 1024
+_MAX_LINE_BYTES = 64 * 1024
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Ended(Enum):
+    """How a run ended; everything but SUCCEEDED is a failure, whatever files there are."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    WALL_CLOCK = "ran longer than allowed"
+    CPU = "used more CPU time than allowed"
+    MEMORY = "used more memory than allowed"
+    DISK = "wrote more than allowed"
+    FILES = "wrote more files than allowed"
+    SANDBOX = "could not be isolated"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run."""
+
+    ended: Ended
+    exit_code: int
+    """Negative: the signal."""
+    stderr: bytes
+    """The end of standard error, at most 64 KiB."""
+    seconds: float
+    cpu_seconds: float
+    """As last seen, a quarter of a second before the end at most."""
+    peak_memory_bytes: int
+
+
+class _Ring:
+    """The last bytes of a stream."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._data = bytearray()
+
+    def add(self, data: bytes) -> None:
+        self._data += data
+        if len(self._data) > 2 * self._size:
+            del self._data[: -self._size]
+
+    def value(self) -> bytes:
+        return bytes(self._data[-self._size :])
+
+
+async def run_sandboxed(
+    sandbox: Sandbox,
+    argv: Sequence[str],
+    folder: WorkFolder,
+    limits: Limits,
+    *,
+    on_line: Callable[[bytes], None] | None = None,
+    script: Path = LAUNCHER,
+) -> RunResult:
+    """Run `argv` (absolute program first) caged in `folder` until it ends or breaks a limit.
+
+    `on_line` gets each line of standard output. When the calling task is cancelled, the program gets SIGTERM, then
+    SIGKILL within a second, before CancelledError goes on; when this process dies, the program dies with it.
+    """
+    _require_whitelists(argv)
+    started = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *sandbox.command(argv, folder.path, limits, script),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={},
+        limit=_MAX_LINE_BYTES,
+    )
+    if process.stdout is None or process.stderr is None:
+        raise RuntimeError("a pipe is missing")
+    ring = _Ring(_RING_BYTES)
+    watch = _Watch(process, folder, limits, started)
+    readers = [
+        asyncio.create_task(_read_lines(process.stdout, on_line)),
+        asyncio.create_task(_fill(process.stderr, ring)),
+    ]
+    watching = asyncio.create_task(watch.until_broken())
+    try:
+        code = await process.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*readers), _DRAIN_SECONDS)
+    except asyncio.CancelledError:
+        await _stop(process)
+        raise
+    finally:
+        if process.returncode is None:
+            process.kill()
+        for task in (*readers, watching):
+            task.cancel()
+        await asyncio.gather(*readers, watching, return_exceptions=True)
+    return RunResult(
+        ended=_verdict(code, watch.broken, ring.value()),
+        exit_code=code,
+        stderr=ring.value(),
+        seconds=time.monotonic() - started,
+        cpu_seconds=watch.cpu_seconds,
+        peak_memory_bytes=watch.peak_memory,
+    )
+
+
+def _require_whitelists(argv: Sequence[str]) -> None:
+    """Each input of ffmpeg carries the forced whitelists; a command without them is a mistake of ours."""
+    inputs = argv.count("-i")
+    if argv.count("-format_whitelist") < inputs or argv.count("-protocol_whitelist") < inputs:
+        raise ValueError("every input needs -protocol_whitelist and -format_whitelist")
+
+
+def _verdict(code: int, broken: Ended | None, stderr: bytes) -> Ended:
+    if broken is not None:
+        return broken
+    if code == FAILED_STATUS and FAILED_MARK.encode() in stderr:
+        return Ended.SANDBOX
+    return Ended.SUCCEEDED if code == 0 else Ended.FAILED
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(process.wait(), _TERM_SECONDS)
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[bytes], None] | None) -> None:
+    rest = b""
+    while data := await stream.read(_MAX_LINE_BYTES):
+        *lines, rest = (rest + data).split(b"\n")
+        rest = rest[-_MAX_LINE_BYTES:]
+        for line in lines:
+            if on_line is not None:
+                on_line(line)
+    if rest and on_line is not None:
+        on_line(rest)
+
+
+async def _fill(stream: asyncio.StreamReader, ring: _Ring) -> None:
+    while data := await stream.read(_RING_BYTES):
+        ring.add(data)
+
+
+class _Watch:
+    """Looks at a running program four times a second, and kills it when it breaks a limit."""
+
+    def __init__(self, process: asyncio.subprocess.Process, folder: WorkFolder, limits: Limits, started: float) -> None:
+        self._process = process
+        self._folder = folder
+        self._limits = limits
+        self._started = started
+        self.broken: Ended | None = None
+        self.cpu_seconds = 0.0
+        self.peak_memory = 0
+
+    async def until_broken(self) -> None:
+        """Ends with the first broken limit; the program is dead then."""
+        while True:
+            await asyncio.sleep(_POLL_SECONDS)
+            if broken := self._look():
+                self.broken = broken
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                return
+
+    def _look(self) -> Ended | None:
+        limits = self._limits
+        if time.monotonic() - self._started > limits.wall_seconds:
+            return Ended.WALL_CLOCK
+        memory, self.cpu_seconds = _memory_and_cpu(self._process.pid)
+        self.peak_memory = max(self.peak_memory, memory)
+        if memory > limits.memory_bytes:
+            return Ended.MEMORY
+        if self.cpu_seconds > limits.cpu_seconds:
+            return Ended.CPU
+        usage = self._folder.usage()
+        if usage.bytes > limits.output_bytes:
+            return Ended.DISK
+        return Ended.FILES if usage.files > limits.output_files else None
+
+
+def _memory_and_cpu(pid: int) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of a process (proc(5)); zeros once it is gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return 0, 0.0
+    # The name in brackets may hold anything, brackets too.
+    fields = stat.rpartition(")")[2].split()
+    return int(fields[21]) * _PAGE, (int(fields[11]) + int(fields[12])) / _TICKS

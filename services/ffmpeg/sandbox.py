@@ -1,0 +1,95 @@
+"""How a program is put into the cage: the launcher's command line for one folder and one set of limits."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.ffmpeg.limits import Limits
+
+LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
+FAILED_STATUS = 125
+FAILED_MARK = "SANDBOX-FAILED"
+
+# What a media program needs to read: its libraries, fonts, randomness. No /proc, /sys, /etc.
+_READ = (
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/lib",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/fonts",
+    "/usr/share/fonts",
+    "/usr/share/fontconfig",
+    "/var/cache/fontconfig",
+    "/dev/urandom",
+)
+TEMPORARY = "tmp"
+_DESCRIPTORS = 256
+# The watchdog ends a job at its CPU limit; the kernel's own limit stands a little behind it.
+_CPU_SLACK_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Which layers the launcher puts up; one that is asked for and fails ends the launcher."""
+
+    landlock_abi: int
+    """0: no Landlock."""
+    seccomp: bool
+
+    @property
+    def label(self) -> str:
+        """`landlock7+seccomp+rlimits`, as a job's record shows it."""
+        names = [f"landlock{self.landlock_abi}"] if self.landlock_abi else []
+        return "+".join([*names, *(["seccomp"] if self.seccomp else []), "rlimits"])
+
+
+@dataclass(frozen=True)
+class Sandbox:
+    """A cage for the programs `ffmpeg` and `ffprobe`."""
+
+    ffmpeg: str
+    """Absolute path."""
+    ffprobe: str
+    """Absolute path."""
+    layers: Layers
+    max_abi: int = 7
+    """Highest Landlock ABI that is used; for tests of older kernels."""
+
+    def command(self, argv: Sequence[str], folder: Path, limits: Limits, script: Path = LAUNCHER) -> list[str]:
+        """The command line that runs `argv` (an absolute program first) in `folder`.
+
+        `folder` has the folders `in` (read), `out` and `tmp` (read and write).
+        """
+        temporary = f"{folder}/{TEMPORARY}"
+        spec = {
+            "parent": os.getpid(),
+            "folder": str(folder),
+            "layers": {"landlock": self.layers.landlock_abi > 0, "seccomp": self.layers.seccomp},
+            "max_abi": self.max_abi,
+            "limits": {
+                "AS": limits.address_space_bytes,
+                "CPU": limits.cpu_seconds + _CPU_SLACK_SECONDS,
+                "FSIZE": limits.output_bytes,
+                "NOFILE": _DESCRIPTORS,
+                "CORE": 0,
+            },
+            "read": [*_READ, f"{folder}/in"],
+            "write": [f"{folder}/out", temporary, "/dev/null"],
+            "argv": list(argv),
+            "environment": {
+                "PATH": "/usr/bin:/bin",
+                "LANG": "C.UTF-8",
+                # frei0r and lv2 look for plug-ins under $HOME.
+                "HOME": "/nonexistent",
+                "TMPDIR": temporary,
+                "XDG_CACHE_HOME": temporary,
+            },
+        }
+        return [os.path.realpath(sys.executable), "-I", "-S", str(script), json.dumps(spec)]
