@@ -18,13 +18,8 @@ if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     if ! has_ensurepip && command -v uv >/dev/null 2>&1; then
         uv venv -q --seed --python "$python" .venv || fail "could not make .venv with uv"
     else
-        if ! has_ensurepip; then
-            # Debian splits this part of Python off; root can mend that here.
-            [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || fail "Python's venv module is missing; run: apt-get install python3-venv"
-            echo "setup: installing python3-venv"
-            { apt-get update -qq && apt-get install -y -qq --no-install-recommends python3-venv ca-certificates; } >/dev/null </dev/null \
-                || fail "could not install python3-venv with apt-get"
-        fi
+        # Debian splits this part of Python off.
+        has_ensurepip || deploy/local/install_tools.sh ensurepip:python3-venv
         "$python" -m venv .venv || fail "could not make .venv with $python"
     fi
     echo "setup: installing what requirements/$which_set.txt names, once"

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Makes sure that programs are on PATH: each argument is a Debian package and the program of the same name.
-# Root gets them installed where they are missing; anybody else one line that says what to install.
+# Makes sure that programs are there: each argument is a program, or program:package where the names differ.
+# Root gets Debian's packages of what is missing; anybody else one line that says what to install.
 set -eu
+
 missing=
 for tool in "$@"; do
-    command -v "$tool" >/dev/null 2>&1 || missing="$missing $tool"
+    command -v "${tool%%:*}" >/dev/null 2>&1 || missing="$missing ${tool##*:}"
 done
 [ -z "$missing" ] && exit 0
-if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-    echo "tools: missing:$missing; run: apt-get install$missing" >&2
-    exit 1
-fi
-echo "tools: installing$missing"
+
+fail() { echo "tools: $*" >&2; exit 1; }
+
+[ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 || fail "missing:$missing; run: apt-get install$missing"
+echo "tools: installing$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
-{ apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } >/dev/null </dev/null || {
-    echo "tools: could not install$missing with apt-get" >&2
-    exit 1
-}
+# apt-get talks a lot; only what it says last when it fails is of use.
+said=$({ apt-get update -qq && apt-get install -y -qq --no-install-recommends $missing; } 2>&1 </dev/null) \
+    || fail "apt-get could not install$missing: $(printf '%s' "$said" | tail -n 1)"

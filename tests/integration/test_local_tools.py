@@ -1,0 +1,25 @@
+"""What `make test` says where a program is missing and can't be installed."""
+
+import subprocess
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "deploy" / "local" / "install_tools.sh"
+
+
+def run_as_anybody(folder: Path, *tools: str) -> subprocess.CompletedProcess[str]:
+    (folder / "id").write_text("#!/bin/sh\necho 1000\n")
+    (folder / "id").chmod(0o755)
+    return subprocess.run(
+        ["/bin/sh", str(SCRIPT), *tools], env={"PATH": f"{folder}:/usr/bin:/bin"}, capture_output=True, text=True
+    )
+
+
+def test_what_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
+    made = run_as_anybody(tmp_path, "sh", "no-such-tool", "other-tool:its-package")
+    assert made.returncode == 1
+    assert made.stderr == "tools: missing: no-such-tool its-package; run: apt-get install no-such-tool its-package\n"
+
+
+def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
+    made = run_as_anybody(tmp_path, "sh", "cat:coreutils")
+    assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
