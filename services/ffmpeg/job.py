@@ -51,6 +51,16 @@ class JobFailure:
     message: str
 
 
+class JobFault(Exception):
+    """Raised by a handler: the job can't be done; the message is what its owner is told."""
+
+    def __init__(self, reason: str, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.failure = JobFailure(reason, message)
+        # Try again (network, store); else the next try would end the same way.
+        self.may_pass = may_pass
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One job. Times are milliseconds since the epoch by Redis' clock; None: not yet."""

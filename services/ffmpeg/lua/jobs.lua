@@ -221,16 +221,20 @@ function ops.claim(worker, nonce, lease_ms, running_max, ...)
     return false
 end
 
+function ops.renew_one(lease_ms, id, token)
+    local answer = holding(id, token)
+    if answer ~= 'lost' then
+        redis.call('ZADD', key('active'), now + lease_ms, id)
+    end
+    return answer
+end
+
 -- Pairs of id and token -> 'held' | 'cancel' | 'lost' for each; the first two are good for lease_ms from now.
 function ops.renew(worker, lease_ms, ...)
     local pairs_given, answers = { ... }, {}
     redis.call('ZADD', key('workers'), now + lease_ms, worker)
     for i = 1, #pairs_given, 2 do
-        local answer = holding(pairs_given[i], pairs_given[i + 1])
-        if answer ~= 'lost' then
-            redis.call('ZADD', key('active'), now + lease_ms, pairs_given[i])
-        end
-        answers[#answers + 1] = answer
+        answers[#answers + 1] = ops.renew_one(lease_ms, pairs_given[i], pairs_given[i + 1])
     end
     return answers
 end

@@ -1,0 +1,217 @@
+"""A job's output files in the object store: visible once and whole, or not at all.
+
+    ffmpeg-outputs/{job id}/{name}   one output, written as one multipart upload
+
+An attempt notes each multipart upload under its lease before the first part, completes them only while the
+lease is held, and commits the job last. The next attempt first aborts what earlier ones noted: from then on the
+store itself refuses to complete a stale output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import quote
+
+from services.common import logs
+from services.common.errors import ReelwayError
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.ffmpeg.job import JobFault
+
+log = logs.get_logger(__name__)
+
+PREFIX = "ffmpeg-outputs/"
+# S3 takes 10 000 parts of at least 5 MiB; 16 MiB keeps 160 GB within them.
+_PART_BYTES = 16 * 2**20
+_PARTS_IN_FLIGHT = 3
+_READ_BYTES = 2**19
+
+# Types that a browser runs as a page (svg, html) are never served; everything else is a download.
+_TYPES = {
+    "mp4": "video/mp4",
+    "m4v": "video/mp4",
+    "mov": "video/quicktime",
+    "webm": "video/webm",
+    "mkv": "video/x-matroska",
+    "avi": "video/x-msvideo",
+    "ogv": "video/ogg",
+    "ts": "video/mp2t",
+    "mpg": "video/mpeg",
+    "mpeg": "video/mpeg",
+    "flv": "video/x-flv",
+    "gif": "image/gif",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "webp": "image/webp",
+    "mp3": "audio/mpeg",
+    "m4a": "audio/mp4",
+    "aac": "audio/aac",
+    "ogg": "audio/ogg",
+    "opus": "audio/ogg",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "srt": "text/plain; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+    "m3u8": "application/vnd.apple.mpegurl",
+}
+
+
+def key_of(job_id: str, name: str) -> str:
+    """The object key of a job's output."""
+    return f"{PREFIX}{job_id}/{name}"
+
+
+def type_of(name: str) -> str:
+    """The Content-Type that an output of this name is served with."""
+    return _TYPES.get(name.rpartition(".")[2].lower(), "application/octet-stream")
+
+
+class UploadNotes(Protocol):
+    """What outputs need of a running attempt; JobContext is one."""
+
+    async def begin_upload(self, upload_id: str, key: str) -> None:
+        """Note an upload; raises when the attempt may write nothing."""
+        ...
+
+    async def earlier_uploads(self) -> Mapping[str, str]:
+        """Upload id -> key of earlier attempts."""
+        ...
+
+    async def still_held(self) -> None:
+        """Raises when the attempt may write nothing."""
+        ...
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file that a job shall leave behind."""
+
+    placeholder: str
+    name: str
+    path: Path
+
+
+class Outputs:
+    """Writes, signs and removes outputs. Raises ReelwayError STORE_UNAVAILABLE when the store fails."""
+
+    def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
+        self._objects, self._data = objects, data
+
+    async def abort_earlier(self, notes: UploadNotes) -> None:
+        """Fence earlier attempts of the job out of the store; before anything else of a new one."""
+        for upload_id, key in (await notes.earlier_uploads()).items():
+            await self._objects.abort_multipart(key, upload_id)
+
+    async def publish(self, job_id: str, files: Sequence[OutputFile], notes: UploadNotes) -> dict[str, int]:
+        """Store all files, whole -> placeholder: size in bytes. They are visible when this returns.
+
+        Raises JobFault when a file is missing, empty or no plain file; what `notes` raises.
+        """
+        begun: list[tuple[str, str]] = []
+        sizes: dict[str, int] = {}
+        try:
+            with contextlib.ExitStack() as stack:
+                opened = [(file, *stack.enter_context(_opened(file))) for file in files]
+                finished: list[list[str]] = []
+                for file, descriptor, size in opened:
+                    key = key_of(job_id, file.name)
+                    upload_id = await self._objects.create_multipart(key, type_of(file.name))
+                    begun.append((key, upload_id))
+                    await notes.begin_upload(upload_id, key)
+                    finished.append(await self._put(key, upload_id, descriptor, size))
+                    sizes[file.placeholder] = size
+            await notes.still_held()
+            for (key, upload_id), etags in zip(begun, finished, strict=True):
+                await self._objects.complete_multipart(key, upload_id, etags)
+        except BaseException:
+            # Best effort, so that nothing waits for the sweeper; aborting a completed upload does nothing.
+            with contextlib.suppress(ReelwayError, TimeoutError):
+                async with asyncio.timeout(10):
+                    for key, upload_id in begun:
+                        await self._objects.abort_multipart(key, upload_id)
+            raise
+        return sizes
+
+    async def _put(self, key: str, upload_id: str, descriptor: int, size: int) -> list[str]:
+        gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
+
+        async def part(index: int) -> str:
+            start = index * _PART_BYTES
+            length = min(_PART_BYTES, size - start)
+            async with gate:
+                return await self._data.put_part(
+                    quote(key),
+                    upload_id,
+                    index + 1,
+                    length,
+                    lambda: _read(descriptor, start, length),
+                    repeatable=True,
+                )
+
+        async with asyncio.TaskGroup() as group:
+            parts = [group.create_task(part(index)) for index in range(math.ceil(size / _PART_BYTES))]
+        return [task.result() for task in parts]
+
+    async def sign(self, job_id: str, name: str, seconds: int) -> str:
+        """A URL on the public endpoint by which a client downloads the output, for so many seconds."""
+        disposition = f"attachment; filename*=UTF-8''{quote(name)}"
+        return await self._objects.presign_get(key_of(job_id, name), seconds, type_of(name), disposition)
+
+    async def remove(self, job_id: str, uploads: Mapping[str, str]) -> None:
+        """Abort these uploads, then delete all that the job left."""
+        for upload_id, key in uploads.items():
+            await self._objects.abort_multipart(key, upload_id)
+        for found in [found async for found in self._objects.list(key_of(job_id, ""))]:
+            await self._objects.delete(found.key)
+
+    async def remove_older(self, than: datetime) -> int:
+        """Delete every output last written before; returns how many."""
+        old = [found.key async for found in self._objects.list(PREFIX) if found.modified < than]
+        for key in old:
+            await self._objects.delete(key)
+        return len(old)
+
+    async def abort_older(self, than: datetime) -> int:
+        """Abort every unfinished upload begun before; returns how many."""
+        old = [found async for found in self._objects.list_multiparts(PREFIX) if found.initiated < than]
+        for found in old:
+            await self._objects.abort_multipart(found.key, found.upload_id)
+        return len(old)
+
+
+@contextlib.contextmanager
+def _opened(file: OutputFile) -> Iterator[tuple[int, int]]:
+    """(descriptor, size) of what must be a plain file: no link of either kind leads out of the job's folder."""
+    try:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise JobFault("OUTPUT_MISSING", f"ffmpeg ended without writing {file.placeholder}") from None
+    try:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise JobFault("OUTPUT_MISSING", f"{file.placeholder} is not a plain file")
+        if found.st_size == 0:
+            raise JobFault("OUTPUT_MISSING", f"ffmpeg wrote nothing to {file.placeholder}")
+        yield descriptor, found.st_size
+    finally:
+        os.close(descriptor)
+
+
+async def _read(descriptor: int, start: int, length: int) -> AsyncIterator[bytes]:
+    end = start + length
+    while start < end:
+        chunk = await asyncio.to_thread(os.pread, descriptor, min(_READ_BYTES, end - start), start)
+        if not chunk:
+            raise JobFault("OUTPUT_MISSING", "an output changed while it was stored")
+        start += len(chunk)
+        yield chunk

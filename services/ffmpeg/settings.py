@@ -1,0 +1,104 @@
+"""What the ffmpeg front and its workers read from the environment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import JobPolicy
+
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class JobSettings(ServiceSettings, RedisSettings, S3Settings):
+    """What front and workers share; give both the same values."""
+
+    job_lease_seconds: float = Field(60.0, gt=0)
+    """A worker that has not renewed a job for so long has lost it."""
+    job_tries: int = Field(3, ge=1)
+    """Tries in all when a fault may pass (network, store)."""
+    job_backoff_seconds: Seconds = 5.0
+    """Pause before the second try; doubles each time."""
+    job_lost_workers: int = Field(4, ge=1)
+    """A job is failed as poison when so many workers vanished while they ran it."""
+    job_keep_seconds: Seconds = 7 * 86400.0
+    """How long a completed job's record is kept; its outputs stay as long again, as the URLs of its last day need."""
+    job_keep_failed_seconds: Seconds = 30 * 86400.0
+    """How long the record of a failed or cancelled job is kept."""
+    job_queued_per_owner: int = Field(10_000, ge=1)
+    """Jobs one owner may have waiting; more are refused with TOO_MANY_REQUESTS."""
+    job_running_per_owner: int = Field(0, ge=0)
+    """Jobs one owner may have running at once; 0: no limit but the fair share."""
+    output_url_seconds: int = Field(7 * 86400, ge=1, le=7 * 86400)
+    """How long the URL of an output works, from the answer that carries it."""
+
+    @property
+    def policy(self) -> JobPolicy:
+        """The same, as the job store takes it."""
+        return JobPolicy(
+            lease_seconds=self.job_lease_seconds,
+            tries_max=self.job_tries,
+            backoff_seconds=self.job_backoff_seconds,
+            lost_workers_max=self.job_lost_workers,
+            keep_completed_seconds=self.job_keep_seconds,
+            keep_failed_seconds=self.job_keep_failed_seconds,
+            queued_max=self.job_queued_per_owner,
+            running_max=self.job_running_per_owner,
+        )
+
+
+class FrontSettings(JobSettings):
+    """The gRPC front."""
+
+    sweep_seconds: float = Field(300.0, gt=0)
+    """Pause between two sweeps of finished records and left-over objects."""
+
+
+class WorkerSettings(JobSettings):
+    """A worker."""
+
+    drain_notice_seconds: Seconds = 0.0
+    """No balancer looks at a worker: it drains at once."""
+    job_renew_seconds: float = Field(10.0, gt=0)
+    """Pause between two renewals of a lease."""
+    job_stalled_check_seconds: float = Field(15.0, gt=0)
+    """Pause between two looks for jobs whose worker has gone."""
+    job_kill_seconds: float = Field(15.0, gt=0)
+    """A handler that has not stopped so long after it was told to ends the process."""
+    work_dir: Path = Path(tempfile.gettempdir()) / "reelway-work"
+    """Folder for the files of running jobs; may be shared by several workers of one machine."""
+    stream_target: str = "127.0.0.1:50052"
+    """gRPC target of the stream service, for `video://` inputs."""
+    slots_command: int = Field(_CORES, ge=0)
+    """Client-written commands at once; 0: this worker takes none. Default: one a core."""
+    slots_probe: int = Field(2, ge=0)
+    """Probes at once."""
+    slots_thumbnail: int = Field(1, ge=0)
+    """Thumbnails at once."""
+    slots_join: int = Field(1, ge=0)
+    """Joins at once."""
+    slots_transcribe: int = Field(max(1, _CORES // 2), ge=0)
+    """Transcriptions at once; default: one for two cores."""
+
+    @property
+    def slots(self) -> dict[JobKind, int]:
+        """Slots of each kind."""
+        return {
+            JobKind.COMMAND: self.slots_command,
+            JobKind.PROBE: self.slots_probe,
+            JobKind.THUMBNAIL: self.slots_thumbnail,
+            JobKind.JOIN: self.slots_join,
+            JobKind.TRANSCRIBE: self.slots_transcribe,
+        }
+
+    @model_validator(mode="after")
+    def _renewed_in_time(self) -> Self:
+        if self.job_renew_seconds * 3 > self.job_lease_seconds:
+            raise ValueError("JOB_RENEW_SECONDS must be at most a third of JOB_LEASE_SECONDS")
+        return self

@@ -1,0 +1,171 @@
+"""One run of one job: the handler, its progress, and what is written when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from services.common import logs
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.ffmpeg.job import JobFailure, JobFault, Lease, Progress
+from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
+
+log = logs.get_logger(__name__)
+
+_PROGRESS_SECONDS = 1.0
+_INTERNAL = JobFailure("INTERNAL", "Internal error; try again later")
+_STORAGE = JobFailure("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
+
+
+class Stop(enum.Enum):
+    """Why an attempt is ended from outside."""
+
+    LOST = "lost"
+    CANCEL = "cancel"
+    DRAIN = "drain"
+
+
+class Attempt:
+    """Holds the lease of one job while its handler runs.
+
+    `deadline` is when the lease ends for sure, by this process's own monotonic clock, counted from the moment
+    the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        deadline: float,
+        handler: Handler,
+        store: RedisJobStore,
+        *,
+        folder: Path,
+        kill_seconds: float,
+        die: Callable[[], object],
+    ) -> None:
+        self.lease, self.deadline = lease, deadline
+        self._handler, self._store, self._folder = handler, store, folder
+        self._kill_seconds, self._die = kill_seconds, die
+        self._task: asyncio.Task[Any] | None = None
+        self._stopped: Stop | None = None
+        self._latest: Progress | None = None
+
+    def stop(self, why: Stop) -> None:
+        """End the handler; the first reason counts, except that a lost lease overrules all."""
+        if why is Stop.LOST or self._stopped is None:
+            self._stopped = why
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            asyncio.get_running_loop().call_later(self._kill_seconds, self._die_unless_ended, self._task)
+
+    def _is_stopped(self) -> bool:
+        return self._stopped is not None
+
+    def _die_unless_ended(self, task: asyncio.Task[Any]) -> None:
+        if not task.done():
+            log.error("a handler does not stop: ending the process", job=self.lease.job.id)
+            self._die()
+
+    async def run(self) -> str:
+        """Run to the end -> what came of it, for the log and the metrics. Raises nothing."""
+        fields = {"job": self.lease.job.id, "kind": self.lease.job.kind.value, "attempt": self.lease.job.attempt}
+        log.info("job started", **fields)
+        started = time.monotonic()
+        outcome = await self._run()
+        log.info("job ended", **fields, outcome=outcome, seconds=round(time.monotonic() - started, 3))
+        return outcome
+
+    async def _run(self) -> str:
+        progress = asyncio.create_task(self._write_progress())
+        try:
+            if self._is_stopped():
+                return await self._end_stopped()
+            self._task = asyncio.create_task(self._handle())
+            await asyncio.wait([self._task])
+        finally:
+            progress.cancel()
+            await asyncio.gather(progress, return_exceptions=True)
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        error = None if self._task.cancelled() else self._task.exception()
+        if error is None and not self._task.cancelled():
+            return await self._end_done(self._task.result())
+        if self._is_stopped():
+            return await self._end_stopped()
+        return await self._end_failed(error or RuntimeError("the handler cancelled itself"))
+
+    async def _handle(self) -> Any:
+        self._folder.mkdir(parents=True, mode=0o700)
+        context = JobContext(self.lease, self._store, self._folder, self._show)
+        return await self._handler(context)
+
+    def _show(self, progress: Progress) -> None:
+        self._latest = progress
+
+    async def _write_progress(self) -> None:
+        written: Progress | None = None
+        while True:
+            await asyncio.sleep(_PROGRESS_SECONDS)
+            if self._latest is None or self._latest == written:
+                continue
+            try:
+                holding = await self._store.report(self.lease, self._latest)
+            except ReelwayError:
+                continue
+            written = self._latest
+            if holding is not Holding.HELD:
+                self.stop(Stop.LOST if holding is Holding.LOST else Stop.CANCEL)
+
+    async def _end_done(self, result: Any) -> str:
+        holding = await self._persist(lambda: self._store.complete(self.lease, result))
+        return await self._end_cancelled() if holding is Holding.CANCEL else _outcome(holding, "completed")
+
+    async def _end_stopped(self) -> str:
+        if self._stopped is Stop.LOST:
+            return "lost"
+        if self._stopped is Stop.DRAIN:
+            return _outcome(await self._persist(lambda: self._store.release(self.lease)), "released")
+        return await self._end_cancelled()
+
+    async def _end_cancelled(self) -> str:
+        # `fail` sees the cancel mark; if there is none any more, somebody else has the job.
+        return await self._end_failed(JobFault("CANCELLED", "Cancelled"))
+
+    async def _end_failed(self, error: BaseException) -> str:
+        if isinstance(error, NoLongerHeld):
+            return "lost" if error.holding is Holding.LOST else await self._end_cancelled()
+        if isinstance(error, JobFault):
+            failure, again = error.failure, error.may_pass
+        elif isinstance(error, ReelwayError) and error.kind.retry_seconds is not None:
+            failure, again = _STORAGE, True
+        else:
+            log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
+            failure, again = _INTERNAL, True
+        log.info("job failed", job=self.lease.job.id, reason=failure.reason, message=failure.message, again=again)
+        answer = await self._persist(lambda: self._store.fail(self.lease, failure, again))
+        return answer or "lost"
+
+    async def _persist(self, write: Callable[[], Awaitable[Any]]) -> Any:
+        """The store's answer; asked again while the store is away and the lease may still stand. None: lost."""
+        while True:
+            try:
+                return await write()
+            except ReelwayError as error:
+                if error.reason is not ErrorReason.STORE_UNAVAILABLE:
+                    raise
+            # The heartbeat moves the deadline once Redis is back.
+            if time.monotonic() >= self.deadline:
+                return None
+            await asyncio.sleep(0.3)
+
+
+def _outcome(holding: Holding | None, held: str) -> str:
+    if holding is Holding.HELD:
+        return held
+    return "cancelled" if holding is Holding.CANCEL else "lost"

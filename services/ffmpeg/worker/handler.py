@@ -1,0 +1,62 @@
+"""What a kind of job brings: a handler, and what it has in hand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from services.ffmpeg.job import Job, Lease, Progress
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+
+
+class NoLongerHeld(Exception):
+    """This attempt may write nothing more: its lease is lost, or its owner cancelled the job."""
+
+    def __init__(self, holding: Holding) -> None:
+        super().__init__(holding)
+        self.holding = holding
+
+
+class JobContext:
+    """What a handler has in hand.
+
+    A handler is cancelled (asyncio) when its lease is lost, when its job is cancelled and when a drain runs out
+    of time: it must then kill what it started, and raise on.
+    """
+
+    def __init__(self, lease: Lease, store: RedisJobStore, folder: Path, show: Callable[[Progress], None]) -> None:
+        self._lease, self._store, self._show = lease, store, show
+        # Empty, private, removed when the handler is done.
+        self.folder = folder
+
+    @property
+    def job(self) -> Job:
+        """The job as it was when this attempt claimed it."""
+        return self._lease.job
+
+    def show(self, progress: Progress) -> None:
+        """Tell how far it is; as often as you like, written once a second."""
+        self._show(progress)
+
+    async def begin_upload(self, upload_id: str, key: str) -> None:
+        """Note a multipart upload before its first part (see outputs.py); raises NoLongerHeld."""
+        self._check(await self._store.begin_upload(self._lease, upload_id, key))
+
+    async def earlier_uploads(self) -> Mapping[str, str]:
+        """Upload id -> key of what earlier attempts began."""
+        return await self._store.uploads(self.job.id)
+
+    async def still_held(self) -> None:
+        """Raises NoLongerHeld unless this attempt may write: ask before what can't be undone."""
+        self._check(await self._store.renew_one(self._lease))
+
+    def _check(self, holding: Holding) -> None:
+        if holding is not Holding.HELD:
+            raise NoLongerHeld(holding)
+
+
+# Returns the job's result, JSON types. Raises JobFault; anything else is an internal error, tried again.
+Handler: TypeAlias = Callable[[JobContext], Awaitable[Mapping[str, Any]]]
+Handlers: TypeAlias = Mapping[JobKind, Handler]

@@ -1,0 +1,211 @@
+"""One worker process: claims jobs for its free slots, keeps their leases, ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import Counter, Gauge
+
+from services.common import logs
+from services.common.errors import ReelwayError
+from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
+from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
+from services.ffmpeg.worker.attempt import Attempt, Stop
+from services.ffmpeg.worker.handler import Handlers
+
+log = logs.get_logger(__name__)
+
+ENDED = Counter("reelway_jobs_ended_total", "Attempts ended, by outcome", ["kind", "outcome"])
+RUNNING = Gauge("reelway_jobs_running", "Attempts under way", ["kind"])
+
+# Even without a wake-up (lost with a connection) work is found within this time; also moves due retries.
+_POLL_SECONDS = 1.0
+_RECONNECT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class WorkerTimes:
+    """Seconds; the settings of the same names explain them."""
+
+    lease: float = 60.0
+    renew: float = 10.0
+    stalled_check: float = 15.0
+    drain: float = 30.0
+    # A handler that has not obeyed its cancellation by then ends the process, and its children with it.
+    kill: float = 15.0
+
+
+class Worker:
+    """Runs until cancelled, then drains: takes nothing new, waits, gives back what is left."""
+
+    def __init__(
+        self,
+        store: RedisJobStore,
+        handlers: Handlers,
+        slots: Mapping[JobKind, int],
+        work_folder: Path,
+        *,
+        times: WorkerTimes,
+        name: str = "",
+    ) -> None:
+        self._store, self._handlers, self._times, self._folder = store, handlers, times, work_folder
+        self.name = name or uuid.uuid4().hex
+        self._free = {kind: slots[kind] for kind in CLAIM_ORDER if kind in handlers and slots[kind] > 0}
+        self._attempts: dict[str, Attempt] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._look = asyncio.Event()
+        self._beat = asyncio.Event()
+        self._draining = False
+
+    async def run(self) -> None:
+        """Claim and run jobs; cancel this task to drain."""
+        log.info("worker started", worker=self.name, slots={str(kind): n for kind, n in self._free.items()})
+        helpers = [asyncio.create_task(loop()) for loop in (self._listen, self._keep_leases, self._reap)]
+        claiming = asyncio.create_task(self._claim())
+        try:
+            # Any of them ending is a defect: let the process end rather than rot.
+            await asyncio.wait([claiming, *helpers], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await self._drain(claiming)
+            for helper in helpers:
+                helper.cancel()
+            claiming.cancel()
+            ended = await asyncio.gather(claiming, *helpers, return_exceptions=True)
+            with contextlib.suppress(ReelwayError):
+                await self._store.leave(self.name)
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _claim(self) -> None:
+        nonce = uuid.uuid4().hex
+        while not self._draining:
+            self._look.clear()
+            kinds = [kind for kind, free in self._free.items() if free > 0]
+            sent = time.monotonic()
+            try:
+                lease = await self._store.claim(self.name, nonce, kinds) if kinds else None
+            except ReelwayError:
+                # The same nonce again: if the claim was done after all, its answer comes now.
+                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - spread, no secret
+                continue
+            nonce = uuid.uuid4().hex
+            if lease is None:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.wait(), _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311
+                continue
+            kind = lease.job.kind
+            folder = self._folder / f"{lease.job.id}-{lease.token}"
+            attempt = Attempt(
+                lease,
+                sent + self._times.lease,
+                self._handlers[kind],
+                self._store,
+                folder=folder,
+                kill_seconds=self._times.kill,
+                # Children are tied to this process: they end with it.
+                die=lambda: os._exit(70),
+            )
+            self._free[kind] -= 1
+            self._attempts[lease.job.id] = attempt
+            task = asyncio.create_task(self._attempt(attempt, kind))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _attempt(self, attempt: Attempt, kind: JobKind) -> None:
+        outcome = "broken"
+        RUNNING.labels(kind.value).inc()
+        try:
+            outcome = await attempt.run()
+        except Exception:
+            # Its lease runs out, and the job goes to another worker.
+            log.exception("attempt broke", job=attempt.lease.job.id)
+        finally:
+            RUNNING.labels(kind.value).dec()
+            ENDED.labels(kind.value, outcome).inc()
+            self._free[kind] += 1
+            # A later attempt at the same job may be ours, too.
+            if self._attempts.get(attempt.lease.job.id) is attempt:
+                del self._attempts[attempt.lease.job.id]
+            self._look.set()
+
+    async def _listen(self) -> None:
+        """Wake-ups and cancels as they are published."""
+        while True:
+            with contextlib.suppress(ReelwayError):
+                async for channel, message in self._store.listen(WAKE, CANCEL):
+                    if channel == CANCEL:
+                        if attempt := self._attempts.get(message):
+                            attempt.stop(Stop.CANCEL)
+                    else:
+                        self._look.set()
+                        if not channel:
+                            # What was published while we were away: the next renewal tells.
+                            self._beat.set()
+            await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+
+    async def _keep_leases(self) -> None:
+        renewed = True
+        while True:
+            pause = self._times.renew if renewed else min(1.0, self._times.renew)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat.wait(), pause)
+            self._beat.clear()
+            # After a stop of this process (SIGSTOP, a long swap) the deadlines are past before Redis is asked.
+            self._drop_expired()
+            renewed = await self._renew()
+            self._drop_expired()
+
+    async def _renew(self) -> bool:
+        attempts = list(self._attempts.values())
+        sent = time.monotonic()
+        try:
+            async with asyncio.timeout(max(1.0, self._times.renew / 2)):
+                answers = await self._store.renew(self.name, [attempt.lease for attempt in attempts])
+        except (ReelwayError, TimeoutError):
+            return False
+        for attempt, holding in zip(attempts, answers, strict=True):
+            if holding is Holding.LOST:
+                # Ended just now, or truly lost; stopping an ended attempt does nothing.
+                attempt.stop(Stop.LOST)
+                continue
+            attempt.deadline = sent + self._times.lease
+            if holding is Holding.CANCEL:
+                attempt.stop(Stop.CANCEL)
+        return True
+
+    def _drop_expired(self) -> None:
+        now = time.monotonic()
+        for attempt in self._attempts.values():
+            if now >= attempt.deadline:
+                attempt.stop(Stop.LOST)
+
+    async def _reap(self) -> None:
+        while True:
+            await asyncio.sleep(self._times.stalled_check * random.uniform(0.8, 1.2))  # noqa: S311 - spread
+            with contextlib.suppress(ReelwayError):
+                for job_id, what in (await self._store.reap()).items():
+                    log.warning("lease ran out", job=job_id, outcome=what)
+
+    async def _drain(self, claiming: asyncio.Task[None]) -> None:
+        self._draining = True
+        self._look.set()
+        log.info("draining", worker=self.name, jobs=len(self._tasks), seconds=self._times.drain)
+        await self._within(self._times.drain, claiming, *self._tasks)
+        for attempt in self._attempts.values():
+            attempt.stop(Stop.DRAIN)
+        # Beyond the killing time: what is left are writes to a store that does not answer.
+        await self._within(self._times.kill + 5, *self._tasks)
+
+    @staticmethod
+    async def _within(seconds: float, *tasks: asyncio.Task[None]) -> None:
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)

@@ -1,0 +1,115 @@
+"""Starts, stops, freezes and kills the processes that the job fault tests are about."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from services.common.settings import S3Settings
+from services.ffmpeg.job import Job, NewJob
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import RedisJobStore
+from tests.support.servers import S3Server
+from tests.support.waiting import until
+
+# A lease short enough for a test; the ratios are those of the defaults.
+TIMES = {
+    "JOB_LEASE_SECONDS": "2",
+    "JOB_RENEW_SECONDS": "0.5",
+    "JOB_STALLED_CHECK_SECONDS": "0.7",
+    "JOB_BACKOFF_SECONDS": "0.2",
+    "DRAIN_SECONDS": "5",
+}
+
+
+def s3_settings(server: S3Server) -> S3Settings:
+    """As a process would read them from its environment."""
+    return S3Settings.model_validate(server.environment)
+
+
+class Workers:
+    """Worker processes of one test."""
+
+    def __init__(self, redis_url: str, s3: S3Server, folder: Path) -> None:
+        self._environment = {
+            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **s3.environment,
+            **TIMES,
+            "REDIS_URL": redis_url,
+            "WORK_DIR": str(folder / "work"),
+            "LOG_FORMAT": "console",
+        }
+        self.work_folder = folder / "work"
+        self._log = folder / "workers.log"
+        self._running: list[subprocess.Popen[bytes]] = []
+
+    def start(self, module: str = "tests.faults.jobs_worker", **environment: str) -> "subprocess.Popen[bytes]":
+        with self._log.open("ab") as log:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", module], env=self._environment | environment, stderr=log, stdout=log
+            )
+        self._running.append(worker)
+        return worker
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def end(self) -> None:
+        for worker in self._running:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait(10)
+
+
+async def add(store: RedisJobStore, owner: str = "anna", kind: JobKind = JobKind.PROBE, **spec: Any) -> str:
+    job, _ = await store.register(NewJob(str(uuid.uuid4()), kind, owner, spec))
+    return job.id
+
+
+async def get(store: RedisJobStore, job_id: str) -> Job:
+    found = await store.get(job_id)
+    assert found is not None
+    return found
+
+
+async def until_state(store: RedisJobStore, job_id: str, state: str, seconds: float = 20) -> Job:
+    """The job, once it is in this state."""
+    try:
+        await until(lambda: _is(store, job_id, state), seconds)
+    except TimeoutError:
+        raise AssertionError(f"not {state} in {seconds} s: {await store.get(job_id)}") from None
+    return await get(store, job_id)
+
+
+async def _is(store: RedisJobStore, job_id: str, state: str) -> bool:
+    return (await get(store, job_id)).state == state
+
+
+async def children(record: Path, at_least: int = 1) -> list[int]:
+    """Pids that the scripted handler has noted, once there are so many."""
+
+    def noted() -> list[int]:
+        return [int(line) for line in record.read_text().split()] if record.exists() else []
+
+    await until(lambda: len(noted()) >= at_least, 20)
+    return noted()
+
+
+async def exit_code(worker: "subprocess.Popen[bytes]", seconds: float = 20) -> int:
+    """How the process ended, once it has."""
+    await until(lambda: worker.poll() is not None, seconds)
+    code: int | None = worker.poll()
+    assert code is not None
+    return code
+
+
+async def gather_states(store: RedisJobStore, ids: list[str]) -> dict[str, Job]:
+    """All jobs of these ids."""
+    found = await asyncio.gather(*(get(store, job_id) for job_id in ids))
+    return {job.id: job for job in found}

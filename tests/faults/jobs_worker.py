@@ -1,0 +1,61 @@
+"""The real worker with a handler that a test scripts: `python -m tests.faults.jobs_worker`.
+
+A probe's spec here: `seconds` to work in a child process, `record` a file that gets one line for each start (the
+child's pid), `die` to take the worker with it, `fault` to fail by it, `outputs` names to publish.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import deploy.local.tether
+from services.common.server import run
+from services.common.settings import load
+from services.ffmpeg.job import JobFault, Progress
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.outputs import OutputFile, Outputs
+from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.worker.__main__ import work
+from services.ffmpeg.worker.handler import Handlers, JobContext
+
+
+async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
+    spec = context.job.spec
+    await outputs.abort_earlier(context)
+    child = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-ISs", deploy.local.tether.__file__, str(os.getpid()), str(int(signal.SIGKILL))),
+        *("sleep", str(spec.get("seconds", 0))),
+    )
+    try:
+        if record := spec.get("record"):
+            with Path(record).open("a") as file:  # noqa: ASYNC230 - one short line
+                file.write(f"{child.pid}\n")
+        if spec.get("die"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        context.show(Progress(fraction=0.5))
+        await child.wait()
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    if fault := spec.get("fault"):
+        raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
+    files = []
+    for name in spec.get("outputs", []):
+        path = context.folder / name
+        path.write_bytes(context.job.id.encode() * 1000)
+        files.append(OutputFile(name, name, path))
+    return {"outputs": await outputs.publish(context.job.id, files, context), "attempt": context.job.attempt}
+
+
+def handlers(_: WorkerSettings, outputs: Outputs) -> Handlers:
+    return {JobKind.PROBE: lambda context: act(context, outputs)}
+
+
+if __name__ == "__main__":
+    settings = load(WorkerSettings)
+    run("worker", settings, lambda: work(settings, handlers))

@@ -1,0 +1,199 @@
+"""Workers that die, freeze, drain and are told to stop: no job is lost, none is done twice in effect."""
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio
+
+from deploy.local.embedded import EmbeddedRedis
+from services.common.redis_client import connect
+from services.common.s3_objects import S3Objects
+from services.common.settings import RedisSettings
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import Cancelled, JobPolicy, RedisJobStore
+from tests.faults.jobs_rig import Workers, add, children, exit_code, get, s3_settings, until_state
+from tests.support.servers import S3Server
+from tests.support.waiting import is_alive, until
+
+
+@pytest.fixture
+async def store(clean_redis: str) -> AsyncIterator[RedisJobStore]:
+    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as client:
+        yield RedisJobStore(client, JobPolicy(lease_seconds=2))
+
+
+@pytest.fixture
+def workers(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> Iterator[Workers]:
+    rig = Workers(clean_redis, juicefs_s3, tmp_path)
+    yield rig
+    rig.end()
+
+
+@pytest.fixture
+async def objects(juicefs_s3: S3Server) -> AsyncIterator[S3Objects]:
+    async with S3Objects.open(s3_settings(juicefs_s3)) as found:
+        yield found
+
+
+async def test_a_killed_workers_job_runs_again_elsewhere_and_leaves_no_child(
+    store: RedisJobStore, workers: Workers, objects: S3Objects, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    first = workers.start()
+    job_id = await add(store, seconds=2, record=str(record), outputs=["a.mp4"])
+    (child,) = await children(record)
+    workers.start()
+    first.kill()
+    killed = time.monotonic()
+    await until(lambda: not is_alive(child), 2)
+    job = await until_state(store, job_id, "completed")
+    assert (job.attempt, job.lost_workers, job.tries) == (2, 1, 0)
+    assert time.monotonic() - killed < 2 + 1 + 1 + 2 + 2, "lease, check, poll, work, slack"
+    found = await objects.get(f"ffmpeg-outputs/{job_id}/a.mp4")
+    assert found == job_id.encode() * 1000
+
+
+async def test_a_frozen_worker_that_wakes_kills_its_child_and_is_refused(
+    store: RedisJobStore, workers: Workers, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    frozen = workers.start()
+    job_id = await add(store, seconds=5, record=str(record))
+    (child,) = await children(record)
+    frozen.send_signal(signal.SIGSTOP)
+    workers.start()
+    await children(record, 2)
+    frozen.send_signal(signal.SIGCONT)
+    await until(lambda: not is_alive(child), 2)
+    job = await until_state(store, job_id, "completed")
+    assert (job.attempt, job.result["attempt"]) == (2, 2)
+    assert "outcome=lost" in workers.log, workers.log
+
+
+async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
+    store: RedisJobStore, workers: Workers, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    workers.start()
+    job_id = await add(store, seconds=60, record=str(record))
+    (child,) = await children(record)
+    started = time.monotonic()
+    assert await store.cancel(job_id) is Cancelled.CANCELLING
+    await until(lambda: not is_alive(child), 1)
+    await until_state(store, job_id, "cancelled", 1)
+    assert time.monotonic() - started < 1
+
+
+async def test_progress_moves_while_a_job_runs(store: RedisJobStore, workers: Workers) -> None:
+    workers.start()
+    job_id = await add(store, seconds=3)
+
+    async def moved() -> bool:
+        return (await get(store, job_id)).progress.fraction == 0.5
+
+    await until(moved, 10)
+
+
+async def test_a_drain_lets_a_short_job_finish_and_takes_nothing_new(
+    store: RedisJobStore, workers: Workers, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    worker = workers.start(SLOTS_PROBE="1")
+    short = await add(store, seconds=2, record=str(record))
+    await children(record)
+    worker.terminate()
+    later = await add(store, seconds=0)
+    assert await exit_code(worker) == 0
+    done = await get(store, short)
+    assert (done.state, done.attempt) == ("completed", 1)
+    assert (await get(store, later)).state == "pending"
+
+
+async def test_a_drain_gives_back_what_is_too_long_uncounted(
+    store: RedisJobStore, workers: Workers, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    worker = workers.start(DRAIN_SECONDS="0.5")
+    job_id = await add(store, seconds=30, record=str(record))
+    (child,) = await children(record)
+    worker.terminate()
+    assert await exit_code(worker, 5) == 0
+    assert not is_alive(child)
+    job = await get(store, job_id)
+    assert (job.state, job.tries, job.lost_workers) == ("pending", 0, 0)
+    assert not any(workers.work_folder.iterdir()), "a work folder is left"
+
+
+async def test_a_job_that_kills_its_workers_ends_as_poison(
+    store: RedisJobStore, workers: Workers, tmp_path: Path
+) -> None:
+    record = tmp_path / "record"
+    job_id = await add(store, die=True, record=str(record))
+    for started in range(1, 5):
+        assert await exit_code(workers.start()) == -signal.SIGKILL
+        assert len(await children(record, started)) == started
+        await _expire(store, job_id)
+        await store.reap()
+    job = await get(store, job_id)
+    assert job.failure is not None
+    assert (job.state, job.failure.reason, job.attempt) == ("failed", "POISON", 4)
+
+
+async def _expire(store: RedisJobStore, job_id: str) -> None:
+    await store._client.zadd("{ff}:active", {job_id: 1})
+
+
+async def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_not(store: RedisJobStore, workers: Workers) -> None:
+    workers.start()
+    passing = await add(store, fault="INPUT_UNAVAILABLE", may_pass=True)
+    lasting = await add(store, fault="FFMPEG_FAILED")
+    assert (await until_state(store, lasting, "failed")).attempt == 1
+    job = await until_state(store, passing, "failed")
+    assert (job.attempt, job.tries) == (3, 3)
+
+
+async def test_kinds_have_slots_of_their_own(store: RedisJobStore, workers: Workers, tmp_path: Path) -> None:
+    record = tmp_path / "record"
+    workers.start(SLOTS_PROBE="2")
+    ids = [await add(store, seconds=1, record=str(record)) for _ in range(4)]
+    await children(record, 2)
+    stats = await store.stats()
+    assert (stats.active, stats.kinds[JobKind.PROBE].ready) == (2, 2)
+    for job_id in ids:
+        await until_state(store, job_id, "completed")
+
+
+async def test_redis_killed_under_running_jobs_loses_nothing(juicefs_s3: S3Server, tmp_path: Path) -> None:
+    """One start each: the outage is shorter than the lease, so the jobs just go on."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = EmbeddedRedis(folder)
+    await server.start()
+    rig = Workers(server.url, juicefs_s3, tmp_path)
+    try:
+        async with connect(RedisSettings(redis_url=server.url)) as client:
+            store = RedisJobStore(client, JobPolicy(lease_seconds=3))
+            record = tmp_path / "record"
+            rig.start(SLOTS_PROBE="2", JOB_LEASE_SECONDS="4")
+            ids = [await add(store, seconds=3, record=str(record), outputs=["a.mp4"]) for _ in range(4)]
+            await children(record, 2)
+            await kill_and_restart(server, 1.0)
+            back = time.monotonic()
+            ids.append(await add(store, seconds=0))
+            for job_id in ids:
+                job = await until_state(store, job_id, "completed")
+                assert (job.attempt, job.lost_workers) == (1, 0)
+            assert time.monotonic() - back < 12
+    finally:
+        rig.end()
+        await server.stop()
+
+
+async def kill_and_restart(server: EmbeddedRedis, seconds_down: float) -> None:
+    await server.process.kill()
+    await asyncio.sleep(seconds_down)
+    await server.start()
