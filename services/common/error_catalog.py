@@ -27,6 +27,9 @@ class ErrorReason(enum.Enum):
     VERSION_CONFLICT = "VERSION_CONFLICT"
     NOT_SEALED = "NOT_SEALED"
     RANGE_NOT_SATISFIABLE = "RANGE_NOT_SATISFIABLE"
+    TASK_NOT_FOUND = "TASK_NOT_FOUND"
+    TASK_FINISHED = "TASK_FINISHED"
+    TASK_NOT_RETRYABLE = "TASK_NOT_RETRYABLE"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     INDEX_MISSING = "INDEX_MISSING"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
@@ -70,6 +73,11 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.VERSION_CONFLICT: ErrorKind(_C.ABORTED, 409, "The record was changed meanwhile"),
     ErrorReason.NOT_SEALED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The video is not one object yet"),
     ErrorReason.RANGE_NOT_SATISFIABLE: ErrorKind(_C.OUT_OF_RANGE, 416, "The range is not inside the video"),
+    ErrorReason.TASK_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "Task not found"),
+    ErrorReason.TASK_FINISHED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The task has finished"),
+    ErrorReason.TASK_NOT_RETRYABLE: ErrorKind(
+        _C.FAILED_PRECONDITION, 409, "Only a failed or cancelled task is retried"
+    ),
     ErrorReason.STORE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "Storage is not available right now", 2.0),
     ErrorReason.INDEX_MISSING: ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30.0),
     ErrorReason.SERVICE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2.0),

@@ -155,12 +155,17 @@ class Outputs:
                     index + 1,
                     length,
                     lambda: _read(descriptor, start, length),
-                    repeatable=True,
                 )
 
-        async with asyncio.TaskGroup() as group:
-            parts = [group.create_task(part(index)) for index in range(math.ceil(size / _PART_BYTES))]
-        return [task.result() for task in parts]
+        parts = [asyncio.create_task(part(index)) for index in range(math.ceil(size / _PART_BYTES))]
+        try:
+            return await asyncio.gather(*parts)
+        except BaseException:
+            # The descriptor is closed behind us: nobody may read on.
+            for task in parts:
+                task.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            raise
 
     async def sign(self, job_id: str, name: str, seconds: int) -> str:
         """A URL on the public endpoint by which a client downloads the output, for so many seconds."""
@@ -176,10 +181,12 @@ class Outputs:
 
     async def remove_older(self, than: datetime) -> int:
         """Delete every output last written before; returns how many."""
-        old = [found.key async for found in self._objects.list(PREFIX) if found.modified < than]
-        for key in old:
-            await self._objects.delete(key)
-        return len(old)
+        removed = 0
+        async for found in self._objects.list(PREFIX):
+            if found.modified < than:
+                await self._objects.delete(found.key)
+                removed += 1
+        return removed
 
     async def abort_older(self, than: datetime) -> int:
         """Abort every unfinished upload begun before; returns how many."""

@@ -1,0 +1,128 @@
+"""What clients can do with jobs, whatever transport they come by; every call is judged for its user."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.ffmpeg import page_position
+from services.ffmpeg.job import Job, NewJob
+from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.queue_events import QueueEvents
+from services.ffmpeg.redis_job_store import Cancelled, QueueStats, RedisJobStore
+
+# A watcher is told at least so often, changed or not: it sees that we live, and we that it does.
+_WATCH_SECONDS = 15.0
+# A flood of changes reaches a watcher at this pace.
+_WATCH_PAUSE_SECONDS = 0.2
+
+
+class Jobs:
+    """Raises ReelwayError STORE_UNAVAILABLE from every method while Redis is away."""
+
+    def __init__(self, store: RedisJobStore, events: QueueEvents) -> None:
+        self._store, self._events = store, events
+
+    async def register(
+        self,
+        owner: str,
+        kind: JobKind,
+        spec: Mapping[str, Any],
+        *,
+        request_id: str = "",
+        priority: Priority = Priority.NORMAL,
+        retry_of: str = "",
+    ) -> Job:
+        """The job, durable and queued; the first one where the owner used the request_id before.
+
+        Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work.
+        """
+        if len(request_id) > 200:
+            raise _invalid("request_id", "at most 200 characters")
+        new = NewJob(
+            id=str(uuid.uuid4()),
+            kind=kind,
+            owner=owner,
+            spec=spec,
+            priority=priority,
+            idempotency_key=request_id,
+            retry_of=retry_of,
+        )
+        job, created = await self._store.register(new)
+        if not created and (job.kind, job.spec, job.retry_of) != (kind, spec, retry_of):
+            raise _invalid("request_id", "was used for another task")
+        return job
+
+    async def get(self, user: str, job_id: str) -> Job:
+        """The job, if the user owns it or nobody does; else TASK_NOT_FOUND."""
+        job = await self._store.get(job_id) if _is_uuid(job_id) else None
+        if job is None or job.owner not in {"", user}:
+            raise ReelwayError(ErrorReason.TASK_NOT_FOUND)
+        return job
+
+    async def page(self, user: str, size: int, token: str) -> tuple[list[Job], str]:
+        """The user's own jobs, newest first, and the token of the next page; nobody owns nothing.
+
+        Raises INVALID_PAGE_TOKEN, INVALID_REQUEST (size beyond 100).
+        """
+        if not 0 <= size <= 100:
+            raise _invalid("page_size", "must be 1 to 100")
+        before = page_position.decode(token) if token else None
+        if not user:
+            return [], ""
+        size = size or 20
+        jobs = await self._store.list_owned(user, size + 1, before)
+        more = len(jobs) > size
+        jobs = jobs[:size]
+        return jobs, page_position.encode(jobs[-1].created_ms, jobs[-1].id) if more else ""
+
+    async def cancel(self, user: str, job_id: str) -> Job:
+        """The job after the cancel; TASK_FINISHED when it has ended already."""
+        await self.get(user, job_id)
+        answer = await self._store.cancel(job_id)
+        if answer is Cancelled.FINISHED:
+            raise ReelwayError(ErrorReason.TASK_FINISHED)
+        return await self.get(user, job_id)
+
+    async def retry(self, user: str, job_id: str, request_id: str) -> Job:
+        """A new job with the old one's work; TASK_NOT_RETRYABLE unless that failed or was cancelled."""
+        job = await self.get(user, job_id)
+        if job.state not in {JobState.FAILED, JobState.CANCELLED}:
+            raise ReelwayError(ErrorReason.TASK_NOT_RETRYABLE)
+        return await self.register(
+            job.owner, job.kind, job.spec, request_id=request_id, priority=job.priority, retry_of=job.id
+        )
+
+    async def watch(self, user: str, job_id: str) -> AsyncIterator[Job]:
+        """The job now and after each change, until it has ended."""
+        with self._events.watch(job_id) as changed:
+            while True:
+                changed.clear()
+                job = await self.get(user, job_id)
+                yield job
+                if job.state.finished:
+                    return
+                await asyncio.sleep(_WATCH_PAUSE_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(changed.wait(), _WATCH_SECONDS - _WATCH_PAUSE_SECONDS)
+
+    async def stats(self) -> QueueStats:
+        """Counts of the queue."""
+        return await self._store.stats()
+
+
+def _invalid(field: str, message: str) -> ReelwayError:
+    return ReelwayError(ErrorReason.INVALID_REQUEST, f"{field}: {message}", [FieldViolation(field, message)])
+
+
+def _is_uuid(text: str) -> bool:
+    """The form that we give out; anything else is no job of ours, and no part of a Redis key."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

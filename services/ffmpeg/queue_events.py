@@ -1,0 +1,45 @@
+"""Tells watchers in this process that a job has changed: one Redis subscription for all of them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator
+
+from services.common.errors import ReelwayError
+from services.ffmpeg.redis_job_store import CHANGED, RedisJobStore
+
+_RECONNECT_SECONDS = 2.0
+
+
+class QueueEvents:
+    """Run `run` in the background; `watch` jobs while it runs."""
+
+    def __init__(self, store: RedisJobStore) -> None:
+        self._store = store
+        self._watchers: dict[str, set[asyncio.Event]] = {}
+
+    async def run(self) -> None:
+        """Listen for ever; comes back within 2 s when Redis does."""
+        while True:
+            with contextlib.suppress(ReelwayError):
+                async for channel, job_id in self._store.listen(CHANGED):
+                    # A new subscription may have missed anything: everybody looks.
+                    waiting = self._watchers.get(job_id, set()) if channel else set().union(*self._watchers.values())
+                    for changed in waiting:
+                        changed.set()
+            await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+
+    @contextlib.contextmanager
+    def watch(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the job may have changed; clear it before you look."""
+        changed = asyncio.Event()
+        watchers = self._watchers.setdefault(job_id, set())
+        watchers.add(changed)
+        try:
+            yield changed
+        finally:
+            watchers.discard(changed)
+            if not watchers:
+                self._watchers.pop(job_id, None)

@@ -1,0 +1,67 @@
+"""Removes what time or a crash leaves behind: old records, left-over outputs, unfinished uploads."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from services.common import logs
+from services.common.clock import Clock
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.redis_job_store import RedisJobStore
+
+log = logs.get_logger(__name__)
+
+# Listing the bucket is dear, and what it finds is days old: done far less often than the rest.
+_LISTING_SECONDS = 3600.0
+# No attempt lives longer than a day: an upload that old has nobody any more, whatever Redis knows of it.
+UPLOAD_MAX_AGE = timedelta(days=2)
+
+
+class Sweeper:
+    """One sweep at a time over all fronts (`lease`); every step can be killed and repeated.
+
+    Outputs stay `keep_outputs` after they were written: the record's time, and the life of a URL that was signed
+    on its last day.
+    """
+
+    def __init__(
+        self, store: RedisJobStore, outputs: Outputs, lease: Lease, clock: Clock, keep_outputs: timedelta
+    ) -> None:
+        self._store, self._outputs, self._lease, self._clock = store, outputs, lease, clock
+        self._keep_outputs = keep_outputs
+        self._next_listing = 0.0
+
+    async def run(self, every_seconds: float) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                if await self._lease.take():
+                    await self.sweep()
+            except ReelwayError as error:
+                log.warning("sweep put off", why=error.reason.value)
+            await asyncio.sleep(every_seconds)
+
+    async def sweep(self) -> None:
+        """One pass."""
+        debris = 0
+        for job_id in await self._store.debris():
+            # Aborted first: from then on no stale attempt can complete anything that we delete here.
+            await self._outputs.remove(job_id, await self._store.uploads(job_id))
+            await self._store.debris_removed(job_id)
+            debris += 1
+        records = await self._store.forget_due(int(self._clock.seconds() * 1000))
+        if debris or records:
+            log.info("swept", debris=debris, records=records)
+        if self._clock.seconds() >= self._next_listing:
+            await self._sweep_bucket()
+            self._next_listing = self._clock.seconds() + _LISTING_SECONDS
+
+    async def _sweep_bucket(self) -> None:
+        now = self._clock.now()
+        uploads = await self._outputs.abort_older(now - UPLOAD_MAX_AGE)
+        outputs = await self._outputs.remove_older(now - self._keep_outputs)
+        if uploads or outputs:
+            log.info("swept the bucket", uploads=uploads, outputs=outputs)
