@@ -12,10 +12,14 @@ from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
+from aiohttp import web
 from multidict import MultiDict
 
 from gateway.header_parameters import parse_parameters
 from gateway.invalid_request import InvalidRequestError
+from gateway.request_body import RequestBody
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
 FORM_TYPE = "multipart/form-data"
 
@@ -106,6 +110,15 @@ class MultipartForm:
         self._field_bytes = 0
         self._part: AsyncIterator[Piece] | None = None
         self._ended = False
+
+    @property
+    def closing_length(self) -> int:
+        """Bytes that end a form behind its last part: delimiter, two hyphens, and a line break as clients send it."""
+        return len(self._delimiter) + 4
+
+    def consumed(self, received: int) -> int:
+        """How many of the `received` bytes of the body were used up to here."""
+        return received - (len(self._data) - self._position)
 
     async def next_file(self) -> FilePart | None:
         """The next file of `files`, None when there is none left; what was not read of the last one is skipped.
@@ -248,6 +261,71 @@ class MultipartForm:
         if not data:
             raise _malformed("The form ends without its closing boundary")
         return data
+
+
+class FormFile:
+    """The one file that a form is about, for a handler that takes a single upload.
+
+    Attributes:
+        file_name: as the client claims, possibly with a path in it; "" where it gave none.
+        content_type: as the client claims; "" where it gave none.
+        likely_size: bytes of the file if nothing follows it in the form, at most so many otherwise; None where
+            the body has no Content-Length.
+    """
+
+    def __init__(self, form: MultipartForm, part: FilePart, likely_size: int | None, max_size: int) -> None:
+        self.file_name = part.filename or ""
+        self.content_type = part.content_type
+        self.likely_size = likely_size
+        self._form = form
+        self._part = part
+        self._max_size = max_size
+
+    @classmethod
+    async def open(cls, request: web.Request, field: str, *, max_size: int) -> FormFile:
+        """Read up to the file in `field`.
+
+        Args:
+            request: a request whose body nobody has touched.
+            field: name of the file field.
+            max_size: of the file, in bytes.
+
+        Raises:
+            InvalidRequestError: no form, a malformed one, or one without the field.
+            ReelwayError: FILE_TOO_LARGE, before the body is read where Content-Length tells.
+            ClientGoneError, web.HTTPRequestTimeout: see `RequestBody.read`.
+        """
+        limits = FormLimits()
+        around = limits.preamble_bytes + limits.field_bytes + limits.part_header_bytes
+        body = RequestBody(request, max_size=max_size + around)
+        form = MultipartForm(body, request.headers.get("Content-Type", ""), files=(field,), limits=limits)
+        part = await form.next_file()
+        if part is None:
+            raise InvalidRequestError.missing("body", field)
+        length = request.content_length
+        likely_size = None if length is None else max(0, length - form.consumed(body.received) - form.closing_length)
+        return cls(form, part, likely_size, max_size)
+
+    async def chunks(self) -> AsyncIterator[Piece]:
+        """The bytes, in chunks of the network's sizes; once.
+
+        The rest of the form is read behind them, so that the end of this says: the client sent all it meant to.
+
+        Raises:
+            Exception: as `open`.
+        """
+        size = 0
+        async for piece in self._part:
+            size += len(piece)
+            if size > self._max_size:
+                raise ReelwayError(ErrorReason.FILE_TOO_LARGE)
+            yield piece
+        await self._form.finish()
+
+    @property
+    def fields(self) -> MultiDict[str]:
+        """The other fields of the form; those behind the file only after `chunks` has ended."""
+        return self._form.fields
 
 
 def _malformed(message: str) -> InvalidRequestError:

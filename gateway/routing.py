@@ -13,11 +13,10 @@ itself and says in `takes` what it expects; the body then streams.
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -70,7 +69,6 @@ class Operation:
     method: str
     path: str
     handler: Handler
-    name: str
     summary: str
     description: str
     tag: str
@@ -80,6 +78,25 @@ class Operation:
     request_headers: Mapping[str, str]
     aliases: Sequence[str]
     published: bool
+
+
+class Declaration(TypedDict, total=False):
+    """What a route says about itself."""
+
+    summary: Required[str]
+    """A few words."""
+    answers: Required[Mapping[int, Answer]]
+    """Every status and what it means."""
+    takes: StreamedBody
+    """The body, where the handler reads it itself."""
+    request_headers: Mapping[str, str]
+    """Name to description, of optional request headers the handler looks at."""
+    aliases: Sequence[str]
+    """Further paths, served but not published."""
+    head: bool
+    """Serve HEAD with the same handler; aiohttp leaves out the body."""
+    published: bool
+    """Whether the operation is in the document; True unless said otherwise."""
 
 
 class Routes:
@@ -106,65 +123,59 @@ class Routes:
     def __iter__(self) -> Iterator[Operation]:
         return iter(self._operations)
 
-    def route(
-        self,
-        method: str,
-        path: str,
-        *,
-        summary: str,
-        answers: Mapping[int, Answer],
-        takes: StreamedBody | None = None,
-        request_headers: Mapping[str, str] | None = None,
-        aliases: Sequence[str] = (),
-        head: bool = False,
-        published: bool = True,
-    ) -> Callable[[_Decorated], _Decorated]:
-        """Declare a handler; its docstring becomes the description.
+    def route(self, method: str, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a handler of `method` on `path`, which is served with and without a trailing slash.
 
-        Args:
-            method: HTTP method.
-            path: as published; served with and without a trailing slash.
-            summary: a few words.
-            answers: every status and what it means. 422 is added where a model can refuse.
-            takes: the body, where the handler reads it itself.
-            request_headers: name to description, of optional request headers the handler looks at.
-            aliases: further paths, served but not published.
-            head: serve HEAD with the same handler; aiohttp leaves out the body.
-            published: whether the operation is in the document.
+        The handler's docstring becomes the description; 422 is added where a model can refuse a request.
         """
+        takes = declaration.get("takes")
 
         def decorate(function: _Decorated) -> _Decorated:
             models = models_of(function)
-            every = dict(sorted({**self._answers, **answers}.items()))
-            if (models or takes) and 422 not in every and self._on_invalid is invalid_response:
-                every[422] = Answer("The request is not valid", InvalidBody)
-            for verb in (method, "HEAD") if head else (method,):
+            answers = {**self._answers, **declaration["answers"]}
+            if (models or takes) and self._on_invalid is invalid_response:
+                answers.setdefault(422, Answer("The request is not valid", InvalidBody))
+            answers = dict(sorted(answers.items()))
+            for verb in (method, "HEAD") if declaration.get("head") else (method,):
                 self._operations.append(
                     Operation(
                         method=verb,
                         path=path,
                         handler=bound(function, models, self._on_invalid),
-                        name=function.__name__,
-                        summary=summary,
+                        summary=declaration["summary"],
                         description=inspect.getdoc(function) or "",
                         tag=self._tag,
-                        answers=_without_ranges(every) if verb == "HEAD" else every,
+                        answers=_without_ranges(answers) if verb == "HEAD" else answers,
                         models=models,
                         takes=takes,
-                        request_headers=dict(request_headers or {}),
-                        aliases=tuple(aliases),
-                        published=published,
+                        request_headers=declaration.get("request_headers", {}),
+                        aliases=declaration.get("aliases", ()),
+                        published=declaration.get("published", True),
                     )
                 )
             return function
 
         return decorate
 
-    get = functools.partialmethod(route, "GET")
-    post = functools.partialmethod(route, "POST")
-    put = functools.partialmethod(route, "PUT")
-    patch = functools.partialmethod(route, "PATCH")
-    delete = functools.partialmethod(route, "DELETE")
+    def get(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a GET, see `route`."""
+        return self.route("GET", path, **declaration)
+
+    def post(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a POST, see `route`."""
+        return self.route("POST", path, **declaration)
+
+    def put(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a PUT, see `route`."""
+        return self.route("PUT", path, **declaration)
+
+    def patch(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a PATCH, see `route`."""
+        return self.route("PATCH", path, **declaration)
+
+    def delete(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
+        """Declare a DELETE, see `route`."""
+        return self.route("DELETE", path, **declaration)
 
 
 def _without_ranges(answers: Mapping[int, Answer]) -> dict[int, Answer]:
