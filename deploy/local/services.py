@@ -27,4 +27,5 @@ SERVICES: tuple[Service, ...] = (
     Service("catalog", "services.catalog", target="CATALOG_TARGET"),
     Service("upload", "services.upload", target="UPLOAD_TARGET"),
     Service("stream", "services.stream", target="STREAM_TARGET"),
+    Service("gateway", "gateway", kind=Kind.GATEWAY),
 )

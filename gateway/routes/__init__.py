@@ -1,1 +1,9 @@
 """The dialects, one module each."""
+
+from __future__ import annotations
+
+from gateway.routes import health, videos
+from gateway.routing import Routes
+
+DIALECTS: tuple[Routes, ...] = (health.routes, videos.routes)
+"""In the order in which they are published."""

@@ -21,7 +21,7 @@ from services.common.channel import TRANSPORT_OPTIONS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
-from services.common.settings import ServiceSettings
+from services.common.settings import ServiceSettings, Settings
 
 log = logs.get_logger(__name__)
 
@@ -219,7 +219,7 @@ async def serve(
     log.info("stopped")
 
 
-def run(process: str, settings: ServiceSettings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
     logs.configure(process, settings.log_level, settings.log_format)
     if settings.event_loop == "uvloop":

@@ -1,0 +1,100 @@
+"""The gateway process: `python -m gateway`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+import aiohttp
+from aiohttp import web
+
+from gateway import api_docs
+from gateway.auth import Authenticator
+from gateway.backends import StreamBackend, UploadBackend
+from gateway.block_cache import BlockCache
+from gateway.keys import PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.middleware import cors, edge
+from gateway.operations.playback import Playback
+from gateway.operations.uploads import Uploads
+from gateway.readiness import Readiness
+from gateway.routes import DIALECTS
+from gateway.routes.health import OPEN_PATHS
+from gateway.routing import register
+from gateway.settings import GatewaySettings
+from services.common import logs, metrics, server
+from services.common.channel import open_channel
+from services.common.settings import load
+
+log = logs.get_logger(__name__)
+
+# Bodies that are read whole are small JSON or forms; videos are streamed.
+_LARGEST_FORM = 2**20
+
+
+def _is_open(request: web.Request) -> bool:
+    path = request.path.rstrip("/") or "/"
+    return path in OPEN_PATHS or path.startswith("/static/")
+
+
+async def _serve(settings: GatewaySettings) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        http = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        targets = {
+            "upload": settings.upload_target,
+            "stream": settings.stream_target,
+            "catalog": settings.catalog_target,
+        }
+        channels = {name: await stack.enter_async_context(open_channel(target)) for name, target in targets.items()}
+        cors_middleware, mark_response = cors(settings.cors_origins)
+        authenticator = Authenticator(settings, http)
+        app = web.Application(
+            middlewares=[edge(authenticator, settings.anonymous_access, _is_open), cors_middleware],
+            client_max_size=_LARGEST_FORM,
+        )
+        app.on_response_prepare.append(mark_response)
+        app[SETTINGS] = settings
+        app[READINESS] = readiness = Readiness(channels)
+        app[UPLOADS] = Uploads(UploadBackend(channels["upload"], settings.upload_max_seconds))
+        app[PLAYBACK] = Playback(
+            StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
+        )
+        operations = [operation for dialect in DIALECTS for operation in dialect]
+        register(app.router, operations)
+        api_docs.add_to(app, operations)
+        await _run(app, settings, readiness)
+
+
+async def _run(app: web.Application, settings: GatewaySettings, readiness: Readiness) -> None:
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
+    runner = web.AppRunner(
+        app, handle_signals=False, access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain_seconds
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, settings.host, settings.port).start()
+    except OSError as error:
+        raise SystemExit(
+            f"settings: PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+        ) from None
+    metrics.serve_metrics(settings.metrics_listen)
+    log.info("listening", address=f"{settings.host}:{settings.port}")
+    await stop.wait()
+    log.info("draining", seconds=settings.drain_seconds)
+    readiness.draining = True
+    await asyncio.sleep(settings.drain_notice_seconds)
+    # Stops listening, closes idle connections, and waits for the requests that were accepted.
+    await runner.cleanup()
+    log.info("stopped")
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = load(GatewaySettings)
+    server.run("gateway", settings, lambda: _serve(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Who the bearer token speaks for: `sub` of a JWT checked against a JWKS or a local secret.
+
+Algorithms are pinned by configuration, `exp` and `sub` are required, `aud` and `iss` are checked when
+configured. A token that cannot be checked is refused, never taken for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import aiohttp
+import jwt
+
+from gateway.settings import GatewaySettings
+from services.common import logs
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+log = logs.get_logger(__name__)
+
+_LEAST_SECONDS_BETWEEN_FETCHES = 10.0
+_FETCH_SECONDS = 5.0
+_LARGEST_JWKS = 2**20
+_LONGEST_TOKEN = 16 * 2**10
+
+
+class _Jwks:
+    """Keys from a URL: kept for a time, fetched again for an unknown key id, one fetch at a time."""
+
+    def __init__(self, url: str, ttl_seconds: float, http: aiohttp.ClientSession) -> None:
+        self._url, self._ttl, self._http = url, ttl_seconds, http
+        self._keys: dict[str, jwt.PyJWK] = {}
+        self._fetched_at = self._tried_at = float("-inf")
+        self._lock = asyncio.Lock()
+
+    async def key(self, key_id: str) -> jwt.PyJWK | None:
+        """The key of this id; None where there is none, or the keys cannot be had."""
+        fresh = time.monotonic() - self._fetched_at < self._ttl
+        if not fresh or key_id not in self._keys:
+            await self._fetch_unless_just_tried()
+            if time.monotonic() - self._fetched_at >= self._ttl:
+                # Too old and not to be renewed: a key that was revoked meanwhile must not go on working.
+                return None
+        return self._keys.get(key_id)
+
+    async def _fetch_unless_just_tried(self) -> None:
+        async with self._lock:
+            if time.monotonic() - self._tried_at < _LEAST_SECONDS_BETWEEN_FETCHES:
+                return
+            self._tried_at = time.monotonic()
+            try:
+                async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(_FETCH_SECONDS)) as answer:
+                    answer.raise_for_status()
+                    body = await answer.content.read(_LARGEST_JWKS)
+                keys = jwt.PyJWKSet.from_json(body.decode()).keys
+            except (aiohttp.ClientError, TimeoutError, jwt.PyJWTError, ValueError) as error:
+                log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
+                return
+            self._keys = {key.key_id: key for key in keys if key.key_id}
+            self._fetched_at = time.monotonic()
+
+
+class Authenticator:
+    """Turns an Authorization header into a user."""
+
+    def __init__(self, settings: GatewaySettings, http: aiohttp.ClientSession) -> None:
+        self._secret = settings.auth_jwt_secret.get_secret_value()
+        jwks_url = settings.auth_jwks_url
+        self._jwks = _Jwks(jwks_url, settings.auth_jwks_ttl_seconds, http) if jwks_url else None
+        self._algorithms = list(settings.auth_algorithms) if self._jwks else ["HS256"]
+        self._checks: dict[str, Any] = {"options": {"require": ["exp", "sub"], "verify_aud": False}}
+        if settings.auth_audience:
+            self._checks["audience"] = settings.auth_audience
+            self._checks["options"]["verify_aud"] = True
+        if settings.auth_issuer:
+            self._checks["issuer"] = settings.auth_issuer
+            self._checks["options"]["require"].append("iss")
+
+    async def user(self, header: str | None) -> str:
+        """`sub` of the token; empty where no header was sent.
+
+        Raises:
+            ReelwayError: UNAUTHENTICATED for a header that is not a valid bearer token.
+        """
+        if header is None:
+            return ""
+        scheme, _, token = header.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
+            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+        try:
+            claims = jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
+        except (jwt.PyJWTError, ValueError) as error:
+            log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
+            raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
+        user = claims["sub"]
+        if not isinstance(user, str) or not user or len(user) > 255:
+            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+        return user
+
+    async def _key(self, token: str) -> Any:
+        if self._jwks is not None:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            key = await self._jwks.key(key_id) if isinstance(key_id, str) else None
+            if key is None:
+                raise jwt.InvalidKeyError("unknown key id")
+            return key
+        if not self._secret:
+            raise jwt.InvalidKeyError("no key is configured")
+        return self._secret

@@ -1,0 +1,87 @@
+"""Blocks of sealed videos that are read again and again, in memory.
+
+A block is kept from its second reading on: one pass over a long video must not push out what many viewers
+watch. Who may read is decided before, on every request; a block's key has the entity tag in it, so that it can
+never be stale.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
+
+BLOCK = 2**20
+"""Bytes a block, but for a video's last one."""
+_REMEMBERED = 16
+"""How many times the cache's own number of blocks are remembered as read once."""
+
+
+class BlockKey(NamedTuple):
+    """Which block of which bytes."""
+
+    video_id: str
+    etag: str
+    number: int
+
+
+class BlockCache:
+    """Least recently used blocks within a limit of bytes; concurrent loads of one block are one."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit = limit_bytes
+        self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
+        self._size = 0
+        self._once: OrderedDict[BlockKey, None] = OrderedDict()
+        self._loading: dict[BlockKey, asyncio.Task[bytes]] = {}
+
+    @property
+    def enabled(self) -> bool:
+        """Whether there is room for a block at all."""
+        return self._limit >= BLOCK
+
+    def get(self, key: BlockKey) -> bytes | None:
+        """The block, if it is here."""
+        block = self._blocks.get(key)
+        if block is not None:
+            self._blocks.move_to_end(key)
+        return block
+
+    def is_wanted(self, key: BlockKey) -> bool:
+        """Whether the block was read before; notes this reading."""
+        if not self.enabled:
+            return False
+        if key in self._once:
+            return True
+        self._once[key] = None
+        if len(self._once) > _REMEMBERED * (self._limit // BLOCK):
+            self._once.popitem(last=False)
+        return False
+
+    def put(self, key: BlockKey, block: bytes) -> None:
+        """Keep a block, dropping others as needed."""
+        old = self._blocks.pop(key, None)
+        self._size += len(block) - (len(old) if old is not None else 0)
+        self._blocks[key] = block
+        while self._size > self._limit:
+            _, dropped = self._blocks.popitem(last=False)
+            self._size -= len(dropped)
+
+    async def load(self, key: BlockKey, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The block, fetched unless it is here; one fetch serves everybody who waits for it."""
+        block = self.get(key)
+        if block is not None:
+            return block
+        task = self._loading.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._fetch(key, fetch))
+            self._loading[key] = task
+            task.add_done_callback(lambda _: self._loading.pop(key, None))
+        # One viewer that leaves must not take the block from the others.
+        return await asyncio.shield(task)
+
+    async def _fetch(self, key: BlockKey, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
+        block = await fetch()
+        self.put(key, block)
+        return block

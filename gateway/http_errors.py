@@ -1,0 +1,33 @@
+"""Errors as the dialects tell them; routes never build error JSON."""
+
+from __future__ import annotations
+
+import math
+
+from aiohttp import web
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+
+def response_of(error: ReelwayError) -> web.Response:
+    """The common form: 422 with FastAPI's list where fields are at fault, else `{"detail": …}`."""
+    kind = error.kind
+    detail: object = error.message
+    if kind.http_status == 422:
+        detail = [{"loc": ["body", *v.field.split(".")], "msg": v.message, "type": v.type} for v in error.violations]
+        detail = detail or [{"loc": ["body"], "msg": error.message, "type": error.reason.value.lower()}]
+    response = web.json_response({"detail": detail}, status=kind.http_status)
+    if kind.retry_seconds is not None:
+        response.headers["Retry-After"] = str(math.ceil(kind.retry_seconds))
+    if error.reason is ErrorReason.UNAUTHENTICATED:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def response_of_http(error: web.HTTPException) -> web.Response:
+    """Aiohttp's own refusals (unknown route, wrong method, …) in the same form."""
+    response = web.json_response({"detail": error.reason}, status=error.status)
+    if "Allow" in error.headers:
+        response.headers["Allow"] = error.headers["Allow"]
+    return response

@@ -1,0 +1,15 @@
+"""What handlers take from the application: typed keys, filled once in `__main__`."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gateway.operations.playback import Playback
+from gateway.operations.uploads import Uploads
+from gateway.readiness import Readiness
+from gateway.settings import GatewaySettings
+
+SETTINGS = web.AppKey("settings", GatewaySettings)
+UPLOADS = web.AppKey("uploads", Uploads)
+PLAYBACK = web.AppKey("playback", Playback)
+READINESS = web.AppKey("readiness", Readiness)

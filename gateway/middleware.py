@@ -1,0 +1,123 @@
+"""The edge of every request: its id, its user, its errors, CORS, and the measurements."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+from aiohttp.typedefs import Middleware
+from prometheus_client import Counter, Gauge, Histogram
+
+from gateway.auth import Authenticator
+from gateway.http_errors import response_of, response_of_http
+from gateway.request_body import ClientGoneError
+from services.common import logs
+from services.common.caller import Caller, current_caller, new_request_id, set_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+log = logs.get_logger(__name__)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+REQUESTS = Counter("reelway_http_requests_total", "Requests answered", ["route", "method", "status"])
+SECONDS = Histogram("reelway_http_request_seconds", "Duration of requests", ["route", "method"])
+IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
+
+_REQUEST_ID = "X-Request-Id"
+_EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id"
+_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_HEADERS = "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id"
+_READING = {"GET", "HEAD", "OPTIONS"}
+
+
+def _route(request: web.Request) -> str:
+    """The route's pattern, which is bounded; a path is not."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource is not None else "unknown"
+
+
+def edge(authenticator: Authenticator, anonymous_access: str, is_open: Callable[[web.Request], bool]) -> Middleware:
+    """The outermost middleware; `is_open` names the requests that need no user, whatever `anonymous_access` is."""
+
+    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            user = await authenticator.user(request.headers.get("Authorization"))
+            if not user and not is_open(request):
+                reading = request.method in _READING
+                if anonymous_access == "deny" or (anonymous_access == "read" and not reading):
+                    raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+            set_caller(Caller(user, current_caller().request_id))
+            return await handler(request)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.INTERNAL:
+                log.error("internal error behind the gateway", path=request.path)
+            return response_of(error)
+        except web.HTTPException as error:
+            if error.status < 400:
+                raise
+            return response_of_http(error)
+        except (ClientGoneError, ConnectionError):
+            # Nobody is left to read an answer; the status is for the log.
+            return web.Response(status=499)
+        except Exception:
+            log.exception("unhandled error", path=request.path)
+            return response_of(ReelwayError(ErrorReason.INTERNAL))
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        started = time.perf_counter()
+        set_caller(Caller(request_id=new_request_id(request.headers.get(_REQUEST_ID))))
+        request[_REQUEST_ID] = current_caller().request_id
+        status = 499  # a handler that is cancelled: the client has gone
+        IN_FLIGHT.inc()
+        try:
+            response = await answer(request, handler)
+            status = response.status
+            return response
+        except web.HTTPException as redirect:
+            status = redirect.status
+            raise
+        finally:
+            IN_FLIGHT.dec()
+            route, seconds = _route(request), time.perf_counter() - started
+            REQUESTS.labels(route, request.method, str(status)).inc()
+            SECONDS.labels(route, request.method).observe(seconds)
+            log.info("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4))
+
+    return middleware
+
+
+def cors(origins: tuple[str, ...]) -> tuple[Middleware, Callable[[web.Request, web.StreamResponse], Awaitable[None]]]:
+    """A middleware that answers preflights, and an on_response_prepare handler that marks every response."""
+    anybody = "*" in origins
+
+    def allowed(request: web.Request) -> str | None:
+        origin = request.headers.get("Origin")
+        if origin is None or not (anybody or origin in origins):
+            return None
+        return "*" if anybody else origin
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+            return await handler(request)
+        response = web.Response(status=204)
+        if allowed(request):
+            response.headers["Access-Control-Allow-Methods"] = _METHODS
+            response.headers["Access-Control-Allow-Headers"] = _HEADERS
+            response.headers["Access-Control-Max-Age"] = "600"
+        return response
+
+    async def prepare(request: web.Request, response: web.StreamResponse) -> None:
+        # What we run on is nobody's business.
+        response.headers["Server"] = "Reelway"
+        response.headers[_REQUEST_ID] = request.get(_REQUEST_ID, "")
+        if not anybody:
+            response.headers.add("Vary", "Origin")
+        if origin := allowed(request):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+
+    return middleware, prepare

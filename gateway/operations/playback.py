@@ -1,0 +1,196 @@
+"""Giving a video's bytes out, whatever dialect asks: windows from the stream service, hot blocks from memory.
+
+The stream service is asked for windows of a few MiB, the next one while the last one is still being sent. So a
+viewer that seeks or leaves costs at most two windows, no call is cancelled on the normal path, and a replica
+that dies costs the rest of a window, which another one serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+
+import grpc
+from reelway.v1 import stream_pb2
+
+from gateway.backends import StreamBackend, Window
+from gateway.block_cache import BLOCK, BlockCache, BlockKey
+from services.common import logs
+from services.common.backoff import Backoff
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+
+log = logs.get_logger(__name__)
+
+_FIRST_WINDOW = 2**20
+_WINDOW = 4 * 2**20
+_SHORT = 128 * 2**10
+"""Up to here one unary call is quicker than a stream."""
+_LEFT_BEHIND_SECONDS = 15.0
+_STATS = 10_000
+# A window that fails so may go well on another replica, or a moment later.
+_AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.DRAINING, ErrorReason.TIMEOUT}
+
+
+class Playback:
+    """Reads videos for the calling user."""
+
+    def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
+        self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
+        self._stats: OrderedDict[tuple[str, str], tuple[float, stream_pb2.StatResponse]] = OrderedDict()
+        self._backoff = Backoff()
+        self._left_behind: set[asyncio.Task[None]] = set()
+
+    async def stat(self, video_id: str) -> stream_pb2.StatResponse:
+        """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
+        key = (video_id, current_caller().user)
+        now = asyncio.get_running_loop().time()
+        if (hit := self._stats.get(key)) is not None and hit[0] > now:
+            return hit[1]
+        stat = await self._backend.stat(stream_pb2.StatRequest(video_id=video_id))
+        if stat.sealed:
+            self._stats[key] = (now + self._ttl, stat)
+            self._stats.move_to_end(key)
+            if len(self._stats) > _STATS:
+                self._stats.popitem(last=False)
+        return stat
+
+    async def signed_url(self, video_id: str, seconds: int, content_type: str, disposition: str) -> str:
+        """An address at which the client reads the object from the store itself; VIDEO_NOT_FOUND, NOT_SEALED."""
+        return await self._backend.presign(
+            stream_pb2.PresignReadRequest(
+                video_id=video_id,
+                expires_seconds=seconds,
+                content_type=content_type,
+                content_disposition=disposition,
+            )
+        )
+
+    async def read(
+        self, stat: stream_pb2.StatResponse, offset: int, length: int
+    ) -> AsyncGenerator[bytes | memoryview, None]:
+        """Exactly these bytes of the version that `stat` describes; errors as StreamService.Read says."""
+        end = offset + length
+        while offset < end:
+            key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
+            block_end = (key.number + 1) * BLOCK
+            block = self._cache.get(key) if stat.sealed else None
+            if block is None and end - offset <= BLOCK and stat.sealed and self._cache.is_wanted(key):
+                block = await self._cache.load(key, lambda key=key: self._fetch_block(stat, key))  # type: ignore[misc]
+            if block is not None:
+                start = offset - key.number * BLOCK
+                stop = min(end, block_end) - key.number * BLOCK
+                yield block if stop - start == len(block) else memoryview(block)[start:stop]
+                offset = key.number * BLOCK + stop
+            elif end - offset <= _SHORT:
+                yield await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
+                return
+            else:
+                run_end = self._end_of_run(stat, offset, end)
+                async with contextlib.aclosing(self._stream(stat, offset, run_end)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                offset = run_end
+
+    async def _fetch_block(self, stat: stream_pb2.StatResponse, key: BlockKey) -> bytes:
+        start = key.number * BLOCK
+        length = min(BLOCK, stat.size_bytes - start)
+        return bytes(await self._backend.read_range(stat.video_id, stat.etag, start, length))
+
+    def _end_of_run(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> int:
+        """Where the next block begins that is in memory already; `end` if none is."""
+        if not (stat.sealed and self._cache.enabled):
+            return end
+        for index in range(offset // BLOCK + 1, -(-end // BLOCK)):
+            if self._cache.get(BlockKey(stat.video_id, stat.etag, index)) is not None:
+                return index * BLOCK
+        return end
+
+    async def _stream(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> AsyncGenerator[memoryview, None]:
+        """The run in windows, the next one opened while the last message of the one before is sent."""
+        window: Window | None = None
+        ahead: Window | None = None
+        size, attempt = _FIRST_WINDOW, 0
+        admit = _Admission(self._cache, stat, offset)
+        try:
+            while offset < end:
+                window_end = min(end, offset + size)
+                window, ahead = ahead or self._open(stat, offset, window_end), None
+                size = _WINDOW
+                try:
+                    while offset < window_end:
+                        chunk = await window.read()
+                        if not isinstance(chunk, memoryview):
+                            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+                        attempt, offset = 0, offset + len(chunk)
+                        if offset >= window_end < end:
+                            ahead = self._open(stat, offset, min(end, offset + size))
+                        admit.add(chunk)
+                        yield chunk
+                except (grpc.aio.AioRpcError, ReelwayError) as failure:
+                    error = from_rpc_error(failure) if isinstance(failure, grpc.RpcError) else failure
+                    attempt += 1
+                    if error.reason not in _AGAIN or attempt >= self._backoff.attempts:
+                        raise error from None
+                    log.info("window failed, asking again", why=str(error), attempt=attempt)
+                    await asyncio.sleep(self._backoff.pause(attempt))
+                    # What is left of this window and the next is asked for as one.
+                    size = _WINDOW
+        finally:
+            for call in (window, ahead):
+                if call is not None and not call.done():
+                    self._leave(call)
+
+    def _open(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Window:
+        return self._backend.open_window(stat.video_id, stat.etag, offset, end - offset)
+
+    def _leave(self, call: Window) -> None:
+        """Let a window run out unread: a cancelled stream costs grpc.aio memory that it never gives back."""
+        task = asyncio.create_task(_run_out(call))
+        self._left_behind.add(task)
+        task.add_done_callback(self._left_behind.discard)
+
+
+async def _run_out(call: Window) -> None:
+    try:
+        async with asyncio.timeout(_LEFT_BEHIND_SECONDS):
+            while await call.read() is not grpc.aio.EOF:
+                pass
+    except (grpc.aio.AioRpcError, TimeoutError):
+        call.cancel()
+
+
+class _Admission:
+    """Puts together the blocks of a stream that are worth keeping."""
+
+    def __init__(self, cache: BlockCache, stat: stream_pb2.StatResponse, offset: int) -> None:
+        self._cache, self._stat, self._offset = cache, stat, offset
+        self._active = cache.enabled and stat.sealed
+        self._pieces: list[memoryview] | None = None
+        self._begin_block()
+
+    def _begin_block(self) -> None:
+        self._key = BlockKey(self._stat.video_id, self._stat.etag, self._offset // BLOCK)
+        wanted = self._active and self._cache.is_wanted(self._key)
+        # A block that the stream enters in its middle is not whole.
+        self._pieces = [] if wanted and self._offset % BLOCK == 0 else None
+
+    def add(self, chunk: memoryview) -> None:
+        """The next bytes of the stream."""
+        if not self._active:
+            return
+        while chunk:
+            block_end = min((self._key.number + 1) * BLOCK, self._stat.size_bytes)
+            taken = chunk[: block_end - self._offset]
+            if self._pieces is not None:
+                self._pieces.append(taken)
+            self._offset += len(taken)
+            if self._offset == block_end:
+                if self._pieces is not None:
+                    self._cache.put(self._key, b"".join(self._pieces))
+                self._begin_block()
+            chunk = chunk[len(taken) :]

@@ -1,0 +1,58 @@
+"""Health: what the documents ask for, and readiness for whoever runs us."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway.keys import READINESS
+from gateway.routing import Answer, Routes
+from gateway.validation import ErrorBody
+
+routes = Routes("Health")
+
+
+class Status(BaseModel):
+    """`{"status": "ok"}`."""
+
+    status: str = "ok"
+
+
+class Message(BaseModel):
+    """`{"message": "ok"}`."""
+
+    message: str = "ok"
+
+
+@routes.get("/health", summary="Health of the API", answers={200: Answer("It answers", Status)})
+async def health(request: web.Request) -> web.Response:
+    """Answers as long as the process lives, whatever the state of what is behind it."""
+    return web.json_response(Status().model_dump())
+
+
+@routes.get("/health_check", summary="Health check", answers={200: Answer("It answers", Message)})
+async def health_check(request: web.Request) -> web.Response:
+    """Answers as long as the process lives."""
+    return web.json_response(Message().model_dump())
+
+
+@routes.get("/", summary="Redirect to the health check", answers={307: Answer("To /health_check")})
+async def root(request: web.Request) -> web.Response:
+    """The library's front door."""
+    return web.Response(status=307, headers={"Location": "/health_check"})
+
+
+@routes.get(
+    "/ready",
+    summary="Readiness of the whole",
+    answers={200: Answer("Every service serves", Status), 503: Answer("Not now", ErrorBody)},
+)
+async def ready(request: web.Request) -> web.Response:
+    """Whether requests can be served now; for load balancers and probes."""
+    if missing := await request.app[READINESS].missing():
+        return web.json_response({"detail": f"Not ready: {', '.join(missing)}"}, status=503)
+    return web.json_response(Status().model_dump())
+
+
+OPEN_PATHS = frozenset({"/", "/health", "/health_check", "/ready", "/docs", "/redoc", "/openapi.json"})
+"""Paths that need no user, whatever the deployment says of anonymous access."""

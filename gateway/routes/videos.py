@@ -1,0 +1,132 @@
+"""Dialect 000, Video-Stream-API: upload, stream, download."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway.invalid_request import InvalidRequestError
+from gateway.keys import PLAYBACK, SETTINGS, UPLOADS
+from gateway.multipart_form import MultipartForm, Piece
+from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.range_response import Representation, content_disposition, respond
+from gateway.request_body import RequestBody
+from gateway.routing import Answer, Routes, StreamedBody
+from gateway.validation import ErrorBody, InvalidBody
+from services.common.containers import KINDS
+
+routes = Routes(
+    "000 Video-Stream-API",
+    answers={
+        401: Answer("The token is not valid, or one is needed", ErrorBody),
+        503: Answer("Try again after Retry-After seconds", ErrorBody),
+    },
+)
+
+_FIELD = "video"
+_FRAMING = 2**20
+"""How much longer than the largest file the form around it may be."""
+_VIDEO_TYPES = [kind.content_type for kind in KINDS.values()]
+
+
+class VideoPath(BaseModel):
+    """Which video."""
+
+    video_id: str
+
+
+class Created(BaseModel):
+    """A stored video."""
+
+    id: str
+    url: str
+    created_at: str
+
+
+@routes.post(
+    "/videos",
+    summary="Upload a video",
+    takes=StreamedBody("The video", media_types=["multipart/form-data"], file_fields=["video"]),
+    answers={
+        201: Answer("It is stored", Created),
+        413: Answer("The file is too large", ErrorBody),
+        422: Answer("No video field, an empty file, or not a video", InvalidBody),
+    },
+)
+async def upload(request: web.Request) -> web.Response:
+    """Stores one video file and answers when it is durable. Its format is told from its bytes."""
+    body = RequestBody(request, max_size=request.app[SETTINGS].upload_max_bytes + _FRAMING)
+    form = MultipartForm(body, request.headers.get("Content-Type", ""), files=[_FIELD])
+    file = await form.next_file()
+    if file is None:
+        raise InvalidRequestError.missing("body", _FIELD)
+
+    async def data() -> AsyncIterator[Piece]:
+        async for piece in file:
+            yield piece
+        # Only a form that is whole makes a video.
+        await form.finish()
+
+    # The rest of the body is the file, if nothing comes after it; 0 where no Content-Length tells.
+    before = form.consumed(body.received) + form.closing_length
+    rest = max(0, request.content_length - before) if request.content_length else 0
+    uploaded = await request.app[UPLOADS].upload(data(), file.filename or "", rest)
+    video = uploaded.video
+    created = Created(
+        id=video.video_id,
+        url=uploaded.object_url,
+        created_at=video.create_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%SZ"),
+    )
+    return web.json_response(created.model_dump(), status=201)
+
+
+async def _serve(request: web.Request, video_id: str, kind: str) -> web.StreamResponse:
+    playback, settings = request.app[PLAYBACK], request.app[SETTINGS]
+    stat = await playback.stat(video_id)
+    container = KINDS[stat.container]
+    content_type = container.content_type if kind == "inline" else "application/octet-stream"
+    disposition = content_disposition(kind, f"{stat.video_id}.{container.extension}")
+    if settings.playback_mode == "redirect" and stat.sealed:
+        url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
+        return web.Response(status=307, headers={"Location": url, "Cache-Control": "no-store"})
+    representation = Representation(
+        size=stat.size_bytes,
+        etag=stat.etag,
+        modify_time=stat.modify_time.ToDatetime(tzinfo=UTC),
+        content_type=content_type,
+        disposition=disposition,
+    )
+    return await respond(request, representation, lambda offset, length: playback.read(stat, offset, length))
+
+
+_NOT_FOUND = {
+    307: Answer("To a signed URL of the store, where the deployment redirects", headers={"Location": "The URL"}),
+    404: Answer("No such video, or not yours to see", ErrorBody),
+}
+
+
+@routes.get(
+    "/videos/{video_id}/stream",
+    summary="Stream a video",
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={**range_answers(_VIDEO_TYPES), **_NOT_FOUND},
+    head=True,
+)
+async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
+    """The video's bytes, for a player: ranges, conditionals, HEAD."""
+    return await _serve(request, path.video_id, "inline")
+
+
+@routes.get(
+    "/videos/{video_id}/download",
+    summary="Download a video",
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={**range_answers(["application/octet-stream"]), **_NOT_FOUND},
+    head=True,
+)
+async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:
+    """The video as an attachment; ranges work, so that a download can be resumed."""
+    return await _serve(request, path.video_id, "attachment")

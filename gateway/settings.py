@@ -1,0 +1,76 @@
+"""Settings of the gateway."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from services.common.settings import Port, Seconds, Settings, Size, parse_list
+
+Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+
+
+class GatewaySettings(Settings):
+    """What the gateway process reads."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on."""
+    port: Port = 8000
+    """Port it listens on."""
+    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    """host:port of the Prometheus page; empty: none."""
+    drain_seconds: Seconds = 30.0
+    """How long a told-to-stop gateway lets accepted requests finish."""
+    drain_notice_seconds: Seconds = 0.5
+    """How long it goes on accepting after it has said that it is not ready."""
+
+    upload_target: str = "127.0.0.1:50051"
+    """gRPC target of the upload service; a comma list of host:port names several replicas."""
+    stream_target: str = "127.0.0.1:50052"
+    """gRPC target of the stream service."""
+    catalog_target: str = "127.0.0.1:50053"
+    """gRPC target of the catalog."""
+    ffmpeg_target: str = "127.0.0.1:50054"
+    """gRPC target of the ffmpeg service."""
+
+    auth_jwt_secret: SecretStr = SecretStr("")
+    """Secret of HS256 tokens, for local use; at least 32 bytes (RFC 7518, 3.2)."""
+    auth_jwks_url: str = ""
+    """Where the keys of tokens are (OIDC); not together with AUTH_JWT_SECRET."""
+    auth_algorithms: Words = ("RS256", "ES256")
+    """Algorithms accepted with AUTH_JWKS_URL; none other, whatever a token says."""
+    auth_audience: str = ""
+    """`aud` that a token must have; empty: not looked at."""
+    auth_issuer: str = ""
+    """`iss` that a token must have; empty: not looked at."""
+    auth_jwks_ttl_seconds: Seconds = 300.0
+    """How long fetched keys are used; an unknown key id has them fetched again at once, at most each 10 s."""
+    anonymous_access: str = Field("full", pattern=r"^(full|read|deny)$")
+    """What a request without a token may do in the dialects whose documents know no auth."""
+
+    cors_origins: Words = ("*",)
+    """Origins of pages that may call; `*`: any."""
+    upload_max_bytes: Size = 50 * 2**30
+    """As the upload service's; the gateway refuses by Content-Length before a byte is read."""
+    upload_max_seconds: Seconds = 86_400.0
+    """Longest time one upload may take."""
+    playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")
+    """`redirect` answers stream and download with a 307 to a signed URL of the store, where clients reach it."""
+    redirect_seconds: Seconds = Field(3600.0, ge=1, le=604_800)
+    """How long such a URL works."""
+    block_cache_bytes: Size = 256 * 2**20
+    """Memory for blocks of videos that are read again and again; 0: none."""
+    access_ttl_seconds: Seconds = Field(1.0, le=2.0)
+    """How long the gateway relies on the stream service's word that a user may read a video."""
+
+    @model_validator(mode="after")
+    def _one_key_source(self) -> GatewaySettings:
+        secret = self.auth_jwt_secret.get_secret_value()
+        if secret and self.auth_jwks_url:
+            raise ValueError("AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other")
+        if secret and len(secret.encode()) < 32:
+            raise ValueError("AUTH_JWT_SECRET: at least 32 bytes are needed (RFC 7518, 3.2)")
+        if any(name.upper() == "NONE" or name.upper().startswith("HS") for name in self.auth_algorithms):
+            raise ValueError("AUTH_ALGORITHMS: only asymmetric algorithms can be checked against a JWKS")
+        return self
