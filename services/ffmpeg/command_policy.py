@@ -16,7 +16,7 @@ from services.ffmpeg.filter_table import CheckedGraph, check_graph
 from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OPTIONS, REFUSED_BECAUSE, SPECIFIER, OptionRule, Value, Where
-from services.ffmpeg.option_values import check_value
+from services.ffmpeg.option_values import check_value, seconds_of
 from services.ffmpeg.placeholders import FileRef
 from services.ffmpeg.plan import Plan, PlannedInput, PlannedOutput
 from services.ffmpeg.refusal import CommandRefused
@@ -121,6 +121,7 @@ class _Reader:
             inputs=tuple(self._inputs.values()),
             outputs=tuple(output for _, output in self._output_groups),
             limits=self._limits,
+            stop_seconds=self._stop_seconds(),
         )
 
     def _take_option(self, word: str, following: str | None) -> int:
@@ -203,13 +204,13 @@ class _Reader:
             raise CommandRefused(option, f"more than {self._limits.max_filters} filters in all")
         return checked
 
-    def _resolve(self, value: str, subject: str) -> FileRef | None:
+    def _resolve(self, value: str, subject: str, as_media: bool) -> FileRef | None:
         key = placeholders.placeholder_of(value, self._input_urls)
         if key is None:
             return None
         if key not in self._input_urls:
             raise CommandRefused(subject, f"the placeholder {{{{{key}}}}} has no file in input_files")
-        return self._input_ref(key, read_by_filter=True)
+        return self._input_ref(key, read_by_filter=as_media)
 
     def _input_ref(self, key: str, *, read_by_filter: bool) -> FileRef:
         url = self._input_urls.get(key)
@@ -245,6 +246,12 @@ class _Reader:
         if endless and not can_end_in_graph and any(not group.has(_STOPS) for group, _ in self._output_groups):
             number = next(number for number, (group, _) in enumerate(self._input_groups) if group is endless[0])
             raise CommandRefused(f"-i number {number}", "this input never ends: add -t or -shortest")
+
+    def _stop_seconds(self) -> float | None:
+        """When the longest output stops by its -t; None where one has none."""
+        stops = [seconds_of(group.value("t") or "") for group, _ in self._output_groups]
+        known = [stop for stop in stops if stop is not None]
+        return max(known) if len(known) == len(stops) else None
 
     def _arguments(self) -> list[Parts]:
         threads = str(self._limits.threads)

@@ -28,6 +28,7 @@ class Kind(Enum):
     TEXT = "t"
     FONT = "font"
     FILE = "F"
+    MEDIA = "M"
     REFUSED = "x"
 
 
@@ -41,8 +42,8 @@ class FilterRule:
     kinds: dict[str, Kind]
 
 
-ResolveInput = Callable[[str, str], FileRef | None]
-"""(value, subject) → the declared input that the value names whole, or None."""
+ResolveInput = Callable[[str, str, bool], FileRef | None]
+"""(value, subject, opened as media) → the declared input that the value names whole, or None."""
 
 # Options that libavfilter itself adds to every filter (timeline, slice threads) or to those that sync frames.
 _COMMON = {
@@ -179,8 +180,8 @@ def _check_value(rule: FilterRule, key: str, value: str, resolve: ResolveInput, 
         raise CommandRefused(subject, "this option is not known here")
     if kind is Kind.REFUSED:
         raise CommandRefused(subject, "this option is not allowed: it could read or write a file")
-    if kind is Kind.FILE or (kind is Kind.FONT and key == "fontfile" and braced(value)):
-        ref = resolve(value, subject)
+    if kind in (Kind.FILE, Kind.MEDIA) or (kind is Kind.FONT and key == "fontfile" and braced(value)):
+        ref = resolve(value, subject, kind is Kind.MEDIA)
         if ref is None:
             raise CommandRefused(subject, "only a declared input can be named here, as {{in_1}}")
         return ref

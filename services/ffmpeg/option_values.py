@@ -20,6 +20,7 @@ _LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
 _PARAM = re.compile(r"([A-Za-z0-9_-]+)(?:=([A-Za-z0-9_.,+|()-]*))?")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
+_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s|ms|us)?")
 _MAX_TEXT = 4096
 _MAX_QUEUE = 65536
 _WHY_NO_FORMAT = {
@@ -111,3 +112,13 @@ def _check_bitstream_filters(option: str, value: str) -> None:
         match = _BITSTREAM.fullmatch(part)
         if not match or match[1] not in format_table.BITSTREAM_FILTERS:
             raise CommandRefused(option, f"the bitstream filter '{part.partition('=')[0][:40]}' is not allowed")
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of `12.5`, `1:30`, `00:01:30` or `500ms`; None for anything else."""
+    match = _TIME.fullmatch(text)
+    if not match:
+        return None
+    hours, minutes, seconds, unit = match.groups()
+    whole = int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+    return whole * {"ms": 1e-3, "us": 1e-6}.get(unit or "s", 1.0)

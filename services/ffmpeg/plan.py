@@ -12,8 +12,8 @@ from services.ffmpeg.filter_graph import Parts
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.placeholders import FileRef
 
-GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+warning", "-progress", "pipe:1")
-"""Before everything: no terminal, progress on standard output, an output without a frame is a failure."""
+GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+info", "-progress", "pipe:1")
+"""Before everything: no terminal, progress on standard output, levels in the log so that errors can be told."""
 # A job folder's path stands inside filter graphs, where anything else would need two levels of escapes.
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]+")
 
@@ -50,6 +50,8 @@ class Plan:
     inputs: tuple[PlannedInput, ...]
     outputs: tuple[PlannedOutput, ...]
     limits: Limits
+    stop_seconds: float | None = None
+    """The longest output's -t, where each output has one: for progress."""
 
     def argv(self, job_dir: Path | str) -> list[str]:
         """The arguments behind the binary's name, for files under `job_dir`, an absolute path of plain characters."""
@@ -74,6 +76,7 @@ class Plan:
             "inputs": [vars(file) for file in self.inputs],
             "outputs": [vars(file) for file in self.outputs],
             "limits": self.limits.to_dict(),
+            "stop_seconds": self.stop_seconds,
         }
 
     @classmethod
@@ -86,6 +89,7 @@ class Plan:
             inputs=tuple(PlannedInput(**file) for file in value["inputs"]),
             outputs=tuple(PlannedOutput(**file) for file in value["outputs"]),
             limits=Limits.from_dict(value["limits"]),
+            stop_seconds=value.get("stop_seconds"),
         )
 
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -76,17 +76,20 @@ async def run_sandboxed(
     limits: Limits,
     *,
     on_line: Callable[[bytes], None] | None = None,
-    script: Path = LAUNCHER,
+    on_log: Callable[[bytes], None] | None = None,
+    script: str = LAUNCHER,
+    extra: Mapping[str, str] | None = None,
 ) -> RunResult:
     """Run `argv` (absolute program first) caged in `folder` until it ends or breaks a limit.
 
-    `on_line` gets each line of standard output. When the calling task is cancelled, the program gets SIGTERM, then
-    SIGKILL within a second, before CancelledError goes on; when this process dies, the program dies with it.
+    `on_line` gets each line of standard output, `on_log` each piece of standard error. When the calling task is
+    cancelled, the program gets SIGTERM, then SIGKILL within a second, before CancelledError goes on; when this process
+    dies, the program dies with it. `script` and `extra` (more of its SPEC) are for the self-test.
     """
     _require_whitelists(argv)
     started = time.monotonic()
     process = await asyncio.create_subprocess_exec(
-        *sandbox.command(argv, folder.path, limits, script),
+        *sandbox.command(argv, folder.path, limits, script, extra),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -99,7 +102,7 @@ async def run_sandboxed(
     watch = _Watch(process, folder, limits, started)
     readers = [
         asyncio.create_task(_read_lines(process.stdout, on_line)),
-        asyncio.create_task(_fill(process.stderr, ring)),
+        asyncio.create_task(_fill(process.stderr, ring, on_log)),
     ]
     watching = asyncio.create_task(watch.until_broken())
     try:
@@ -163,9 +166,11 @@ async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[bytes], N
         on_line(rest)
 
 
-async def _fill(stream: asyncio.StreamReader, ring: _Ring) -> None:
+async def _fill(stream: asyncio.StreamReader, ring: _Ring, on_log: Callable[[bytes], None] | None) -> None:
     while data := await stream.read(_RING_BYTES):
         ring.add(data)
+        if on_log is not None:
+            on_log(data)
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,13 +21,36 @@ class Progress:
     finished: bool
 
 
-class ProgressReader:
-    """Gathers lines into reports: give `line` to `run_sandboxed`."""
+_DURATION = re.compile(rb"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+_HEAD_BYTES = 64 * 1024
 
-    def __init__(self, duration_seconds: float | None, report: Callable[[Progress], None]) -> None:
-        self._duration = duration_seconds
+
+class ProgressReader:
+    """Gathers lines into reports: give `line` and `log` to `run_sandboxed`.
+
+    The length of the work is the longest input's duration, as ffmpeg itself logs it before it begins, or `stop_seconds`
+    where the command stops earlier. It costs no probe; filters that change time make it an estimate.
+    """
+
+    def __init__(self, stop_seconds: float | None, report: Callable[[Progress], None]) -> None:
+        self._stop = stop_seconds
+        self._duration: float | None = stop_seconds
         self._report = report
         self._values: dict[str, str] = {}
+        self._head: bytearray | None = bytearray()
+
+    def log(self, data: bytes) -> None:
+        """Look for the inputs' durations in the log's beginning."""
+        if self._head is None:
+            return
+        self._head += data
+        begun = self._head.find(b"Output #0")
+        if begun < 0 and len(self._head) < _HEAD_BYTES:
+            return
+        durations = [int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in _DURATION.findall(bytes(self._head))]
+        self._head = None
+        if durations:
+            self._duration = max(durations) if self._stop is None else min(self._stop, max(durations))
 
     def line(self, line: bytes) -> None:
         """Take one `key=value`; `progress=` ends a report."""

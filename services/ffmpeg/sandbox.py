@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.ffmpeg.limits import Limits
 
-LAUNCHER = Path(__file__).with_name("sandbox_launcher.py")
+LAUNCHER = "sandbox_launcher.py"
 FAILED_STATUS = 125
 FAILED_MARK = "SANDBOX-FAILED"
 
@@ -61,14 +61,26 @@ class Sandbox:
     layers: Layers
     max_abi: int = 7
     """Highest Landlock ABI that is used; for tests of older kernels."""
+    python: str = field(default_factory=lambda: os.path.realpath(sys.executable))
+    """Runs the launcher."""
+    scripts: Path = Path(__file__).parent
+    """Where the launcher and the self-test lie."""
 
-    def command(self, argv: Sequence[str], folder: Path, limits: Limits, script: Path = LAUNCHER) -> list[str]:
+    def command(
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        limits: Limits,
+        script: str = LAUNCHER,
+        extra: Mapping[str, str] | None = None,
+    ) -> list[str]:
         """The command line that runs `argv` (an absolute program first) in `folder`.
 
         `folder` has the folders `in` (read), `out` and `tmp` (read and write).
         """
         temporary = f"{folder}/{TEMPORARY}"
         spec = {
+            **(extra or {}),
             "parent": os.getpid(),
             "folder": str(folder),
             "layers": {"landlock": self.layers.landlock_abi > 0, "seccomp": self.layers.seccomp},
@@ -92,4 +104,4 @@ class Sandbox:
                 "XDG_CACHE_HOME": temporary,
             },
         }
-        return [os.path.realpath(sys.executable), "-I", "-S", str(script), json.dumps(spec)]
+        return [self.python, "-I", "-S", str(self.scripts / script), json.dumps(spec)]

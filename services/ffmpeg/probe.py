@@ -1,0 +1,108 @@
+"""What a file is: ffprobe in the same cage as ffmpeg, with the same whitelists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.ffmpeg.error_text import last_words
+from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import WorkFolder
+
+_MAX_REPORT_BYTES = 4 * 2**20
+_LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=2**30, address_space_bytes=4 * 2**30, output_bytes=2**20)
+
+
+class ProbeFailed(Exception):
+    """The file is not media that we take; `args[0]` says why, for the client."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One stream of a file."""
+
+    index: int
+    kind: str
+    """`video`, `audio`, `subtitle`, `data` or `attachment`."""
+    codec: str
+    """ffmpeg's name; empty where it is not known."""
+    width: int
+    height: int
+    """Pixels as coded; 0 where it is not video."""
+    sample_rate: int
+    channels: int
+    """0 where it is not audio."""
+    is_picture: bool
+    """A cover picture, not moving video."""
+
+
+@dataclass(frozen=True)
+class MediaInfo:
+    """One file."""
+
+    format_name: str
+    """ffmpeg's list of names of the demuxer: `mov,mp4,m4a,3gp,3g2,mj2`."""
+    duration_seconds: float | None
+    streams: tuple[Stream, ...]
+
+    @property
+    def video(self) -> Stream | None:
+        """The first moving video."""
+        return next((stream for stream in self.streams if stream.kind == "video" and not stream.is_picture), None)
+
+    @property
+    def audio(self) -> Stream | None:
+        """The first sound."""
+        return next((stream for stream in self.streams if stream.kind == "audio"), None)
+
+
+async def probe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> MediaInfo:
+    """What the file at `path`, inside `folder`, is. Raises ProbeFailed; CancelledError ends ffprobe too."""
+    report = bytearray()
+
+    def gather(line: bytes) -> None:
+        if len(report) < _MAX_REPORT_BYTES:
+            report.extend(line)
+
+    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
+    argv += ["-show_format", "-show_streams", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-i", f"file:{path}"]
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
+    if result.ended is Ended.SANDBOX:
+        raise RuntimeError(result.stderr.decode(errors="replace").strip())
+    if result.ended is not Ended.SUCCEEDED:
+        why = last_words(result.stderr, {str(path): "the file"}) or result.ended.value
+        raise ProbeFailed(why)
+    try:
+        return _media_info(json.loads(bytes(report)))
+    except (ValueError, KeyError, TypeError):
+        raise ProbeFailed("the file cannot be described") from None
+
+
+def _media_info(value: Mapping[str, Any]) -> MediaInfo:
+    streams = tuple(_stream(stream) for stream in value.get("streams", []))
+    duration = float(value.get("format", {}).get("duration", "nan"))
+    return MediaInfo(
+        format_name=str(value.get("format", {}).get("format_name", "")),
+        duration_seconds=duration if duration >= 0 else None,
+        streams=streams,
+    )
+
+
+def _stream(value: Mapping[str, Any]) -> Stream:
+    return Stream(
+        index=int(value["index"]),
+        kind=str(value.get("codec_type", "data")),
+        codec=str(value.get("codec_name", "")),
+        width=int(value.get("width", 0)),
+        height=int(value.get("height", 0)),
+        sample_rate=int(value.get("sample_rate", 0)),
+        channels=int(value.get("channels", 0)),
+        is_picture=bool(value.get("disposition", {}).get("attached_pic", 0)),
+    )
