@@ -66,10 +66,10 @@ def content_disposition(kind: str, filename: str) -> str:
     """Value of Content-Disposition (RFC 6266): `kind` is inline or attachment.
 
     `filename` may hold anything; what is not printable ASCII is `_` in the plain parameter and exact in
-    `filename*`, which is added only where the two differ. Control characters and path separators are dropped
-    from both: some clients would follow them.
+    `filename*`, which is added only where the two differ. Control characters, path separators and leading dots are
+    dropped from both: some clients would follow them.
     """
-    name = "".join(c for c in filename if c.isprintable() and c not in "/\\") or "video"
+    name = "".join(c for c in filename if c.isprintable() and c not in "/\\").lstrip(".") or "video"
     plain = "".join(c if " " <= c <= "~" and c != '"' else "_" for c in name)
     value = f'{kind}; filename="{plain}"'
     # A percent sign is decoded by some clients and not by others unless the exact form is there, too.
@@ -138,8 +138,7 @@ async def respond(
         response = web.StreamResponse(status=status, headers=headers)
         try:
             await _write_all(request, response, first, chunks, write_timeout)
-        except _ViewerLeftError as left:
-            _log.debug("viewer left", stalled=left.stalled)
+        except _ViewerLeftError:
             _break_off(request)
         except Exception:
             # The status is out: only a broken connection still tells the client that bytes are missing.
@@ -219,11 +218,7 @@ class _WrongLengthError(Exception):
 
 
 class _ViewerLeftError(Exception):
-    """The connection broke, or was broken off because nothing was read (`stalled`)."""
-
-    def __init__(self, stalled: bool) -> None:
-        super().__init__()
-        self.stalled = stalled
+    """The connection broke: what viewers do all day."""
 
 
 async def _write_all(
@@ -233,7 +228,11 @@ async def _write_all(
     rest: AsyncIterator[Chunk],
     write_timeout: float,
 ) -> None:
-    watch = StallWatch(write_timeout, lambda: _break_off(request))
+    def stalled() -> None:
+        _log.info("viewer stopped reading", seconds=write_timeout)
+        _break_off(request)
+
+    watch = StallWatch(write_timeout, stalled)
     chunk: Chunk | None = first
     try:
         while chunk is not None:
@@ -243,7 +242,7 @@ async def _write_all(
                     await response.prepare(request)
                 await response.write(chunk)
             except ConnectionError as error:
-                raise _ViewerLeftError(watch.fired) from error
+                raise _ViewerLeftError from error
             watch.end()
             chunk = await anext(rest, None)
     finally:

@@ -13,7 +13,7 @@ class StallWatch:
 
     Args:
         limit: seconds a step may last.
-        on_stall: breaks the step off; `fired` is True from then on.
+        on_stall: breaks the step off.
     """
 
     def __init__(self, limit: float, on_stall: Callable[[], None]) -> None:
@@ -22,7 +22,6 @@ class StallWatch:
         self._loop = asyncio.get_running_loop()
         self._since: float | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self.fired = False
 
     def begin(self) -> None:
         """A step begins."""
@@ -47,7 +46,6 @@ class StallWatch:
             return
         due = self._since + self._limit
         if self._loop.time() >= due:
-            self.fired = True
             self._on_stall()
         else:
             self._timer = self._loop.call_at(due, self._look)
