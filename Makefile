@@ -41,7 +41,7 @@ typecheck: setup ## mypy, strict
 check: lint typecheck ## everything that needs no server
 
 tools:
-	@deploy/local/install_tools.sh ffmpeg chromium
+	@deploy/local/install_tools.sh ffmpeg chromium curl
 
 test: setup tools ## every check and test
 	@$(MAKE) --no-print-directory check

@@ -184,6 +184,7 @@ class System:
             "SERVICE_TOKEN_SECRET": self.keys.service_token_secret,
             "FFMPEG_BIN": ffmpeg.ffmpeg,
             "FFPROBE_BIN": ffmpeg.ffprobe,
+            "WORK_DIR": str(settings.data_dir.absolute() / "work"),
             "LOG_FORMAT": settings.log_format,
             "DRAIN_SECONDS": str(settings.drain_seconds),
             # One client, one replica: there is no balancer that would have to hear of the end first.

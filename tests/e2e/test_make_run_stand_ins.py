@@ -3,15 +3,13 @@
 Small stand-ins for the processes keep this quick; test_make_run.py does the main path with the real ones.
 """
 
-import asyncio
 import json
 import os
 import re
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import aiohttp
@@ -20,75 +18,17 @@ import redis.asyncio
 
 from deploy.local.ports import free_port
 from tests.support.servers import S3Server
-from tests.support.system import PASSED_ON
+from tests.support.terminal import Terminal, run_in_terminal
 from tests.support.waiting import is_alive, until
 
-ROOT = Path(__file__).parents[2]
 # The S3 address is among them: signed URLs that were given out hold on.
 KEPT = ("AUTH_JWT_SECRET", "SERVICE_TOKEN_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL")
 
 
-class Terminal:
-    """A running supervisor and the lines that it has printed."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-        self.lines: list[str] = []
-        self._reading = asyncio.create_task(self._read())
-
-    async def _read(self) -> None:
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
-            self.lines.append(line.decode().rstrip())
-
-    async def says(self, pattern: str, seconds: float = 30) -> re.Match[str]:
-        """The first line that matches, now or later."""
-
-        def found() -> re.Match[str] | None:
-            return next((match for line in self.lines if (match := re.search(pattern, line))), None)
-
-        try:
-            await until(lambda: bool(found()) or self._reading.done(), seconds)
-        except TimeoutError:
-            pytest.fail(f"nothing like {pattern!r} in:\n" + "\n".join(self.lines))
-        match = found()
-        assert match, f"ended without {pattern!r}:\n" + "\n".join(self.lines)
-        return match
-
-    async def ends(self, number: signal.Signals | None = None) -> int:
-        """Its exit status, after a signal if one is given."""
-        if number:
-            self.process.send_signal(number)
-        status = await asyncio.wait_for(self.process.wait(), 30)
-        await self._reading
-        return status
-
-    def children(self) -> list[int]:
-        """Pids of what it runs."""
-        return [
-            int(pid) for pid in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        ]
-
-
-@asynccontextmanager
-async def make_run(folder: Path, **env: str) -> AsyncIterator[Terminal]:
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tests.support.stand_ins",
-        cwd=ROOT,
-        env={**passed_on, "DATA_DIR": str(folder), "PORT": str(free_port()), **env},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    terminal = Terminal(process)
-    try:
-        yield terminal
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+def make_run(folder: Path, **env: str) -> AbstractAsyncContextManager[Terminal]:
+    """`make run` with stand-ins."""
+    command = (sys.executable, "-m", "tests.support.stand_ins")
+    return run_in_terminal(command, {"DATA_DIR": str(folder), "PORT": str(free_port()), **env})
 
 
 def command_of(pid: int) -> str:
