@@ -194,10 +194,11 @@ class System:
 
 
 def _listen_environment(service: Service, listen: str) -> dict[str, str]:
+    metrics = {"METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
     if service.kind is Kind.GATEWAY:
         host, _, port = listen.rpartition(":")
-        return {"HOST": host, "PORT": port}
-    return {"GRPC_LISTEN": listen, "METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+        return {"HOST": host, "PORT": port, **metrics}
+    return {"GRPC_LISTEN": listen, **metrics}
 
 
 async def _all(steps: Iterable[Coroutine[object, object, None]]) -> None:
