@@ -42,7 +42,7 @@ class Reelway:
             LOG_DIR=str(self._folder),
         )
         self._process = Process("reelway", [sys.executable, "-m", "deploy.local"], env, self._folder / "run.log")
-        url = f"http://127.0.0.1:{self._port}/health"
+        url = f"http://127.0.0.1:{self._port}/ready"
         await self._process.start_answering(lambda: answers(url), START_SECONDS)
         self._modules = python_modules(self._process.pid)
 

@@ -82,7 +82,7 @@ class Replica:
         await self.start()
 
     async def is_ready(self) -> bool:
-        """Whether it says SERVING (a service), or answers /health with 200 (the gateway)."""
+        """Whether it says SERVING (a service), or answers /ready with 200 (the gateway)."""
         return await (self._is_healthy() if self.service.kind is Kind.GATEWAY else self._is_serving())
 
     async def _is_serving(self) -> bool:
@@ -99,7 +99,7 @@ class Replica:
         try:
             async with (
                 aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
-                session.get(f"http://{self.listen}/health") as answer,
+                session.get(f"http://{self.listen}/ready") as answer,
             ):
                 return answer.status == 200
         except (aiohttp.ClientError, OSError, TimeoutError):

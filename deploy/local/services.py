@@ -8,7 +8,7 @@ class Kind(Enum):
     """How a process is told where to listen, and how it says that it is ready."""
 
     GRPC = "GRPC_LISTEN; grpc.health.v1"
-    GATEWAY = "HOST and PORT; GET /health"
+    GATEWAY = "HOST and PORT; GET /ready"
 
 
 @dataclass(frozen=True)

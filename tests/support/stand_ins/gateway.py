@@ -1,4 +1,4 @@
-"""An HTTP process: /health, /environment, and /slow, whose answer begins at once and ends a second later."""
+"""An HTTP process: /ready, /environment, and /slow, whose answer begins at once and ends a second later."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ async def _slow(request: web.Request) -> web.StreamResponse:
 
 if __name__ == "__main__":
     app = web.Application()
-    app.router.add_get("/health", _health)
+    app.router.add_get("/ready", _health)
     app.router.add_get("/environment", _environment)
     app.router.add_get("/slow", _slow)
     web.run_app(app, host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None)
