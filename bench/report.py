@@ -133,7 +133,7 @@ def document(
         "\n".join(f"- {line}" for line in facts) + "\n",
         f"The load client took at most {share:.0%} of one core ({busiest}).\n",
         "*Cold*: ranges of a video that was uploaded for this repetition and that the peer never read, at most one "
-        "range in each MiB; S3's own page cache is warm for everybody. *Hot*: the video was read to its end just "
+        "range in each MiB; S3's own page cache is warm for everybody. *Hot*: the video was read to its end twice just "
         "before; only Reelway keeps anything. CPU and memory are those of the processes between client and S3.\n",
     ]
     if found:

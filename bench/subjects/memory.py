@@ -46,7 +46,7 @@ ROWS = (
         (Metric.MIB_PER_VIEWER, Metric.PEAK_RSS_MIB),
         growth_per_viewer,
         prepare,
-        fresh_videos=3,
+        fresh_videos=2,
         peers=("nginx", "fastapi", OURS),
         restart=True,
     ),

@@ -10,16 +10,13 @@ from bench.storage import StoredVideo
 MIB = 2**20
 
 
-def one_per_mebibyte(
-    peer: Peer, videos: Sequence[StoredVideo], length: int, rng: random.Random, count: int | None = None
+def scattered(
+    peer: Peer, videos: Sequence[StoredVideo], length: int, rng: random.Random, slot_bytes: int
 ) -> list[Request]:
-    """Ranges of `length` bytes, at most one within each MiB of each video, in random order.
+    """One range of `length` bytes at a random place within each slot of each video, in random order.
 
-    None overlaps or touches another's MiB, so on a fresh video each is cold even for a cache of 1 MiB blocks.
+    The slots are whole MiB, so on a fresh video each range is cold even for a cache of 1 MiB blocks.
     """
-    slots = [(video, slot) for video in videos for slot in range(video.size // MIB)]
-    rng.shuffle(slots)
-    return [
-        peer.get(video, slot * MIB + (rng.randrange(MIB - length) if length < MIB else 0), length)
-        for video, slot in slots[:count]
-    ]
+    starts = [(video, start) for video in videos for start in range(0, video.size - slot_bytes + 1, slot_bytes)]
+    rng.shuffle(starts)
+    return [peer.get(video, start + rng.randrange(slot_bytes - length), length) for video, start in starts]

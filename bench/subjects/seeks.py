@@ -2,7 +2,7 @@
 
 from bench import load
 from bench.registry import Bound, Metric, Outcome, Row, Target, Trial, targets
-from bench.subjects.ranges import one_per_mebibyte
+from bench.subjects.ranges import MIB, scattered
 from bench.subjects.reads import warm
 
 SEEK_BYTES = 64 * 1024
@@ -13,7 +13,7 @@ HOT_ROUNDS = 4  # hot seeks are short; more of them steady the figures
 
 def _seeks(viewers: int, hot: bool) -> Row:
     def measure(trial: Trial) -> Outcome:
-        requests = one_per_mebibyte(trial.peer, trial.videos, SEEK_BYTES, trial.rng)
+        requests = scattered(trial.peer, trial.videos, SEEK_BYTES, trial.rng, MIB)
         return Outcome(load.read(trial.peer.address, requests * (HOT_ROUNDS if hot else 1), viewers))
 
     kind = "hot" if hot else "cold"
