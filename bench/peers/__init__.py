@@ -16,10 +16,12 @@ class Peer(Protocol):
     Attributes:
         name: Its short name in tables and targets.
         title: What it is, for the report.
+        caches: Whether it keeps bytes between requests, so that a hot row must warm it.
     """
 
     name: str
     title: str
+    caches: bool
 
     async def start(self) -> None:
         """Start its processes.

@@ -21,6 +21,7 @@ class FastApi:
 
     name = "fastapi"
     title = "FastAPI + boto3"
+    caches = False
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage

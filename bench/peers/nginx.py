@@ -55,6 +55,7 @@ class Nginx:
 
     name = "nginx"
     title = "nginx, unbuffered"
+    caches = False
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage

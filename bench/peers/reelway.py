@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from bench.load import Load, Request
-from bench.peers import answers, range_header
+from bench.peers import range_header
 from bench.peers.form import send_form
 from bench.processes import ProcessSet, python_modules
 from bench.registry import OURS
@@ -22,6 +22,7 @@ class Reelway:
 
     name = OURS
     title = "Reelway"
+    caches = True
 
     def __init__(self, storage: Storage, folder: Path) -> None:
         self._storage = storage
@@ -31,7 +32,7 @@ class Reelway:
         self._modules: dict[str, int] = {}
 
     async def start(self) -> None:
-        """Start all processes and wait until the gateway is healthy."""
+        """Start all processes and wait until they are ready."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         env = inherited(
@@ -41,9 +42,15 @@ class Reelway:
             DATA_DIR=str(self._folder / "data"),
             LOG_DIR=str(self._folder),
         )
-        self._process = Process("reelway", [sys.executable, "-m", "deploy.local"], env, self._folder / "run.log")
-        url = f"http://127.0.0.1:{self._port}/ready"
-        await self._process.start_answering(lambda: answers(url), START_SECONDS)
+        log = self._folder / "run.log"
+        log.unlink(missing_ok=True)
+        self._process = Process("reelway", [sys.executable, "-m", "deploy.local"], env, log)
+
+        async def ready() -> bool:
+            # The gateway is healthy before the services are; only the whole system says that it is ready.
+            return "ready: " in log.read_text(errors="replace")
+
+        await self._process.start_answering(ready, START_SECONDS)
         self._modules = python_modules(self._process.pid)
 
     async def stop(self) -> None:

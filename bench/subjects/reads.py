@@ -13,8 +13,9 @@ WARM_READINGS = 2
 
 def warm(trial: Trial) -> None:
     """Read the whole video twice, so that what can be cached is: many caches keep nothing that was read once."""
-    requests = [trial.peer.get(video) for video in trial.videos] * WARM_READINGS
-    load.read(trial.peer.address, requests, 1)
+    if trial.peer.caches:
+        requests = [trial.peer.get(video) for video in trial.videos] * WARM_READINGS
+        load.read(trial.peer.address, requests, 1)
 
 
 def bulk(trial: Trial) -> Outcome:
