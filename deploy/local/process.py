@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 TETHER = Path(__file__).with_name("tether.py")
+LOOK_SECONDS = 0.1  # between two questions whether it answers
 MAX_LINE = 64 * 1024  # bytes of one line of output that are kept together
 
 LineSink = Callable[[str], None]
@@ -109,7 +110,7 @@ class Process:
             async with asyncio.timeout(seconds):
                 while not await answers():
                     # The pause between two looks; it is over at once when the process is.
-                    done, _ = await asyncio.wait([ended], timeout=0.05)
+                    done, _ = await asyncio.wait([ended], timeout=LOOK_SECONDS)
                     if done:
                         raise StartError(f"{self.name} {how_it_ended(ended.result())}: {self.last_line()}")
         except TimeoutError as error:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploy.local.checks import check_bucket, check_redis
-from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, find_ffmpeg
+from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, FfmpegTools, find_ffmpeg
 from deploy.local.keys import load_keys
 from deploy.local.ports import free_port, is_free
 from deploy.local.process import LineSink, Process, StartError
@@ -98,8 +98,9 @@ class System:
             StartError: one can't be started; what was started is for `stop`.
         """
         self._check_port()
+        ffmpeg = find_ffmpeg(self._settings.ffmpeg_bin)
         await self._start_servers()
-        self._plan_replicas()
+        self._plan_replicas(ffmpeg)
         await _all(replica.start() for replica in self.replicas)
 
     async def stop(self) -> None:
@@ -143,12 +144,12 @@ class System:
         if not self.redis:
             await check_redis(settings.redis_url)
 
-    def _plan_replicas(self) -> None:
+    def _plan_replicas(self, ffmpeg: FfmpegTools) -> None:
         listens = {
             service.name: [self._address(service) for _ in range(self._replicas.get(service.name, 1))]
             for service in self._services
         }
-        shared = self._shared_environment()
+        shared = self._shared_environment(ffmpeg)
         shared |= {service.target: ",".join(listens[service.name]) for service in self._services if service.target}
         for service in self._services:
             several = len(listens[service.name]) > 1
@@ -169,9 +170,8 @@ class System:
             return f"{self._settings.host}:{self.port}"
         return f"127.0.0.1:{free_port()}"
 
-    def _shared_environment(self) -> dict[str, str]:
+    def _shared_environment(self, ffmpeg: FfmpegTools) -> dict[str, str]:
         settings = self._settings
-        ffmpeg = find_ffmpeg(settings.ffmpeg_bin)
         return {
             "REDIS_URL": self.redis_url,
             "S3_ENDPOINT_URL": self.s3_endpoint_url,
