@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
+from services.common import allocator, logs, metrics
 from services.common import caller as callers
-from services.common import logs, metrics
 from services.common.channel import TRANSPORT_OPTIONS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
@@ -221,6 +221,7 @@ async def serve(
 
 def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
+    allocator.keep_large_buffers()
     logs.configure(process, settings.log_level, settings.log_format)
     if settings.event_loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for
