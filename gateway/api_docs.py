@@ -44,9 +44,7 @@ def routes(document: openapi.Json) -> Routes:
     found = Routes("documentation")
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
-    files = {
-        file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*.*") if file.suffix not in (".html", ".gz")
-    }
+    files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in _SERVED}
     ok = {200: Answer("As asked")}
 
     @found.get("/openapi.json", summary="The document", answers=ok, head=True, published=False)

@@ -1,0 +1,165 @@
+"""Forms as browsers, curl and attackers send them."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.header_parameters import parse_parameters
+from gateway.invalid_request import InvalidRequestError
+from gateway.multipart_form import FormLimits, MultipartForm
+
+CURL = "multipart/form-data; boundary=------------------------d74496d66958873e"
+
+
+class Body:
+    """A body that is there at once."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = list(chunks)
+
+    async def read(self) -> bytes:
+        return self.chunks.pop(0) if self.chunks else b""
+
+
+def form(
+    *parts: bytes, boundary: str = "B", closing: bytes = b"--B--\r\n", limits: FormLimits | None = None
+) -> MultipartForm:
+    body = b"".join(b"--B\r\n" + part + b"\r\n" for part in parts) + closing
+    return MultipartForm(Body(body), f"multipart/form-data; boundary={boundary}", files=("video",), limits=limits)
+
+
+def part(disposition: str, data: bytes = b"data", *headers: str) -> bytes:
+    lines = [f"Content-Disposition: {disposition}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + data
+
+
+async def test_as_curl_sends_it() -> None:
+    mark = b"--------------------------d74496d66958873e"
+    body = (
+        mark + b'\r\nContent-Disposition: form-data; name="title"\r\n\r\nmy trip\r\n' + mark
+        + b'\r\nContent-Disposition: form-data; name="video"; filename="clip.mp4"\r\nContent-Type: video/mp4\r\n\r\n'
+        b"\0\0\0 ftypisom\r\n" + mark + b"--\r\n"
+    )  # fmt: skip
+    read = MultipartForm(Body(body[:200], body[200:]), CURL, files={"video"})
+    file = await read.next_file()
+    assert file is not None
+    assert (file.name, file.filename, file.content_type) == ("video", "clip.mp4", "video/mp4")
+    assert b"".join([bytes(piece) async for piece in file]) == b"\0\0\0 ftypisom"
+    assert await read.finish() == {"title": "my trip"}
+
+
+async def test_chunks_pass_through_uncopied() -> None:
+    chunks = [bytes([n]) * 100_000 for n in range(3)]
+    head = b'--B\r\nContent-Disposition: form-data; name="video"\r\n\r\n'
+    body = Body(head, *chunks, b"\r\n--B--\r\n")
+    file = await MultipartForm(body, "multipart/form-data; boundary=B", files=("video",)).next_file()
+    assert file is not None
+    pieces = [piece async for piece in file]
+    assert all(piece is chunk for piece, chunk in zip(pieces, chunks, strict=True))
+
+
+async def test_a_file_that_is_not_read_is_skipped() -> None:
+    read = form(
+        part('form-data; name="video"; filename="1"', b"x" * 1000),
+        part('form-data; name="attachment"; filename="other"', b"y" * 1000),
+        part('form-data; name="video"; filename="2"', b"second"),
+        part('form-data; name="note"', b"n"),
+    )
+    assert await read.next_file() is not None
+    second = await read.next_file()
+    assert second is not None
+    assert second.filename == "2"
+    assert await read.next_file() is None
+    assert await read.next_file() is None
+    assert read.fields == {"note": "n"}
+
+
+@pytest.mark.parametrize(
+    ("disposition", "filename"),
+    [
+        ('form-data; name="video"', None),
+        ('form-data; name="video"; filename=""', ""),
+        ("form-data; name=video; filename=a.mp4", "a.mp4"),
+        ('FORM-DATA; NAME="video"; FileName="a.mp4"', "a.mp4"),
+        ('form-data; filename="a; name=x.mp4"; name="video"', "a; name=x.mp4"),
+        ('form-data; name="video"; filename="größe 漢.mp4"', "größe 漢.mp4"),
+        ('form-data; name="video"; filename="a%22b.mp4"', 'a"b.mp4'),
+        (r'form-data; name="video"; filename="a\"b.mp4"', 'a"b.mp4'),
+        (r'form-data; name="video"; filename="C:\path\a.mp4"', r"C:\path\a.mp4"),
+        ('form-data; name="video"; filename="x"; filename*=UTF-8\'\'gr%C3%B6%C3%9Fe.mp4', "größe.mp4"),
+        ('form-data; name="video"; filename*=utf-8\'de\'%e2%82%ac.mp4; filename="x"', "€.mp4"),
+        ('form-data; name="video"; filename="x"; filename*=klingon\'\'%00', "x"),
+    ],
+)
+async def test_names(disposition: str, filename: str | None) -> None:
+    file = await form(part(disposition)).next_file()
+    assert file is not None
+    assert (file.name, file.filename) == ("video", filename)
+
+
+def test_parameters() -> None:
+    assert parse_parameters('Multipart/Form-Data; boundary="a b"; x=1; X=2') == (
+        "multipart/form-data",
+        {"boundary": "a b", "x": "1"},
+    )
+    assert parse_parameters("") == ("", {})
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "multipart/form-data; boundary=B",
+        'multipart/form-data; boundary="B"',
+        "Multipart/Form-Data; charset=utf-8; Boundary=B",
+    ],
+)
+async def test_boundary_notations(content_type: str) -> None:
+    body = Body(b"--B \t\r\n" + part('form-data; name="n"', b"v") + b"\r\n--B--")
+    assert await MultipartForm(body, content_type).finish() == {"n": "v"}
+
+
+@pytest.mark.parametrize("content_type", ["", "application/json", "multipart/mixed; boundary=B"])
+def test_other_types(content_type: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        MultipartForm(Body(), content_type)
+    assert (caught.value.errors[0].loc, caught.value.errors[0].type) == (["header", "content-type"], "content_type")
+
+
+@pytest.mark.parametrize("boundary", ["", '""', "x" * 71, "bö", '"a "', "a\x00b"])
+def test_bad_boundaries(boundary: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        MultipartForm(Body(), f"multipart/form-data; boundary={boundary}")
+    assert caught.value.errors[0].type == "multipart_invalid"
+
+
+@pytest.mark.parametrize(
+    ("malformed", "words"),
+    [
+        (form(closing=b""), "without its closing boundary"),
+        (form(closing=b"no form at all"), "without its closing boundary"),
+        (form(part('form-data; name="video"'), closing=b""), "without its closing boundary"),
+        (form(part('form-data; name="video"'), closing=b"--B"), "without its closing boundary"),
+        (form(part('form-data; name="video"'), closing=b"--Bogus\r\n"), "followed by something else"),
+        (form(part('form-data; filename="a"')), "no Content-Disposition"),
+        (form(part('attachment; name="video"')), "no Content-Disposition"),
+        (form(b"\r\ndata"), "no Content-Disposition"),
+        (form(b"what is this\r\n\r\ndata"), "without a colon"),
+        (form(part('form-data; name="n"', b"", "Content-Transfer-Encoding: base64")), "not supported"),
+        (form(part('form-data; name="n"', b"\xff")), "Not UTF-8"),
+        (form(part('form-data; name="n"', b"", "X: " + "x" * 9000)), "too long headers"),
+        (form(part('form-data; name="n"', b"", *["X: y"] * 3000)), "too long headers"),
+        (form(*[part('form-data; name="n"')] * 4, limits=FormLimits(parts=3)), "too many parts"),
+        (
+            form(*[part('form-data; name="n"')] * 4, limits=FormLimits(field_bytes=15)),
+            "fields of the form are too long",
+        ),
+        (form(closing=b"x" * 70_000 + b"\r\n--B--"), "does not begin with its boundary"),
+    ],
+)
+async def test_malformed(malformed: MultipartForm, words: str) -> None:
+    with pytest.raises(InvalidRequestError, match=words):
+        await malformed.finish()
+
+
+async def test_no_parts() -> None:
+    assert await form().finish() == {}

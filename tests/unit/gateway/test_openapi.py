@@ -1,0 +1,189 @@
+"""The published document: valid, and saying what the routes do."""
+
+from __future__ import annotations
+
+import copy
+import json
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from pydantic import BaseModel, Field
+
+from gateway import openapi
+from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.routes import DIALECTS
+from gateway.routing import Answer, Operation, Routes, StreamedBody
+
+Json = dict[str, Any]
+
+
+class Kind(Enum):
+    SHORT = "short"
+    LONG = "long"
+
+
+class VideoPath(BaseModel):
+    video_id: UUID = Field(description="Which video.")
+
+
+class Filters(BaseModel):
+    kind: Kind | None = None
+    limit: int = 30
+
+
+class Offsets(BaseModel):
+    upload_offset: int
+
+
+class Video(BaseModel):
+    title: str
+    kind: Kind = Kind.SHORT
+    parts: list[Video] = []
+
+
+routes = Routes("one", answers={401: Answer("Who are you?")})
+
+
+@routes.get("/videos", summary="List", answers={200: Answer("All", list[Video])})
+async def list_videos(_: web.Request, query: Filters, headers: Offsets) -> web.Response:
+    return web.Response()
+
+
+@routes.put("/videos/{video_id:[0-9a-f-]{36}}", summary="Change", answers={204: Answer("Done")})
+async def change(_: web.Request, path: VideoPath, json: Video) -> web.Response:
+    """Changes a video."""
+    return web.Response()
+
+
+@routes.get(
+    "/videos/{video_id}/stream",
+    summary="Stream",
+    answers=range_answers(["video/mp4", "video/webm"]),
+    request_headers=RANGE_REQUEST_HEADERS,
+    head=True,
+)
+async def stream(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@routes.post(
+    "/videos",
+    summary="Upload",
+    takes=StreamedBody("A file", ("multipart/form-data",), ("video",), {"title": "Its title."}),
+    answers={201: Answer("Stored", Video, headers={"Location": "Where."})},
+)
+async def upload(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@routes.post("/append", summary="Append", takes=StreamedBody("Bytes"), answers={200: Answer("Appended")})
+async def append(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@routes.post("/any", summary="Any body", answers={200: Answer("Fine")})
+async def any_body(_: web.Request, body: Video) -> web.Response:
+    return web.Response()
+
+
+@routes.get("/hidden", summary="Not for everyone", answers={200: Answer("Fine")}, published=False)
+async def hidden(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+@pytest.fixture
+def document() -> Json:
+    return openapi.build("Test", "1.0", "A test.", routes)
+
+
+def errors(document: Json) -> list[str]:
+    return [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()]
+
+
+def test_it_is_valid(document: Json) -> None:
+    assert errors(document) == []
+    assert json.loads(json.dumps(document)) == document
+    broken = copy.deepcopy(document)
+    del broken["paths"]["/videos"]["get"]["responses"]["200"]["description"]
+    assert errors(broken), "the validator looks at responses"
+
+
+def test_paths(document: Json) -> None:
+    assert {path: list(operations) for path, operations in document["paths"].items()} == {
+        "/videos": ["get", "post"],
+        "/videos/{video_id}": ["put"],
+        "/videos/{video_id}/stream": ["get", "head"],
+        "/append": ["post"],
+        "/any": ["post"],
+    }
+
+
+def test_parameters(document: Json) -> None:
+    listing = document["paths"]["/videos"]["get"]
+    assert [(p["name"], p["in"], p["required"]) for p in listing["parameters"]] == [
+        ("kind", "query", False),
+        ("limit", "query", False),
+        ("upload-offset", "header", True),
+    ]
+    change_path = document["paths"]["/videos/{video_id}"]["put"]["parameters"][0]
+    assert (change_path["schema"]["format"], change_path["description"]) == ("uuid", "Which video.")
+    stream_parameters = document["paths"]["/videos/{video_id}/stream"]["get"]["parameters"]
+    assert [p["name"] for p in stream_parameters] == ["video_id", *RANGE_REQUEST_HEADERS]
+
+
+def test_bodies(document: Json) -> None:
+    paths = document["paths"]
+    change_content = paths["/videos/{video_id}"]["put"]["requestBody"]["content"]
+    # What may be left out of a request is always there in an answer, so the two differ.
+    assert change_content == {"application/json": {"schema": {"$ref": "#/components/schemas/Video-Input"}}}
+    form = paths["/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert (list(form["properties"]), form["required"]) == (["title", "video"], ["video"])
+    assert list(paths["/append"]["post"]["requestBody"]["content"]) == ["application/octet-stream"]
+    assert len(paths["/any"]["post"]["requestBody"]["content"]) == 3
+
+
+def test_statuses(document: Json) -> None:
+    paths = document["paths"]
+    assert list(paths["/videos"]["get"]["responses"]) == ["200", "401", "422"]
+    # Without a model nothing is refused for its shape.
+    assert list(paths["/videos/{video_id}/stream"]["get"]["responses"]) == ["200", "206", "304", "401", "412", "416"]
+    head = paths["/videos/{video_id}/stream"]["head"]["responses"]
+    assert list(head) == ["200", "304", "401", "412"]
+    assert not any("content" in response for response in head.values())
+
+
+def test_ranges(document: Json) -> None:
+    responses = document["paths"]["/videos/{video_id}/stream"]["get"]["responses"]
+    assert list(responses["206"]["content"]) == ["video/mp4", "video/webm", "multipart/byteranges"]
+    assert {"X-Request-Id", "ETag", "Accept-Ranges", "Content-Range"} <= responses["206"]["headers"].keys()
+    assert "Content-Range" in responses["416"]["headers"]
+    assert list(responses["416"]["content"]) == ["application/json"]
+
+
+def test_components_are_those_in_use(document: Json) -> None:
+    names = set(document["components"]["schemas"])
+    assert {"Kind", "InvalidBody", "ErrorItem", "ErrorBody"} <= names
+    assert not {"Filters", "Offsets", "VideoPath"} & names, "parameters are spelled out where they are"
+
+
+def _operations() -> list[Operation]:
+    return [operation for dialect in DIALECTS for operation in dialect if operation.published]
+
+
+def test_the_gateways_own_document_is_valid() -> None:
+    document = openapi.build("Reelway", "1", "", _operations())
+    assert errors(document) == []
+    ids = [each["operationId"] for path in document["paths"].values() for each in path.values()]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
+def test_every_operation_is_described(operation: Operation) -> None:
+    assert operation.summary
+    assert operation.tag
+    assert any(status < 400 for status in operation.answers)
+    assert all(answer.description for answer in operation.answers.values())

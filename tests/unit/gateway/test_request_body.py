@@ -1,0 +1,145 @@
+"""Bodies that are too long, too slow, cut off, or waited for, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiohttp import web
+
+from gateway.multipart_form import FormFile
+from gateway.request_body import ClientGoneError, RequestBody
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.http_server import serving, wire
+
+
+async def echo_length(request: web.Request) -> web.Response:
+    try:
+        total = sum([len(chunk) async for chunk in RequestBody(request, max_size=1_000_000, idle_timeout=0.3)])
+    except ReelwayError as error:
+        assert error.reason is ErrorReason.FILE_TOO_LARGE
+        return web.Response(status=413)
+    return web.Response(text=str(total))
+
+
+@pytest.mark.parametrize("size", [0, 1, 999_999, 1_000_000])
+async def test_whole(size: int) -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", f"Content-Length: {size}", body=b"x" * size)
+        assert (answer.status, answer.body) == (200, str(size).encode())
+        assert (await connection.ask("POST", "/", "Content-Length: 1", body=b"x")).body == b"1"
+
+
+async def test_chunked() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        body = b"5\r\nhello\r\n3\r\nyou\r\n0\r\n\r\n"
+        assert (await connection.ask("POST", "/", "Transfer-Encoding: chunked", body=body)).body == b"8"
+
+
+async def test_too_long_is_told_before_the_body() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        assert (await connection.ask("POST", "/", "Content-Length: 1000001")).status == 413
+
+
+async def test_too_long_without_a_length() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        piece = b"40000\r\n" + b"x" * 0x40000 + b"\r\n"
+        assert (await connection.ask("POST", "/", "Transfer-Encoding: chunked", body=piece * 4)).status == 413
+
+
+async def test_continue_comes_when_the_body_is_wanted() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 5", "Expect: 100-continue")
+        assert (await connection.head()).status == 100
+        connection.writer.write(b"hello")
+        answer = await connection.head()
+        assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
+
+
+async def test_a_refusal_comes_instead_of_continue() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 9000000", "Expect: 100-continue")
+        assert (await connection.head()).status == 413
+
+
+async def test_other_expectations() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        assert (await connection.ask("POST", "/", "Content-Length: 0", "Expect: tea")).status == 417
+
+
+async def test_a_client_that_sends_nothing_is_given_up() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 10", body=b"abc")
+        async with asyncio.timeout(5):
+            assert (await connection.head()).status == 408
+
+
+async def test_a_client_that_sends_slowly_is_kept() -> None:
+    async with serving(echo_length) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 5")
+        for _ in range(5):
+            await asyncio.sleep(0.15)
+            connection.writer.write(b"x")
+        answer = await connection.head()
+        assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
+async def test_a_client_that_goes(framing: str) -> None:
+    begun = asyncio.Event()
+    seen: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
+
+    async def handler(request: web.Request) -> web.Response:
+        try:
+            async for _ in RequestBody(request):
+                begun.set()
+        except BaseException as error:
+            seen.set_result(error)
+            raise
+        return web.Response()
+
+    async with serving(handler) as port, wire(port) as connection:
+        await connection.send("POST", "/", framing, body=b"5\r\nhello\r\n" if "chunked" in framing else b"abc")
+        await asyncio.wait_for(begun.wait(), 5)
+        connection.writer.transport.abort()
+        error = await asyncio.wait_for(seen, 5)
+    # Whether the server cancels handlers of lost connections is its own setting.
+    assert isinstance(error, ClientGoneError | asyncio.CancelledError)
+
+
+def _form(size: int) -> tuple[str, bytes]:
+    head = b'--B\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\nContent-Type: video/mp4\r\n\r\n'
+    return "Content-Type: multipart/form-data; boundary=B", head + b"x" * size + b"\r\n--B--\r\n"
+
+
+async def upload(request: web.Request) -> web.Response:
+    try:
+        file = await FormFile.open(request, "video", max_size=2_000_000)
+        size = 0
+        async for chunk in file.chunks():
+            size += len(chunk)
+    except ReelwayError as error:
+        return web.Response(status=error.kind.http_status)
+    return web.json_response([file.file_name, file.content_type, file.likely_size, size, dict(file.fields)])
+
+
+@pytest.mark.parametrize("size", [0, 1, 2_000_000])
+async def test_a_file(size: int) -> None:
+    async with serving(upload) as port, wire(port) as connection:
+        content_type, body = _form(size)
+        answer = await connection.ask("POST", "/", content_type, f"Content-Length: {len(body)}", body=body)
+    assert answer.body.decode() == f'["a.mp4", "video/mp4", {size}, {size}, {{}}]'
+
+
+async def test_a_file_one_byte_too_long() -> None:
+    async with serving(upload) as port, wire(port) as connection:
+        content_type, body = _form(2_000_001)
+        answer = await connection.ask("POST", "/", content_type, f"Content-Length: {len(body)}", body=body)
+    assert answer.status == 413
+
+
+async def test_a_file_far_too_long_is_refused_before_it_is_sent() -> None:
+    async with serving(upload) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", _form(0)[0], "Content-Length: 9000000", "Expect: 100-continue")
+    assert answer.status == 413

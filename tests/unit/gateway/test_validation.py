@@ -1,0 +1,242 @@
+"""What a request that doesn't fit is told, byte for byte, and what a handler gets of one that fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field
+
+from gateway.invalid_request import InvalidRequestError
+from gateway.routing import Answer, Routes, register
+from tests.support.http_server import Wire, serving_app, wire
+
+ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
+JSON = "Content-Type: application/json"
+URLENCODED = "Content-Type: application/x-www-form-urlencoded"
+OK = {200: Answer("Echo")}
+
+routes = Routes("test")
+
+
+class VideoPath(BaseModel):
+    video_id: UUID
+
+
+class Page(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    limit: int = Field(default=10, ge=1, le=100)
+    tags: list[str] = []
+    next: str | None = None
+
+
+class Offsets(BaseModel):
+    upload_offset: int
+    key: str = Field(default="none", alias="Idempotency-Key")
+
+
+class Title(BaseModel):
+    title: str = Field(max_length=5)
+    tags: list[str] = []
+
+
+@routes.post("/both/{video_id}", summary="Path and query", answers=OK)
+async def both(_: web.Request, path: VideoPath, query: Page) -> web.Response:
+    return web.json_response({"path": str(path.video_id), **query.model_dump()})
+
+
+@routes.post("/headers", summary="Headers", answers=OK)
+async def with_headers(_: web.Request, headers: Offsets) -> web.Response:
+    return web.json_response(headers.model_dump())
+
+
+@routes.post("/json", summary="JSON", answers=OK, aliases=["/as/json"])
+async def with_json(_: web.Request, json: Title) -> web.Response:
+    return web.json_response(json.model_dump())
+
+
+@routes.post("/form", summary="Form", answers=OK)
+async def with_form(_: web.Request, form: Title) -> web.Response:
+    return web.json_response(form.model_dump())
+
+
+@routes.post("/body", summary="Any", answers=OK)
+async def with_body(_: web.Request, body: Title) -> web.Response:
+    return web.json_response(body.model_dump())
+
+
+@routes.get("/own", summary="The handler finds fault", answers=OK, head=True)
+async def own(_: web.Request) -> web.Response:
+    raise InvalidRequestError.missing("body", "video")
+
+
+@routes.get("/", summary="The root", answers=OK)
+async def root(_: web.Request) -> web.Response:
+    return web.json_response({})
+
+
+other_dialect = Routes(
+    "other", on_invalid=lambda error: web.json_response({"errors": [str(e.loc) for e in error.errors]}, status=400)
+)
+
+
+@other_dialect.post("/other", summary="Other words", answers=OK)
+async def other(_: web.Request, json: Title) -> web.Response:
+    return web.json_response({})
+
+
+@pytest.fixture
+async def connection() -> AsyncIterator[Wire]:
+    app = web.Application(client_max_size=10_000)
+    register(app.router, [*routes, *other_dialect])
+    async with serving_app(app) as port, wire(port) as opened:
+        yield opened
+
+
+async def ask(connection: Wire, path: str, *headers: str, body: bytes = b"") -> tuple[int, Any]:
+    answer = await connection.ask("POST", path, *headers, f"Content-Length: {len(body)}", body=body)
+    return answer.status, json.loads(answer.body)
+
+
+def wrong(*items: tuple[list[str | int], str, str]) -> tuple[int, Any]:
+    return 422, {"detail": [{"loc": loc, "msg": msg, "type": kind} for loc, msg, kind in items]}
+
+
+async def test_everything_wrong_is_named_at_once(connection: Wire) -> None:
+    assert await ask(connection, "/both/zz?limit=0&color=red") == wrong(
+        (["path", "video_id"], "Input should be a valid UUID, invalid character: found `z` at 0", "uuid_parsing"),
+        (["query", "limit"], "Input should be greater than or equal to 1", "greater_than_equal"),
+        (["query", "color"], "Extra inputs are not permitted", "extra_forbidden"),
+    )
+
+
+async def test_path_and_query(connection: Wire) -> None:
+    assert await ask(connection, f"/both/{ID}?tags=a&tags=b&limit=1&limit=7") == (
+        200,
+        {"path": ID, "limit": 7, "tags": ["a", "b"], "next": None},
+    )
+
+
+async def test_headers(connection: Wire) -> None:
+    assert await ask(connection, "/headers", "UPLOAD-offset: 7", "idempotency-key: k") == (
+        200,
+        {"upload_offset": 7, "key": "k"},
+    )
+    assert await ask(connection, "/headers") == wrong((["header", "upload_offset"], "Field required", "missing"))
+
+
+@pytest.mark.parametrize("path", ["/json", "/json/", "/as/json", "/as/json/"])
+async def test_json(connection: Wire, path: str) -> None:
+    body = b'{"title": "a", "tags": ["x"]}'
+    assert await ask(connection, path, JSON, body=body) == (200, {"title": "a", "tags": ["x"]})
+
+
+@pytest.mark.parametrize("path", ["/json", "/body"])
+@pytest.mark.parametrize(
+    ("body", "item"),
+    [
+        (b"", (["body"], "Field required", "missing")),
+        (b"{", (["body"], "Invalid JSON: EOF while parsing an object at line 1 column 1", "json_invalid")),
+        (b"{}", (["body", "title"], "Field required", "missing")),
+        (b'{"title": 1}', (["body", "title"], "Input should be a valid string", "string_type")),
+        (
+            b'{"title": "123456"}',
+            (["body", "title"], "String should have at most 5 characters", "string_too_long"),
+        ),
+        (
+            b'{"title": "", "tags": ["", 1]}',
+            (["body", "tags", 1], "Input should be a valid string", "string_type"),
+        ),
+    ],
+)
+async def test_bad_json(connection: Wire, path: str, body: bytes, item: tuple[list[str | int], str, str]) -> None:
+    assert await ask(connection, path, JSON, body=body) == wrong(item)
+
+
+@pytest.mark.parametrize("body", [b"[" * 9000, b'{"title": "\xff"}', b"\0", b"[1]", b"null", b"NaN"])
+async def test_worse_json(connection: Wire, body: bytes) -> None:
+    status, answer = await ask(connection, "/json", JSON, body=body)
+    assert status == 422
+    assert answer["detail"][0]["loc"] == ["body"]
+    assert answer["detail"][0].keys() == {"loc", "msg", "type"}
+
+
+async def test_json_by_another_name_is_refused(connection: Wire) -> None:
+    for content_type in ("Content-Type: text/plain", "X: y"):
+        assert await ask(connection, "/json", content_type, body=b'{"title": "a"}') == wrong(
+            (["header", "content-type"], "Content-Type should be application/json", "content_type")
+        )
+    status, _ = await ask(connection, "/json", "Content-Type: application/merge-patch+json", body=b'{"title": "a"}')
+    assert status == 200
+
+
+@pytest.mark.parametrize("path", ["/form", "/body"])
+async def test_forms(connection: Wire, path: str) -> None:
+    multipart = "Content-Type: multipart/form-data; boundary=B"
+    part = b'--B\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n'
+    body = part % (b"title", b"a") + part % (b"tags", b"x") + part % (b"tags", b"y") + b"--B--\r\n"
+    expected = (200, {"title": "a", "tags": ["x", "y"]})
+    assert await ask(connection, path, multipart, body=body) == expected
+    assert await ask(connection, path, URLENCODED, body=b"title=a&tags=x&tags=y") == expected
+    assert await ask(connection, path, URLENCODED, body=b"") == wrong((["body", "title"], "Field required", "missing"))
+    assert await ask(connection, path, multipart, body=b"--B") == wrong(
+        (["body"], "The form ends without its closing boundary", "multipart_invalid")
+    )
+
+
+async def test_a_form_of_another_type(connection: Wire) -> None:
+    assert await ask(connection, "/form", JSON, body=b"{}") == wrong(
+        (
+            ["header", "content-type"],
+            "Content-Type should be application/x-www-form-urlencoded or multipart/form-data",
+            "content_type",
+        )
+    )
+
+
+async def test_too_much_of_it(connection: Wire) -> None:
+    for content_type in (JSON, URLENCODED):
+        answer = await connection.ask("POST", "/body", content_type, "Content-Length: 10001", body=b"x" * 10_001)
+        assert answer.status == 413
+
+
+async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
+    await connection.send("POST", "/json", JSON, "Content-Length: 14", "Expect: 100-continue")
+    assert (await connection.head()).status == 100
+    connection.writer.write(b'{"title": "a"}')
+    assert (await connection.head()).status == 200
+
+
+async def test_the_handlers_own_refusal(connection: Wire) -> None:
+    answer = await connection.ask("GET", "/own/")
+    expected = {"detail": [{"loc": ["body", "video"], "msg": "Field required", "type": "missing"}]}
+    assert (answer.status, json.loads(answer.body)) == (422, expected)
+    assert (await connection.ask("HEAD", "/own")).status == 422
+
+
+async def test_another_dialects_words(connection: Wire) -> None:
+    assert await ask(connection, "/other/", JSON, body=b"{}") == (400, {"errors": ["['body', 'title']"]})
+
+
+async def test_methods(connection: Wire) -> None:
+    assert (await connection.ask("GET", "/")).status == 200
+    answer = await connection.ask("GET", "/json/")
+    assert (answer.status, answer.headers["allow"]) == (405, "POST")
+
+
+def test_signatures_that_cannot_be_bound() -> None:
+    with pytest.raises(TypeError, match="'title' must be a model"):
+
+        @routes.get("/x", summary="", answers=OK)
+        async def unknown(_: web.Request, title: Title) -> web.Response:
+            return web.Response()
+
+    with pytest.raises(TypeError, match="one body"):
+
+        @routes.get("/x", summary="", answers=OK)
+        async def two(_: web.Request, json: Title, form: Title) -> web.Response:
+            return web.Response()
