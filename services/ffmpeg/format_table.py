@@ -27,7 +27,7 @@ _DEMUXERS = words("""
     mov,mp4,m4a,3gp,3g2,mj2 matroska,webm avi flv live_flv mpegts mpegtsraw mpeg mpegvideo ogg asf nut mxf gxf dv rm
     ivf wav w64 aiff au caf mp3 aac ac3 eac3 flac dts dtshd truehd mlp tta wv ape mpc mpc8 amr amrnb amrwb tak voc sox
     gsm h261 h263 h264 hevc vvc av1 obu m4v vc1 cavsvideo dirac dnxhd mjpeg mjpeg_2000 rawvideo yuv4mpegpipe v210 gif
-    apng image2 srt ass webvtt subviewer subviewer1 sami microdvd mpl2 mpsub jacosub scc stl ttml tedcaptions lrc
+    apng image2 srt ass webvtt subviewer subviewer1 sami microdvd mpl2 mpsub jacosub scc stl tedcaptions lrc
     ffmetadata wtv swf roq smjpeg avs2 avs3 film_cpk
 """)
 

@@ -86,7 +86,7 @@ def check_output_names(outputs: Mapping[str, str]) -> None:
     for key, name in outputs.items():
         plain = _OUTPUT_NAME.fullmatch(name) and name.isprintable() and name[-1] not in " ." and ".." not in name
         if not plain or len(name.encode()) > 255:
-            raise CommandRefused(key, f"the output name '{name[:80]!s}' is not a plain file name".replace("\n", "?"))
+            raise CommandRefused(key, f"the output name '{name[:80]}' is not a plain file name")
     names = list(outputs.values())
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise CommandRefused(repeated[0], "two outputs have this name")

@@ -5,23 +5,23 @@ from __future__ import annotations
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-_SHOWN = 80
+_SUBJECT_CHARS, _WHY_CHARS = 80, 240
 
 
-def shown(text: str) -> str:
+def shown(text: str, limit: int) -> str:
     """`text` cut and without control characters, fit to be quoted in an error."""
     clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= _SHOWN else f"{clean[:_SHOWN]}…"
+    return clean if len(clean) <= limit else f"{clean[:limit]}…"
 
 
 class CommandRefused(ReelwayError):
     """A command that will not run: names the option, filter or value, and why. HTTP 400."""
 
     def __init__(self, subject: str, why: str) -> None:
-        self.subject = shown(subject)
-        self.why = why
+        self.subject = shown(subject, _SUBJECT_CHARS)
+        self.why = shown(why, _WHY_CHARS)
         super().__init__(
             ErrorReason.COMMAND_REFUSED,
-            f"{self.subject}: {why}" if subject else why,
-            metadata={"subject": self.subject, "why": why},
+            f"{self.subject}: {self.why}" if subject else self.why,
+            metadata={"subject": self.subject, "why": self.why},
         )

@@ -72,13 +72,14 @@ class WorkFolder:
 
     def _open(self, output: PlannedOutput) -> CollectedOutput:
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        folder = os.open(self.path / "out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            descriptor = os.open(Path(output.path).name, flags, dir_fd=folder)
+            folder = os.open(self.path / "out", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                descriptor = os.open(Path(output.path).name, flags, dir_fd=folder)
+            finally:
+                os.close(folder)
         except OSError:
             raise OutputMissing(output.placeholder) from None
-        finally:
-            os.close(folder)
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size == 0:
             os.close(descriptor)

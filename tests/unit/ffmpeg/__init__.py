@@ -1,0 +1,1 @@
+"""The ffmpeg service's pure parts."""

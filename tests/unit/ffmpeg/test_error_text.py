@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pytest
+
+from services.ffmpeg.error_text import last_words, redacted
+
+NAMES = {"/work/j-1/in/0.mp4": "in_1", "/work/j-1/out/0.mp4": "out_1"}
+
+
+def test_only_errors_are_told_and_files_have_the_client_s_names() -> None:
+    log = (
+        b"[info] Input #0\n[warning] deprecated\n"
+        b"[mov,mp4,m4a,3gp,3g2,mj2 @ 0x5581f0] [error] moov atom not found\n"
+        b"[error] file:/work/j-1/in/0.mp4: Invalid data found when processing input\n[info] bye\n"
+    )
+    assert last_words(log, NAMES) == (
+        "[mov,mp4,m4a,3gp,3g2,mj2] moov atom not found\nin_1: Invalid data found when processing input"
+    )
+
+
+def test_the_last_lines_are_told_when_nothing_is_called_an_error() -> None:
+    assert last_words(b"one\ntwo\r\nthree\n", {}) == "one\ntwo\nthree"
+    assert last_words(b"", {}) == ""
+
+
+def test_it_is_bounded_and_says_nothing_twice() -> None:
+    words = last_words(b"[error] same\n" * 1000 + b"".join(b"[error] line %d\n" % n for n in range(100)), {})
+    assert words == "line 96\nline 97\nline 98\nline 99"
+    assert len(last_words(b"[error] " + b"x" * 100_000, {})) <= 600
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("/etc/passwd: Permission denied", "…: Permission denied"),
+        ("cannot open 'file:/srv/app/secret.txt'", "cannot open '…'"),
+        ("https://user:pw@h.example/a/b.mp4?sig=SECRET#x failed", "https://h.example/a/b.mp4 failed"),
+        ("a/b ratio 30000/1001", "a/b ratio 30000/1001"),
+        ("tab\there\x1b[2J", "tab here [2J"),
+        ("file:/work/j-1/out/0.mp4: No space", "out_1: No space"),
+    ],
+)
+def test_paths_queries_and_control_characters_go(text: str, clean: str) -> None:
+    assert redacted(text, NAMES) == clean

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.ffmpeg.plan import PlannedOutput
+from services.ffmpeg.work_folder import OutputMissing, WorkFolder, WorkRoot
+
+OUTPUT = PlannedOutput("out_1", "film.mp4", "out/0.mp4")
+
+
+@pytest.fixture(name="folder")
+def _folder(tmp_path: Path) -> WorkFolder:
+    return WorkRoot(tmp_path / "work").create("job/../1")
+
+
+def test_a_folder_is_private_and_its_name_plain(folder: WorkFolder) -> None:
+    assert folder.path.stat().st_mode & 0o777 == 0o700
+    assert folder.path.name.startswith("job1-")
+    assert sorted(path.name for path in folder.path.iterdir()) == ["in", "out", "tmp"]
+
+
+def test_an_output_is_collected_open(folder: WorkFolder) -> None:
+    (folder.path / "out/0.mp4").write_bytes(b"film")
+    (found,) = folder.collect([OUTPUT])
+    assert (found.placeholder, found.name, found.size) == ("out_1", "film.mp4", 4)
+    with os.fdopen(found.descriptor, "rb") as file:
+        assert file.read() == b"film"
+
+
+@pytest.mark.parametrize("kind", ["missing", "empty", "symlink", "hard link", "pipe", "folder", "linked folder"])
+def test_what_is_no_plain_whole_file_is_never_read(folder: WorkFolder, tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"secret")
+    target = folder.path / "out/0.mp4"
+    match kind:
+        case "empty":
+            target.touch()
+        case "symlink":
+            target.symlink_to(secret)
+        case "hard link":
+            target.hardlink_to(secret)
+        case "pipe":
+            os.mkfifo(target)
+        case "folder":
+            target.mkdir()
+        case "linked folder":
+            (tmp_path / "0.mp4").write_bytes(b"secret")
+            (folder.path / "out").rmdir()
+            (folder.path / "out").symlink_to(tmp_path)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(OutputMissing):
+        folder.collect([OUTPUT])
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_usage_counts_what_was_written(folder: WorkFolder) -> None:
+    (folder.path / "in/0").write_bytes(b"x" * 1000)
+    (folder.path / "out/0").write_bytes(b"x" * 10)
+    (folder.path / "tmp/deep").mkdir()
+    (folder.path / "tmp/deep/1").write_bytes(b"x" * 5)
+    assert (folder.usage().bytes, folder.usage().files) == (15, 2)
+
+
+def test_what_dead_workers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    code = (
+        "import os,sys; from pathlib import Path; from services.ffmpeg.work_folder import WorkRoot\n"
+        f"f = WorkRoot(Path({str(root)!r})).create('dead')\n"
+        "(f.path / 'out/0').write_bytes(b'x'); os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
+    alive, me = WorkRoot(root), WorkRoot(root)
+    kept = alive.create("alive")
+    assert len(list(root.iterdir())) == 3
+    assert me.sweep() == 1
+    assert me.sweep() == 0
+    assert kept.path.exists()
+    alive.close()
+    me.close()
+    assert list(root.iterdir()) == []
