@@ -33,6 +33,7 @@ proto: $(VENV)/.dev ## generate the stubs again
 lint: setup ## ruff, buf, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/buf lint
+	@$(VENV)/bin/buf breaking --against ".git#ref=$$(git rev-parse --verify -q origin/main || git rev-parse HEAD)"
 	@$(VENV)/bin/lint-imports --no-cache
 
 typecheck: setup ## mypy, strict

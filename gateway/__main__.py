@@ -13,6 +13,7 @@ from gateway import api_docs
 from gateway.auth import Authenticator
 from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
+from gateway.idle_connections import IdleConnections
 from gateway.keys import PLAYBACK, READINESS, SETTINGS, UPLOADS
 from gateway.middleware import cors, edge
 from gateway.operations.playback import Playback
@@ -48,8 +49,9 @@ async def _serve(settings: GatewaySettings) -> None:
         channels = {name: await stack.enter_async_context(open_channel(target)) for name, target in targets.items()}
         cors_middleware, mark_response = cors(settings.cors_origins)
         authenticator = Authenticator(settings, http)
+        idle = IdleConnections(settings.first_request_seconds, settings.next_request_seconds)
         app = web.Application(
-            middlewares=[edge(authenticator, settings.anonymous_access, _is_open), cors_middleware],
+            middlewares=[edge(authenticator, idle, settings.anonymous_access, _is_open), cors_middleware],
             client_max_size=_LARGEST_FORM,
         )
         app.on_response_prepare.append(mark_response)
@@ -62,15 +64,20 @@ async def _serve(settings: GatewaySettings) -> None:
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)
         api_docs.add_to(app, operations)
-        await _run(app, settings, readiness)
+        await _run(app, settings, readiness, idle)
 
 
-async def _run(app: web.Application, settings: GatewaySettings, readiness: Readiness) -> None:
+async def _run(app: web.Application, settings: GatewaySettings, readiness: Readiness, idle: IdleConnections) -> None:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     runner = web.AppRunner(
-        app, handle_signals=False, access_log=None, handler_cancellation=True, shutdown_timeout=settings.drain_seconds
+        app,
+        handle_signals=False,
+        access_log=None,
+        handler_cancellation=True,
+        keepalive_timeout=settings.next_request_seconds,
+        shutdown_timeout=settings.drain_seconds,
     )
     await runner.setup()
     try:
@@ -81,12 +88,15 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         ) from None
     metrics.serve_metrics(settings.metrics_listen)
     log.info("listening", address=f"{settings.host}:{settings.port}")
+    watch = asyncio.create_task(idle.watch(runner.server)) if runner.server is not None else None
     await stop.wait()
     log.info("draining", seconds=settings.drain_seconds)
     readiness.draining = True
     await asyncio.sleep(settings.drain_notice_seconds)
     # Stops listening, closes idle connections, and waits for the requests that were accepted.
     await runner.cleanup()
+    if watch is not None:
+        watch.cancel()
     log.info("stopped")
 
 

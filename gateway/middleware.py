@@ -11,6 +11,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.auth import Authenticator
 from gateway.http_errors import response_of, response_of_http
+from gateway.idle_connections import IdleConnections
 from gateway.request_body import ClientGoneError
 from services.common import logs
 from services.common.caller import Caller, current_caller, new_request_id, set_caller
@@ -38,7 +39,12 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
-def edge(authenticator: Authenticator, anonymous_access: str, is_open: Callable[[web.Request], bool]) -> Middleware:
+def edge(
+    authenticator: Authenticator,
+    idle: IdleConnections,
+    anonymous_access: str,
+    is_open: Callable[[web.Request], bool],
+) -> Middleware:
     """The outermost middleware; `is_open` names the requests that need no user, whatever `anonymous_access` is."""
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -71,6 +77,7 @@ def edge(authenticator: Authenticator, anonymous_access: str, is_open: Callable[
         set_caller(Caller(request_id=new_request_id(request.headers.get(_REQUEST_ID))))
         request[_REQUEST_ID] = current_caller().request_id
         status = 499  # a handler that is cancelled: the client has gone
+        idle.request_began(request.protocol)
         IN_FLIGHT.inc()
         try:
             response = await answer(request, handler)
@@ -81,6 +88,7 @@ def edge(authenticator: Authenticator, anonymous_access: str, is_open: Callable[
             raise
         finally:
             IN_FLIGHT.dec()
+            idle.request_ended(request.protocol)
             route, seconds = _route(request), time.perf_counter() - started
             REQUESTS.labels(route, request.method, str(status)).inc()
             SECONDS.labels(route, request.method).observe(seconds)

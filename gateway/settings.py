@@ -49,6 +49,10 @@ class GatewaySettings(Settings):
     anonymous_access: str = Field("full", pattern=r"^(full|read|deny)$")
     """What a request without a token may do in the dialects whose documents know no auth."""
 
+    first_request_seconds: Seconds = 15.0
+    """How long a new connection may take to bring the headers of its first request."""
+    next_request_seconds: Seconds = 75.0
+    """How long a connection is kept open for a further request."""
     cors_origins: Words = ("*",)
     """Origins of pages that may call; `*`: any."""
     upload_max_bytes: Size = 50 * 2**30

@@ -1,0 +1,48 @@
+"""Lets go of connections on which no request comes: the HTTP server itself waits for ever for a first one.
+
+A client that sends its headers byte by byte is such a connection, too: a request counts from its last header line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from services.common import logs
+
+log = logs.get_logger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class IdleConnections:
+    """Knows since when each connection waits for a request; told of requests by the middleware."""
+
+    def __init__(self, first_request_seconds: float, next_request_seconds: float) -> None:
+        """The time that a new connection gets for its first request, and any other one for its next."""
+        self._first, self._next = first_request_seconds, next_request_seconds
+        self._deadlines: dict[object, float] = {}
+
+    def request_began(self, connection: object) -> None:
+        """A request's headers are here."""
+        self._deadlines[connection] = float("inf")
+
+    def request_ended(self, connection: object) -> None:
+        """Its response is out."""
+        self._deadlines[connection] = asyncio.get_running_loop().time() + self._next
+
+    async def watch(self, server: web.Server) -> None:
+        """For ever: close connections of `server` that have waited too long."""
+        loop = asyncio.get_running_loop()
+        while True:
+            now, open_ones = loop.time(), server.connections
+            deadlines: dict[object, float] = {
+                connection: self._deadlines.get(connection, now + self._first) for connection in open_ones
+            }
+            self._deadlines = deadlines
+            for connection in open_ones:
+                if deadlines[connection] <= now and connection.transport is not None:
+                    log.debug("closing an idle connection")
+                    connection.transport.abort()
+            await asyncio.sleep(min(_LOOK_SECONDS, self._first))

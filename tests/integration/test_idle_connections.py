@@ -1,0 +1,64 @@
+"""Connections on which no request comes are let go of; those with one are not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gateway.idle_connections import IdleConnections
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    """A server that gives a connection a short time for its first request, and longer for an answer."""
+    idle = IdleConnections(first_request_seconds=0.2, next_request_seconds=0.2)
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: object) -> web.StreamResponse:
+        idle.request_began(request.protocol)
+        body = await request.read()
+        idle.request_ended(request.protocol)
+        return web.Response(body=body)
+
+    runner = web.AppRunner(web.Application(middlewares=[middleware]))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    assert runner.server is not None
+    watch = asyncio.create_task(idle.watch(runner.server))
+    yield runner.addresses[0][1]
+    watch.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await watch
+    await runner.cleanup()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "])
+async def test_a_connection_without_a_whole_head_is_closed(port: int, sent: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+    writer.close()
+
+
+async def test_a_connection_is_closed_after_its_last_request_but_not_within_one(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
+    # Two looks of the watch go by while the body is awaited.
+    bystander, other = await asyncio.open_connection("127.0.0.1", port)
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            assert await bystander.read() == b""
+        writer.write(b"b")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionResetError):
+            await reader.read()
+    writer.close()
+    other.close()
