@@ -7,15 +7,34 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 from deploy.local.process import StartError, how_it_ended
-from deploy.local.system import Part, System
+from deploy.local.system import Part
 from services.common.backoff import Backoff
 
 RESTARTS = Backoff(attempts=6, first_seconds=0.5, longest_seconds=10.0)
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEADY_SECONDS = 60.0  # a part that ran this long starts with a clean slate
 
 Say = Callable[[str], None]
+
+
+class Runnable(Protocol):
+    """What is supervised, see System."""
+
+    @property
+    def parts(self) -> list[Part]:
+        """All that runs."""
+
+    async def start(self) -> None:
+        """Starts every part and returns once all are ready."""
+
+    async def stop(self) -> None:
+        """Ends every part, in order."""
+
+    def kill(self) -> None:
+        """Ends every part at once."""
 
 
 class Supervisor:
@@ -24,11 +43,13 @@ class Supervisor:
     Args:
         system: what is run.
         say: gets lines for the person at the terminal.
+        restarts: how often and how patiently a part that dies is started again.
     """
 
-    def __init__(self, system: System, say: Say) -> None:
+    def __init__(self, system: Runnable, say: Say, restarts: Backoff = RESTARTS) -> None:
         self._system = system
         self._say = say
+        self._restarts = restarts
         self._told = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -41,7 +62,7 @@ class Supervisor:
             StartError: a part can't be started, or died too often.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in END_SIGNALS:
             loop.add_signal_handler(number, self._on_signal)
         told = asyncio.create_task(self._told.wait())
         work = asyncio.create_task(self._work(ready))
@@ -52,6 +73,8 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(told, work, return_exceptions=True)
             await self._system.stop()
+            for number in END_SIGNALS:
+                loop.remove_signal_handler(number)
         if not work.cancelled():
             work.result()
 
@@ -82,9 +105,9 @@ class Supervisor:
             failures = 1 if loop.time() - since > STEADY_SECONDS else failures + 1
             ended = f"{part.name} {how_it_ended(status)}"
             while True:
-                if failures >= RESTARTS.attempts:
+                if failures >= self._restarts.attempts:
                     raise StartError(f"{ended}, the {failures}th time in a row; giving up")
-                pause = RESTARTS.pause(failures)
+                pause = self._restarts.pause(failures)
                 self._say(f"{ended}; starting it again in {pause:.1f} s")
                 await asyncio.sleep(pause)
                 try:

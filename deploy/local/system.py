@@ -15,7 +15,7 @@ from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 
-ANY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - that is what we ask for, not what we bind
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed
 
 
@@ -72,8 +72,7 @@ class System:
     @property
     def base_url(self) -> str:
         """Where the gateway answers, from this machine."""
-        host = self._settings.host
-        return f"http://{'127.0.0.1' if host in ANY_ADDRESS else host}:{self.port}"
+        return f"http://{_reachable(self._settings.host)}:{self.port}"
 
     @property
     def redis_url(self) -> str:
@@ -159,7 +158,7 @@ class System:
                     service,
                     name,
                     listen=listen,
-                    env={**self._env, **shared, **_listen_environment(service, listen), **self._overrides},
+                    env={**self._env, **shared, **self._listen_environment(service, listen), **self._overrides},
                     output=self._output(name),
                     stop_seconds=self._settings.drain_seconds + DRAIN_MARGIN,
                 )
@@ -167,8 +166,14 @@ class System:
 
     def _address(self, service: Service) -> str:
         if service.kind is Kind.GATEWAY:
-            return f"{self._settings.host}:{self.port}"
+            return f"{_reachable(self._settings.host)}:{self.port}"
         return f"127.0.0.1:{free_port()}"
+
+    def _listen_environment(self, service: Service, listen: str) -> dict[str, str]:
+        metrics = {"METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
+        if service.kind is Kind.GATEWAY:
+            return {"HOST": self._settings.host, "PORT": str(self.port), **metrics}
+        return {"GRPC_LISTEN": listen, **metrics}
 
     def _shared_environment(self, ffmpeg: FfmpegTools) -> dict[str, str]:
         settings = self._settings
@@ -193,12 +198,10 @@ class System:
         }
 
 
-def _listen_environment(service: Service, listen: str) -> dict[str, str]:
-    metrics = {"METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
-    if service.kind is Kind.GATEWAY:
-        host, _, port = listen.rpartition(":")
-        return {"HOST": host, "PORT": port, **metrics}
-    return {"GRPC_LISTEN": listen, **metrics}
+def _reachable(host: str) -> str:
+    """How a listening address is written in a URL on this machine."""
+    host = ANY_ADDRESS.get(host, host)
+    return f"[{host}]" if ":" in host else host
 
 
 async def _all(steps: Iterable[Coroutine[object, object, None]]) -> None:

@@ -117,6 +117,17 @@ async def test_the_gateway_finishes_what_it_began_before_anything_else_ends(tmp_
         assert not [line for line in terminal.lines if "again" in line]
 
 
+@pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
+async def test_it_listens_where_it_is_told(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server, host: str, url: str
+) -> None:
+    async with make_run(tmp_path, HOST=host, REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
+        found = (await terminal.says(r"ready: (http://\S+)"))[1]
+        assert found.startswith(url)
+        assert (await environment_of(found))["HOST"] == host
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
 async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
