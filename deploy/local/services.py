@@ -27,6 +27,7 @@ SERVICES: tuple[Service, ...] = (
     Service("catalog", "services.catalog", target="CATALOG_TARGET"),
     Service("upload", "services.upload", target="UPLOAD_TARGET"),
     Service("stream", "services.stream", target="STREAM_TARGET"),
+    Service("ffmpeg", "services.ffmpeg", target="FFMPEG_TARGET"),
     Service("worker", "services.ffmpeg.worker"),
     Service("gateway", "gateway", kind=Kind.GATEWAY),
 )

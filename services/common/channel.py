@@ -27,6 +27,10 @@ _IDEMPOTENT = [
     {"service": "reelway.v1.StreamService", "method": "PresignRead"},
     {"service": "reelway.v1.CatalogService"},
     {"service": "reelway.v1.FfmpegService", "method": "CheckHealth"},
+    {"service": "reelway.v1.FfmpegService", "method": "PlanTask"},
+    {"service": "reelway.v1.FfmpegService", "method": "GetTask"},
+    {"service": "reelway.v1.FfmpegService", "method": "ListTasks"},
+    {"service": "reelway.v1.FfmpegService", "method": "GetQueueStats"},
 ]
 
 

@@ -13,11 +13,8 @@ import asyncio
 import contextlib
 import math
 import os
-import stat
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote
 
@@ -26,6 +23,7 @@ from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.ffmpeg.job import JobFault
+from services.ffmpeg.work_folder import CollectedOutput
 
 log = logs.get_logger(__name__)
 
@@ -92,15 +90,6 @@ class UploadNotes(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class OutputFile:
-    """A file that a job shall leave behind."""
-
-    placeholder: str
-    name: str
-    path: Path
-
-
 class Outputs:
     """Writes, signs and removes outputs. Raises ReelwayError STORE_UNAVAILABLE when the store fails."""
 
@@ -112,24 +101,20 @@ class Outputs:
         for upload_id, key in (await notes.earlier_uploads()).items():
             await self._objects.abort_multipart(key, upload_id)
 
-    async def publish(self, job_id: str, files: Sequence[OutputFile], notes: UploadNotes) -> dict[str, int]:
+    async def publish(self, job_id: str, files: Sequence[CollectedOutput], notes: UploadNotes) -> dict[str, int]:
         """Store all files, whole -> placeholder: size in bytes. They are visible when this returns.
 
-        Raises JobFault when a file is missing, empty or no plain file; what `notes` raises.
+        Closes the files' descriptors. Raises what `notes` raises.
         """
         begun: list[tuple[str, str]] = []
-        sizes: dict[str, int] = {}
+        finished: list[list[str]] = []
         try:
-            with contextlib.ExitStack() as stack:
-                opened = [(file, *stack.enter_context(_opened(file))) for file in files]
-                finished: list[list[str]] = []
-                for file, descriptor, size in opened:
-                    key = key_of(job_id, file.name)
-                    upload_id = await self._objects.create_multipart(key, type_of(file.name))
-                    begun.append((key, upload_id))
-                    await notes.begin_upload(upload_id, key)
-                    finished.append(await self._put(key, upload_id, descriptor, size))
-                    sizes[file.placeholder] = size
+            for file in files:
+                key = key_of(job_id, file.name)
+                upload_id = await self._objects.create_multipart(key, type_of(file.name))
+                begun.append((key, upload_id))
+                await notes.begin_upload(upload_id, key)
+                finished.append(await self._put(key, upload_id, file.descriptor, file.size))
             await notes.still_held()
             for (key, upload_id), etags in zip(begun, finished, strict=True):
                 await self._objects.complete_multipart(key, upload_id, etags)
@@ -140,7 +125,10 @@ class Outputs:
                     for key, upload_id in begun:
                         await self._objects.abort_multipart(key, upload_id)
             raise
-        return sizes
+        finally:
+            for file in files:
+                os.close(file.descriptor)
+        return {file.placeholder: file.size for file in files}
 
     async def _put(self, key: str, upload_id: str, descriptor: int, size: int) -> list[str]:
         gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
@@ -194,24 +182,6 @@ class Outputs:
         for found in old:
             await self._objects.abort_multipart(found.key, found.upload_id)
         return len(old)
-
-
-@contextlib.contextmanager
-def _opened(file: OutputFile) -> Iterator[tuple[int, int]]:
-    """(descriptor, size) of what must be a plain file: no link of either kind leads out of the job's folder."""
-    try:
-        descriptor = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        raise JobFault("OUTPUT_MISSING", f"ffmpeg ended without writing {file.placeholder}") from None
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
-            raise JobFault("OUTPUT_MISSING", f"{file.placeholder} is not a plain file")
-        if found.st_size == 0:
-            raise JobFault("OUTPUT_MISSING", f"ffmpeg wrote nothing to {file.placeholder}")
-        yield descriptor, found.st_size
-    finally:
-        os.close(descriptor)
 
 
 async def _read(descriptor: int, start: int, length: int) -> AsyncIterator[bytes]:

@@ -101,6 +101,11 @@ class QueueStats:
     workers: int
 
 
+def _mapping(flat: Sequence[str]) -> dict[str, str]:
+    """Names and values that a script answered one after another."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
 def _transitions_lua() -> str:
     rows = (f"{state}={{{','.join(f'{to}=true' for to in sorted(after))}}}" for state, after in TRANSITIONS.items())
     return f"local TRANSITIONS = {{{','.join(rows)}}} "
@@ -142,7 +147,7 @@ class RedisJobStore:
 
         Raises ReelwayError TOO_MANY_REQUESTS when the owner has `queued_max` jobs waiting.
         """
-        status, job_id = await self._call(
+        status, *fields = await self._call(
             "register",
             new.id,
             new.kind,
@@ -158,10 +163,7 @@ class RedisJobStore:
             raise ReelwayError(
                 ErrorReason.TOO_MANY_REQUESTS, f"{self._policy.queued_max} tasks are waiting already; try again later"
             )
-        job = await self.get(job_id)
-        if job is None:
-            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-        return job, status == "created"
+        return decode(_mapping(fields[0])), status == "created"
 
     async def get(self, job_id: str) -> Job | None:
         """The job, or None."""
@@ -217,7 +219,7 @@ class RedisJobStore:
         if not answer:
             return None
         token, flat = answer
-        return Lease(decode(dict(zip(flat[::2], flat[1::2], strict=True))), int(token))
+        return Lease(decode(_mapping(flat)), int(token))
 
     async def renew(self, worker: str, leases: Sequence[Lease]) -> list[Holding]:
         """One more lease time for each job still held; says so for each, in order. Also the sign of life."""
@@ -276,8 +278,7 @@ class RedisJobStore:
 
     async def reap(self) -> dict[str, str]:
         """Takes jobs from workers that let their leases run out -> {id: requeued | poison | cancelled}."""
-        flat = await self._call("reap", self._policy.lost_workers_max, _POISON_MESSAGE, self._keep_failed)
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return _mapping(await self._call("reap", self._policy.lost_workers_max, _POISON_MESSAGE, self._keep_failed))
 
     async def forget_due(self, now_ms: int, limit: int = 500) -> int:
         """Removes the records of jobs that were kept long enough; returns how many."""

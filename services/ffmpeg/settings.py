@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings
+from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, Size, parse_list
+from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.limits import Limits
 from services.ffmpeg.redis_job_store import JobPolicy
 
+Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -35,8 +38,53 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """Jobs one owner may have waiting; more are refused with TOO_MANY_REQUESTS."""
     job_running_per_owner: int = Field(0, ge=0)
     """Jobs one owner may have running at once; 0: no limit but the fair share."""
+    ffmpeg_bin: str = ""
+    """Path or name of ffmpeg; empty: found on PATH."""
+    ffprobe_bin: str = ""
+    """Path or name of ffprobe; empty: beside FFMPEG_BIN where that is a path, else found on PATH."""
+    isolation: str = Field("strict", pattern=r"^(strict|best-effort)$")
+    """`strict`: without every layer of isolation no command is taken. `best-effort`: with whatever there is."""
+    ffmpeg_input_allow: Words = ()
+    """Exact address:port pairs that inputs may be fetched from although they are not public; for development."""
+    command_wall_seconds: Seconds = 3600.0
+    """Longest run of one command."""
+    command_cpu_seconds: int = Field(7200, ge=1)
+    """CPU time of one command, all threads together."""
+    command_memory_bytes: Size = 3 * 2**30
+    """Resident memory of one command."""
+    command_input_bytes: Size = 5 * 2**30
+    """Largest input."""
+    command_output_bytes: Size = 5 * 2**30
+    """Largest output, and all outputs of a command together."""
+    command_threads: int = Field(4, ge=1, le=64)
+    """Threads of each codec and filter graph of a command."""
+    work_dir: Path = Path(tempfile.gettempdir()) / "reelway-work"
+    """Folder for the files of running jobs; may be shared by several processes of one machine."""
     output_url_seconds: int = Field(7 * 86400, ge=1, le=7 * 86400)
     """How long the URL of an output works, from the answer that carries it."""
+
+    @field_validator("ffmpeg_input_allow")
+    @classmethod
+    def _are_pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
+        AddressPolicy.parse(pairs)
+        return pairs
+
+    @property
+    def addresses(self) -> AddressPolicy:
+        """Where inputs may come from."""
+        return AddressPolicy.parse(self.ffmpeg_input_allow)
+
+    @property
+    def limits(self) -> Limits:
+        """What one command may use."""
+        return Limits(
+            wall_seconds=self.command_wall_seconds,
+            cpu_seconds=self.command_cpu_seconds,
+            memory_bytes=self.command_memory_bytes,
+            input_bytes=self.command_input_bytes,
+            output_bytes=self.command_output_bytes,
+            threads=self.command_threads,
+        )
 
     @property
     def policy(self) -> JobPolicy:
@@ -63,6 +111,8 @@ class FrontSettings(JobSettings):
 class WorkerSettings(JobSettings):
     """A worker."""
 
+    event_loop: str = Field("asyncio", pattern=r"^(uvloop|asyncio)$")
+    """asyncio starts children by vfork(2), which neither copies page tables nor stops at gRPC's fork handlers."""
     drain_notice_seconds: Seconds = 0.0
     """No balancer looks at a worker: it drains at once."""
     job_renew_seconds: float = Field(10.0, gt=0)
@@ -71,8 +121,6 @@ class WorkerSettings(JobSettings):
     """Pause between two looks for jobs whose worker has gone."""
     job_kill_seconds: float = Field(15.0, gt=0)
     """A handler that has not stopped so long after it was told to ends the process."""
-    work_dir: Path = Path(tempfile.gettempdir()) / "reelway-work"
-    """Folder for the files of running jobs; may be shared by several workers of one machine."""
     stream_target: str = "127.0.0.1:50052"
     """gRPC target of the stream service, for `video://` inputs."""
     slots_command: int = Field(_CORES, ge=0)

@@ -9,17 +9,20 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import deploy.local.tether
 from services.common.server import run
 from services.common.settings import load
+from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.outputs import OutputFile, Outputs
+from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.plan import PlannedOutput
 from services.ffmpeg.settings import WorkerSettings
-from services.ffmpeg.worker.__main__ import work
+from services.ffmpeg.worker.__main__ import serve_worker
 from services.ffmpeg.worker.handler import Handlers, JobContext
 
 
@@ -46,16 +49,16 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
         raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
     files = []
     for name in spec.get("outputs", []):
-        path = context.folder / name
-        path.write_bytes(context.job.id.encode() * 1000)
-        files.append(OutputFile(name, name, path))
-    return {"outputs": await outputs.publish(context.job.id, files, context), "attempt": context.job.attempt}
+        (context.folder.path / "out" / name).write_bytes(context.job.id.encode() * 1000)
+        files.append(PlannedOutput(name, name, f"out/{name}"))
+    sizes = await outputs.publish(context.job.id, context.folder.collect(files), context)
+    return {"outputs": sizes, "attempt": context.job.attempt}
 
 
-def handlers(_: WorkerSettings, outputs: Outputs) -> Handlers:
+def handlers(_: AsyncExitStack, __: WorkerSettings, ___: Isolation, outputs: Outputs) -> Handlers:
     return {JobKind.PROBE: lambda context: act(context, outputs)}
 
 
 if __name__ == "__main__":
     settings = load(WorkerSettings)
-    run("worker", settings, lambda: work(settings, handlers))
+    run("worker", settings, lambda: serve_worker(settings, handlers))

@@ -126,23 +126,23 @@ end
 
 local ops = {}
 
--- -> {'created' | 'exists' | 'quota', id}
+-- -> {'created' | 'exists' | 'quota', {field, value, ...}}, the job as it is at this moment
 function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, idem_ms)
     -- The length keeps owner 'a:b' with key 'c' apart from owner 'a' with key 'b:c'.
     local idem = key('idem', #owner, owner, idem_key)
     if idem_key ~= '' then
         local first = redis.call('GET', idem)
         if first and redis.call('EXISTS', job_key(first)) == 1 then
-            return { 'exists', first }
+            return { 'exists', redis.call('HGETALL', job_key(first)) }
         end
     end
     if redis.call('EXISTS', job_key(id)) == 1 then
-        return { 'exists', id }
+        return { 'exists', redis.call('HGETALL', job_key(id)) }
     end
     local counts = redis.call('HMGET', key('owner', owner), 'queued', 'running')
     local queued, running = tonumber(counts[1] or 0), tonumber(counts[2] or 0)
     if queued >= tonumber(queued_max) then
-        return { 'quota', '' }
+        return { 'quota' }
     end
     -- Fair share: the queue's own time, which moves as jobs start, plus what the owner has unfinished. A flood
     -- by one owner lies in the future; another's first job comes next.
@@ -160,7 +160,7 @@ function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_m
     redis.call('ZADD', key('unfinished', kind), now, id)
     redis.call('ZADD', key('jobs', owner), now, id)
     enqueue(id)
-    return { 'created', id }
+    return { 'created', redis.call('HGETALL', job_key(id)) }
 end
 
 local function promote()

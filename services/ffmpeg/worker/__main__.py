@@ -5,32 +5,46 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
+from services.common.channel import open_channel
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
 from services.common.settings import load
+from services.ffmpeg.download import DownloadLimits, Fetcher
+from services.ffmpeg.isolation import Isolation
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.machine import examine_machine
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker.command import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
+from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
-MakeHandlers = Callable[[WorkerSettings, Outputs], Handlers]
+MakeHandlers = Callable[[contextlib.AsyncExitStack, WorkerSettings, Isolation, Outputs], Handlers]
 
 
-async def work(settings: WorkerSettings, make_handlers: MakeHandlers) -> None:
-    """Run a worker until it is told to stop."""
+async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) -> None:
+    """Run a worker until it is told to stop; without the isolation that is asked for it stays, and takes nothing."""
     async with contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(settings))
         objects = await stack.enter_async_context(S3Objects.open(settings))
         data = await stack.enter_async_context(S3Bytes.open(settings))
+        root = WorkRoot(settings.work_dir.absolute())
+        stack.callback(root.close)
+        isolation = await examine_machine(settings, root)
+        able = isolation is not None and isolation.ready
         store = RedisJobStore(client, settings.policy)
         worker = Worker(
             store,
-            make_handlers(settings, Outputs(objects, data)),
+            make_handlers(stack, settings, isolation, Outputs(objects, data)) if isolation and able else {},
             settings.slots,
-            settings.work_dir,
+            root,
             times=WorkerTimes(
                 lease=settings.job_lease_seconds,
                 renew=settings.job_renew_seconds,
@@ -39,26 +53,40 @@ async def work(settings: WorkerSettings, make_handlers: MakeHandlers) -> None:
                 kill=settings.job_kill_seconds,
             ),
         )
+
+        async def ready() -> None:
+            if isolation is None:
+                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
+            isolation.require_ready()
+            await store.ping()
+
         await serve(
             "ffmpeg-worker",
             settings,
             # No calls of its own: the server answers health checks.
             lambda _: None,
             service_names=(),
-            ready=store.ping,
+            ready=ready,
             background=[worker.run()],
         )
 
 
-def handlers(settings: WorkerSettings, outputs: Outputs) -> Handlers:
-    """The kinds of jobs that this worker knows."""
-    return {}
+def handlers(
+    stack: contextlib.AsyncExitStack, settings: WorkerSettings, isolation: Isolation, outputs: Outputs
+) -> Handlers:
+    """The kinds of jobs that this worker knows; what they open is closed with the stack."""
+    fetcher = Fetcher(settings.addresses, DownloadLimits(max_bytes=settings.command_input_bytes))
+    stack.push_async_callback(fetcher.close)
+    channel = open_channel(settings.stream_target)
+    stack.push_async_callback(channel.close)
+    inputs = Inputs(fetcher, StreamedVideos(channel), settings.command_input_bytes)
+    return {JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits)}
 
 
 def main() -> None:
     """Entry point."""
     settings = load(WorkerSettings)
-    run("ffmpeg-worker", settings, lambda: work(settings, handlers))
+    run("ffmpeg-worker", settings, lambda: serve_worker(settings, handlers))
 
 
 if __name__ == "__main__":

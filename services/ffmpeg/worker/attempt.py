@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import shutil
 import time
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
 
 from services.common import logs
@@ -15,6 +13,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobFailure, JobFault, Lease, Progress
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 
 log = logs.get_logger(__name__)
@@ -46,12 +45,12 @@ class Attempt:
         handler: Handler,
         store: RedisJobStore,
         *,
-        folder: Path,
+        work: WorkRoot,
         kill_seconds: float,
         die: Callable[[], object],
     ) -> None:
         self.lease, self.deadline = lease, deadline
-        self._handler, self._store, self._folder = handler, store, folder
+        self._handler, self._store, self._work = handler, store, work
         self._kill_seconds, self._die = kill_seconds, die
         self._task: asyncio.Task[Any] | None = None
         self._stopped: Stop | None = None
@@ -92,7 +91,6 @@ class Attempt:
         finally:
             progress.cancel()
             await asyncio.gather(progress, return_exceptions=True)
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
         error = None if self._task.cancelled() else self._task.exception()
         if error is None and not self._task.cancelled():
             return await self._end_done(self._task.result())
@@ -101,9 +99,11 @@ class Attempt:
         return await self._end_failed(error or RuntimeError("the handler cancelled itself"))
 
     async def _handle(self) -> Any:
-        self._folder.mkdir(parents=True, mode=0o700)
-        context = JobContext(self.lease, self._store, self._folder, self._show)
-        return await self._handler(context)
+        folder = self._work.create(self.lease.job.id)
+        try:
+            return await self._handler(JobContext(self.lease, self._store, folder, self._show))
+        finally:
+            await asyncio.to_thread(folder.remove)
 
     def _show(self, progress: Progress) -> None:
         self._latest = progress

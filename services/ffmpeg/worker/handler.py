@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from services.ffmpeg.job import Job, Lease, Progress
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+from services.ffmpeg.work_folder import WorkFolder
 
 
 class NoLongerHeld(Exception):
@@ -26,9 +26,11 @@ class JobContext:
     of time: it must then kill what it started, and raise on.
     """
 
-    def __init__(self, lease: Lease, store: RedisJobStore, folder: Path, show: Callable[[Progress], None]) -> None:
+    def __init__(
+        self, lease: Lease, store: RedisJobStore, folder: WorkFolder, show: Callable[[Progress], None]
+    ) -> None:
         self._lease, self._store, self._show = lease, store, show
-        # Empty, private, removed when the handler is done.
+        # Private, with empty `in`, `out` and `tmp`; removed when the handler is done.
         self.folder = folder
 
     @property

@@ -10,7 +10,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from prometheus_client import Counter, Gauge
 
@@ -18,6 +17,7 @@ from services.common import logs
 from services.common.errors import ReelwayError
 from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
+from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Stop
 from services.ffmpeg.worker.handler import Handlers
 
@@ -51,12 +51,12 @@ class Worker:
         store: RedisJobStore,
         handlers: Handlers,
         slots: Mapping[JobKind, int],
-        work_folder: Path,
+        work: WorkRoot,
         *,
         times: WorkerTimes,
         name: str = "",
     ) -> None:
-        self._store, self._handlers, self._times, self._folder = store, handlers, times, work_folder
+        self._store, self._handlers, self._times, self._work = store, handlers, times, work
         self.name = name or uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in CLAIM_ORDER if kind in handlers and slots[kind] > 0}
         self._attempts: dict[str, Attempt] = {}
@@ -103,13 +103,12 @@ class Worker:
                     await asyncio.wait_for(self._look.wait(), _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311
                 continue
             kind = lease.job.kind
-            folder = self._folder / f"{lease.job.id}-{lease.token}"
             attempt = Attempt(
                 lease,
                 sent + self._times.lease,
                 self._handlers[kind],
                 self._store,
-                folder=folder,
+                work=self._work,
                 kill_seconds=self._times.kill,
                 # Children are tied to this process: they end with it.
                 die=lambda: os._exit(70),
@@ -194,6 +193,8 @@ class Worker:
             with contextlib.suppress(ReelwayError):
                 for job_id, what in (await self._store.reap()).items():
                     log.warning("lease ran out", job=job_id, outcome=what)
+            if swept := await asyncio.to_thread(self._work.sweep):
+                log.warning("work folders of dead workers removed", workers=swept)
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         self._draining = True

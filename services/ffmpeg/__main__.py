@@ -1,0 +1,94 @@
+"""The front of the ffmpeg service: `python -m services.ffmpeg`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from prometheus_client import Gauge
+from reelway.v1 import ffmpeg_pb2_grpc
+
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.redis_client import connect
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.common.server import run, serve
+from services.common.settings import load
+from services.ffmpeg.jobs import Jobs
+from services.ffmpeg.machine import examine_machine
+from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.queue_events import QueueEvents
+from services.ffmpeg.redis_job_store import TAG, RedisJobStore
+from services.ffmpeg.servicer import FfmpegServicer
+from services.ffmpeg.settings import FrontSettings
+from services.ffmpeg.sweeper import Sweeper
+from services.ffmpeg.work_folder import WorkRoot
+
+UNFINISHED = Gauge("reelway_jobs_unfinished", "Jobs waiting or running", ["kind"])
+OLDEST = Gauge("reelway_jobs_oldest_seconds", "Age of the oldest unfinished job", ["kind"])
+_GAUGES_SECONDS = 10.0
+
+
+async def _gauge(store: RedisJobStore) -> None:
+    while True:
+        with contextlib.suppress(ReelwayError):
+            for kind, found in (await store.stats()).kinds.items():
+                UNFINISHED.labels(kind.value).set(found.unfinished)
+                OLDEST.labels(kind.value).set(found.oldest_ms / 1000)
+        await asyncio.sleep(_GAUGES_SECONDS)
+
+
+async def _serve(settings: FrontSettings) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        client = await stack.enter_async_context(connect(settings))
+        objects = await stack.enter_async_context(S3Objects.open(settings))
+        data = await stack.enter_async_context(S3Bytes.open(settings))
+        root = WorkRoot(settings.work_dir.absolute())
+        stack.callback(root.close)
+        isolation = await examine_machine(settings, root)
+        store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
+        events = QueueEvents(store)
+        servicer = FfmpegServicer(
+            Jobs(store, events),
+            outputs,
+            isolation,
+            limits=settings.limits,
+            addresses=settings.addresses,
+            url_seconds=settings.output_url_seconds,
+        )
+        sweeper = Sweeper(
+            store,
+            outputs,
+            Lease(client, f"{TAG}:sweep", 3 * settings.sweep_seconds + 30),
+            SystemClock(),
+            timedelta(seconds=settings.job_keep_seconds + settings.output_url_seconds),
+        )
+
+        async def ready() -> None:
+            if isolation is None:
+                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
+            isolation.require_ready()
+            await store.ping()
+
+        await serve(
+            "ffmpeg",
+            settings,
+            lambda server: ffmpeg_pb2_grpc.add_FfmpegServiceServicer_to_server(servicer, server),
+            service_names=["reelway.v1.FfmpegService"],
+            ready=ready,
+            background=[events.run(), sweeper.run(settings.sweep_seconds), _gauge(store)],
+        )
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = load(FrontSettings)
+    run("ffmpeg", settings, lambda: _serve(settings))
+
+
+if __name__ == "__main__":
+    main()

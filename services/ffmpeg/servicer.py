@@ -1,0 +1,147 @@
+"""FfmpegService: converts, checks what messages can say wrongly, signs URLs; jobs.py decides."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
+
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.command_policy import plan
+from services.ffmpeg.input_address import check_input_url
+from services.ffmpeg.isolation import Isolation
+from services.ffmpeg.job import Job
+from services.ffmpeg.job_state import JobKind, Priority
+from services.ffmpeg.jobs import Jobs
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.plan import Plan
+from services.ffmpeg.task_messages import (
+    KINDS,
+    PRIORITIES,
+    command_spec,
+    outputs_of,
+    stats_message,
+    task_message,
+    video_spec,
+)
+
+_KIND_OF = {message: kind for kind, message in KINDS.items()}
+_PRIORITY_OF = {message: priority for priority, message in PRIORITIES.items()}
+
+
+class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
+    """Judges each call for the user of its metadata."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        outputs: Outputs,
+        isolation: Isolation | None,
+        *,
+        limits: Limits,
+        addresses: AddressPolicy,
+        url_seconds: int,
+    ) -> None:
+        self._jobs, self._outputs, self._isolation = jobs, outputs, isolation
+        self._limits, self._addresses, self._url_seconds = limits, addresses, url_seconds
+
+    async def RegisterTask(
+        self, request: ffmpeg_pb2.RegisterTaskRequest, context: Any
+    ) -> ffmpeg_pb2.RegisterTaskResponse:
+        kind, spec = self._work(request)
+        priority = _PRIORITY_OF.get(request.priority, Priority.NORMAL)
+        if kind is JobKind.COMMAND and priority is Priority.INTERACTIVE:
+            raise _invalid("priority", "a command cannot be interactive")
+        job = await self._jobs.register(
+            current_caller().user, kind, spec, request_id=request.request_id, priority=priority
+        )
+        return ffmpeg_pb2.RegisterTaskResponse(task=await self._task(job))
+
+    async def PlanTask(self, request: ffmpeg_pb2.PlanTaskRequest, context: Any) -> ffmpeg_pb2.PlanTaskResponse:
+        planned = self._plan(request.command)
+        return ffmpeg_pb2.PlanTaskResponse(arguments=planned.display(), limits=planned.limits.to_dict())
+
+    async def GetTask(self, request: ffmpeg_pb2.GetTaskRequest, context: Any) -> ffmpeg_pb2.GetTaskResponse:
+        job = await self._jobs.get(current_caller().user, request.task_id)
+        return ffmpeg_pb2.GetTaskResponse(task=await self._task(job))
+
+    async def ListTasks(self, request: ffmpeg_pb2.ListTasksRequest, context: Any) -> ffmpeg_pb2.ListTasksResponse:
+        jobs, token = await self._jobs.page(current_caller().user, request.page_size, request.page_token)
+        return ffmpeg_pb2.ListTasksResponse(tasks=[task_message(job, {}) for job in jobs], next_page_token=token)
+
+    async def CancelTask(self, request: ffmpeg_pb2.CancelTaskRequest, context: Any) -> ffmpeg_pb2.CancelTaskResponse:
+        job = await self._jobs.cancel(current_caller().user, request.task_id)
+        return ffmpeg_pb2.CancelTaskResponse(task=await self._task(job))
+
+    async def WatchTask(
+        self, request: ffmpeg_pb2.WatchTaskRequest, context: Any
+    ) -> AsyncIterator[ffmpeg_pb2.WatchTaskResponse]:
+        async for job in self._jobs.watch(current_caller().user, request.task_id):
+            yield ffmpeg_pb2.WatchTaskResponse(task=await self._task(job))
+
+    async def RetryTask(self, request: ffmpeg_pb2.RetryTaskRequest, context: Any) -> ffmpeg_pb2.RetryTaskResponse:
+        job = await self._jobs.retry(current_caller().user, request.task_id, request.request_id)
+        return ffmpeg_pb2.RetryTaskResponse(task=await self._task(job))
+
+    async def GetQueueStats(
+        self, request: ffmpeg_pb2.GetQueueStatsRequest, context: Any
+    ) -> ffmpeg_pb2.GetQueueStatsResponse:
+        return stats_message(await self._jobs.stats())
+
+    async def CheckHealth(self, request: ffmpeg_pb2.CheckHealthRequest, context: Any) -> ffmpeg_pb2.CheckHealthResponse:
+        found = self._isolation
+        if found is None:
+            return ffmpeg_pb2.CheckHealthResponse()
+        return ffmpeg_pb2.CheckHealthResponse(
+            available=bool(found.ffmpeg_version),
+            version=found.ffmpeg_version,
+            isolated=found.ready,
+            isolation_mode=found.mode.value,
+            isolation_json=json.dumps(found.health()),
+            missing_layers=found.missing,
+        )
+
+    def _work(self, request: ffmpeg_pb2.RegisterTaskRequest) -> tuple[JobKind, Mapping[str, Any]]:
+        if request.WhichOneof("work") == "command":
+            self._plan(request.command)
+            if self._isolation is None:
+                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
+            self._isolation.require_ready()
+            return JobKind.COMMAND, command_spec(request.command)
+        kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
+        if kind is JobKind.COMMAND:
+            raise _invalid("work", "a command, or work on a video, is needed")
+        if not _is_uuid(request.video.video_id):
+            raise _invalid("video.video_id", "must be a UUID")
+        return kind, video_spec(request.video)
+
+    def _plan(self, command: ffmpeg_pb2.CommandWork) -> Plan:
+        planned = plan(command.command, command.input_files, command.output_files, self._limits)
+        for url in command.input_files.values():
+            check_input_url(url, self._addresses)
+        return planned
+
+    async def _task(self, job: Job) -> ffmpeg_pb2.Task:
+        urls = {
+            output["placeholder"]: await self._outputs.sign(job.id, output["name"], self._url_seconds)
+            for output in outputs_of(job)
+        }
+        return task_message(job, urls)
+
+
+def _invalid(field: str, message: str) -> ReelwayError:
+    return ReelwayError(ErrorReason.INVALID_REQUEST, f"{field}: {message}", [FieldViolation(field, message)])
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False

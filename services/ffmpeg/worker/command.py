@@ -1,0 +1,77 @@
+"""Runs a client's ffmpeg command: inputs in, ffmpeg in its cage, outputs out."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from services.common import logs
+from services.common.errors import ReelwayError
+from services.ffmpeg.command_policy import plan
+from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.job import JobFault, Progress
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.plan import Plan
+from services.ffmpeg.process import Ended, RunResult
+from services.ffmpeg.progress import Progress as Report
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import CollectedOutput
+from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.inputs import Inputs
+
+log = logs.get_logger(__name__)
+
+
+class CommandHandler:
+    """Handler of JobKind.COMMAND. Spec: `command`, `input_files`, `output_files`, as CommandWork.
+
+    Result: `outputs` (a list of placeholder, name, size_bytes), `isolation` (the layers), `seconds` (fetch, run,
+    publish) and `cpu_seconds`.
+    """
+
+    def __init__(self, sandbox: Sandbox, inputs: Inputs, outputs: Outputs, limits: Limits) -> None:
+        self._sandbox, self._inputs, self._outputs, self._limits = sandbox, inputs, outputs, limits
+
+    async def __call__(self, context: JobContext) -> Mapping[str, Any]:
+        """Raises JobFault, NoLongerHeld."""
+        planned = self._plan(context.job.spec)
+        await self._outputs.abort_earlier(context)
+        clock = [time.monotonic()]
+        folder = context.folder
+        await self._inputs.bring(context.job.owner, planned.inputs, folder.path)
+        clock.append(time.monotonic())
+        collected, result = await self._run(context, planned)
+        clock.append(time.monotonic())
+        sizes = await self._outputs.publish(context.job.id, collected, context)
+        clock.append(time.monotonic())
+        return {
+            "outputs": [
+                {"placeholder": file.placeholder, "name": file.name, "size_bytes": sizes[file.placeholder]}
+                for file in planned.outputs
+            ],
+            "isolation": self._sandbox.layers.label,
+            "seconds": [round(after - before, 3) for before, after in itertools.pairwise(clock)],
+            "cpu_seconds": round(result.cpu_seconds, 2),
+        }
+
+    def _plan(self, spec: Mapping[str, Any]) -> Plan:
+        # Judged again: the policy may have grown stricter since, and what Redis holds is no proof.
+        try:
+            return plan(spec["command"], spec["input_files"], spec["output_files"], self._limits)
+        except ReelwayError as error:
+            raise JobFault("COMMAND_REFUSED", error.message) from None
+
+    async def _run(self, context: JobContext, planned: Plan) -> tuple[list[CollectedOutput], RunResult]:
+        def show(report: Report) -> None:
+            context.show(Progress(report.fraction or 0.0, report.fps, report.speed, report.position_seconds))
+
+        try:
+            return await run_plan(self._sandbox, planned, context.folder, show)
+        except CommandFailed as error:
+            reason = "FFMPEG_FAILED" if error.ended is Ended.FAILED else "LIMIT_EXCEEDED"
+            if error.ended is Ended.SANDBOX:
+                reason = "INTERNAL"
+            raise JobFault(reason, str(error), may_pass=error.transient) from None

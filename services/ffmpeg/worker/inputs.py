@@ -1,0 +1,132 @@
+"""Brings a command's inputs into its folder: from public addresses, or from the videos of this system."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+from reelway.v1 import stream_pb2, stream_pb2_grpc
+
+from services.common.caller import Caller
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetcher
+from services.ffmpeg.input_address import video_id_of
+from services.ffmpeg.job import JobFault
+from services.ffmpeg.plan import PlannedInput
+
+# How many inputs of one job arrive at once.
+_AT_ONCE = 3
+# Window of one Read; the stream service sends each whole.
+_WINDOW_BYTES = 8 * 2**20
+_WINDOW_SECONDS = 60.0
+_STAT_SECONDS = 10.0
+_WINDOW_TRIES = 4
+
+
+class VideoSource(Protocol):
+    """Reads videos of this system."""
+
+    async def copy(self, owner: str, video_id: str, destination: Path, max_bytes: int) -> None:
+        """Write the video into a new file, as `owner` may read it; raises ReelwayError."""
+        ...
+
+
+class StreamedVideos:
+    """Videos by way of the stream service, which asks the catalog whether the owner may read them."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub: stream_pb2_grpc.StreamServiceAsyncStub = stream_pb2_grpc.StreamServiceStub(channel)
+
+    async def copy(self, owner: str, video_id: str, destination: Path, max_bytes: int) -> None:
+        """Window by window; a window that breaks is asked for again, from any replica."""
+        metadata = Caller(user=owner, request_id=uuid.uuid4().hex).metadata()
+        try:
+            stat = await self._stub.Stat(
+                stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=metadata
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        if stat.size_bytes > max_bytes:
+            raise JobFault("INPUT_TOO_LARGE", f"the video is larger than {max_bytes} bytes")
+        file = await asyncio.to_thread(destination.open, "xb")
+        try:
+            offset, failures = 0, 0
+            while offset < stat.size_bytes:
+                request = stream_pb2.ReadRequest(
+                    video_id=video_id,
+                    offset_bytes=offset,
+                    length_bytes=min(_WINDOW_BYTES, stat.size_bytes - offset),
+                    etag=stat.etag,
+                )
+                try:
+                    async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=metadata):
+                        await asyncio.to_thread(file.write, message.data)
+                        offset, failures = offset + len(message.data), 0
+                except grpc.aio.AioRpcError as error:
+                    failures += 1
+                    refusal = from_rpc_error(error)
+                    if refusal.kind.retry_seconds is None or failures >= _WINDOW_TRIES:
+                        raise refusal from None
+                    await asyncio.sleep(0.2 * failures)
+        finally:
+            await asyncio.to_thread(file.close)
+
+
+class Inputs:
+    """Fetches the inputs of one command after another."""
+
+    def __init__(self, fetcher: Fetcher, videos: VideoSource, max_bytes: int) -> None:
+        self._fetcher, self._videos, self._max_bytes = fetcher, videos, max_bytes
+
+    async def bring(self, owner: str, inputs: tuple[PlannedInput, ...], folder: Path) -> None:
+        """All inputs under `folder`; raises JobFault naming the placeholder of the first that failed."""
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(planned: PlannedInput) -> None:
+            async with gate:
+                await self._bring(owner, planned, folder / planned.path)
+
+        tasks = [asyncio.create_task(one(planned)) for planned in inputs]
+        try:
+            await asyncio.gather(*tasks)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            raise
+
+    async def _bring(self, owner: str, planned: PlannedInput, destination: Path) -> None:
+        with _faults(planned.placeholder):
+            if video_id := video_id_of(planned.url):
+                await self._videos.copy(owner, video_id, destination, self._max_bytes)
+            else:
+                await self._fetcher.fetch(planned.url, destination)
+
+
+@contextlib.contextmanager
+def _faults(placeholder: str) -> Iterator[None]:
+    """Says which input it was, and whether another try is worth it."""
+    try:
+        yield
+    except JobFault as error:
+        raise JobFault(error.failure.reason, f"{placeholder}: {error.failure.message}") from None
+    except DownloadRefused as error:
+        raise JobFault("INPUT_REFUSED", f"{placeholder}: {error.args[0]}") from None
+    except DownloadInterrupted as error:
+        raise JobFault("INPUT_UNAVAILABLE", f"{placeholder}: {error.args[0]}", may_pass=True) from None
+    except ReelwayError as error:
+        if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+            raise JobFault("INPUT_REFUSED", f"{placeholder}: there is no such video, or it is not yours") from None
+        passing = error.kind.retry_seconds is not None or error.reason in {
+            ErrorReason.VIDEO_CHANGED,
+            ErrorReason.TIMEOUT,
+        }
+        reason = "INPUT_UNAVAILABLE" if passing else "INPUT_REFUSED"
+        raise JobFault(reason, f"{placeholder}: {error.message}", may_pass=passing) from None
