@@ -13,9 +13,11 @@ from gateway import api_docs
 from gateway.auth import Authenticator
 from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
+from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.idle_connections import IdleConnections
-from gateway.keys import PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.keys import JOBS, PLAYBACK, READINESS, SETTINGS, UPLOADS
 from gateway.middleware import cors, edge
+from gateway.operations.jobs import Jobs
 from gateway.operations.playback import Playback
 from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
@@ -61,6 +63,9 @@ async def _serve(settings: GatewaySettings) -> None:
         app[PLAYBACK] = Playback(
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )
+        # Not among those that readiness asks: without ffmpeg every other dialect still serves.
+        ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target))
+        app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)
         api_docs.add_to(app, operations)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.routes import health, videos
+from gateway.routes import ffmpeg, health, videos
 from gateway.routing import Routes
 
-DIALECTS: tuple[Routes, ...] = (health.routes, videos.routes)
+DIALECTS: tuple[Routes, ...] = (health.routes, videos.routes, ffmpeg.routes)
 """In the order in which they are published."""

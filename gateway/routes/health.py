@@ -54,5 +54,17 @@ async def ready(request: web.Request) -> web.Response:
     return web.json_response(Status().model_dump())
 
 
-OPEN_PATHS = frozenset({"/", "/health", "/health_check", "/ready", "/docs", "/redoc", "/openapi.json"})
+OPEN_PATHS = frozenset(
+    {
+        "/",
+        "/health",
+        "/health_check",
+        "/health/isolation",
+        "/ffmpeg/health",
+        "/ready",
+        "/docs",
+        "/redoc",
+        "/openapi.json",
+    }
+)
 """Paths that need no user, whatever the deployment says of anonymous access."""

@@ -1,0 +1,273 @@
+"""Dialect 004, ffmpeg-api: register a command, follow it, fetch its outputs."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC
+from typing import Annotated
+
+from aiohttp import web
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel, ConfigDict, Field
+from reelway.v1 import ffmpeg_pb2
+
+from gateway.keys import JOBS
+from gateway.operations.jobs import Command
+from gateway.routing import Answer, Routes
+from gateway.validation import ErrorBody
+from services.common.errors import ReelwayError
+
+routes = Routes(
+    "004 ffmpeg-api",
+    answers={
+        401: Answer("The token is not valid, or one is needed", ErrorBody),
+        503: Answer("Try again after Retry-After seconds", ErrorBody),
+    },
+)
+
+_STATUSES = {
+    ffmpeg_pb2.TASK_STATE_PENDING: "pending",
+    ffmpeg_pb2.TASK_STATE_RUNNING: "running",
+    ffmpeg_pb2.TASK_STATE_COMPLETED: "completed",
+    ffmpeg_pb2.TASK_STATE_FAILED: "failed",
+    # The document knows four states.
+    ffmpeg_pb2.TASK_STATE_CANCELLED: "failed",
+}
+_LAST_EVENT = "end"
+_NOT_FOUND = {404: Answer("No such task, or not yours", ErrorBody)}
+_REFUSED = {
+    400: Answer("The command is not allowed; `detail` names the option, filter or placeholder, and why", ErrorBody)
+}
+
+
+class RegisterBody(BaseModel):
+    """A command."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    ffmpeg_command: Annotated[str, Field(description="Arguments, with or without a leading `ffmpeg`")]
+    input_files: Annotated[dict[str, str], Field(description="Placeholder to http(s):// or video://{id} address")]
+    output_files: Annotated[dict[str, str], Field(description="Placeholder to plain file name")]
+
+    @property
+    def command(self) -> Command:
+        """Without the dialect's names."""
+        return Command(self.ffmpeg_command, self.input_files, self.output_files)
+
+
+class RegisterHeaders(BaseModel):
+    """Optional headers."""
+
+    idempotency_key: Annotated[
+        str, Field(max_length=200, description="A repeated request with the same key answers the first task")
+    ] = ""
+
+
+class TaskPath(BaseModel):
+    """Which task."""
+
+    task_id: str
+
+
+class PageQuery(BaseModel):
+    """Which page."""
+
+    limit: Annotated[int, Field(ge=1, le=100, description="Tasks a page")] = 20
+    next: Annotated[str, Field(max_length=200, description="`next` of the page before")] = ""
+
+
+class TaskBody(BaseModel):
+    """A task as the document has it."""
+
+    task_id: str
+    status: Annotated[str, Field(description="pending, running, completed or failed")]
+    output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to URL, valid for 7 days")] = None
+    error_message: str | None = None
+
+
+class TaskStatus(TaskBody):
+    """A task, and how far it is."""
+
+    progress: Annotated[float, Field(description="0 to 1; 0 while it is not known")] = 0.0
+    speed: Annotated[float | None, Field(description="Seconds of media per second")] = None
+    created_at: str
+    started_at: Annotated[str | None, Field(description="Of the latest attempt")] = None
+    finished_at: str | None = None
+    attempt: Annotated[int, Field(description="How often it was started")] = 0
+
+
+class TaskPage(BaseModel):
+    """Tasks, newest first, without the URLs of their outputs."""
+
+    tasks: list[TaskStatus]
+    next: Annotated[str | None, Field(description="Of the next page; null: this is the last")] = None
+
+
+class PlanBody(BaseModel):
+    """What would run."""
+
+    arguments: Annotated[list[str], Field(description="Behind `ffmpeg`; each file as its placeholder in braces")]
+    limits: Annotated[dict[str, float], Field(description="Seconds, bytes and counts, as the names say")]
+
+
+class FfmpegHealthBody(BaseModel):
+    """As the document has it, and the version."""
+
+    status: str = "ok"
+    ffmpeg_installed: Annotated[str, Field(description="yes or no")]
+    version: str
+
+
+class IsolationBody(BaseModel):
+    """Every layer between a command and the machine."""
+
+    model_config = ConfigDict(extra="allow")
+
+    mode: str
+    level: str
+    ok: bool
+
+
+def _time(moment: Timestamp) -> str:
+    return moment.ToDatetime(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _error(task: ffmpeg_pb2.Task) -> str | None:
+    if task.state == ffmpeg_pb2.TASK_STATE_CANCELLED:
+        return "Cancelled"
+    return task.error.message if task.HasField("error") else None
+
+
+def _status(task: ffmpeg_pb2.Task) -> TaskStatus:
+    urls = {output.placeholder: output.url for output in task.outputs if output.url}
+    return TaskStatus(
+        task_id=task.task_id,
+        status=_STATUSES[task.state],
+        output_urls=urls or None,
+        error_message=_error(task),
+        progress=task.progress.fraction,
+        speed=task.progress.speed or None,
+        created_at=_time(task.create_time),
+        started_at=_time(task.start_time) if task.HasField("start_time") else None,
+        finished_at=_time(task.end_time) if task.HasField("end_time") else None,
+        attempt=task.attempt,
+    )
+
+
+def _json(body: BaseModel, status: int = 200) -> web.Response:
+    return web.json_response(text=body.model_dump_json(), status=status)
+
+
+@routes.post(
+    "/ffmpeg/register",
+    summary="Register a task",
+    answers={
+        200: Answer("It is registered, and will run", TaskBody),
+        429: Answer("Too many of your tasks are waiting", ErrorBody),
+        **_REFUSED,
+    },
+)
+async def register(request: web.Request, json: RegisterBody, headers: RegisterHeaders) -> web.Response:
+    """Registers an ffmpeg command and runs it; follow it with its `task_id`.
+
+    Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`.
+    """
+    task = await request.app[JOBS].register(json.command, headers.idempotency_key)
+    return _json(TaskBody.model_validate(_status(task).model_dump(include=set(TaskBody.model_fields))))
+
+
+@routes.post("/ffmpeg/plan", summary="Judge a command", answers={200: Answer("It may run, so", PlanBody), **_REFUSED})
+async def plan(request: web.Request, json: RegisterBody) -> web.Response:
+    """The verdict that registering would give, the arguments as they would run, and the limits; nothing runs."""
+    verdict = await request.app[JOBS].plan(json.command)
+    return _json(PlanBody(arguments=verdict.arguments, limits=verdict.limits))
+
+
+@routes.get(
+    "/ffmpeg/status/{task_id}", summary="Check a task", answers={200: Answer("The task", TaskStatus), **_NOT_FOUND}
+)
+async def status(request: web.Request, path: TaskPath) -> web.Response:
+    """The task as it is now; URLs of its outputs are signed at each call."""
+    response = _json(_status(await request.app[JOBS].get(path.task_id)))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@routes.get("/ffmpeg/tasks", summary="Your tasks", answers={200: Answer("A page of them", TaskPage)})
+async def tasks(request: web.Request, query: PageQuery) -> web.Response:
+    """The tasks of the token's user, newest first; without a token there are none."""
+    found, token = await request.app[JOBS].page(query.limit, query.next)
+    return _json(TaskPage(tasks=[_status(task) for task in found], next=token or None))
+
+
+@routes.post(
+    "/ffmpeg/cancel/{task_id}",
+    summary="Cancel a task",
+    answers={
+        200: Answer("It is cancelled, or its run is being stopped", TaskStatus),
+        409: Answer("It has finished", ErrorBody),
+        **_NOT_FOUND,
+    },
+)
+async def cancel(request: web.Request, path: TaskPath) -> web.Response:
+    """Ends a waiting task at once and a running one within a second; it is then `failed` with `Cancelled`."""
+    return _json(_status(await request.app[JOBS].cancel(path.task_id)))
+
+
+@routes.get(
+    "/ffmpeg/events/{task_id}",
+    summary="Follow a task",
+    request_headers={"Last-Event-ID": "Sent by a browser that comes back"},
+    answers={
+        200: Answer(
+            "`status` events with the body of the status call, until it ends", media_types=["text/event-stream"]
+        ),
+        204: Answer("You have had the last event"),
+        **_NOT_FOUND,
+    },
+)
+async def events(request: web.Request, path: TaskPath) -> web.StreamResponse:
+    """Server-Sent Events: the task's status now and whenever it changes (WHATWG HTML, 9.2)."""
+    if request.headers.get("Last-Event-ID") == _LAST_EVENT:
+        # 204 is how a server tells an EventSource not to come back.
+        return web.Response(status=204)
+    async with contextlib.aclosing(request.app[JOBS].watch(path.task_id)) as changes:
+        # The first answer decides between 404 and a stream.
+        task = await anext(changes)
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n\n")
+        await response.write(_event(task))
+        # A service that goes away ends the stream, and the browser comes back by itself.
+        with contextlib.suppress(ReelwayError):
+            async for task in changes:
+                await response.write(_event(task))
+    return response
+
+
+def _event(task: ffmpeg_pb2.Task) -> bytes:
+    last = f"id: {_LAST_EVENT}\n" if task.HasField("end_time") else ""
+    return f"event: status\n{last}data: {_status(task).model_dump_json()}\n\n".encode()
+
+
+@routes.get(
+    "/ffmpeg/health", summary="Health of ffmpeg", answers={200: Answer("The service answers", FfmpegHealthBody)}
+)
+async def health(request: web.Request) -> web.Response:
+    """Whether ffmpeg is installed, and which."""
+    found = await request.app[JOBS].health()
+    return _json(FfmpegHealthBody(ffmpeg_installed="yes" if found.installed else "no", version=found.version))
+
+
+@routes.get(
+    "/health/isolation",
+    summary="Isolation of commands",
+    answers={200: Answer("Commands are taken", IsolationBody), 503: Answer("They are not", IsolationBody)},
+)
+async def isolation(request: web.Request) -> web.Response:
+    """Which layers stand between a command and the machine, and whether they were seen to hold."""
+    found = await request.app[JOBS].health()
+    body = {"mode": "", "level": "", "ok": False} | found.isolation
+    return web.json_response(body, status=200 if found.ready else 503)

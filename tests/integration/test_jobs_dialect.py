@@ -1,0 +1,303 @@
+"""Dialect 004 on the whole system: real processes, real ffmpeg in its cage, real S3."""
+
+import asyncio
+import json
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import pytest
+from aiohttp import web
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
+
+from deploy.local.ports import free_port
+from services.common.caller import Caller
+from services.common.channel import open_channel
+from tests.support.system import RunningSystem, start_system
+from tests.support.waiting import until
+
+ANNA, BORIS = uuid4(), uuid4()
+FINISHED = ("completed", "failed")
+
+
+class Api:
+    """The gateway, and the folder that a server of inputs serves."""
+
+    def __init__(self, system: RunningSystem, http: aiohttp.ClientSession, inputs: str) -> None:
+        self.system, self.http, self.inputs = system, http, inputs
+
+    async def call(self, method: str, path: str, expect: int = 200, user: Any = ANNA, **options: Any) -> Any:
+        headers = options.pop("headers", {}) | (self.system.authorization(user) if user else {})
+        async with self.http.request(method, self.system.base_url + path, headers=headers, **options) as response:
+            text = await response.text()
+            assert response.status == expect, f"{method} {path}: {response.status} {text}"
+            return json.loads(text) if text else None
+
+    async def register(self, command: str, outputs: dict[str, str], *files: str, **options: Any) -> str:
+        inputs = {f"in_{n}": file if "://" in file else self.inputs + file for n, file in enumerate(files, 1)}
+        body = {"ffmpeg_command": command, "input_files": inputs, "output_files": outputs}
+        return str((await self.call("POST", "/ffmpeg/register", json=body, **options))["task_id"])
+
+    async def status(self, task_id: str, **options: Any) -> Any:
+        return await self.call("GET", f"/ffmpeg/status/{task_id}", **options)
+
+    async def finished(self, task_id: str, seconds: float = 30, **options: Any) -> Any:
+        async def is_finished() -> bool:
+            return (await self.status(task_id, **options))["status"] in FINISHED
+
+        await until(is_finished, seconds)
+        return await self.status(task_id, **options)
+
+    async def fetch(self, url: str, to: Path) -> Path:
+        async with self.http.get(url) as response:
+            assert response.status == 200, await response.text()
+            to.write_bytes(await response.read())
+        return to
+
+
+@pytest.fixture(scope="module")
+async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+    folder = tmp_path_factory.mktemp("jobs")
+    files = folder / "files"
+    files.mkdir()
+    make_video(files / "video.mp4", 2)
+    make_video(files / "long.mp4", 30)
+    (files / "noise.mp4").write_bytes(bytes(range(256)) * 100)
+    app = web.Application()
+    app.router.add_static("/", files)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    env = {"FFMPEG_INPUT_ALLOW": f"127.0.0.1:{port}", "JOB_BACKOFF_SECONDS": "0.1", "WORK_DIR": str(folder / "work")}
+    async with aiohttp.ClientSession() as http, start_system(folder / "system", env=env) as system:
+        yield Api(system, http, f"http://127.0.0.1:{port}/")
+    await runner.cleanup()
+
+
+def make_video(path: Path, seconds: int) -> None:
+    sources = ["-f", "lavfi", "-i", f"testsrc=d={seconds}:s=320x180:r=25", "-f", "lavfi", "-i", f"sine=d={seconds}"]
+    command = ["ffmpeg", "-v", "error", *sources, "-c:v", "libx264", "-preset", "ultrafast", str(path)]
+    subprocess.run(command, check=True)
+
+
+def probe(path: Path) -> Any:
+    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", "-show_format", str(path)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Path) -> None:
+    body = {
+        "ffmpeg_command": "-i in_1 -vf scale=1280:720 out_1",
+        "input_files": {"in_1": f"{api.inputs}video.mp4"},
+        "output_files": {"out_1": "output.mp4"},
+    }
+    registered = await api.call("POST", "/ffmpeg/register", json=body)
+    task_id = registered["task_id"]
+    assert registered == {"task_id": task_id, "status": "pending", "output_urls": None, "error_message": None}
+    done = await api.finished(task_id)
+    assert (done["status"], done["error_message"], done["progress"], done["attempt"]) == ("completed", None, 1.0, 1)
+    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+    url = done["output_urls"]["out_1"]
+    assert f"/ffmpeg-outputs/{task_id}/output.mp4?" in url
+    assert "X-Amz-Expires=604800" in url
+    stream = probe(await api.fetch(url, tmp_path / "output.mp4"))["streams"][0]
+    assert (stream["width"], stream["height"]) == (1280, 720)
+
+
+async def test_each_status_call_signs_anew(api: Api) -> None:
+    task_id = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4")
+    first = (await api.finished(task_id))["output_urls"]["out_1"]
+
+    async def signed_later() -> bool:
+        return bool((await api.status(task_id))["output_urls"]["out_1"] != first)
+
+    await until(signed_later, 3)
+
+
+async def test_several_inputs_and_outputs_with_awkward_names(api: Api, tmp_path: Path) -> None:
+    task_id = await api.register(
+        "-i in_1 -i {{in_2}} -map 0:v -map 1:a -c copy {{ out_1 }} -map 1:a -vn out_2",
+        {"out_1": "my film ü+1.mkv", "out_2": "sound.mp3"},
+        "video.mp4",
+        "long.mp4",
+    )
+    done = await api.finished(task_id)
+    assert done["status"] == "completed", done["error_message"]
+    film = probe(await api.fetch(done["output_urls"]["out_1"], tmp_path / "a.mkv"))
+    sound = probe(await api.fetch(done["output_urls"]["out_2"], tmp_path / "b.mp3"))
+    assert [stream["codec_type"] for stream in film["streams"]] == ["video", "audio"]
+    assert float(sound["format"]["duration"]) == pytest.approx(30, abs=0.5)
+
+
+async def test_a_video_of_this_system_is_an_input_for_who_may_read_it(api: Api, tmp_path: Path) -> None:
+    source = tmp_path / "mine.mp4"
+    make_video(source, 1)
+    form = aiohttp.FormData()
+    form.add_field("video", source.read_bytes(), filename="mine.mp4")
+    video_id = (await api.call("POST", "/videos", 201, data=form))["id"]
+    done = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{video_id}"))
+    assert done["status"] == "completed", done["error_message"]
+    missing = f"video://{uuid4()}"
+    failed = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, missing))
+    assert failed["error_message"] == "in_1: there is no such video, or it is not yours"
+
+
+async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
+    corrupt = await api.finished(await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, "noise.mp4"))
+    assert corrupt["status"] == "failed"
+    assert "Invalid data found" in corrupt["error_message"]
+    assert "/work/" not in corrupt["error_message"]
+    assert "Traceback" not in corrupt["error_message"]
+    missing = await api.finished(await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, "nothing.mp4"))
+    assert missing["error_message"] == "in_1: the input's server answered 404"
+    gone = await api.finished(
+        await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, api.inputs.replace("127.0.0.1", "localhost") + "x")
+    )
+    assert gone["status"] == "failed"
+    assert (missing["output_urls"], missing["attempt"]) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "detail"),
+    [
+        ({"ffmpeg_command": ""}, 400, "No ffmpeg_command provided"),
+        ({"output_files": {}}, 400, "No output_files provided"),
+        ({"ffmpeg_command": "-i in_1 -f tee out_1"}, 400, "tee"),
+        ({"input_files": {"in_1": "http://169.254.169.254/latest"}}, 400, "public"),
+        ({"input_files": {"in_1": "file:///etc/passwd"}}, 400, "http"),
+        ({"input_files": {"in_1": "http://example.com/a", "in_2": "http://example.com/b"}}, 400, "in_2"),
+        ({"output_files": {"out_1": "../x.mp4"}}, 400, "out_1"),
+        ({"priority": 1}, 422, "priority"),
+        ({"input_files": None}, 422, "input_files"),
+    ],
+)
+async def test_bad_registrations_are_refused_and_named(
+    api: Api, change: dict[str, Any], status: int, detail: str
+) -> None:
+    body: dict[str, Any] = {
+        "ffmpeg_command": "-i in_1 out_1",
+        "input_files": {"in_1": "http://example.com/video.mp4"},
+        "output_files": {"out_1": "output.mp4"},
+    }
+    for path in ("/ffmpeg/register", "/ffmpeg/plan"):
+        refused = await api.call("POST", path, status, json=body | change)
+        assert detail in json.dumps(refused["detail"])
+
+
+async def test_a_plan_is_the_verdict_without_the_run(api: Api) -> None:
+    body = {"ffmpeg_command": "-f lavfi -i testsrc -t 1 out_1", "input_files": {}, "output_files": {"out_1": "a.mp4"}}
+    plan = await api.call("POST", "/ffmpeg/plan", json=body)
+    assert plan["arguments"][-1].endswith("{{out_1}}")
+    assert plan["limits"]["wall_seconds"] == 3600
+    done = await api.finished(await api.register("-f lavfi -i testsrc -t 1 out_1", {"out_1": "a.mp4"}))
+    assert done["status"] == "completed", done["error_message"]
+
+
+async def test_a_task_is_its_owners_alone(api: Api) -> None:
+    task_id = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4", user=BORIS)
+    for user in (ANNA, None):
+        for method, path in (("GET", "status"), ("POST", "cancel"), ("GET", "events")):
+            answer = await api.call(method, f"/ffmpeg/{path}/{task_id}", 404, user=user)
+            assert answer == {"detail": "Task not found"}
+    assert [task["task_id"] for task in (await api.call("GET", "/ffmpeg/tasks", user=BORIS))["tasks"]] == [task_id]
+    assert task_id not in json.dumps(await api.call("GET", "/ffmpeg/tasks?limit=100"))
+    assert (await api.call("GET", "/ffmpeg/tasks", user=None)) == {"tasks": [], "next": None}
+    assert (await api.finished(task_id, user=BORIS))["status"] == "completed"
+
+
+async def test_what_nobody_owns_is_open_to_whoever_has_its_id(api: Api) -> None:
+    task_id = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4", user=None)
+    assert (await api.finished(task_id, user=BORIS))["status"] == "completed"
+
+
+async def test_unknown_tasks_and_bad_tokens(api: Api) -> None:
+    for task_id in (uuid4(), "nonsense", "x:y"):
+        assert await api.call("GET", f"/ffmpeg/status/{task_id}", 404) == {"detail": "Task not found"}
+    await api.call("GET", "/ffmpeg/tasks?next=bogus", 422)
+    await api.call("GET", "/ffmpeg/tasks?limit=101", 422)
+
+
+async def test_an_idempotency_key_makes_one_task(api: Api) -> None:
+    key = {"Idempotency-Key": uuid4().hex}
+    outputs = {"out_1": "a.mp4"}
+    ids = {await api.register("-i in_1 -c copy out_1", outputs, "video.mp4", headers=key) for _ in range(3)}
+    assert len(ids) == 1
+    body = {"ffmpeg_command": "-i in_1 out_1", "input_files": {"in_1": f"{api.inputs}x.mp4"}, "output_files": outputs}
+    await api.call("POST", "/ffmpeg/register", 422, json=body, headers=key)
+
+
+async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(api: Api) -> None:
+    task_id = await api.register(
+        "-i in_1 -vf scale=3840:2160 -c:v libx264 -preset veryslow out_1", {"out_1": "a.mp4"}, "long.mp4"
+    )
+    events: list[dict[str, Any]] = []
+    cancelled = 0.0
+    async with api.http.get(
+        f"{api.system.base_url}/ffmpeg/events/{task_id}", headers=api.system.authorization(ANNA)
+    ) as response:
+        assert response.content_type == "text/event-stream"
+        async for line in response.content:
+            if not line.startswith(b"data: "):
+                continue
+            events.append(json.loads(line[6:]))
+            if events[-1]["progress"] > 0 and not cancelled:
+                cancelled = time.monotonic()
+                assert (await api.call("POST", f"/ffmpeg/cancel/{task_id}"))["status"] in ("running", "failed")
+    assert time.monotonic() - cancelled < 1.5
+    assert (events[-1]["status"], events[-1]["error_message"]) == ("failed", "Cancelled")
+    assert await api.call("POST", f"/ffmpeg/cancel/{task_id}", 409) == {"detail": "The task has finished"}
+    again = await api.call("GET", f"/ffmpeg/events/{task_id}", 204, headers={"Last-Event-ID": "end"})
+    assert again is None
+
+
+async def test_health_says_what_is_installed_and_how_it_is_caged(api: Api) -> None:
+    health = await api.call("GET", "/ffmpeg/health", user=None)
+    assert (health["status"], health["ffmpeg_installed"]) == ("ok", "yes")
+    isolation = await api.call("GET", "/health/isolation", user=None)
+    assert (isolation["mode"], isolation["level"], isolation["ok"]) == ("strict", "kernel", True)
+    assert "/usr/" not in json.dumps(isolation)
+
+
+async def test_a_failed_task_is_retried_as_a_new_one_over_grpc(api: Api) -> None:
+    failed = await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, "noise.mp4")
+    await api.finished(failed)
+    me = Caller(user=str(ANNA), request_id="retry").metadata()
+    async with open_channel(api.system.process("ffmpeg").listen) as channel:
+        stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        request = ffmpeg_pb2.RetryTaskRequest(task_id=failed, request_id="again")
+        first = (await stub.RetryTask(request, metadata=me)).task
+        second = (await stub.RetryTask(request, metadata=me)).task
+        stats = await stub.GetQueueStats(ffmpeg_pb2.GetQueueStatsRequest(), metadata=me)
+    assert (first.task_id, first.retry_of) == (second.task_id, failed)
+    assert first.task_id != failed
+    assert stats.workers == 1
+    assert (await api.finished(first.task_id))["status"] == "failed"
+
+
+# Last: the queue is full from here on.
+async def test_a_thousand_tasks_are_taken_in_seconds_and_delay_another_owner_by_little(api: Api) -> None:
+    body = {
+        "ffmpeg_command": "-i in_1 -c copy out_1",
+        "input_files": {"in_1": f"{api.inputs}video.mp4"},
+        "output_files": {"out_1": "a.mp4"},
+    }
+    gate = asyncio.Semaphore(32)
+    flood = uuid4()
+
+    async def one() -> str:
+        async with gate:
+            return str((await api.call("POST", "/ffmpeg/register", json=body, user=flood))["task_id"])
+
+    started = time.monotonic()
+    ids = await asyncio.gather(*(one() for _ in range(1000)))
+    assert time.monotonic() - started < 15
+    lone = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4"))
+    assert lone["status"] == "completed"
+    sample = ids[::50]
+    waiting = [task_id for task_id in sample if (await api.status(task_id, user=flood))["status"] == "pending"]
+    assert len(waiting) > len(sample) / 2, "the flood was nearly over when the other owner's task came"
