@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from services.common.settings import Port, Seconds, Settings, Size, parse_list
+from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, parse_list
 
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 
@@ -18,7 +18,7 @@ class GatewaySettings(Settings):
     """Address it listens on."""
     port: Port = 8000
     """Port it listens on."""
-    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    metrics_listen: ListenOrNot = ""
     """host:port of the Prometheus page; empty: none."""
     drain_seconds: Seconds = 30.0
     """How long a told-to-stop gateway lets accepted requests finish."""
@@ -36,7 +36,7 @@ class GatewaySettings(Settings):
 
     auth_jwt_secret: SecretStr = SecretStr("")
     """Secret of HS256 tokens, for local use; at least 32 bytes (RFC 7518, 3.2)."""
-    auth_jwks_url: str = ""
+    auth_jwks_url: HttpUrl = ""
     """Where the keys of tokens are (OIDC); not together with AUTH_JWT_SECRET."""
     auth_algorithms: Words = ("RS256", "ES256")
     """Algorithms accepted with AUTH_JWKS_URL; none other, whatever a token says."""

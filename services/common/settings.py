@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, TypeVar
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 _UNITS = {
@@ -49,6 +49,21 @@ Seconds = Annotated[float, Field(ge=0)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
+def _check_listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"\S+", host) or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("not host:port")
+    return value
+
+
+Listen = Annotated[str, AfterValidator(_check_listen)]
+"""host:port to bind; port 0 takes a free one."""
+ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _check_listen(value))]
+"""host:port to bind; empty: nothing is bound."""
+HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]+(/\S*)?)?$")]
+"""http:// or https:// address; empty: none."""
+
+
 class _EnvWithFiles(EnvSettingsSource):
     """The environment, in which `NAME_FILE=/path` stands for the file's content as `NAME`."""
 
@@ -61,6 +76,8 @@ class _EnvWithFiles(EnvSettingsSource):
                     env[name] = Path(path).read_text().strip()
                 except OSError as error:
                     raise SettingsError(f"{name.upper()}_FILE: cannot read the file: {error.strerror}") from None
+                except UnicodeDecodeError:
+                    raise SettingsError(f"{name.upper()}_FILE: the file is not UTF-8 text") from None
         # An empty value in a manifest means: not set.
         return {name: value for name, value in env.items() if value != ""}
 
@@ -106,9 +123,9 @@ class Settings(BaseSettings):
 class ServiceSettings(Settings):
     """What every gRPC process reads."""
 
-    grpc_listen: str = Field("127.0.0.1:0", pattern=r"^\S+:\d+$")
+    grpc_listen: Listen = "127.0.0.1:0"
     """host:port the server binds; port 0 takes a free one."""
-    metrics_listen: str = Field("", pattern=r"^(\S+:\d+)?$")
+    metrics_listen: ListenOrNot = ""
     """host:port of the Prometheus page; empty: none."""
     drain_seconds: Seconds = 30.0
     """How long a told-to-stop process lets accepted calls finish."""
@@ -123,9 +140,9 @@ class ServiceSettings(Settings):
 class S3Settings(Settings):
     """Where bytes are kept."""
 
-    s3_endpoint_url: str = ""
+    s3_endpoint_url: HttpUrl = ""
     """The store as the services reach it; empty: AWS of the region."""
-    s3_public_endpoint_url: str = ""
+    s3_public_endpoint_url: HttpUrl = ""
     """The store as clients reach it, for signed and plain object URLs; empty: the same."""
     s3_bucket: str = Field(validation_alias=AliasChoices("S3_BUCKET", "AWS_BUCKET_NAME"))
     """The one bucket."""
@@ -170,7 +187,8 @@ def load(settings_class: type[S]) -> S:
     except SettingsError as error:
         lines = [str(error)]
     except ValidationError as error:
-        lines = [f"{'.'.join(str(part) for part in fault['loc']).upper()}: {fault['msg']}" for fault in error.errors()]
+        # A fault of several settings together has no place, and names them itself.
+        lines = [": ".join([*(str(part).upper() for part in fault["loc"]), fault["msg"]]) for fault in error.errors()]
     for line in lines:
         print(f"settings: {line}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
     raise SystemExit(2)
