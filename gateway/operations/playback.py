@@ -27,7 +27,8 @@ from services.common.errors import ReelwayError
 log = logs.get_logger(__name__)
 
 _FIRST_WINDOW = 2**20
-_WINDOW = 4 * 2**20
+_WINDOW = 16 * 2**20
+"""Each window is twice the one before, up to this: who leaves has not cost more than it was given."""
 _SHORT = 128 * 2**10
 """Up to here one unary call is quicker than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
@@ -120,7 +121,7 @@ class Playback:
             while offset < end:
                 window_end = min(end, offset + size)
                 window, ahead = ahead or self._open(stat, offset, window_end), None
-                size = _WINDOW
+                size = min(2 * size, _WINDOW)
                 try:
                     while offset < window_end:
                         chunk = await window.read()
@@ -138,8 +139,6 @@ class Playback:
                         raise error from None
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
                     await asyncio.sleep(self._backoff.pause(attempt))
-                    # What is left of this window and the next is asked for as one.
-                    size = _WINDOW
         finally:
             for call in (window, ahead):
                 if call is not None and not call.done():

@@ -60,7 +60,7 @@ class Playback:
         pieces: list[bytes] = []
         size, sent = 0, 0
         async for chunk in self._store.read(video.object_key, offset, length):
-            # A chunk from the socket is at most 512 KiB, so a message stays under its limit of 1 MiB.
+            # A chunk is at most what the HTTP client buffers, so a message stays under its limit of 2 MiB.
             pieces.append(chunk)
             size += len(chunk)
             if size >= (_RAMP[sent] if sent < len(_RAMP) else _MESSAGE):
