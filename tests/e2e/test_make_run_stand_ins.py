@@ -117,6 +117,20 @@ async def test_the_gateway_finishes_what_it_began_before_anything_else_ends(tmp_
         assert not [line for line in terminal.lines if "again" in line]
 
 
+async def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
+    async with make_run(tmp_path) as terminal:
+        url = (await terminal.says(r"ready: (http://\S+)"))[1]
+        children = terminal.children()
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/slow") as answer:
+            terminal.process.send_signal(signal.SIGINT)
+            await terminal.says("stopping")
+            terminal.process.send_signal(signal.SIGINT)
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.text()
+        assert await terminal.ends() == 0
+        assert not any(map(is_alive, children))
+
+
 @pytest.mark.parametrize(("host", "url"), [("0.0.0.0", "http://127.0.0.1:"), ("::1", "http://[::1]:")])
 async def test_it_listens_where_it_is_told(
     tmp_path: Path, redis_url: str, juicefs_s3: S3Server, host: str, url: str

@@ -2,7 +2,7 @@
 
 import sys
 
-from deploy.local.__main__ import main
+from deploy.local.command import main
 from deploy.local.services import Kind, Service
 
 STAND_INS = (

@@ -1,0 +1,49 @@
+"""`make run`: the whole system on this machine, until Ctrl-C."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from deploy.local.output import Output
+from deploy.local.process import StartError, inherited
+from deploy.local.services import SERVICES, Service
+from deploy.local.settings import LocalSettings
+from deploy.local.supervisor import Supervisor, sole_user
+from deploy.local.system import System
+from services.common.settings import load
+
+BANNER = """ready: {url}  (API: {url}/docs; Ctrl-C stops everything; data is kept in {data_dir})
+try:
+  curl -F video=@clip.mp4 {url}/videos
+  curl {url}/videos/ID/stream -r 0-1023 -o first.bin -D -
+  curl {url}/videos/ID/download -OJ"""
+
+
+async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
+    output = Output(max(len(service.name) for service in services), settings.log_dir)
+    if settings.log_dir:
+        try:
+            settings.log_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StartError(f"LOG_DIR {settings.log_dir}: {error.strerror}") from error
+    with sole_user(settings.data_dir):
+        system = System(settings, inherited(), output.of, services)
+
+        def ready() -> None:
+            for line in BANNER.format(url=system.base_url, data_dir=settings.data_dir).splitlines():
+                output.say(line)
+
+        output.say("starting")
+        await Supervisor(system, output.say).run(ready)
+        output.say("stopped")
+
+
+def main(services: Sequence[Service] = SERVICES) -> int:
+    """0 after Ctrl-C; 2 and one line where something can't be started."""
+    settings = load(LocalSettings)
+    try:
+        asyncio.run(_run(settings, services))
+    except StartError as error:
+        print(f"reelway: {error}", file=sys.stderr)
+        return 2
+    return 0
