@@ -29,8 +29,9 @@ KINDS: dict[media_pb2.Container.ValueType, ContainerKind] = {
     media_pb2.CONTAINER_MPEG_PS: ContainerKind("mpg", "video/mpeg"),
 }
 
-# Major brands of ISO base media that hold still pictures or sound alone (ISO/IEC 23008-12, AVIF, iTunes).
-_NOT_VIDEO_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"M4A ", b"M4B ", b"M4P "}
+# Major brands of ISO base media that hold pictures or sound alone (ISO/IEC 23008-12, AVIF, CR3; iTunes, Flash).
+_PICTURES = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis", b"crx "}
+_SOUND = {b"M4A ", b"M4B ", b"M4P ", b"F4A ", b"F4B "}
 _EBML_DOCTYPE = b"\x42\x82"
 
 
@@ -60,14 +61,15 @@ def _iso_media(head: bytes) -> media_pb2.Container.ValueType:
     brand = head[8:12]
     if brand == b"qt  ":
         return media_pb2.CONTAINER_MOV
-    return media_pb2.CONTAINER_UNSPECIFIED if brand in _NOT_VIDEO_BRANDS else media_pb2.CONTAINER_MP4
+    return media_pb2.CONTAINER_UNSPECIFIED if brand in _PICTURES | _SOUND else media_pb2.CONTAINER_MP4
 
 
 def _transport_stream(head: bytes) -> bool:
-    # A sync byte each 188 bytes (ISO/IEC 13818-1, 2.4.3.2), or 192 with a 4-byte time stamp before (BDAV).
+    # A sync byte each 188 bytes (ISO/IEC 13818-1, 2.4.3.2), or 192 with a 4-byte time stamp before (BDAV). It is
+    # an ASCII letter, so a text may have a few in place; a packet has some payload or adaptation field, too (2.4.3.3).
     for offset, step in ((0, 188), (4, 192)):
-        marks = head[offset::step]
-        if len(marks) >= 2 and all(byte == 0x47 for byte in marks[:8]):
+        marks, controls = head[offset::step][:8], head[offset + 3 :: step][:8]
+        if len(controls) >= 4 and all(mark == 0x47 for mark in marks) and all(byte & 0x30 for byte in controls):
             return True
     return False
 
@@ -76,9 +78,10 @@ def sniff(head: bytes) -> media_pb2.Container.ValueType:
     """The container whose signature `head` (the file's first bytes) bears; CONTAINER_UNSPECIFIED for none."""
     if head[4:8] == b"ftyp" and len(head) >= 12:
         return _iso_media(head)
-    # QuickTime files older than `ftyp` begin with one of these atoms.
-    if head[4:8] in (b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot") and len(head) >= 16:
-        return media_pb2.CONTAINER_MOV
+    # QuickTime files older than `ftyp` begin with one of these atoms. Some are English words; in a text four
+    # letters stand before them, in a file the atom's size, which is small for all but the media data.
+    if head[4:8] == b"mdat" or (head[4:8] in (b"moov", b"wide", b"free", b"skip", b"pnot") and head[0] == 0):
+        return media_pb2.CONTAINER_MOV if len(head) >= 16 else media_pb2.CONTAINER_UNSPECIFIED
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return _ebml(head)
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":

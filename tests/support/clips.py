@@ -1,0 +1,69 @@
+"""Real clips, made by ffmpeg once a run: one of each container that the system takes."""
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from reelway.v1 import media_pb2
+
+from deploy.local.embedded import find_ffmpeg
+
+_X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+_MPEG2 = ("-c:v", "mpeg2video")
+
+# Name of the file -> what it is, and how ffmpeg is told to make it.
+_RECIPES: dict[str, tuple[media_pb2.Container.ValueType, Sequence[str]]] = {
+    "clip.mp4": (media_pb2.CONTAINER_MP4, (*_X264, "-movflags", "+faststart")),
+    "clip.webm": (media_pb2.CONTAINER_WEBM, ("-c:v", "libvpx", "-deadline", "realtime")),
+    "clip.avi": (media_pb2.CONTAINER_AVI, ("-c:v", "mpeg4")),
+    "clip.ogv": (media_pb2.CONTAINER_OGG, ("-c:v", "libtheora")),
+    "clip.mov": (media_pb2.CONTAINER_MOV, _X264),
+    "clip.mkv": (media_pb2.CONTAINER_MKV, _X264),
+    "clip.ts": (media_pb2.CONTAINER_MPEG_TS, _MPEG2),
+    "clip.mpg": (media_pb2.CONTAINER_MPEG_PS, _MPEG2),
+}
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One file and what it is."""
+
+    path: Path
+    container: media_pb2.Container.ValueType
+
+    @property
+    def data(self) -> bytes:
+        """All of it; clips are small."""
+        return self.path.read_bytes()
+
+
+def make_clip(path: Path, arguments: Sequence[str], *, seconds: float = 0.4, size: str = "128x96") -> Path:
+    """A moving test picture; the container follows the file's extension."""
+    picture = f"testsrc=duration={seconds}:size={size}:rate=25"
+    command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", picture, *arguments]
+    subprocess.run([*command, str(path)], check=True, timeout=60)
+    return path
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Clip]:
+    """A clip of each container, by its file name."""
+    folder = tmp_path_factory.mktemp("clips")
+    return {
+        name: Clip(make_clip(folder / name, arguments), container) for name, (container, arguments) in _RECIPES.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def mp4(clips: dict[str, Clip]) -> bytes:
+    """The bytes of a small MP4."""
+    return clips["clip.mp4"].data
+
+
+def mp4_of(size: int, seed: int = 0) -> bytes:
+    """`size` bytes that begin as an MP4 does and go on with what differs at every offset."""
+    head = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
+    body = b"".join((index * 2_654_435_761 + seed & 0xFFFFFFFF).to_bytes(4, "big") for index in range(2**18))
+    return (head + body * (size // len(body) + 1))[:size]

@@ -1,0 +1,127 @@
+"""The table of reasons: complete, and the same on both sides of a call."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from services.common.error_catalog import CATALOG, ErrorReason
+from services.common.error_translator import from_rpc_error, to_status
+from services.common.errors import FieldViolation, ReelwayError
+
+# gRPC code -> HTTP statuses that it may stand for (google.rpc.Code, and the contracts' own).
+HTTP_OF_CODE = {
+    grpc.StatusCode.INTERNAL: {500},
+    grpc.StatusCode.UNAUTHENTICATED: {401},
+    grpc.StatusCode.PERMISSION_DENIED: {403},
+    grpc.StatusCode.INVALID_ARGUMENT: {400, 422},
+    grpc.StatusCode.RESOURCE_EXHAUSTED: {413, 429},
+    grpc.StatusCode.NOT_FOUND: {404},
+    grpc.StatusCode.ALREADY_EXISTS: {409},
+    grpc.StatusCode.FAILED_PRECONDITION: {409, 412, 425},
+    grpc.StatusCode.ABORTED: {409},
+    grpc.StatusCode.OUT_OF_RANGE: {416},
+    grpc.StatusCode.UNAVAILABLE: {503},
+    grpc.StatusCode.DEADLINE_EXCEEDED: {504},
+    grpc.StatusCode.CANCELLED: {499},
+}
+
+
+class Received(grpc.RpcError):
+    """What a client has in its hands after a call that failed."""
+
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def code(self) -> grpc.StatusCode:
+        code: grpc.StatusCode = self._status.code
+        return code
+
+    def details(self) -> str:
+        return str(self._status.details)
+
+    def trailing_metadata(self) -> Any:
+        return self._status.trailing_metadata
+
+
+class Bare:
+    """A status that gRPC itself made: no details."""
+
+    trailing_metadata = ()
+    details = "failed to connect to all addresses; last error: ipv4:10.0.0.7:50051"
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.code = code
+
+
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_each_reason_has_a_row_that_agrees_with_itself(reason: ErrorReason) -> None:
+    kind = CATALOG[reason]
+    assert reason.name == reason.value
+    assert kind.message
+    assert kind.http_status in HTTP_OF_CODE[kind.code]
+    # Who is told to come back later is told when, and nobody else is.
+    assert (kind.retry_seconds is not None) == (kind.http_status in {429, 503})
+
+
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_each_reason_survives_the_wire(reason: ErrorReason) -> None:
+    violations = [FieldViolation("video.title", "too long", "string_too_long"), FieldViolation("n", "negative")]
+    sent = ReelwayError(reason, "more to say", violations, {"max_bytes": "17"})
+    got = from_rpc_error(Received(to_status(sent)))
+    assert (got.reason, got.message, got.metadata) == (reason, "more to say", {"max_bytes": "17"})
+    assert list(got.violations) == violations
+    plain = from_rpc_error(Received(to_status(ReelwayError(reason))))
+    assert (plain.reason, plain.detail, plain.message) == (reason, "", CATALOG[reason].message)
+    assert not plain.violations
+
+
+def test_a_status_tells_when_to_try_again() -> None:
+    status = to_status(ReelwayError(ErrorReason.INDEX_MISSING))
+    found = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"])
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in found.details)
+    assert retry.retry_delay.seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (grpc.StatusCode.UNAVAILABLE, ErrorReason.SERVICE_UNAVAILABLE),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, ErrorReason.TIMEOUT),
+        (grpc.StatusCode.CANCELLED, ErrorReason.CANCELLED),
+        (grpc.StatusCode.UNKNOWN, ErrorReason.INTERNAL),
+        (grpc.StatusCode.UNIMPLEMENTED, ErrorReason.INTERNAL),
+    ],
+)
+def test_a_status_of_grpc_itself_becomes_the_nearest_reason_without_its_words(
+    code: grpc.StatusCode, reason: ErrorReason
+) -> None:
+    error = from_rpc_error(Received(Bare(code)))
+    assert error.reason is reason
+    assert "10.0.0.7" not in error.message
+
+
+def test_a_reason_of_a_newer_release_is_taken_by_its_code() -> None:
+    status = to_status(ReelwayError(ErrorReason.STORE_UNAVAILABLE))
+    rich = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"])
+    rich.details[0].Pack(error_details_pb2.ErrorInfo(reason="FROM_THE_FUTURE", domain="reelway"))
+
+    class Newer:
+        code, details = status.code, status.details
+        trailing_metadata = (("grpc-status-details-bin", rich.SerializeToString()),)
+
+    assert from_rpc_error(Received(Newer())).reason is ErrorReason.SERVICE_UNAVAILABLE
+
+
+def test_another_domain_s_reason_is_not_ours() -> None:
+    status = to_status(ReelwayError(ErrorReason.VIDEO_NOT_FOUND))
+    rich = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"])
+    rich.details[0].Pack(error_details_pb2.ErrorInfo(reason="VIDEO_NOT_FOUND", domain="elsewhere.example"))
+
+    class Foreign:
+        code, details = status.code, status.details
+        trailing_metadata = (("grpc-status-details-bin", rich.SerializeToString()),)
+
+    assert from_rpc_error(Received(Foreign())).reason is ErrorReason.INTERNAL
