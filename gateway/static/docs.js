@@ -2,6 +2,6 @@ SwaggerUIBundle({
   url: "/openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
-  // The default sends the document's address to a validator on the internet.
+  // No layout may show the badge for which the document's address goes to a validator on the internet.
   validatorUrl: null,
 });

@@ -56,10 +56,15 @@ async def viewer(
     read: Read, representation: Representation = REPRESENTATION, write_timeout: float = 20
 ) -> AsyncIterator[Wire]:
     async def handler(request: web.Request) -> web.StreamResponse:
-        return await respond(request, representation, read, write_timeout=write_timeout)
+        try:
+            return await respond(request, representation, read, write_timeout=write_timeout)
+        finally:
+            left_open.append(read.open if isinstance(read, Reader) else 0)
 
+    left_open: list[int] = []
     async with serving(handler) as port, wire(port) as connection:
         yield connection
+    assert not any(left_open), "a reader is closed before its request is over, not when it is collected"
 
 
 def parts_of(answer: Answer) -> list[tuple[str, str, bytes]]:
@@ -316,6 +321,16 @@ async def test_a_viewer_that_stops_reading_is_let_go() -> None:
             connection.stop_reading()
             await closed(reader)
     assert [entry["event"] for entry in logs] == ["viewer stopped reading"]
+
+
+async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
+    async def read(offset: int, length: int) -> AsyncIterator[Chunk]:
+        yield DATA[:100_000]
+        await asyncio.sleep(0.4)
+        yield DATA[100_000:]
+
+    async with viewer(read, write_timeout=0.1) as connection:
+        assert (await connection.ask("GET")).body == DATA
 
 
 async def test_a_slow_viewer_is_kept() -> None:
