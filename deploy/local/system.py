@@ -90,6 +90,10 @@ class System:
         servers: list[Part] = [server for server in (self.redis, self.s3) if server]
         return [*servers, *self.replicas]
 
+    @property
+    def _gateways(self) -> list[Replica]:
+        return [replica for replica in self.replicas if replica.service.kind is Kind.GATEWAY]
+
     async def start(self) -> None:
         """Starts everything, and returns once every part says that it is ready.
 
@@ -100,13 +104,14 @@ class System:
         ffmpeg = find_ffmpeg(self._settings.ffmpeg_bin)
         await self._start_servers()
         self._plan_replicas(ffmpeg)
-        await _all(replica.start() for replica in self.replicas)
+        # The gateway after what it calls: it would only tell us, again and again, that it is not ready.
+        await _all(replica.start() for replica in self.replicas if replica not in self._gateways)
+        await _all(gateway.start() for gateway in self._gateways)
 
     async def stop(self) -> None:
         """Ends everything: who talks to clients first, then the services, then what they keep state in."""
-        gateways = [replica for replica in self.replicas if replica.service.kind is Kind.GATEWAY]
-        await _all(gateway.stop() for gateway in gateways)
-        await _all(replica.stop() for replica in self.replicas if replica not in gateways)
+        await _all(gateway.stop() for gateway in self._gateways)
+        await _all(replica.stop() for replica in self.replicas if replica not in self._gateways)
         await _all(part.stop() for part in self.parts)
 
     def kill(self) -> None:
