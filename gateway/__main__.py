@@ -27,7 +27,7 @@ from gateway.routing import register
 from gateway.settings import GatewaySettings
 from services.common import logs, metrics, server
 from services.common.channel import open_channel
-from services.common.settings import load
+from services.common.settings import load, refuse
 
 log = logs.get_logger(__name__)
 
@@ -88,9 +88,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
     try:
         await web.TCPSite(runner, settings.host, settings.port).start()
     except OSError as error:
-        raise SystemExit(
-            f"settings: PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}"
-        ) from None
+        refuse(f"PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}")
     metrics.serve_metrics(settings.metrics_listen)
     log.info("listening", address=f"{settings.host}:{settings.port}")
     watch = asyncio.create_task(idle.watch(runner.server)) if runner.server is not None else None

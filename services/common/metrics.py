@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
+from services.common.settings import refuse
+
 RPC_STARTED = Counter("reelway_rpc_started_total", "RPCs begun", ["method"])
 RPC_HANDLED = Counter("reelway_rpc_handled_total", "RPCs ended, by status", ["method", "code"])
 RPC_SECONDS = Histogram(
@@ -20,4 +22,7 @@ def serve_metrics(listen: str) -> None:
     """Serve /metrics on `host:port`, in a thread of its own; an empty `listen` serves nothing."""
     if listen:
         host, _, port = listen.rpartition(":")
-        start_http_server(int(port), addr=host, registry=REGISTRY)
+        try:
+            start_http_server(int(port), addr=host, registry=REGISTRY)
+        except OSError as error:
+            refuse(f"METRICS_LISTEN: cannot listen on {listen}: {error.strerror}")

@@ -21,7 +21,7 @@ from services.common.channel import TRANSPORT_OPTIONS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
-from services.common.settings import ServiceSettings, Settings
+from services.common.settings import ServiceSettings, Settings, refuse
 
 log = logs.get_logger(__name__)
 
@@ -149,6 +149,16 @@ async def _watch_readiness(health: health_aio.HealthServicer, ready: Check, ever
         await asyncio.sleep(every_seconds if now else min(0.3, every_seconds))
 
 
+def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
+    """Take both addresses; the port of the server."""
+    try:
+        port = server.add_insecure_port(settings.grpc_listen)
+    except RuntimeError:
+        refuse(f"GRPC_LISTEN: cannot listen on {settings.grpc_listen}")
+    metrics.serve_metrics(settings.metrics_listen)
+    return port
+
+
 async def serve(
     process: str,
     settings: ServiceSettings,
@@ -166,8 +176,8 @@ async def serve(
         register: adds the servicers.
         service_names: full proto names, for reflection.
         ready: raises while the process cannot serve (a store is away); asked every two seconds.
-        background: loops that live as long as the server; one that ends early is logged and ends the process,
-            because a service without its sweeper would rot unseen.
+        background: loops that live as long as the server; one that ends early is logged and ends the process with
+            status 1, because a service without its sweeper would rot unseen.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -192,20 +202,24 @@ async def serve(
         server,
     )
     register(server)
-    port = server.add_insecure_port(settings.grpc_listen)
-    if port == 0:
-        raise SystemExit(f"settings: GRPC_LISTEN: cannot listen on {settings.grpc_listen}")
+    try:
+        port = _bind(server, settings)
+    except SystemExit:
+        for loop in background:
+            loop.close()
+        raise
     await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
-    metrics.serve_metrics(settings.metrics_listen)
     await server.start()
     log.info("listening", process=process, address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
 
     loops = [asyncio.create_task(_watch_readiness(health, ready, 2.0)), *map(asyncio.create_task, background)]
     stopped = asyncio.create_task(stop.wait())
+    broken = False
     try:
         done, _ = await asyncio.wait([stopped, *loops], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopped}:
+            broken = True
             log.error("a background loop ended", exc_info=task.exception())
         log.info("draining", seconds=settings.drain_seconds)
         loops[0].cancel()
@@ -217,6 +231,8 @@ async def serve(
             task.cancel()
         await asyncio.gather(stopped, *loops, return_exceptions=True)
     log.info("stopped")
+    if broken:
+        raise SystemExit(1)
 
 
 def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:

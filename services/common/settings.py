@@ -10,7 +10,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, NoReturn, TypeVar
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -180,6 +180,13 @@ class RedisSettings(Settings):
 S = TypeVar("S", bound=Settings)
 
 
+def refuse(*lines: str) -> NoReturn:
+    """End the process, for its settings cannot be used: status 2, and one line a fault that begins with its name."""
+    for line in lines:
+        print(f"settings: {line}", file=sys.stderr)  # noqa: T201 - for the operator, who may not read JSON
+    raise SystemExit(2)
+
+
 def load(settings_class: type[S]) -> S:
     """The process's settings; exits with status 2 and one line a fault where the environment is wrong."""
     try:
@@ -189,6 +196,4 @@ def load(settings_class: type[S]) -> S:
     except ValidationError as error:
         # A fault of several settings together has no place, and names them itself.
         lines = [": ".join([*(str(part).upper() for part in fault["loc"]), fault["msg"]]) for fault in error.errors()]
-    for line in lines:
-        print(f"settings: {line}", file=sys.stderr)  # noqa: T201 - logging is not set up yet
-    raise SystemExit(2)
+    refuse(*lines)

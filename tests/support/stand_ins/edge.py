@@ -1,0 +1,96 @@
+"""A gRPC process whose calls do what a test of the bootstrap needs; files in FOLDER tell it when.
+
+Requests and answers are plain bytes.
+"""
+
+import json
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from services.common import logs, server
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.settings import ServiceSettings, load
+from tests.support.waiting import until
+
+SERVICE = "test.v1.EdgeService"
+FOLDER = Path(os.environ.get("FOLDER", "."))
+log = logs.get_logger(__name__)
+
+
+async def _told(name: str) -> None:
+    """Returns once a file of this name is there; notes that it waits."""
+    (FOLDER / f"{name}.waiting").touch()
+    await until((FOLDER / name).exists, 60)
+
+
+async def _echo(request: bytes, context: Any) -> bytes:
+    log.info("echoed")
+    caller = current_caller()
+    return json.dumps({"user": caller.user, "request_id": caller.request_id, "peer": context.peer()}).encode()
+
+
+async def _boom(request: bytes, context: Any) -> bytes:
+    raise RuntimeError("cannot open /etc/reelway/key on db-7.internal")
+
+
+async def _refuse(request: bytes, context: Any) -> bytes:
+    raise ReelwayError(ErrorReason.VIDEO_CHANGED, "changed")
+
+
+async def _wait(request: bytes, context: Any) -> bytes:
+    await _told(request.decode())
+    return b"done"
+
+
+async def _count(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    yield b"first"
+    await _told(request.decode())
+    yield b"last"
+
+
+async def _break(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    yield b"first"
+    raise RuntimeError("cannot open /etc/reelway/key on db-7.internal")
+
+
+def _register(grpc_server: grpc.aio.Server) -> None:
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "Echo": grpc.unary_unary_rpc_method_handler(_echo),
+        "Boom": grpc.unary_unary_rpc_method_handler(_boom),
+        "Refuse": grpc.unary_unary_rpc_method_handler(_refuse),
+        "Wait": grpc.unary_unary_rpc_method_handler(_wait),
+        "Count": grpc.unary_stream_rpc_method_handler(_count),
+        "Break": grpc.unary_stream_rpc_method_handler(_break),
+    }
+    grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+
+async def _ready() -> None:
+    if (FOLDER / "not-ready").exists():
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+
+async def _background() -> None:
+    await _told("end-background")
+    raise RuntimeError("the sweeper has broken")
+
+
+def main() -> None:
+    settings = load(ServiceSettings)
+
+    async def serve() -> None:
+        await server.serve(
+            "edge", settings, _register, service_names=[SERVICE], ready=_ready, background=[_background()]
+        )
+
+    server.run("edge", settings, serve)
+
+
+if __name__ == "__main__":
+    main()
