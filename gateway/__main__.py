@@ -48,7 +48,9 @@ async def _serve(settings: GatewaySettings) -> None:
             "stream": settings.stream_target,
             "catalog": settings.catalog_target,
         }
-        channels = {name: await stack.enter_async_context(open_channel(target)) for name, target in targets.items()}
+        channels = {
+            name: await stack.enter_async_context(open_channel(target, settings)) for name, target in targets.items()
+        }
         cors_middleware, mark_response = cors(settings.cors_origins)
         authenticator = Authenticator(settings, http)
         idle = IdleConnections(settings.first_request_seconds, settings.next_request_seconds)
@@ -64,7 +66,7 @@ async def _serve(settings: GatewaySettings) -> None:
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
-        ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target))
+        ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
         app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)

@@ -17,7 +17,6 @@ class Keys:
     secret_key: str
     jwt_secret: str
     """Empty where tokens are checked with AUTH_JWKS_URL alone."""
-    service_token_secret: str
 
 
 def load_keys(settings: LocalSettings) -> Keys:
@@ -41,7 +40,6 @@ def load_keys(settings: LocalSettings) -> Keys:
             access_key=access_key if foreign_s3 else key(access_key, "s3_access_key"),
             secret_key=secret_key if foreign_s3 else key(secret_key, "s3_secret_key"),
             jwt_secret=jwt_secret if foreign_tokens else key(jwt_secret, "auth_jwt_secret"),
-            service_token_secret=key(settings.service_token_secret.get_secret_value(), "service_token_secret"),
         )
     except OSError as error:
         raise StartError(f"DATA_DIR {settings.data_dir}: {error.strerror}") from error

@@ -41,8 +41,6 @@ class LocalSettings(Settings):
     """HS256 secret of bearer tokens; empty: generated, unless AUTH_JWKS_URL is set."""
     auth_jwks_url: str = Field("", pattern=r"^(https?://\S+)?$")
     """Where the keys of bearer tokens are published."""
-    service_token_secret: SecretStr = SecretStr("")
-    """What the services know each other by; empty: generated."""
     ffmpeg_bin: str = ""
     """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""
     drain_seconds: Seconds = 5.0

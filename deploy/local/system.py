@@ -191,7 +191,6 @@ class System:
             "AWS_ACCESS_KEY_ID": self.keys.access_key,
             "AWS_SECRET_ACCESS_KEY": self.keys.secret_key,
             "AUTH_JWT_SECRET": self.keys.jwt_secret,
-            "SERVICE_TOKEN_SECRET": self.keys.service_token_secret,
             "FFMPEG_BIN": ffmpeg.ffmpeg,
             "FFPROBE_BIN": ffmpeg.ffprobe,
             "WORK_DIR": str(settings.data_dir.absolute() / "work"),

@@ -1,6 +1,7 @@
 """Who calls, and in which request: carried in call metadata from the gateway through every service.
 
-The gateway has verified the user; the services judge every call for it.
+The gateway has verified the user; the services judge every call for it. Where SERVICE_TOKEN_SECRET is set a call
+must prove that it comes from one of us (see call_token.py); where it is not, on loopback, its word is taken.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
-USER_KEY = "reelway-user"
+from services.common.call_token import CallTokens
+
+USER_KEY = "reelway-user-bin"
+TOKEN_KEY = "authorization"  # noqa: S105 - a name, not a secret
 REQUEST_ID_KEY = "reelway-request-id"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -25,12 +29,26 @@ class Caller:
     request_id: str = ""
     """Travels from HTTP to gRPC to S3, and stands in every log line."""
 
-    def metadata(self) -> tuple[tuple[str, str], ...]:
+    def metadata(self) -> tuple[tuple[str, str | bytes], ...]:
         """As call metadata; a `sub` is any text, and metadata is ASCII, hence UTF-8 in a -bin key."""
-        pairs: list[tuple[str, str]] = [(REQUEST_ID_KEY, self.request_id)]
-        if self.user:
-            pairs.append((f"{USER_KEY}-bin", self.user.encode()))  # type: ignore[arg-type]
-        return tuple(pairs)
+        request_id = (REQUEST_ID_KEY, self.request_id)
+        if _trust.tokens is not None:
+            return request_id, (TOKEN_KEY, f"Bearer {_trust.tokens.make(self.user)}")
+        return (request_id, (USER_KEY, self.user.encode())) if self.user else (request_id,)
+
+
+class _Trust:
+    """How this process tells its peers from strangers; set once, by `require_tokens`."""
+
+    tokens: CallTokens | None = None
+
+
+_trust = _Trust()
+
+
+def require_tokens(secret: str) -> None:
+    """From now on calls carry tokens, and are refused without; an empty secret: callers are believed."""
+    _trust.tokens = CallTokens(secret) if secret else None
 
 
 NOBODY = Caller()
@@ -53,11 +71,13 @@ def new_request_id(offered: str | None = None) -> str:
 
 
 def from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:
-    """The caller that call metadata names."""
+    """The caller that call metadata names; UNAUTHENTICATED where it does not prove it and has to."""
     found = dict(metadata or ())
-    user = found.get(f"{USER_KEY}-bin", b"")
     request_id = found.get(REQUEST_ID_KEY, "")
-    return Caller(
-        user=user.decode("utf-8", "replace") if isinstance(user, bytes) else user,
-        request_id=new_request_id(request_id if isinstance(request_id, str) else None),
-    )
+    if _trust.tokens is not None:
+        scheme, _, token = str(found.get(TOKEN_KEY, "")).partition(" ")
+        user = _trust.tokens.user(token if scheme.lower() == "bearer" else "")
+    else:
+        claimed = found.get(USER_KEY, b"")
+        user = claimed.decode("utf-8", "replace") if isinstance(claimed, bytes) else claimed
+    return Caller(user, new_request_id(request_id if isinstance(request_id, str) else None))

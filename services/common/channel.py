@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
+
+from services.common.settings import Settings, refuse
 
 MESSAGE_LIMIT = 4 * 2**20 + 2**16
 """Largest message either side takes: 4 MiB of payload and its header."""
@@ -62,23 +64,37 @@ def target_of(addresses: str) -> str:
     return f"ipv4:{addresses}" if "," in addresses else addresses
 
 
-def open_channel(addresses: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
+def open_channel(addresses: str, settings: Settings | None = None) -> grpc.aio.Channel:
     """A channel to every replica behind `addresses`; lazy, lives as long as the process.
 
-    In Kubernetes the address is `dns:///name-headless:port`, which names each pod.
+    In Kubernetes the address is `dns:///name-headless:port`, which names each pod. With GRPC_TLS_… set in `settings`
+    both sides show certificates.
     """
-    return grpc.aio.insecure_channel(
-        target_of(addresses),
-        options=[
-            *TRANSPORT_OPTIONS,
-            ("grpc.service_config", _service_config()),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
-            ("grpc.http2.max_pings_without_data", 0),
-            ("grpc.dns_min_time_between_resolutions_ms", 5_000),
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 2_000),
-        ],
-        interceptors=interceptors,
-    )
+    options: list[tuple[str, int | str]] = [
+        *TRANSPORT_OPTIONS,
+        ("grpc.service_config", _service_config()),
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 100),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+    ]
+    if settings is None or not settings.grpc_tls_cert_file:
+        return grpc.aio.insecure_channel(target_of(addresses), options=options)
+    key, certificate, authority = tls_files(settings)
+    credentials = grpc.ssl_channel_credentials(authority, key, certificate)
+    return grpc.aio.secure_channel(target_of(addresses), credentials, options=options)
+
+
+def tls_files(settings: Settings) -> tuple[bytes, bytes, bytes]:
+    """Key, certificate and CA of this process; ends the process with one line where a file cannot be read."""
+    try:
+        return (
+            Path(settings.grpc_tls_key_file).read_bytes(),
+            Path(settings.grpc_tls_cert_file).read_bytes(),
+            Path(settings.grpc_tls_ca_file).read_bytes(),
+        )
+    except OSError as error:
+        refuse(f"GRPC_TLS_…_FILE: {error.filename}: {error.strerror}")

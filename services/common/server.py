@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from services.common import allocator, logs, metrics
 from services.common import caller as callers
-from services.common.channel import TRANSPORT_OPTIONS
+from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
@@ -59,14 +59,17 @@ class _Edge(grpc.aio.ServerInterceptor):
         method = details.method
         if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return handler
-        caller = callers.from_metadata(details.invocation_metadata)
+
+        def let_in() -> None:
+            # Inside the handler, so that a refusal is answered as any other.
+            callers.set_caller(callers.from_metadata(details.invocation_metadata))
 
         if handler.response_streaming:
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-                callers.set_caller(caller)
                 with _observed(method, context):
                     try:
+                        let_in()
                         async for response in handler_call(request, context):
                             yield response
                     except Exception as error:
@@ -81,11 +84,11 @@ class _Edge(grpc.aio.ServerInterceptor):
             return make(stream, handler.request_deserializer, handler.response_serializer)
 
         async def unary(request: Any, context: Any) -> Any:
-            callers.set_caller(caller)
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
             with _observed(method, context):
                 try:
+                    let_in()
                     async with asyncio.timeout(self._max_unary_seconds if bounded else None):
                         return await single_call(request, context)
                 except Exception as error:
@@ -152,7 +155,12 @@ async def _watch_readiness(health: health_aio.HealthServicer, ready: Check, ever
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     """Take both addresses; the port of the server."""
     try:
-        port = server.add_insecure_port(settings.grpc_listen)
+        if settings.grpc_tls_cert_file:
+            key, certificate, authority = tls_files(settings)
+            credentials = grpc.ssl_server_credentials([(key, certificate)], authority, require_client_auth=True)
+            port = server.add_secure_port(settings.grpc_listen, credentials)
+        else:
+            port = server.add_insecure_port(settings.grpc_listen)
     except RuntimeError:
         refuse(f"GRPC_LISTEN: cannot listen on {settings.grpc_listen}")
     metrics.serve_metrics(settings.metrics_listen)
@@ -204,6 +212,7 @@ async def serve(
     register(server)
     try:
         port = _bind(server, settings)
+        probed = _health_server(health, settings.health_listen) if settings.health_listen else None
     except SystemExit:
         for loop in background:
             loop.close()
@@ -211,6 +220,8 @@ async def serve(
     await health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
     await health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
     await server.start()
+    if probed is not None:
+        await probed.start()
     log.info("listening", process=process, address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
 
     loops = [asyncio.create_task(_watch_readiness(health, ready, 2.0)), *map(asyncio.create_task, background)]
@@ -226,6 +237,8 @@ async def serve(
         await health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_notice_seconds)
         await server.stop(settings.drain_seconds)
+        if probed is not None:
+            await probed.stop(0)
     finally:
         for task in (stopped, *loops):
             task.cancel()
@@ -235,9 +248,21 @@ async def serve(
         raise SystemExit(1)
 
 
+def _health_server(health: health_aio.HealthServicer, listen: str) -> grpc.aio.Server:
+    """The same health on a port of its own: Kubernetes' gRPC probes speak no TLS."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    try:
+        server.add_insecure_port(listen)
+    except RuntimeError:
+        refuse(f"HEALTH_LISTEN: cannot listen on {listen}")
+    return server
+
+
 def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
     allocator.keep_large_buffers()
+    callers.require_tokens(settings.service_token_secret.get_secret_value())
     logs.configure(process, settings.log_level, settings.log_format)
     if settings.event_loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for

@@ -10,9 +10,9 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn, TypeVar
+from typing import Annotated, NoReturn, Self, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 _UNITS = {
@@ -106,6 +106,24 @@ class Settings(BaseSettings):
     """`json` for machines, `console` for people."""
     event_loop: str = Field("uvloop", pattern=r"^(uvloop|asyncio)$")
     """Which event loop runs the process."""
+    service_token_secret: SecretStr = SecretStr("")
+    """Secret of the tokens by which our processes know each other, at least 32 bytes; the same in all of them.
+    Empty: whoever can connect is believed, which is for loopback alone."""
+    grpc_tls_cert_file: str = ""
+    """This process's certificate (PEM), shown to peers in both directions; empty: no TLS between the processes."""
+    grpc_tls_key_file: str = ""
+    """Its key (PEM)."""
+    grpc_tls_ca_file: str = ""
+    """The CA that peers' certificates must come from (PEM)."""
+
+    @model_validator(mode="after")
+    def _peers_can_be_trusted(self) -> Self:
+        secret = self.service_token_secret.get_secret_value()
+        if secret and len(secret.encode()) < 32:
+            raise ValueError("SERVICE_TOKEN_SECRET: at least 32 bytes are needed (RFC 7518, 3.2)")
+        if len({bool(self.grpc_tls_cert_file), bool(self.grpc_tls_key_file), bool(self.grpc_tls_ca_file)}) > 1:
+            raise ValueError("GRPC_TLS_CERT_FILE, GRPC_TLS_KEY_FILE, GRPC_TLS_CA_FILE: all three or none")
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -135,6 +153,16 @@ class ServiceSettings(Settings):
     """After this a client connection is closed gently, so that new replicas get traffic."""
     max_unary_seconds: Seconds = 30.0
     """Limit of a unary call whose client set no deadline."""
+    health_listen: ListenOrNot = ""
+    """host:port that answers grpc.health.v1 alone and without TLS, for probes that know none; empty: none."""
+
+    @model_validator(mode="after")
+    def _strangers_cannot_call(self) -> Self:
+        host = self.grpc_listen.rpartition(":")[0].strip("[]")
+        loopback = host == "localhost" or host.startswith("127.") or host == "::1" or host.startswith("unix")
+        if not loopback and not self.service_token_secret.get_secret_value():
+            raise ValueError("SERVICE_TOKEN_SECRET: needed where GRPC_LISTEN is not on loopback")
+        return self
 
 
 class S3Settings(Settings):

@@ -18,7 +18,7 @@ async def _serve(settings: StreamSettings) -> None:
     async with (
         S3Objects.open(settings) as objects,
         S3Bytes.open(settings) as store,
-        open_channel(settings.catalog_target) as channel,
+        open_channel(settings.catalog_target, settings) as channel,
     ):
         videos = VideoCache(CatalogClient(channel), settings.stream_access_ttl_seconds)
         playback = Playback(videos, store, objects)

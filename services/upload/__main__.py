@@ -23,7 +23,7 @@ async def _serve(settings: UploadSettings) -> None:
     async with (
         S3Objects.open(settings) as objects,
         S3Bytes.open(settings) as store,
-        open_channel(settings.catalog_target) as channel,
+        open_channel(settings.catalog_target, settings) as channel,
         redis,
     ):
         catalog = CatalogClient(channel)

@@ -22,7 +22,7 @@ from tests.support.terminal import Terminal, run_in_terminal
 from tests.support.waiting import is_alive, until
 
 # The S3 address is among them: signed URLs that were given out hold on.
-KEPT = ("AUTH_JWT_SECRET", "SERVICE_TOKEN_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL")
+KEPT = ("AUTH_JWT_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL")
 
 
 def make_run(folder: Path, **env: str) -> AbstractAsyncContextManager[Terminal]:
@@ -63,12 +63,11 @@ async def test_started_again_it_finds_its_data_and_its_keys(tmp_path: Path) -> N
         assert not any(map(is_alive, children))
         assert "Traceback" not in "\n".join(terminal.lines)
     secrets = sorted((tmp_path / "data" / "secrets").iterdir())
-    assert [oct(one.stat().st_mode & 0o777) for one in secrets] == ["0o600"] * 4
+    assert [oct(one.stat().st_mode & 0o777) for one in secrets] == ["0o600"] * 3
     async with make_run(tmp_path / "data", PORT="0") as terminal:
         second = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
         kept = (
             "AUTH_JWT_SECRET",
-            "SERVICE_TOKEN_SECRET",
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
             "S3_ENDPOINT_URL",

@@ -77,7 +77,7 @@ def handlers(
     """The kinds of jobs that this worker knows; what they open is closed with the stack."""
     fetcher = Fetcher(settings.addresses, DownloadLimits(max_bytes=settings.command_input_bytes))
     stack.push_async_callback(fetcher.close)
-    channel = open_channel(settings.stream_target)
+    channel = open_channel(settings.stream_target, settings)
     stack.push_async_callback(channel.close)
     inputs = Inputs(fetcher, StreamedVideos(channel), settings.command_input_bytes)
     return {JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits)}

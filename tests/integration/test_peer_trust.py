@@ -1,0 +1,165 @@
+"""How processes know each other: call tokens, certificates, and the health port beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import sys
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from reelway.v1 import stream_pb2, stream_pb2_grpc
+
+from deploy.local.ports import free_port
+from services.common.call_token import CallTokens
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+
+SECRET = "s" * 32
+VIDEO = "6a2f41a3-c54c-4b01-90e6-d701748f0851"
+
+
+class Authority:
+    """A CA that signs certificates for loopback."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self.certificate = self._sign("ca", self._key, ca=True)
+
+    def _sign(self, name: str, key: ec.EllipticCurvePrivateKey, *, ca: bool) -> x509.Certificate:
+        now = datetime.datetime.now(datetime.UTC)
+        issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ca")])
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(issuer)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def issue(self) -> tuple[bytes, bytes]:
+        """A new key and its certificate, PEM."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return pem, self._sign("peer", key, ca=False).public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def pem(self) -> bytes:
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+
+@dataclass
+class Running:
+    target: str
+    health: str
+    authority: Authority
+
+    def channel(self, authority: Authority | None) -> grpc.aio.Channel:
+        key, certificate = authority.issue() if authority else (None, None)
+        return grpc.aio.secure_channel(self.target, grpc.ssl_channel_credentials(self.authority.pem, key, certificate))
+
+
+@pytest.fixture(scope="module")
+async def stream(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
+    """A stream process that wants certificates and tokens; nothing is behind it."""
+    folder, authority = tmp_path_factory.mktemp("tls"), Authority()
+    key, certificate = authority.issue()
+    files = {"KEY": key, "CERT": certificate, "CA": authority.pem}
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
+    running = Running(f"localhost:{free_port()}", f"127.0.0.1:{free_port()}", authority)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.stream",
+        env={
+            "GRPC_LISTEN": running.target,
+            "HEALTH_LISTEN": running.health,
+            "SERVICE_TOKEN_SECRET": SECRET,
+            "S3_BUCKET": "none",
+            "S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+            "CATALOG_TARGET": f"localhost:{free_port()}",
+            "DRAIN_NOTICE_SECONDS": "0",
+        }
+        | {f"GRPC_TLS_{name}_FILE": str(folder / name) for name in files},
+        cwd=Path(__file__).parents[2],
+    )
+    async with grpc.aio.insecure_channel(running.health) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        live = await stub.Check(health_pb2.HealthCheckRequest(service="live"), wait_for_ready=True, timeout=20)
+        assert live.status == health_pb2.HealthCheckResponse.SERVING
+    yield running
+    process.terminate()
+    assert await process.wait() == 0
+
+
+async def _stat(channel: grpc.aio.Channel, token: str | None) -> ReelwayError:
+    metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+    stub: stream_pb2_grpc.StreamServiceAsyncStub = stream_pb2_grpc.StreamServiceStub(channel)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Stat(stream_pb2.StatRequest(video_id=VIDEO), timeout=15, metadata=metadata)
+    return from_rpc_error(caught.value)
+
+
+def _token(secret: str = SECRET, algorithm: str = "HS256", **claims: object) -> str:
+    return jwt.encode({"aud": "reelway", "sub": "u", "exp": time.time() + 60, **claims}, secret, algorithm)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        "",
+        "nonsense",
+        _token(secret="t" * 32),
+        _token(exp=time.time() - 1),
+        _token(exp=time.time() + 3600),
+        _token(aud="somebody else"),
+        _token(secret="", algorithm="none"),
+    ],
+    ids=["none", "empty", "nonsense", "wrong secret", "expired", "lives too long", "wrong audience", "alg none"],
+)
+async def test_a_call_without_a_good_token_is_refused(stream: Running, token: str | None) -> None:
+    async with stream.channel(stream.authority) as channel:
+        assert (await _stat(channel, token)).reason is ErrorReason.UNAUTHENTICATED
+
+
+async def test_a_call_with_a_token_is_let_in(stream: Running) -> None:
+    async with stream.channel(stream.authority) as channel:
+        error = await _stat(channel, CallTokens(SECRET).make("somebody"))
+    # It gets as far as the catalog, which is not there.
+    assert error.reason is ErrorReason.SERVICE_UNAVAILABLE
+
+
+@pytest.mark.parametrize("foreign", [False, True], ids=["no certificate", "a foreign CA's certificate"])
+async def test_a_peer_without_our_certificate_is_not_connected(stream: Running, foreign: bool) -> None:
+    async with stream.channel(Authority() if foreign else None) as channel:
+        error = await _stat(channel, CallTokens(SECRET).make("somebody"))
+    assert error.reason is ErrorReason.SERVICE_UNAVAILABLE
+
+
+def test_a_token_is_made_for_its_user_and_checked_by_the_same_secret() -> None:
+    tokens = CallTokens(SECRET)
+    assert tokens.user(tokens.make("ünï")) == "ünï"
+    assert tokens.user(tokens.make("")) == ""
+    with pytest.raises(ReelwayError):
+        CallTokens("t" * 32).user(tokens.make("ünï"))
