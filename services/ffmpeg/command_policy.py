@@ -8,7 +8,7 @@ so that it never has to, and so that a refusal can say what is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.ffmpeg import placeholders
 from services.ffmpeg.filter_graph import Parts, parse_graph
@@ -16,7 +16,7 @@ from services.ffmpeg.filter_table import CheckedGraph, check_graph
 from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OPTIONS, REFUSED_BECAUSE, SPECIFIER, OptionRule, Value, Where
-from services.ffmpeg.option_values import check_value, seconds_of
+from services.ffmpeg.option_values import checked_value, seconds_of
 from services.ffmpeg.placeholders import FileRef
 from services.ffmpeg.plan import Plan, PlannedInput, PlannedOutput
 from services.ffmpeg.refusal import CommandRefused
@@ -193,9 +193,14 @@ class _Reader:
             if not option.rule.where & where:
                 place = "an input" if where is Where.INPUT else "an output"
                 raise CommandRefused(option.word, f"this option cannot stand before {place}")
-            if option.rule.arity and option.rule.value is not Value.GRAPH:
-                check_value(option.rule, option.word, option.text, where is Where.INPUT, self._limits)
+        group.options = [self._checked(option, is_input=where is Where.INPUT) for option in group.options]
         return group
+
+    def _checked(self, option: _Option, *, is_input: bool) -> _Option:
+        if option.rule.arity == 0 or option.rule.value is Value.GRAPH:
+            return option
+        value = checked_value(option.rule, option.word, option.text, is_input=is_input, limits=self._limits)
+        return replace(option, arguments=((option.word,), (value,)))
 
     def _graph(self, option: str, text: str) -> CheckedGraph:
         checked = check_graph(parse_graph(text, option), option, self._resolve, self._limits)
@@ -229,9 +234,7 @@ class _Reader:
     def _check_whole(self) -> None:
         if self._group.options:
             raise CommandRefused(self._group.options[0].word, "no file follows this option")
-        for option in self._globals.options:
-            if option.rule.arity and option.rule.value is not Value.GRAPH:
-                check_value(option.rule, option.word, option.text, False, self._limits)
+        self._globals.options = [self._checked(option, is_input=False) for option in self._globals.options]
         if unused := [key for key in self._input_urls if key not in self._inputs]:
             raise CommandRefused(unused[0], "this input is not named by the command")
         written = {output.placeholder for _, output in self._output_groups}

@@ -34,7 +34,7 @@ class Value(Enum):
     SIZE = auto()
     """WxH or a size's name."""
     THREADS = auto()
-    """A number up to the thread limit."""
+    """A number up to 16, cut to the limit of threads."""
     COUNT = auto()
     """A number up to 65 536: lengths of queues."""
     MAP = auto()
@@ -76,7 +76,7 @@ class OptionRule:
 
 _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
     (Value.IGNORED_SWITCH, Where.GLOBAL, False, "y n hide_banner stats nostats nostdin re"),
-    (Value.IGNORED, Where.GLOBAL, False, "loglevel v"),
+    (Value.IGNORED, Where.GLOBAL, False, "loglevel v stats_period"),
     (Value.NONE, Where.GLOBAL, False, "copyts start_at_zero ignore_unknown copy_unknown xerror"),
     (Value.THREADS, Where.GLOBAL, False, "filter_threads filter_complex_threads"),
     (Value.GRAPH, Where.GLOBAL, False, "filter_complex lavfi"),

@@ -23,6 +23,7 @@ _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s|ms|us)?")
 _MAX_TEXT = 4096
 _MAX_QUEUE = 65536
+_MAX_THREADS = 16
 _WHY_NO_FORMAT = {
     "null": "makes no file",
     "lavfi": "is for inputs",
@@ -37,13 +38,21 @@ _WHY_NO_FORMAT = {
 }
 
 
-def check_value(rule: OptionRule, option: str, value: str, is_input: bool, limits: Limits) -> None:
-    """Refuse `value` of `option` (as written, with its dash); graphs are checked by their own reader."""
+def checked_value(rule: OptionRule, option: str, value: str, *, is_input: bool, limits: Limits) -> str:
+    """`value` of `option` (as written, with its dash) as it will run; graphs have their own reader.
+
+    A number of threads is cut to what a job may have: it changes nothing but the speed. All else runs as written.
+    """
+    if rule.value is Value.THREADS:
+        return _threads(option, value, limits)
+    _check(rule, option, value, is_input, limits)
+    return value
+
+
+def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Limits) -> None:
     if stray := braced(value):
         raise CommandRefused(option, f"the placeholder {{{{{stray}}}}} cannot stand here")
     match rule.value:
-        case Value.THREADS:
-            _check_threads(option, value, limits)
         case Value.COUNT:
             if not value.isdigit() or int(value) > _MAX_QUEUE:
                 raise CommandRefused(option, f"a number up to {_MAX_QUEUE}")
@@ -80,10 +89,11 @@ def _require(pattern: re.Pattern[str], option: str, value: str) -> None:
         raise CommandRefused(option, f"'{value[:40]}' is not a value that this option takes")
 
 
-def _check_threads(option: str, value: str, limits: Limits) -> None:
-    # 0 and auto mean: as many as there are cores, which a container's limits don't lower.
-    if not value.isdigit() or not 1 <= int(value) <= limits.threads:
-        raise CommandRefused(option, f"a number from 1 to {limits.threads}")
+def _threads(option: str, value: str, limits: Limits) -> str:
+    # 0 means as many as there are cores, which a container's limits don't lower.
+    if not value.isdecimal() or int(value) > _MAX_THREADS:
+        raise CommandRefused(option, f"a number up to {_MAX_THREADS}")
+    return str(min(int(value) or limits.threads, limits.threads))
 
 
 def _check_size(option: str, value: str, limits: Limits) -> None:
@@ -103,8 +113,12 @@ def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
         key = match[1]
         if key not in allowed and key.replace("_", "-") not in allowed:
             raise CommandRefused(f"{option} {key}", "this encoder option is not allowed")
-        if key.replace("_", "-") in _THREAD_PARAMS and match[2]:
-            _check_threads(f"{option} {key}", match[2], limits)
+        if key.replace("_", "-") in _THREAD_PARAMS and not _is_thread_count(match[2] or "1", limits):
+            raise CommandRefused(f"{option} {key}", f"a number from 1 to {limits.threads}")
+
+
+def _is_thread_count(value: str, limits: Limits) -> bool:
+    return value.isdecimal() and 0 < int(value) <= limits.threads
 
 
 def _check_bitstream_filters(option: str, value: str) -> None:

@@ -31,6 +31,7 @@ from services.ffmpeg.process import run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.support.ffmpeg_world import ATTACKS, CANARY, ENVIRONMENT_SECRET, RunningWorld, World, case_by_id
+from tests.support.programs import installed
 
 CASES = [case["id"] for case in ATTACKS["cases"]]
 LIMITS = Limits(
@@ -66,7 +67,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    return Sandbox(find("ffmpeg"), find("ffprobe"), detect_layers())
+    return Sandbox(installed(), find("ffprobe"), detect_layers())
 
 
 class _Names:

@@ -30,10 +30,10 @@ from services.ffmpeg.process import Ended, RunResult, run_sandboxed
 from services.ffmpeg.progress import Progress
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
-from tests.support.programs import static
+from tests.support.programs import installed, static
 from tests.support.waiting import until
 
-SANDBOX = Sandbox(find("ffmpeg"), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
 LIMITS = Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=2**30, output_bytes=20 * 2**20, threads=2)
 SLOW = "-f lavfi -i testsrc=s=640x360:r=25:d=36000 -c:v libx264 -preset veryslow out_1"
 
@@ -235,7 +235,7 @@ async def test_what_is_no_media_is_no_media(folder: WorkFolder, content: bytes) 
     assert str(folder.path) not in str(failed.value)
 
 
-@pytest.mark.parametrize("binary", [find("ffmpeg"), static()], ids=["installed", "static"])
+@pytest.mark.parametrize("binary", [installed(), static()], ids=["installed", "static"])
 async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, binary: str) -> None:
     isolation = await examine(replace(SANDBOX, ffmpeg=binary), Mode.STRICT, root)
     assert isolation.missing == ()
@@ -246,7 +246,7 @@ async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, bina
     assert health["layers"]["landlock"]["abi"] == SANDBOX.layers.landlock_abi
     assert health["ffmpeg"]["version"]
     assert re.fullmatch(r"landlock\d\+seccomp\+rlimits", isolation.sandbox.layers.label)
-    assert ("ladspa" in health["ffmpeg"]["dangerous_filters_compiled_in"]) == (binary == find("ffmpeg"))
+    assert ("ladspa" in health["ffmpeg"]["dangerous_filters_compiled_in"]) == (binary == installed())
 
 
 @pytest.mark.parametrize(

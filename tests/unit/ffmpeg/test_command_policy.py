@@ -93,6 +93,13 @@ def test_a_prefix_of_a_placeholder_is_not_it() -> None:
     ]
 
 
+@pytest.mark.parametrize(("asked", "given"), [("0", "3"), ("1", "1"), ("3", "3"), ("16", "3")])
+def test_threads_are_cut_to_the_limit(asked: str, given: str) -> None:
+    argv = plan(f"-threads {asked} -i in_1 -threads:v {asked} out_1", ONE, OUT, Limits(threads=3)).argv("/j")
+    assert after(argv, "-threads:v") == given
+    assert [argv[at + 1] for at, word in enumerate(argv) if word == "-threads"] == ["3", given, "3"]
+
+
 def test_a_media_file_of_a_filter_is_marked_for_probing() -> None:
     made = plan("-i in_1 -filter_complex 'movie={{ in_2 }}[w];[0:v][w]overlay' out_1", TWO, OUT)
     assert {file.placeholder: file.read_by_filter for file in made.inputs} == {"in_1": False, "in_2": True}
@@ -268,7 +275,8 @@ REFUSED = [
     ("-i in_1 -force_key_frames 'expr:while(1,1)' out_1", "while"),
     # What eats a machine.
     ("-i in_1 -threads 512 out_1", "-threads"),
-    ("-i in_1 -threads 0 out_1", "-threads"),
+    ("-i in_1 -threads auto out_1", "-threads"),
+    ("-i in_1 -threads 17 out_1", "-threads"),
     ("-filter_threads 99 -i in_1 out_1", "-filter_threads"),
     ("-i in_1 -vf scale=100000:100000 out_1", "scale"),
     ("-i in_1 -vf scale=16000:16000 out_1", "scale"),
