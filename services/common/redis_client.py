@@ -16,11 +16,18 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings
 
+_CONNECTIONS = 64
+
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
-    """A pooled client, with `text` or bytes as answers; commands bounded, reconnecting pauses at most 0.5 s."""
-    return redis.Redis.from_url(
+    """A pooled client, with `text` or bytes as answers; commands bounded, reconnecting pauses at most 0.5 s.
+
+    A flood waits for one of the connections; the plain pool refuses what comes beyond its size.
+    """
+    pool = redis.BlockingConnectionPool.from_url(
         settings.redis_url,
+        max_connections=_CONNECTIONS,
+        timeout=settings.redis_timeout_seconds,
         decode_responses=text,
         socket_timeout=settings.redis_timeout_seconds,
         socket_connect_timeout=settings.redis_timeout_seconds,
@@ -29,6 +36,7 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
         client_name="reelway",
     )
+    return redis.Redis.from_pool(pool)
 
 
 @contextlib.contextmanager

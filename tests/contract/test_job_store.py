@@ -13,6 +13,8 @@ import redis.asyncio
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.redis_client import connect
+from services.common.settings import RedisSettings
 from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Cancelled, Holding, JobPolicy, RedisJobStore
@@ -114,6 +116,13 @@ async def test_a_job_is_claimed_once_however_many_ask(store: RedisJobStore) -> N
     )
     claimed = [lease.job.id for lease in claims if lease]
     assert sorted(claimed) == sorted(ids)
+
+
+async def test_a_flood_of_calls_waits_for_its_turn(clean_redis: str) -> None:
+    async with connect(RedisSettings(redis_url=clean_redis)) as client:
+        store = RedisJobStore(client, POLICY)
+        jobs = await asyncio.gather(*(store.register(job()) for _ in range(1000)))
+    assert sum(created for _, created in jobs) == 1000
 
 
 async def test_a_claim_repeated_after_a_lost_answer_gives_the_same_job(store: RedisJobStore) -> None:

@@ -1,7 +1,8 @@
 """The real worker with a handler that a test scripts: `python -m tests.faults.jobs_worker`.
 
-A probe's spec here: `seconds` to work in a child process, `record` a file that gets one line for each start (the
-child's pid), `die` to take the worker with it, `fault` to fail by it, `outputs` names to publish.
+Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process, `record` a file
+that gets a line for each such start (the child's pid), `die` to take the worker with it, `fault` to fail by it,
+`outputs` names to publish.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.plan import PlannedOutput
 from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.worker.__main__ import handlers as real_handlers
 from services.ffmpeg.worker.__main__ import serve_worker
 from services.ffmpeg.worker.handler import Handlers, JobContext
 
@@ -29,6 +31,20 @@ from services.ffmpeg.worker.handler import Handlers, JobContext
 async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
     spec = context.job.spec
     await outputs.abort_earlier(context)
+    await asyncio.sleep(spec.get("pause", 0))
+    if "seconds" in spec:
+        await act_in_child(context, spec)
+    if fault := spec.get("fault"):
+        raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
+    files = []
+    for name in spec.get("outputs", []):
+        (context.folder.path / "out" / name).write_bytes(context.job.id.encode() * 1000)
+        files.append(PlannedOutput(name, name, f"out/{name}"))
+    sizes = await outputs.publish(context.job.id, context.folder.collect(files), context)
+    return {"outputs": sizes, "attempt": context.job.attempt}
+
+
+async def act_in_child(context: JobContext, spec: Mapping[str, Any]) -> None:
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-ISs", deploy.local.tether.__file__, str(os.getpid()), str(int(signal.SIGKILL))),
         *("sleep", str(spec.get("seconds", 0))),
@@ -45,18 +61,11 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
         if child.returncode is None:
             child.kill()
             await child.wait()
-    if fault := spec.get("fault"):
-        raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
-    files = []
-    for name in spec.get("outputs", []):
-        (context.folder.path / "out" / name).write_bytes(context.job.id.encode() * 1000)
-        files.append(PlannedOutput(name, name, f"out/{name}"))
-    sizes = await outputs.publish(context.job.id, context.folder.collect(files), context)
-    return {"outputs": sizes, "attempt": context.job.attempt}
 
 
-def handlers(_: AsyncExitStack, __: WorkerSettings, ___: Isolation, outputs: Outputs) -> Handlers:
-    return {JobKind.PROBE: lambda context: act(context, outputs)}
+def handlers(stack: AsyncExitStack, settings: WorkerSettings, isolation: Isolation, outputs: Outputs) -> Handlers:
+    real = real_handlers(stack, settings, isolation, outputs)
+    return {**real, JobKind.PROBE: lambda context: act(context, outputs)}
 
 
 if __name__ == "__main__":

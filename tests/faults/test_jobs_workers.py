@@ -132,7 +132,7 @@ async def test_a_job_that_kills_its_workers_ends_as_poison(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    job_id = await add(store, die=True, record=str(record))
+    job_id = await add(store, seconds=0, die=True, record=str(record))
     for started in range(1, 5):
         assert await exit_code(workers.start()) == -signal.SIGKILL
         assert len(await children(record, started)) == started
