@@ -30,6 +30,7 @@ _REQUEST_ID = "X-Request-Id"
 _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS = "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id"
+_PROBED = {"/health", "/ready"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -92,7 +93,9 @@ def edge(
             route, seconds = _route(request), time.perf_counter() - started
             REQUESTS.labels(route, request.method, str(status)).inc()
             SECONDS.labels(route, request.method).observe(seconds)
-            log.info("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4))
+            # Probes ask every few seconds; only a failure of theirs is worth a line.
+            say = log.debug if status < 400 and request.path in _PROBED else log.info
+            say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4))
 
     return middleware
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import UTC
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.invalid_request import InvalidRequestError
 from gateway.keys import PLAYBACK, SETTINGS, UPLOADS
-from gateway.multipart_form import MultipartForm, Piece
+from gateway.multipart_form import FormFile
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.range_response import Representation, content_disposition, respond
-from gateway.request_body import RequestBody
 from gateway.routing import Answer, Routes, StreamedBody
 from gateway.validation import ErrorBody, InvalidBody
 from services.common.containers import KINDS
@@ -26,9 +23,6 @@ routes = Routes(
     },
 )
 
-_FIELD = "video"
-_FRAMING = 2**20
-"""How much longer than the largest file the form around it may be."""
 _VIDEO_TYPES = [kind.content_type for kind in KINDS.values()]
 
 
@@ -58,22 +52,8 @@ class Created(BaseModel):
 )
 async def upload(request: web.Request) -> web.Response:
     """Stores one video file and answers when it is durable. Its format is told from its bytes."""
-    body = RequestBody(request, max_size=request.app[SETTINGS].upload_max_bytes + _FRAMING)
-    form = MultipartForm(body, request.headers.get("Content-Type", ""), files=[_FIELD])
-    file = await form.next_file()
-    if file is None:
-        raise InvalidRequestError.missing("body", _FIELD)
-
-    async def data() -> AsyncIterator[Piece]:
-        async for piece in file:
-            yield piece
-        # Only a form that is whole makes a video.
-        await form.finish()
-
-    # The rest of the body is the file, if nothing comes after it; 0 where no Content-Length tells.
-    before = form.consumed(body.received) + form.closing_length
-    rest = max(0, request.content_length - before) if request.content_length else 0
-    uploaded = await request.app[UPLOADS].upload(data(), file.filename or "", rest)
+    file = await FormFile.open(request, "video", max_size=request.app[SETTINGS].upload_max_bytes)
+    uploaded = await request.app[UPLOADS].upload(file.chunks(), file.file_name, file.likely_size or 0)
     video = uploaded.video
     created = Created(
         id=video.video_id,
