@@ -6,6 +6,7 @@ waits for it (curl does above 1 MiB) learns of a 401, 404 or 413 without sending
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, hdrs, web
@@ -16,6 +17,9 @@ from services.common.errors import ReelwayError
 
 #: Seconds without a byte after which a client is given up.
 IDLE_TIMEOUT_S = 60.0
+#: Bytes a second that a body must have brought on average after its first minute.
+SLOWEST_RATE = 1024
+GRACE_S = 60.0
 
 
 class ClientGoneError(Exception):
@@ -29,15 +33,24 @@ class RequestBody:
         request: the request; nothing else may have read its body.
         max_size: bytes that the body may have, None for no limit.
         idle_timeout: seconds to wait for the next bytes.
+        grace: seconds after which a body must have come at SLOWEST_RATE on average, from then on; a client that sends
+            a byte a minute would otherwise hold an upload open for ever.
     """
 
     def __init__(
-        self, request: web.Request, *, max_size: int | None = None, idle_timeout: float = IDLE_TIMEOUT_S
+        self,
+        request: web.Request,
+        *,
+        max_size: int | None = None,
+        idle_timeout: float = IDLE_TIMEOUT_S,
+        grace: float = GRACE_S,
     ) -> None:
         self._request = request
         self._content = request.content
         self._max_size = max_size
         self._watch = StallWatch(idle_timeout, self._give_up)
+        self._clock = asyncio.get_running_loop().time
+        self._slow_from = self._clock() + grace
         self._begun = False
         self.received = 0
 
@@ -47,7 +60,7 @@ class RequestBody:
         Raises:
             ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells.
             ClientGoneError: the connection broke, or the framing of the body did.
-            web.HTTPRequestTimeout: nothing came for `idle_timeout`.
+            web.HTTPRequestTimeout: nothing came for `idle_timeout`, or too little in all.
         """
         if not self._begun:
             self._begun = True
@@ -62,6 +75,8 @@ class RequestBody:
             self._watch.end()
         self.received += len(data)
         self._check_size(self.received)
+        if data and self.received < (self._clock() - self._slow_from) * SLOWEST_RATE:
+            raise web.HTTPRequestTimeout
         return data
 
     def _give_up(self) -> None:

@@ -85,6 +85,24 @@ async def test_a_client_that_sends_slowly_is_kept() -> None:
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
 
 
+async def test_a_client_that_drips_is_given_up() -> None:
+    async def drip(request: web.Request) -> web.Response:
+        body = RequestBody(request, grace=0.1)
+        return web.Response(text=str(sum([len(chunk) async for chunk in body])))
+
+    async def keep_dripping() -> None:
+        while True:
+            connection.writer.write(b"x")
+            await asyncio.sleep(0.02)
+
+    async with serving(drip) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 1000000")
+        dripping = asyncio.create_task(keep_dripping())
+        async with asyncio.timeout(10):
+            assert (await connection.head()).status == 408
+        dripping.cancel()
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
 async def test_a_client_that_goes(framing: str) -> None:
     begun = asyncio.Event()
