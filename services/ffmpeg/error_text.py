@@ -7,6 +7,9 @@ from collections.abc import Mapping
 
 _MAX_CHARS = 600
 _MAX_LINES = 4
+# A client can make ffmpeg say a line of any length, and the patterns below are quadratic at worst.
+_MAX_LINE_CHARS = 1000
+_MAX_TOLD = 50
 _LEVEL = re.compile(r"\[(error|fatal|panic)\] ?")
 _ANY_LEVEL = re.compile(r"\[(?:quiet|panic|fatal|error|warning|info|verbose|debug|trace)\] ?")
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
@@ -24,8 +27,8 @@ def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
     lines = [line.strip() for line in stderr.decode("utf-8", "replace").replace("\r", "\n").splitlines()]
     told = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if line]
     kept: list[str] = []
-    for line in told:
-        clean = redacted(_ANY_LEVEL.sub("", line), names)
+    for line in told[-_MAX_TOLD:]:
+        clean = redacted(_ANY_LEVEL.sub("", line[:_MAX_LINE_CHARS]), names)
         if clean and clean not in kept:
             kept.append(clean)
     return "\n".join(kept[-_MAX_LINES:])[-_MAX_CHARS:].strip()

@@ -191,7 +191,7 @@ def _check_value(rule: FilterRule, key: str, value: str, resolve: ResolveInput, 
         raise CommandRefused(subject, f"longer than {_MAX_VALUE} characters")
     if kind is Kind.FONT:
         _check_font(key, value, subject)
-    elif kind is not Kind.TEXT:
+    elif kind is not Kind.TEXT or "%{" in value:  # drawtext evaluates what stands in %{…}
         _check_plain(rule, key, value, subject, limits)
     return escape_value(value)
 

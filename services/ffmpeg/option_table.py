@@ -80,7 +80,7 @@ _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
     (Value.NONE, Where.GLOBAL, False, "copyts start_at_zero ignore_unknown copy_unknown xerror"),
     (Value.THREADS, Where.GLOBAL, False, "filter_threads filter_complex_threads"),
     (Value.GRAPH, Where.GLOBAL, False, "filter_complex lavfi"),
-    (Value.PLAIN, Where.GLOBAL, False, "vsync max_error_rate dts_delta_threshold dts_error_threshold copytb"),
+    (Value.PLAIN, Where.GLOBAL, False, "vsync async max_error_rate dts_delta_threshold dts_error_threshold copytb"),
     (Value.NONE, Where.FILE, False, "vn an sn dn bitexact"),
     (Value.NONE, Where.INPUT, False, "accurate_seek noaccurate_seek noautorotate nofind_stream_info fix_sub_duration"),
     (Value.NONE, Where.OUTPUT, False, "shortest noautoscale"),

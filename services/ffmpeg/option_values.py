@@ -17,7 +17,7 @@ _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]"
 _SIDES = re.compile(r"(\d+)x(\d+)")
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
 _LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
-_PARAM = re.compile(r"([A-Za-z0-9_-]+)(?:=([A-Za-z0-9_.,+|()-]*))?")
+_PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
 _TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s|ms|us)?")
@@ -107,13 +107,12 @@ def _check_size(option: str, value: str, limits: Limits) -> None:
 def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
     allowed = format_table.ENCODER_PARAMS[format_table.PARAMS_OF[name]]
     for part in value.split(":"):
-        match = _PARAM.fullmatch(part)
-        if not match:
-            raise CommandRefused(option, f"'{part[:40]}' is not key=value")
-        key = match[1]
+        key, _, setting = part.partition("=")
         if key not in allowed and key.replace("_", "-") not in allowed:
             raise CommandRefused(f"{option} {key}", "this encoder option is not allowed")
-        if key.replace("_", "-") in _THREAD_PARAMS and not _is_thread_count(match[2] or "1", limits):
+        if not _PARAM.fullmatch(setting):
+            raise CommandRefused(f"{option} {key}", f"'{setting[:40]}' is not a value that this option takes")
+        if key.replace("_", "-") in _THREAD_PARAMS and not _is_thread_count(setting or "1", limits):
             raise CommandRefused(f"{option} {key}", f"a number from 1 to {limits.threads}")
 
 

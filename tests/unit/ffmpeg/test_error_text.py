@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from services.ffmpeg.error_text import last_words, redacted
@@ -42,3 +44,11 @@ def test_it_is_bounded_and_says_nothing_twice() -> None:
 )
 def test_paths_queries_and_control_characters_go(text: str, clean: str) -> None:
     assert redacted(text, NAMES) == clean
+
+
+def test_a_hostile_log_is_read_quickly() -> None:
+    started = time.process_time()
+    for pattern in (b"/-", b"a://", b"/a", b"//", b"[error]"):
+        last_words(b"[error] " + pattern * 30_000, NAMES)
+        last_words((b"[error] " + pattern * 300 + b"\n") * 100, NAMES)
+    assert time.process_time() - started < 2
