@@ -13,6 +13,9 @@ from services.common.s3_objects import S3Objects
 from services.upload.part import Part
 from services.upload.part_plan import IN_FLIGHT
 
+# Pieces are kept until S3 has them, and each costs some 300 bytes of its own: smaller ones are put together.
+_SMALL = 2**16
+
 
 class NotUndone(Exception):
     """The store failed while a broken-off upload was being removed; something of it may be left."""
@@ -25,9 +28,19 @@ class MultipartWriter:
     sender is held back to the store's pace.
     """
 
-    def __init__(self, objects: S3Objects, store: S3Bytes, key: str, content_type: str, part_size: int) -> None:
+    def __init__(
+        self,
+        objects: S3Objects,
+        store: S3Bytes,
+        key: str,
+        content_type: str,
+        *,
+        part_size: int,
+        likely_size: int | None,
+    ) -> None:
+        """A writer of parts of `part_size` bytes; a file will most likely have `likely_size`, None: not known."""
         self._objects, self._store, self._key, self._content_type = objects, store, key, content_type
-        self._part_size = part_size
+        self._part_size, self._likely_size = part_size, likely_size
         self._upload_id = ""
         self._part: Part | None = None
         self._places = asyncio.Semaphore(IN_FLIGHT)
@@ -35,6 +48,8 @@ class MultipartWriter:
         self._failed: BaseException | None = None
         self._completing = False
         self._hash = hashlib.sha256()
+        self._small = bytearray()
+        self._placed = 0
         self.size = 0
 
     async def __aenter__(self) -> MultipartWriter:
@@ -60,32 +75,39 @@ class MultipartWriter:
         except ReelwayError as failure:
             raise NotUndone from failure
 
-    async def write(self, piece: Buffer, likely_left: int | None) -> None:
-        """The next bytes; `likely_left` is how many come from here on, this piece included, if that is known.
+    async def write(self, piece: Buffer) -> None:
+        """The next bytes.
 
         Raises:
             ReelwayError: STORE_UNAVAILABLE, when any part could not be stored.
         """
         self._hash.update(piece)
+        self.size += len(piece)
+        if self._small or len(piece) < _SMALL:
+            self._small += piece
+            if len(self._small) < _SMALL:
+                return
+            piece, self._small = memoryview(self._small), bytearray()
+        await self._place(piece)
+
+    async def _place(self, piece: Buffer) -> None:
         view = memoryview(piece)
         while view:
             if self._failed is not None:
                 raise self._failed
             if self._part is None:
                 await self._places.acquire()
-                self._part = self._begin_part(likely_left)
+                self._part = self._begin_part()
             taken = view[: self._part_size - self._part.size]
             self._part.add(taken)
-            self.size += len(taken)
-            if likely_left is not None:
-                likely_left -= len(taken)
+            self._placed += len(taken)
             view = view[len(taken) :]
             if self._part.size == self._part_size:
                 self._end_part()
 
-    def _begin_part(self, likely_left: int | None) -> Part:
-        likely_size = min(self._part_size, likely_left) if likely_left and likely_left > 0 else None
-        part = Part(len(self._sends) + 1, likely_size)
+    def _begin_part(self) -> Part:
+        left = (self._likely_size or 0) - self._placed
+        part = Part(len(self._sends) + 1, min(self._part_size, left) if left > 0 else None)
         send = asyncio.create_task(part.send(self._store, self._key, self._upload_id))
         send.add_done_callback(self._sent)
         self._sends.append(send)
@@ -103,6 +125,7 @@ class MultipartWriter:
 
     async def complete(self) -> str:
         """Wait for every part, make the object; SHA-256 of all bytes in hex."""
+        await self._place(memoryview(self._small))
         self._end_part()
         etags = await asyncio.gather(*self._sends)
         self._completing = True

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 from services.common.byte_messages import Buffer
 from services.common.s3_bytes import S3Bytes
 
 
-class _Shorter(Exception):
-    """The part ended before the length that its request promised."""
+class _WrongGuess(Exception):
+    """The part has not the length that its request promised."""
 
 
 class Part:
@@ -38,13 +39,15 @@ class Part:
 
     async def send(self, store: S3Bytes, key: str, upload_id: str) -> str:
         """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put_part says."""
+        etag = ""
         if self._likely_size is not None:
-            try:
-                return await self._put(store, key, upload_id, self._likely_size)
-            except _Shorter:
-                pass  # the guess was wrong: the same bytes go again, with their true length
+            # Where the guess proves wrong the same bytes go again, with their true length.
+            with contextlib.suppress(_WrongGuess):
+                etag = await self._put(store, key, upload_id, self._likely_size)
         while not self._ended:
             await self._wait()
+        if etag and self.size == self._likely_size:
+            return etag
         return await self._put(store, key, upload_id, self.size)
 
     async def _put(self, store: S3Bytes, key: str, upload_id: str, length: int) -> str:
@@ -56,11 +59,14 @@ class Part:
             while index < len(self._pieces):
                 piece = self._pieces[index]
                 index, sent = index + 1, sent + len(piece)
+                if sent > length:
+                    # The HTTP client would cut what is over, and S3 take the part.
+                    raise _WrongGuess
                 yield piece
-            if sent >= length:
+            if sent == length:
                 return
             if self._ended:
-                raise _Shorter
+                raise _WrongGuess
             await self._wait()
 
     async def _wait(self) -> None:

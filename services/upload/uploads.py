@@ -137,12 +137,12 @@ class Uploads:
         likely = header.declared_size_bytes or header.max_size_bytes or None
         size = part_size(min(likely or self._max_bytes, self._max_bytes))
         kind = KINDS[container]
-        async with MultipartWriter(self._objects, self._store, upload.key, kind.content_type, size) as writer:
-            await writer.write(first, likely)
+        async with MultipartWriter(
+            self._objects, self._store, upload.key, kind.content_type, part_size=size, likely_size=likely
+        ) as writer:
+            await self._write(writer, first, header)
             async for piece in data:
-                if writer.size + len(piece) > (header.declared_size_bytes or self._max_bytes):
-                    raise self._too_large() if not header.declared_size_bytes else _wrong_length()
-                await writer.write(piece, likely - writer.size if likely else None)
+                await self._write(writer, piece, header)
             if header.declared_size_bytes not in (0, writer.size):
                 raise _wrong_length()
             sha256 = await writer.complete()
@@ -158,6 +158,11 @@ class Uploads:
             object_key=upload.key,
         )
         return await self._record(upload, video)
+
+    async def _write(self, writer: MultipartWriter, piece: Buffer, header: upload_pb2.UploadHeader) -> None:
+        if writer.size + len(piece) > (header.declared_size_bytes or self._max_bytes):
+            raise self._too_large() if not header.declared_size_bytes else _wrong_length()
+        await writer.write(piece)
 
     async def _record(self, upload: OpenUpload, video: media_pb2.Video) -> media_pb2.Video:
         try:

@@ -1,5 +1,6 @@
 """Real clips, made by ffmpeg once a run: one of each container that the system takes."""
 
+import random
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ def mp4(clips: dict[str, Clip]) -> bytes:
 
 
 def mp4_of(size: int, seed: int = 0) -> bytes:
-    """`size` bytes that begin as an MP4 does and go on with what differs at every offset."""
+    """`size` bytes that begin as an MP4 does and go on with what repeats at no power of two."""
     head = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
-    body = b"".join((index * 2_654_435_761 + seed & 0xFFFFFFFF).to_bytes(4, "big") for index in range(2**18))
+    body = random.Random(seed).randbytes(2**20 + 1)
     return (head + body * (size // len(body) + 1))[:size]

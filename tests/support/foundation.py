@@ -1,0 +1,216 @@
+"""The services' own parts on real servers, inside the test: no processes, the same S3 and Redis."""
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+import redis.asyncio as redis
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.catalog.catalog import Catalog
+from services.catalog.record_store import RecordStore
+from services.catalog.redis_video_store import LEASES, RedisVideoStore
+from services.common import redis_client
+from services.common.caller import Caller, current_caller, set_caller
+from services.common.catalog_client import CatalogClient
+from services.common.clock import SystemClock
+from services.common.lease import Lease
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.common.settings import RedisSettings, S3Settings
+from services.upload.open_uploads import LEASE, OpenUploads
+from services.upload.sweeper import Sweeper
+from services.upload.uploads import Uploads
+from tests.support.servers import S3Server
+
+
+class TurnedClock(SystemClock):
+    """The machine's clock, put forward as a test likes."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds(), UTC)
+
+    def seconds(self) -> float:
+        return super().seconds() + self.ahead
+
+
+def s3_settings(server: S3Server, endpoint_url: str = "") -> S3Settings:
+    """As a process would read them; `endpoint_url` puts something in front of the server."""
+    values = server.environment | ({"S3_ENDPOINT_URL": endpoint_url} if endpoint_url else {})
+    return S3Settings.model_validate({name.lower() if name != "S3_BUCKET" else name: v for name, v in values.items()})
+
+
+class NearCatalog:
+    """CatalogClient's calls without a wire between: the catalogue judges for the same caller.
+
+    Attributes:
+        failure: raised instead of an answer while it is set; `after` says whether the work was done first.
+    """
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self.failure: Exception | None = None
+        self.after = False
+
+    async def create(self, video: media_pb2.Video) -> media_pb2.Video:
+        if self.failure is not None and not self.after:
+            raise self.failure
+        created = await self.catalog.create(video, current_caller().user)
+        if self.failure is not None:
+            raise self.failure
+        return created
+
+    async def get(self, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
+        return await self.catalog.get(current_caller().user, video_id=video_id, number=number)
+
+
+@dataclass
+class Foundation:
+    """Everything that the upload and catalog processes wire together."""
+
+    objects: S3Objects
+    store: S3Bytes
+    redis: redis.Redis
+    videos: RedisVideoStore
+    records: RecordStore
+    catalog: Catalog
+    near: NearCatalog
+    register: OpenUploads
+    uploads: Uploads
+    clock: TurnedClock
+
+    @property
+    def client(self) -> CatalogClient:
+        """The catalogue, for those who want the client's type."""
+        return cast(CatalogClient, self.near)
+
+    def sweeper(self, orphan_seconds: float = 86_400) -> Sweeper:
+        """The upload service's."""
+        return Sweeper(
+            objects=self.objects,
+            catalog=self.client,
+            register=self.register,
+            lease=Lease(self.redis, LEASE, 60),
+            clock=self.clock,
+            orphan_seconds=orphan_seconds,
+        )
+
+    def rebuild_lease(self) -> Lease:
+        """Of a rebuild."""
+        return Lease(self.redis, LEASES + "rebuild", 60)
+
+    async def bytes_of(self, key: str) -> bytes:
+        """A whole object."""
+        body = await self.objects.get(key)
+        assert body is not None
+        return body
+
+    async def leftovers(self) -> dict[str, list[str]]:
+        """All that an upload may leave: nothing in any of the lists where it left nothing."""
+        return {
+            "objects": [info.key async for info in self.objects.list("videos/")],
+            "multiparts": [info.key async for info in self.objects.list_multiparts("videos/")],
+            "records": [info.key async for info in self.objects.list("catalog/")],
+            "entries": sorted(await self.register.keys()),
+        }
+
+
+NOTHING: dict[str, list[str]] = {"objects": [], "multiparts": [], "records": [], "entries": []}
+
+
+@dataclass
+class Store:
+    """Clients of one bucket. They are slow to make, so tests share them and clean up between."""
+
+    server: S3Server
+    objects: S3Objects
+    store: S3Bytes
+
+    async def empty(self) -> None:
+        """Removes everything that is in the bucket."""
+        async for multipart in self.objects.list_multiparts("videos/"):
+            await self.objects.abort_multipart(multipart.key, multipart.upload_id)
+        async for info in self.objects.list(""):
+            await self.objects.delete(info.key)
+
+
+@asynccontextmanager
+async def open_store(s3: S3Server, endpoint_url: str = "") -> AsyncIterator[Store]:
+    """Clients of a bucket, through something in front of its server where a URL is given."""
+    settings = s3_settings(s3, endpoint_url)
+    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as store:
+        yield Store(s3, objects, store)
+
+
+@asynccontextmanager
+async def foundation(
+    store: Store, redis_url: str, *, max_bytes: int = 2**30, idle_seconds: float = 30, lease_seconds: float = 60
+) -> AsyncIterator[Foundation]:
+    """On the emptied bucket and the given Redis, whose index is there and empty."""
+    await store.empty()
+    objects, clock = store.objects, TurnedClock()
+    async with AsyncExitStack() as stack:
+        raw = redis_client.connect(RedisSettings(redis_url=redis_url), text=False)
+        text = redis_client.connect(RedisSettings(redis_url=redis_url))
+        await stack.enter_async_context(raw)
+        await stack.enter_async_context(text)
+        videos, records = RedisVideoStore(raw, clock), RecordStore(objects)
+        await videos.finish_load(0)
+        catalog = Catalog(videos, records, objects, clock)
+        near = NearCatalog(catalog)
+        register = OpenUploads(text, clock, lease_seconds)
+        uploads = Uploads(
+            objects=objects,
+            store=store.store,
+            catalog=cast(CatalogClient, near),
+            register=register,
+            max_bytes=max_bytes,
+            idle_seconds=idle_seconds,
+        )
+        yield Foundation(objects, store.store, raw, videos, records, catalog, near, register, uploads, clock)
+
+
+@pytest.fixture(scope="module")
+async def each_store(s3_server: S3Server) -> AsyncIterator[Store]:
+    """Clients of both servers, one after the other."""
+    async with open_store(s3_server) as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+async def juicefs_store(juicefs_s3: S3Server) -> AsyncIterator[Store]:
+    """Clients of JuiceFS's gateway."""
+    async with open_store(juicefs_s3) as store:
+        yield store
+
+
+@pytest.fixture
+async def parts(each_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
+    """The services' parts, on both servers."""
+    async with foundation(each_store, clean_redis) as wired:
+        yield wired
+
+
+def as_user(user: str) -> None:
+    """What follows in this task is done for `user`."""
+    set_caller(Caller(user, "test-request"))
+
+
+async def messages(
+    data: bytes, sizes: Iterable[int] = (), *, name: str = "clip.mp4", declared: int = 0, most: int = 0
+) -> AsyncIterator[upload_pb2.UploadHeader | memoryview]:
+    """An upload's messages: pieces of these sizes, then of 512 KiB."""
+    yield upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
+    view = memoryview(data)
+    for size in sizes:
+        yield view[:size]
+        view = view[size:]
+    while view:
+        yield view[: 2**19]
+        view = view[2**19 :]
