@@ -4,6 +4,7 @@ Objects that the system keeps, and who writes them:
 
     videos/{video_id}.{ext}   bytes of a finished video          upload
     catalog/{video_id}.json   the record, the truth               catalog
+    ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg workers
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 REQUEST_ID_HEADER = "x-reelway-request-id"
 _MISSING = {"NoSuchKey", "NotFound", "404"}
+# Stores without lifecycle rules, and keys that may not set them.
+_NOT_OFFERED = {"NotImplemented", "MethodNotAllowed", "AccessDenied", "501", "405", "403"}
 
 
 @dataclass(frozen=True)
@@ -198,6 +201,38 @@ class S3Objects:
             async for page in pages:
                 for row in page.get("Uploads", ()):
                     yield MultipartInfo(row["Key"], row["UploadId"], row["Initiated"])
+
+    async def ensure_expiry(self, rule_id: str, prefix: str, days: int) -> bool:
+        """Have the store itself remove objects so old, and uploads unfinished for two days; False where it can't.
+
+        Other rules of the bucket stay as they are.
+        """
+        rule: dict[str, Any] = {
+            "ID": rule_id,
+            "Filter": {"Prefix": prefix},
+            "Status": "Enabled",
+            "Expiration": {"Days": days},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 2},
+        }
+        with s3_errors("BucketLifecycle"):
+            try:
+                try:
+                    found = await self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+                    rules: list[Any] = list(found.get("Rules", ()))
+                except ClientError as error:
+                    if error_code(error) != "NoSuchLifecycleConfiguration":
+                        raise
+                    rules = []
+                if rule not in rules:
+                    rules = [*(other for other in rules if other.get("ID") != rule_id), rule]
+                    await self._client.put_bucket_lifecycle_configuration(
+                        Bucket=self._bucket, LifecycleConfiguration={"Rules": rules}
+                    )
+            except ClientError as error:
+                if error_code(error) in _NOT_OFFERED:
+                    return False
+                raise
+        return True
 
     def object_url(self, key: str) -> str:
         """The object's own address on the public endpoint, unsigned."""

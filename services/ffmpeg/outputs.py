@@ -167,6 +167,10 @@ class Outputs:
         for found in [found async for found in self._objects.list(key_of(job_id, ""))]:
             await self._objects.delete(found.key)
 
+    async def ensure_expiry(self, days: int) -> bool:
+        """Have the store itself remove outputs so old, as a second broom; False where it has no such rules."""
+        return await self._objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
+
     async def remove_older(self, than: datetime) -> int:
         """Delete every output last written before; returns how many."""
         removed = 0

@@ -61,6 +61,7 @@ class Sweeper:
 
     async def _sweep_bucket(self) -> None:
         now = self._clock.now()
+        await self._outputs.ensure_expiry(self._keep_outputs.days + 1)
         uploads = await self._outputs.abort_older(now - UPLOAD_MAX_AGE)
         outputs = await self._outputs.remove_older(now - self._keep_outputs)
         if uploads or outputs:

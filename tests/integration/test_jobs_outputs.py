@@ -1,0 +1,216 @@
+"""A job's outputs on two real S3 servers: whole or not there, fenced against stale attempts, swept."""
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.redis_client import connect
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.common.settings import RedisSettings, S3Settings
+from services.ffmpeg.job import JobFailure, NewJob
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.outputs import Outputs, key_of
+from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.sweeper import Sweeper
+from services.ffmpeg.work_folder import CollectedOutput
+from services.ffmpeg.worker.handler import NoLongerHeld
+from tests.support.servers import S3Server
+
+BIG = 17 * 2**20 + 7
+
+
+class Notes:
+    """An attempt's notes, held until told otherwise."""
+
+    def __init__(self) -> None:
+        self.uploads: dict[str, str] = {}
+        self.lost_at = ""
+
+    async def begin_upload(self, upload_id: str, key: str) -> None:
+        if self.lost_at == "begin":
+            raise NoLongerHeld(Holding.LOST)
+        self.uploads[upload_id] = key
+
+    async def earlier_uploads(self) -> dict[str, str]:
+        return self.uploads
+
+    async def still_held(self) -> None:
+        if self.lost_at == "end":
+            raise NoLongerHeld(Holding.LOST)
+
+
+@pytest.fixture
+async def objects(s3_server: S3Server) -> AsyncIterator[S3Objects]:
+    async with S3Objects.open(S3Settings.model_validate(s3_server.environment)) as found:
+        yield found
+
+
+@pytest.fixture
+async def outputs(s3_server: S3Server, objects: S3Objects) -> AsyncIterator[Outputs]:
+    async with S3Bytes.open(S3Settings.model_validate(s3_server.environment)) as data:
+        yield Outputs(objects, data)
+
+
+def output(folder: Path, name: str, body: bytes) -> CollectedOutput:
+    path = folder / str(uuid.uuid4())
+    path.write_bytes(body)
+    return CollectedOutput(name, name, len(body), os.open(path, os.O_RDONLY))
+
+
+async def left(objects: S3Objects, job_id: str) -> tuple[list[str], list[str]]:
+    """(objects, unfinished uploads) of a job."""
+    prefix = key_of(job_id, "")
+    uploads = [found.key async for found in objects.list_multiparts("ffmpeg-outputs/") if found.key.startswith(prefix)]
+    return [found.key async for found in objects.list(prefix)], uploads
+
+
+async def test_outputs_of_any_size_and_name_arrive_whole(outputs: Outputs, objects: S3Objects, tmp_path: Path) -> None:
+    job_id, big = str(uuid.uuid4()), os.urandom(BIG)
+    files = [output(tmp_path, "big.mp4", big), output(tmp_path, "ein Bild ü+&.png", b"png")]
+    notes = Notes()
+    assert await outputs.publish(job_id, files, notes) == {"big.mp4": BIG, "ein Bild ü+&.png": 3}
+    assert sorted(notes.uploads.values()) == sorted(key_of(job_id, file.name) for file in files)
+    async with aiohttp.ClientSession() as http:
+        for file, body in zip(files, (big, b"png"), strict=True):
+            async with http.get(await outputs.sign(job_id, file.name, 60)) as response:
+                assert await response.read() == body
+                assert response.headers["Content-Disposition"].startswith("attachment")
+    assert [path for path in open_files() if path.startswith(str(tmp_path))] == []
+
+
+@pytest.mark.parametrize("lost_at", ["begin", "end"])
+async def test_an_attempt_that_lost_its_lease_shows_nothing(
+    outputs: Outputs, objects: S3Objects, tmp_path: Path, lost_at: str
+) -> None:
+    job_id, notes = str(uuid.uuid4()), Notes()
+    notes.lost_at = lost_at
+    files = [output(tmp_path, "a.mp4", b"a"), output(tmp_path, "b.mp4", b"b")]
+    with pytest.raises(NoLongerHeld):
+        await outputs.publish(job_id, files, notes)
+    assert await left(objects, job_id) == ([], [])
+
+
+async def test_a_stale_attempt_cannot_overwrite_what_the_next_one_committed(
+    juicefs_s3: S3Server, tmp_path: Path
+) -> None:
+    """It passed its last look at the lease, froze, and completes its uploads long after."""
+    settings = S3Settings.model_validate(juicefs_s3.environment)
+    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
+        await overtake(Outputs(objects, data), objects, tmp_path)
+
+
+async def overtake(outputs: Outputs, objects: S3Objects, tmp_path: Path) -> None:
+    job_id, stale_notes, frozen, woken = str(uuid.uuid4()), Notes(), asyncio.Event(), asyncio.Event()
+
+    async def freeze() -> None:
+        frozen.set()
+        await woken.wait()
+
+    stale_notes.still_held = freeze  # type: ignore[method-assign]
+    stale = asyncio.create_task(outputs.publish(job_id, [output(tmp_path, "a.mp4", b"stale")], stale_notes))
+    await frozen.wait()
+    fresh_notes = Notes()
+    fresh_notes.uploads = dict(stale_notes.uploads)
+    await outputs.abort_earlier(fresh_notes)
+    await outputs.publish(job_id, [output(tmp_path, "a.mp4", b"fresh")], fresh_notes)
+    woken.set()
+    await asyncio.gather(stale, return_exceptions=True)
+    assert await objects.get(key_of(job_id, "a.mp4")) == b"fresh"
+
+
+async def test_a_store_that_fails_leaves_nothing_to_see(
+    s3_server: S3Server, objects: S3Objects, outputs: Outputs, tmp_path: Path
+) -> None:
+    dead = S3Settings.model_validate(s3_server.environment | {"S3_ENDPOINT_URL": "http://127.0.0.1:9"})
+    job_id = str(uuid.uuid4())
+    async with S3Bytes.open(dead) as data:
+        with pytest.raises(ReelwayError):
+            await Outputs(objects, data).publish(job_id, [output(tmp_path, "a.mp4", b"a")], Notes())
+    assert await left(objects, job_id) == ([], [])
+
+
+async def test_a_store_with_lifecycle_rules_expires_outputs_and_keeps_its_other_rules(moto_s3: S3Server) -> None:
+    settings = S3Settings.model_validate(moto_s3.environment)
+    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
+        assert await objects.ensure_expiry("mine", "other/", 3)
+        assert await Outputs(objects, data).ensure_expiry(15)
+        assert await Outputs(objects, data).ensure_expiry(15)
+        found = await objects._client.get_bucket_lifecycle_configuration(Bucket=moto_s3.bucket)
+    rules = {rule["ID"]: (rule["Filter"]["Prefix"], rule["Expiration"]["Days"]) for rule in found["Rules"]}
+    assert rules == {"mine": ("other/", 3), "reelway-ffmpeg-outputs": ("ffmpeg-outputs/", 15)}
+
+
+async def test_a_store_without_lifecycle_rules_is_swept_all_the_same(juicefs_s3: S3Server) -> None:
+    settings = S3Settings.model_validate(juicefs_s3.environment)
+    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
+        assert not await Outputs(objects, data).ensure_expiry(15)
+
+
+def open_files() -> list[str]:
+    return [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+
+
+class Clock:
+    """Turned by hand."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def seconds(self) -> float:
+        return self.now().timestamp()
+
+
+async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_time(
+    clean_redis: str, outputs: Outputs, objects: S3Objects, tmp_path: Path
+) -> None:
+    clock = Clock()
+    async with connect(RedisSettings(redis_url=clean_redis)) as client:
+        store = RedisJobStore(client, JobPolicy(keep_completed_seconds=86400, keep_failed_seconds=2 * 86400))
+        sweeper = Sweeper(store, outputs, Lease(client, "{ff}:sweep", 60), clock, timedelta(days=8))
+        ids = {}
+        for end in ("completed", "failed"):
+            job, _ = await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {}))
+            lease = await store.claim("w", end, [JobKind.COMMAND])
+            assert lease is not None
+            notes = Notes()
+            await outputs.publish(job.id, [output(tmp_path, "a.mp4", b"a")], notes)
+            for upload_id, key in notes.uploads.items():
+                await store.begin_upload(lease, upload_id, key)
+            if end == "completed":
+                await store.complete(lease, {})
+            else:
+                begun = await objects.create_multipart(key_of(job.id, "b.mp4"), "video/mp4")
+                await store.begin_upload(lease, begun, key_of(job.id, "b.mp4"))
+                await store.fail(lease, JobFailure("FFMPEG_FAILED", "x"), again=False)
+            ids[end] = job.id
+
+        await sweeper.sweep()
+        assert await left(objects, ids["failed"]) == ([], [])
+        assert await left(objects, ids["completed"]) == ([key_of(ids["completed"], "a.mp4")], [])
+        assert await store.debris() == []
+
+        clock.ahead = timedelta(days=1, hours=1)
+        await sweeper.sweep()
+        assert await store.get(ids["completed"]) is None, "kept for one day"
+        assert await store.get(ids["failed"]) is not None, "kept for two"
+        assert (await left(objects, ids["completed"]))[0], "its URL may be signed for seven days more"
+
+        orphan = await objects.create_multipart(key_of("gone", "c.mp4"), "video/mp4")
+        assert orphan
+        clock.ahead = timedelta(days=8, hours=1)
+        await sweeper.sweep()
+        assert await left(objects, ids["completed"]) == ([], [])
+        assert await left(objects, "gone") == ([], [])
+        assert await store.get(ids["failed"]) is None
