@@ -20,6 +20,7 @@ from services.catalog.video_store import VideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
+from services.common.extents import joined_prefix, journal_prefix
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE, INITIAL, TRANSITIONS
 
@@ -112,6 +113,14 @@ class Catalog:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return video
 
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
+        check_uuid(video_id)
+        video = await self._store.get(video_id)
+        if video is None:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return video
+
     async def page(self, user: str, page_size: int, token: str) -> tuple[list[media_pb2.Video], str]:
         """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
         if not 0 <= page_size <= PAGE_SIZE_MAX:
@@ -132,7 +141,7 @@ class Catalog:
         """
         _check_texts(request.title, request.description)
 
-        def apply(video: media_pb2.Video) -> None:
+        def apply(video: media_pb2.Video) -> bool:
             if request.expected_version and request.expected_version != video.version:
                 raise ReelwayError(ErrorReason.VERSION_CONFLICT)
             if request.HasField("title"):
@@ -144,14 +153,55 @@ class Catalog:
                     fault = FieldViolation("is_private", "a video that nobody owns cannot be private")
                     raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
                 video.is_private = request.is_private
+            return True
 
         return await self._change(request.video_id, user, apply)
+
+    async def seal(self, user: str, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
+        """Make a growing video final; safe to repeat.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VIDEO_CHANGED.
+        """
+
+        def freeze(video: media_pb2.Video) -> bool:
+            if video.state == media_pb2.VIDEO_STATE_READY:
+                if video.etag != request.etag and not video.object_key:
+                    raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+                return False
+            self._step(video, media_pb2.VIDEO_STATE_READY)
+            video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
+            video.modify_time.CopyFrom(request.modify_time)
+            if not request.HasField("modify_time"):
+                video.modify_time.FromDatetime(self._clock.now())
+            return True
+
+        return await self._change(request.video_id, user, freeze)
+
+    async def attach_object(self, user: str, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
+        """Name a final video's object; safe to repeat.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VIDEO_CHANGED.
+        """
+
+        def attach(video: media_pb2.Video) -> bool:
+            if video.object_key == request.object_key:
+                return False
+            if video.state != media_pb2.VIDEO_STATE_READY or video.object_key:
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+            video.object_key, video.container = request.object_key, request.container
+            video.size_bytes, video.etag = request.size_bytes, request.etag
+            return True
+
+        return await self._change(request.video_id, user, attach)
 
     async def delete(self, user: str, video_id: str) -> None:
         """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
 
-        def bury(video: media_pb2.Video) -> None:
+        def bury(video: media_pb2.Video) -> bool:
             self._step(video, media_pb2.VIDEO_STATE_DELETING)
+            return True
 
         await self._change(video_id, user, bury)
         await self.finish_delete(video_id)
@@ -161,8 +211,9 @@ class Catalog:
         video = await self._store.get(video_id)
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
-        async for info in self._objects.list(f"videos/{video_id}."):
-            await self._objects.delete(info.key)
+        for prefix in (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id)):
+            async for info in self._objects.list(prefix):
+                await self._objects.delete(info.key)
         rest = media_pb2.Video(
             video_id=video.video_id,
             number=video.number,
@@ -183,13 +234,19 @@ class Catalog:
             raise ReelwayError(ErrorReason.INTERNAL, f"illegal step {video.state} -> {state}")
         video.state = state
 
-    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
-        """Apply a change to the current record, again if another change came between, a few times at most."""
+    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], bool]) -> media_pb2.Video:
+        """Apply a change to the current record, again if another change came between, a few times at most.
+
+        `apply` says whether it changed anything.
+        """
         for _ in range(_CHANGE_ATTEMPTS):
             video = await self.get(user, video_id=video_id)
             if not may_change(video, user):
                 raise ReelwayError(ErrorReason.NOT_THE_OWNER)
-            apply(video)
+            if not apply(video):
+                # A first call may have died before it saved what this answer promises.
+                await self.save(video, "")
+                return video
             video.version += 1
             mark = uuid.uuid4().hex
             if await self._store.replace(video, mark):

@@ -41,3 +41,16 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
     ) -> catalog_pb2.DeleteVideoResponse:
         await self._catalog.delete(current_caller().user, request.video_id)
         return catalog_pb2.DeleteVideoResponse()
+
+    async def SealVideo(self, request: catalog_pb2.SealVideoRequest, context: Any) -> catalog_pb2.SealVideoResponse:
+        return catalog_pb2.SealVideoResponse(video=await self._catalog.seal(current_caller().user, request))
+
+    async def AttachObject(
+        self, request: catalog_pb2.AttachObjectRequest, context: Any
+    ) -> catalog_pb2.AttachObjectResponse:
+        return catalog_pb2.AttachObjectResponse(video=await self._catalog.attach_object(current_caller().user, request))
+
+    async def LookUpVideo(
+        self, request: catalog_pb2.LookUpVideoRequest, context: Any
+    ) -> catalog_pb2.LookUpVideoResponse:
+        return catalog_pb2.LookUpVideoResponse(video=await self._catalog.look_up(request.video_id))

@@ -1,4 +1,4 @@
-"""The three messages that carry video bytes, serialized by hand.
+"""The messages that carry video bytes, serialized by hand.
 
 The wire is the protos' own, byte for byte (tests/unit/common/test_byte_messages.py holds it against the
 generated classes); protobuf's Python runtime would copy each payload once more on both sides, a sixth of the
@@ -11,6 +11,7 @@ the message's own header.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from reelway.v1 import upload_pb2
@@ -19,7 +20,9 @@ Buffer: TypeAlias = bytes | memoryview
 Pieces: TypeAlias = Sequence[Buffer]
 
 _DATA_1 = b"\x0a"  # field 1, length-delimited: ReadResponse.data, ReadRangeResponse.data
-_DATA_2 = b"\x12"  # field 2, length-delimited: UploadVideoRequest.data
+_DATA_2 = b"\x12"  # field 2, length-delimited: UploadVideoRequest.data, AppendRequest.data
+_FINISH = b"\x18\x01"  # field 3, varint 1: AppendRequest.finish
+_HEADER_1 = b"\x0a"  # field 1, length-delimited: AppendRequest.header
 
 
 def _varint(value: int) -> bytes:
@@ -82,3 +85,34 @@ def decode_upload_request(message: bytes) -> UploadMessage:
         return data
     request = upload_pb2.UploadVideoRequest.FromString(message)
     return request.header if request.WhichOneof("payload") == "header" else memoryview(request.data)
+
+
+@dataclass(frozen=True)
+class AppendMessage:
+    """An AppendRequest as both ends of the stream see it."""
+
+    data: Pieces
+    header: upload_pb2.AppendHeader | None = None
+    """In the first message."""
+    finish: bool = False
+    """It is the last message."""
+
+
+def encode_append_request(message: AppendMessage) -> bytes:
+    """Serialize AppendRequest."""
+    before, after = b"", _FINISH if message.finish else b""
+    if message.header is not None:
+        packed = message.header.SerializeToString()
+        before = _HEADER_1 + _varint(len(packed)) + packed
+    return b"".join((before, _DATA_2, _varint(sum(map(len, message.data))), *message.data, after))
+
+
+def decode_append_request(message: bytes) -> AppendMessage:
+    """The inverse of encode_append_request; protobuf's DecodeError on a foreign message."""
+    data = _decode(_DATA_2, message)
+    if data is not None:
+        return AppendMessage([data])
+    # Only the first and the last message come here; their data is copied once.
+    request = upload_pb2.AppendRequest.FromString(message)
+    header = request.header if request.HasField("header") else None
+    return AppendMessage([memoryview(request.data)], header, request.finish)

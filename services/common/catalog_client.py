@@ -35,3 +35,36 @@ class CatalogClient:
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         return answer.video
+
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        """One video whoever may see it, tombstones included. See CatalogService.LookUpVideo."""
+        request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
+        try:
+            answer = await self._stub.LookUpVideo(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.video
+
+    async def delete(self, video_id: str) -> None:
+        """Delete a video. See CatalogService.DeleteVideo."""
+        request = catalog_pb2.DeleteVideoRequest(video_id=video_id)
+        try:
+            await self._stub.DeleteVideo(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
+        """Make a growing video final; safe to repeat. See CatalogService.SealVideo."""
+        try:
+            answer = await self._stub.SealVideo(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.video
+
+    async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
+        """Name a final video's object; safe to repeat. See CatalogService.AttachObject."""
+        try:
+            answer = await self._stub.AttachObject(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.video

@@ -30,6 +30,8 @@ _IDEMPOTENT = [
     {"service": "reelway.v1.StreamService", "method": "ReadRange"},
     {"service": "reelway.v1.StreamService", "method": "PresignRead"},
     {"service": "reelway.v1.CatalogService"},
+    {"service": "reelway.v1.UploadService", "method": "GetUpload"},
+    {"service": "reelway.v1.UploadService", "method": "LocateExtents"},
     {"service": "reelway.v1.FfmpegService", "method": "CheckHealth"},
     {"service": "reelway.v1.FfmpegService", "method": "PlanTask"},
     {"service": "reelway.v1.FfmpegService", "method": "GetTask"},

@@ -95,6 +95,17 @@ def sniff(head: bytes) -> media_pb2.Container.ValueType:
     return media_pb2.CONTAINER_UNSPECIFIED
 
 
+def begins_clip(head: bytes) -> bool:
+    """Whether these first bytes of a chunk say that a file begins here, rather than goes on.
+
+    Only the signatures that no slice of a file has by chance (contract, 001). Each Ogg page has one, but only a
+    stream's first page says that it is (RFC 3533, 6: header_type 0x02).
+    """
+    if head[:4] == b"OggS":
+        return len(head) > 5 and bool(head[5] & 2)
+    return head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
 def object_key(video_id: str, container: media_pb2.Container.ValueType) -> str:
     """Where a finished video's bytes are."""
     return f"videos/{video_id}.{KINDS[container].extension}"

@@ -21,6 +21,17 @@ class ErrorReason(enum.Enum):
     NOT_A_VIDEO = "NOT_A_VIDEO"
     LENGTH_MISMATCH = "LENGTH_MISMATCH"
     FILE_TOO_LARGE = "FILE_TOO_LARGE"
+    EMPTY_CHUNK = "EMPTY_CHUNK"
+    CHUNK_TOO_LARGE = "CHUNK_TOO_LARGE"
+    TOO_MANY_CHUNKS = "TOO_MANY_CHUNKS"
+    TOO_MANY_UPLOADS = "TOO_MANY_UPLOADS"
+    CHECKSUM_MISMATCH = "CHECKSUM_MISMATCH"
+    OFFSET_MISMATCH = "OFFSET_MISMATCH"
+    UPLOAD_SEALED = "UPLOAD_SEALED"
+    UPLOAD_BUSY = "UPLOAD_BUSY"
+    NO_DATA = "NO_DATA"
+    JOINING = "JOINING"
+    JOIN_FAILED = "JOIN_FAILED"
     VIDEO_NOT_FOUND = "VIDEO_NOT_FOUND"
     VIDEO_EXISTS = "VIDEO_EXISTS"
     VIDEO_CHANGED = "VIDEO_CHANGED"
@@ -67,6 +78,19 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.NOT_A_VIDEO: ErrorKind(_C.INVALID_ARGUMENT, 422, "The file is not a video of a supported format"),
     ErrorReason.LENGTH_MISMATCH: ErrorKind(_C.INVALID_ARGUMENT, 422, "The file is not as long as declared"),
     ErrorReason.FILE_TOO_LARGE: ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The file is too large"),
+    ErrorReason.EMPTY_CHUNK: ErrorKind(_C.INVALID_ARGUMENT, 400, "No video data provided"),
+    ErrorReason.CHUNK_TOO_LARGE: ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The chunk is too large"),
+    ErrorReason.TOO_MANY_CHUNKS: ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The video has too many chunks"),
+    ErrorReason.TOO_MANY_UPLOADS: ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many uploads are open", 60.0),
+    ErrorReason.CHECKSUM_MISMATCH: ErrorKind(
+        _C.INVALID_ARGUMENT, 422, "The chunk does not have the checksum it should"
+    ),
+    ErrorReason.OFFSET_MISMATCH: ErrorKind(_C.FAILED_PRECONDITION, 409, "The video does not end at this offset"),
+    ErrorReason.UPLOAD_SEALED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The upload is finished"),
+    ErrorReason.UPLOAD_BUSY: ErrorKind(_C.ABORTED, 503, "Too many chunks come at once", 1.0),
+    ErrorReason.NO_DATA: ErrorKind(_C.FAILED_PRECONDITION, 404, "The video has no data yet"),
+    ErrorReason.JOINING: ErrorKind(_C.ABORTED, 503, "The clips are being joined", 2.0),
+    ErrorReason.JOIN_FAILED: ErrorKind(_C.FAILED_PRECONDITION, 422, "The clips cannot be joined to one video"),
     ErrorReason.VIDEO_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "Video not found"),
     ErrorReason.VIDEO_EXISTS: ErrorKind(_C.ALREADY_EXISTS, 409, "A video with this id exists"),
     ErrorReason.VIDEO_CHANGED: ErrorKind(_C.FAILED_PRECONDITION, 412, "The video has changed"),

@@ -15,6 +15,7 @@ class Lease:
     """A named lease; take it, do a bounded piece of work, release it. Not re-entrant."""
 
     def __init__(self, client: redis.Redis, name: str, seconds: float) -> None:
+        self.seconds = seconds
         self._client, self._name, self._ms = client, name, int(seconds * 1000)
         self._token = uuid.uuid4().hex
         self._renew = client.register_script(_RENEW)

@@ -1,4 +1,4 @@
-"""The store on the byte path: ranged GETs and part PUTs over a plain HTTP client, signed by botocore's signer.
+"""The store on the byte path: ranged GETs, and PUTs, over a plain HTTP client, signed by botocore's signer.
 
 A fifth of an SDK call's CPU; everything else is in s3_objects.py. Payloads are unsigned (the transport is
 trusted or is TLS, and whole files are summed by SHA-256 above), so that nothing is read twice.
@@ -49,7 +49,7 @@ class _Refused(Exception):
 
 
 class S3Bytes:
-    """Reads ranges and writes parts of one bucket."""
+    """Reads ranges, and writes objects and parts, of one bucket."""
 
     def __init__(self, http: aiohttp.ClientSession, settings: S3Settings) -> None:
         self._http, self._region = http, settings.aws_region
@@ -137,22 +137,38 @@ class S3Bytes:
         length: int,
         body: Callable[[], AsyncIterator[Buffer]],
     ) -> str:
-        """Write part `number` of `length` bytes, streamed from `body()`; its ETag.
+        """Write part `number` of `length` bytes, streamed from `body()`; its ETag. See `put`."""
+        return await self._put(f"{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}", length, body)
 
-        `body` is called once a try. An exception that it raises itself ends the request and comes out unchanged.
+    async def put(
+        self, key: str, content_type: str, length: int, body: Callable[[], AsyncIterator[Buffer]] | bytes
+    ) -> str:
+        """Write an object of `length` bytes, streamed from `body()` or given whole; its ETag.
+
+        `body` is called once a try. An exception that it raises itself ends the request and comes out unchanged;
+        the object is whole or not there.
 
         Raises:
             ReelwayError: STORE_UNAVAILABLE when the store failed four times.
         """
-        url = f"{self._base}{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}"
+        return await self._put(key, length, body, content_type)
+
+    async def _put(
+        self,
+        path: str,
+        length: int,
+        body: Callable[[], AsyncIterator[Buffer]] | bytes,
+        content_type: str = "",
+    ) -> str:
+        url = self._base + path
         attempt = 0
         failure: Exception | None = None
 
-        async def guarded() -> AsyncIterator[Buffer]:
+        async def guarded(make: Callable[[], AsyncIterator[Buffer]]) -> AsyncIterator[Buffer]:
             # The HTTP client would hide the body's own exception behind one of its connection errors.
             nonlocal failure
             try:
-                async for piece in body():
+                async for piece in make():
                     yield piece
             except Exception as error:
                 failure = error
@@ -161,8 +177,12 @@ class S3Bytes:
         while True:
             attempt += 1
             try:
-                headers = await self._sign("PUT", url, {"Content-Length": str(length)})
-                async with self._http.put(URL(url, encoded=True), headers=headers, data=guarded()) as response:
+                headers = {"Content-Length": str(length)}
+                if content_type:
+                    headers["Content-Type"] = content_type
+                headers = await self._sign("PUT", url, headers)
+                data = body if isinstance(body, bytes) else guarded(body)
+                async with self._http.put(URL(url, encoded=True), headers=headers, data=data) as response:
                     if response.status != 200:
                         raise _Refused(response.status, await self._excuse(response))
                     await response.read()

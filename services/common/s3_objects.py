@@ -3,6 +3,7 @@
 Objects that the system keeps, and who writes them:
 
     videos/{video_id}.{ext}   bytes of a finished video          upload
+    journal/{video_id}/…      chunks of a growing video          upload (see extents.py)
     catalog/{video_id}.json   the record, the truth               catalog
     ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg workers
 """
@@ -20,6 +21,8 @@ from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError
 
 from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.s3_errors import error_code, s3_errors
 from services.common.settings import S3Settings
 
@@ -40,6 +43,15 @@ class ObjectInfo:
     size: int
     modified: datetime
     etag: str
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A run of bytes of an object."""
+
+    key: str
+    start: int
+    length: int
 
 
 @dataclass(frozen=True)
@@ -157,6 +169,61 @@ class S3Objects:
             async for page in pages:
                 for row in page.get("Contents", ()):
                     yield ObjectInfo(row["Key"], row["Size"], row["LastModified"], row["ETag"])
+
+    async def folders(self, prefix: str) -> AsyncIterator[str]:
+        """What stands between `prefix` and the next `/` in the keys that begin with it, each once, in order."""
+        with s3_errors("ListObjectsV2"):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
+            )
+            async for page in pages:
+                for row in page.get("CommonPrefixes", ()):
+                    yield row["Prefix"][len(prefix) : -1]
+
+    async def copy(self, source: str, target: str) -> None:
+        """Copy an object of at most 5 GiB (S3's limit) inside the store."""
+        with s3_errors("CopyObject"):
+            await self._client.copy_object(
+                Bucket=self._bucket, Key=target, CopySource={"Bucket": self._bucket, "Key": source}
+            )
+
+    async def copy_part(self, key: str, upload_id: str, number: int, source: Slice) -> str:
+        """Make part `number` from bytes of another object, inside the store; its ETag.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND where the source is gone; STORE_UNAVAILABLE.
+        """
+        with s3_errors("UploadPartCopy"):
+            try:
+                answer = await self._client.upload_part_copy(
+                    Bucket=self._bucket,
+                    Key=key,
+                    UploadId=upload_id,
+                    PartNumber=number,
+                    CopySource={"Bucket": self._bucket, "Key": source.key},
+                    CopySourceRange=f"bytes={source.start}-{source.start + source.length - 1}",
+                )
+            except ClientError as error:
+                if error_code(error) in _MISSING:
+                    raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
+                raise
+        return answer["CopyPartResult"]["ETag"]
+
+    async def list_parts(self, key: str, upload_id: str) -> dict[int, tuple[int, str]] | None:
+        """Size and ETag of each part that is there, by number; None where there is no such multipart upload."""
+        found: dict[int, tuple[int, str]] = {}
+        with s3_errors("ListParts"):
+            try:
+                pages = self._client.get_paginator("list_parts").paginate(
+                    Bucket=self._bucket, Key=key, UploadId=upload_id
+                )
+                async for page in pages:
+                    found |= {row["PartNumber"]: (row["Size"], row["ETag"]) for row in page.get("Parts", ())}
+            except ClientError as error:
+                if error_code(error) == "NoSuchUpload" or not await self._has_multipart(key, upload_id):
+                    return None
+                raise
+        return found
 
     async def create_multipart(self, key: str, content_type: str) -> str:
         """Begin a multipart upload; its id."""

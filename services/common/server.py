@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from services.common import allocator, logs, metrics
+from services.common import allocator, fault_points, logs, metrics
 from services.common import caller as callers
 from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.error_catalog import ErrorReason
@@ -264,6 +264,8 @@ def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any,
     allocator.keep_large_buffers()
     callers.require_tokens(settings.service_token_secret.get_secret_value())
     logs.configure(process, settings.log_level, settings.log_format)
+    if isinstance(settings, ServiceSettings):
+        fault_points.arm(settings.fault_point)
     if settings.event_loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for
 

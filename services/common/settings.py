@@ -155,6 +155,8 @@ class ServiceSettings(Settings):
     """Limit of a unary call whose client set no deadline."""
     health_listen: ListenOrNot = ""
     """host:port that answers grpc.health.v1 alone and without TLS, for probes that know none; empty: none."""
+    fault_point: str = Field("", pattern=r"^([a-z_.]+(@[1-9]\d*)?)?$")
+    """Where the process kills itself, for tests of what a crash leaves (fault_points.py); empty: nowhere."""
 
     @model_validator(mode="after")
     def _strangers_cannot_call(self) -> Self:

@@ -8,9 +8,11 @@ from services.common.channel import open_channel
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import load
+from services.common.upload_client import UploadClient
 from services.stream.playback import Playback
 from services.stream.servicer import SERVICE, StreamServicer
 from services.stream.settings import StreamSettings
+from services.stream.versions import Versions
 from services.stream.video_cache import VideoCache
 
 
@@ -18,10 +20,11 @@ async def _serve(settings: StreamSettings) -> None:
     async with (
         S3Objects.open(settings) as objects,
         S3Bytes.open(settings) as store,
-        open_channel(settings.catalog_target, settings) as channel,
+        open_channel(settings.catalog_target, settings) as catalog,
+        open_channel(settings.upload_target, settings) as upload,
     ):
-        videos = VideoCache(CatalogClient(channel), settings.stream_access_ttl_seconds)
-        playback = Playback(videos, store, objects)
+        videos = VideoCache(CatalogClient(catalog), settings.stream_access_ttl_seconds)
+        playback = Playback(videos, Versions(videos, UploadClient(upload), store), objects)
         await server.serve(
             "stream",
             settings,

@@ -47,15 +47,15 @@ class StreamServicer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
-        video = await self._playback.stat(video_id=request.video_id, number=request.number)
+        version = await self._playback.stat(video_id=request.video_id, number=request.number)
         return stream_pb2.StatResponse(
-            video_id=video.video_id,
-            size_bytes=video.size_bytes,
-            etag=video.etag,
-            modify_time=video.modify_time,
-            container=video.container,
-            sealed=True,
-            number=video.number,
+            video_id=version.video_id,
+            size_bytes=version.size,
+            etag=version.etag,
+            modify_time=version.modify_time,
+            container=version.container,
+            sealed=version.sealed,
+            number=version.number,
         )
 
     async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[list[bytes]]:

@@ -30,6 +30,11 @@ class VideoCache:
         self._keep(key, now, video)
         return video
 
+    async def refresh(self, video_id: str) -> media_pb2.Video:
+        """As `get`, but asked now: what is in memory has shown itself to be out of date."""
+        self._known.pop((video_id, current_caller().user), None)
+        return await self.get(video_id)
+
     async def get_by_number(self, number: int) -> media_pb2.Video:
         """As `get`; asked once a viewer, so never from memory, but remembered by its id."""
         now = asyncio.get_running_loop().time()

@@ -10,7 +10,15 @@ from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import load
+from services.upload.appends import Appends
+from services.upload.chunk_writer import ChunkWriter
+from services.upload.compaction import Compaction
+from services.upload.journal_store import Limits
+from services.upload.journal_sweeper import JournalSweeper
+from services.upload.journals import Journals
 from services.upload.open_uploads import LEASE, OpenUploads
+from services.upload.redis_journal_store import LEASES, RedisJournalStore, lease_name
+from services.upload.seal import Sealing
 from services.upload.servicer import SERVICE, UploadServicer
 from services.upload.settings import UploadSettings
 from services.upload.sweeper import Sweeper
@@ -22,7 +30,7 @@ async def _serve(settings: UploadSettings) -> None:
     redis = redis_client.connect(settings)
     async with (
         S3Objects.open(settings) as objects,
-        S3Bytes.open(settings) as store,
+        S3Bytes.open(settings) as data,
         open_channel(settings.catalog_target, settings) as channel,
         redis,
     ):
@@ -30,11 +38,55 @@ async def _serve(settings: UploadSettings) -> None:
         register = OpenUploads(redis, clock, settings.upload_lease_seconds)
         uploads = Uploads(
             objects=objects,
-            store=store,
+            store=data,
             catalog=catalog,
             register=register,
             max_bytes=settings.upload_max_bytes,
             idle_seconds=settings.upload_idle_seconds,
+        )
+        store = RedisJournalStore(redis)
+        journals = Journals(
+            store=store,
+            objects=objects,
+            data=data,
+            catalog=catalog,
+            clock=clock,
+            open_per_owner=settings.append_open_per_owner,
+            open_of_nobody=settings.append_open_of_nobody,
+        )
+        appends = Appends(
+            journals=journals,
+            store=store,
+            objects=objects,
+            writer=ChunkWriter(objects, data),
+            clock=clock,
+            limits=Limits(settings.append_max_chunks, settings.upload_max_bytes),
+            most_bytes=settings.append_max_bytes,
+            idle_seconds=settings.upload_idle_seconds,
+            longest_seconds=settings.append_max_seconds,
+        )
+        sealing = Sealing(journals, store, catalog, clock)
+        compaction = Compaction(
+            sealing=sealing,
+            store=store,
+            objects=objects,
+            data=data,
+            catalog=catalog,
+            lease=lambda video_id: Lease(redis, lease_name(video_id), settings.compaction_lease_seconds),
+            clock=clock,
+        )
+        idle_seconds, orphan_seconds = settings.append_expiry_interval_seconds, settings.append_orphan_interval_seconds
+        journal_sweeper = JournalSweeper(
+            journals=journals,
+            sealing=sealing,
+            store=store,
+            objects=objects,
+            catalog=catalog,
+            idle_lease=Lease(redis, LEASES + "idle", min(60.0, 3 * idle_seconds + 1)),
+            orphan_lease=Lease(redis, LEASES + "orphans", min(60.0, 3 * orphan_seconds + 1)),
+            clock=clock,
+            idle_seconds=settings.append_idle_expiry_seconds,
+            orphan_seconds=settings.append_orphan_seconds,
         )
         sweeper = Sweeper(
             objects=objects,
@@ -53,12 +105,18 @@ async def _serve(settings: UploadSettings) -> None:
         await server.serve(
             "upload",
             settings,
-            UploadServicer(uploads, objects).register,
+            UploadServicer(uploads, journals, appends, sealing, objects).register,
             service_names=[SERVICE],
             ready=ready,
-            background=[sweeper.run(settings.upload_sweep_interval_seconds)],
+            background=[
+                sweeper.run(settings.upload_sweep_interval_seconds),
+                compaction.run(settings.compaction_interval_seconds),
+                journal_sweeper.run_idle(idle_seconds),
+                journal_sweeper.run_orphans(orphan_seconds),
+            ],
         )
         await uploads.finish_undoing()
+        await appends.finish_undoing()
 
 
 def main() -> None:

@@ -107,8 +107,10 @@ class MultipartWriter:
 
     def _begin_part(self) -> Part:
         left = (self._likely_size or 0) - self._placed
-        part = Part(len(self._sends) + 1, min(self._part_size, left) if left > 0 else None)
-        send = asyncio.create_task(part.send(self._store, self._key, self._upload_id))
+        part, number = Part(min(self._part_size, left) if left > 0 else None), len(self._sends) + 1
+        send = asyncio.create_task(
+            part.send(lambda length, body: self._store.put_part(self._key, self._upload_id, number, length, body))
+        )
         send.add_done_callback(self._sent)
         self._sends.append(send)
         return part

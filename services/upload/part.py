@@ -1,13 +1,16 @@
-"""One part of a multipart upload, sent to S3 while it still arrives."""
+"""A run of bytes, sent to S3 while it still arrives: one part of a multipart upload, or a whole small object."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeAlias
 
 from services.common.byte_messages import Buffer
-from services.common.s3_bytes import S3Bytes
+
+Put: TypeAlias = Callable[[int, Callable[[], AsyncIterator[Buffer]]], Awaitable[str]]
+"""Writes so many bytes from a body that can be asked for again; the ETag of what was written."""
 
 
 class _WrongGuess(Exception):
@@ -17,9 +20,8 @@ class _WrongGuess(Exception):
 class Part:
     """Pieces in order, kept until the store has acknowledged them, so that the request can be repeated."""
 
-    def __init__(self, number: int, likely_size: int | None) -> None:
+    def __init__(self, likely_size: int | None) -> None:
         """A part that will most likely have `likely_size` bytes; None: not known before it ends."""
-        self.number = number
         self.size = 0
         self._likely_size = likely_size
         self._pieces: list[Buffer] = []
@@ -37,21 +39,21 @@ class Part:
         self._ended = True
         self._grown.set()
 
-    async def send(self, store: S3Bytes, key: str, upload_id: str) -> str:
-        """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put_part says."""
+    async def send(self, put: Put) -> str:
+        """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put says."""
         etag = ""
         if self._likely_size is not None:
             # Where the guess proves wrong the same bytes go again, with their true length.
             with contextlib.suppress(_WrongGuess):
-                etag = await self._put(store, key, upload_id, self._likely_size)
+                etag = await self._put(put, self._likely_size)
         while not self._ended:
             await self._wait()
         if etag and self.size == self._likely_size:
             return etag
-        return await self._put(store, key, upload_id, self.size)
+        return await self._put(put, self.size)
 
-    async def _put(self, store: S3Bytes, key: str, upload_id: str, length: int) -> str:
-        return await store.put_part(key, upload_id, self.number, length, lambda: self._body(length))
+    async def _put(self, put: Put, length: int) -> str:
+        return await put(length, lambda: self._body(length))
 
     async def _body(self, length: int) -> AsyncIterator[Buffer]:
         index = sent = 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, Size
 from services.upload.part_plan import LARGEST_FILE
@@ -23,3 +23,32 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings):
     """Pause between two looks for what crashed uploads left."""
     upload_orphan_seconds: Seconds = 86_400.0
     """A multipart upload that Redis knows nothing of is aborted once it is this old."""
+
+    append_max_bytes: Size = Field(2**30, ge=1, le=5 * 2**30)
+    """Largest chunk that is appended, in bytes (default 1 GiB, at most S3's 5 GiB)."""
+    append_max_chunks: int = Field(100_000, ge=1)
+    """Most chunks of one upload; its size is limited by UPLOAD_MAX_BYTES."""
+    append_max_seconds: Seconds = Field(900.0, gt=0)
+    """Longest time one append may take."""
+    append_open_per_owner: int = Field(1000, ge=1)
+    """Most uploads that one user may have open at once."""
+    append_open_of_nobody: int = Field(100_000, ge=1)
+    """Most uploads without an owner that may be open at once."""
+    append_idle_expiry_seconds: Seconds = Field(7 * 86_400.0, gt=0)
+    """An open upload that nothing was appended to for so long is sealed; if no video, deleted (default 7 days)."""
+    append_expiry_interval_seconds: Seconds = Field(30.0, gt=0)
+    """Pause between two looks for idle uploads."""
+    append_orphan_seconds: Seconds = 3600.0
+    """A chunk that is part of nothing goes once it is so old; at least as long as an append may take."""
+    append_orphan_interval_seconds: Seconds = Field(900.0, gt=0)
+    """Pause between two looks through all chunks."""
+    compaction_interval_seconds: Seconds = Field(2.0, gt=0)
+    """Pause between two looks for sealed uploads that another replica left."""
+    compaction_lease_seconds: Seconds = Field(30.0, gt=0)
+    """Who compacts and has not been heard of for so long is replaced."""
+
+    @model_validator(mode="after")
+    def _orphans_are_older_than_appends(self) -> UploadSettings:
+        if self.append_orphan_seconds < self.append_max_seconds:
+            raise ValueError("APPEND_ORPHAN_SECONDS: must be at least APPEND_MAX_SECONDS")
+        return self

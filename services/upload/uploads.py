@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import uuid
 from collections.abc import AsyncIterator
 
@@ -24,6 +23,8 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.upload.file_name import plain_name
+from services.upload.messages import idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
 from services.upload.part_plan import part_size
@@ -32,7 +33,6 @@ log = logs.get_logger(__name__)
 
 FRAMING = 2**20
 """How far `max_size_bytes` may be over the limit: it may have a form's framing in it."""
-_FILE_NAME_LENGTH = 255
 # Answers after which it is not known whether the catalog has the record.
 _UNCERTAIN = {
     ErrorReason.STORE_UNAVAILABLE,
@@ -45,11 +45,6 @@ _UNCERTAIN = {
 
 class _Undecided(Exception):
     """The record may or may not exist: the entry stays, and the sweeper decides."""
-
-
-def plain_name(file_name: str) -> str:
-    """The client's name for its file without any path or control character, cut to 255 characters."""
-    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file_name)[-1])[:_FILE_NAME_LENGTH]
 
 
 class Uploads:
@@ -71,7 +66,7 @@ class Uploads:
 
     async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
         """One file from its messages; the finished video. Errors as UploadService.UploadVideo says."""
-        source = _idle_limited(messages, self._idle_seconds)
+        source = idle_limited(messages, self._idle_seconds)
         header = await anext(source, None)
         if not isinstance(header, upload_pb2.UploadHeader):
             raise ReelwayError(ErrorReason.HEADER_MISSING)
@@ -201,21 +196,6 @@ async def _ended(task: asyncio.Task[media_pb2.Video]) -> None:
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ReelwayError):
         log.error("undoing an upload failed", exc_info=error)
-
-
-async def _idle_limited(messages: AsyncIterator[UploadMessage], seconds: float) -> AsyncIterator[UploadMessage]:
-    """The same messages; TIMEOUT where one takes longer than `seconds`."""
-    loop = asyncio.get_running_loop()
-    iterator = aiter(messages)
-    while True:
-        try:
-            async with asyncio.timeout_at(loop.time() + seconds):
-                message = await anext(iterator)
-        except StopAsyncIteration:
-            return
-        except TimeoutError:
-            raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
-        yield message
 
 
 async def _data(messages: AsyncIterator[UploadMessage]) -> AsyncIterator[Buffer]:

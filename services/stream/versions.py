@@ -1,0 +1,136 @@
+"""Where the bytes of a video are, at this moment or as of an earlier version of it.
+
+A finished video is one object, which its record names. One that grows, or was sealed a moment ago, is a journal of
+chunks, which the upload service knows. A version of a journal is a beginning of every later one, so that whoever
+began to read it reads on under its entity tag while more is appended, while it is sealed, and while its chunks
+become one object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import Extent, read_slices, slices
+from services.common.s3_bytes import S3Bytes
+from services.common.upload_client import UploadClient
+from services.stream.video_cache import VideoCache
+
+# How often a read asks again where its bytes are, when what it was told is gone.
+_ASKS = 3
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a video's bytes; it never changes."""
+
+    video_id: str
+    number: int
+    size: int
+    etag: str
+    modify_time: Timestamp
+    container: media_pb2.Container.ValueType
+    sealed: bool
+    """There will be no other one."""
+    key: str = ""
+    """The object that has the bytes, perhaps among more; empty: chunks have them."""
+    extents: Sequence[Extent] = ()
+    """Of chunks, those that hold the range that was asked for, or the beginning of it."""
+
+
+class Versions:
+    """Finds versions, and reads them."""
+
+    def __init__(self, videos: VideoCache, uploads: UploadClient, data: S3Bytes) -> None:
+        self._videos, self._uploads, self._data = videos, uploads, data
+
+    async def find(self, video: media_pb2.Video, etag: str = "", offset: int = 0, length: int = 0) -> Version:
+        """The version with this entity tag (empty: the current one), ready for reading this range.
+
+        Raises:
+            ReelwayError: VIDEO_CHANGED (there is no such version), NO_DATA, VIDEO_NOT_FOUND.
+        """
+        if video.object_key and etag in ("", video.etag):
+            return _of_record(video)
+        if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and not _may_be_journal(etag):
+            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        try:
+            located = await self._uploads.locate(video.video_id, offset, length, etag)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.UPLOAD_SEALED:
+                raise
+            # Compacted since the record was read, or long ago.
+            video = await self._videos.refresh(video.video_id)
+            if not video.object_key or etag not in ("", video.etag):
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED) from None
+            return _of_record(video)
+        if not located.size_bytes:
+            raise ReelwayError(ErrorReason.NO_DATA)
+        return _of_journal(video, located, etag)
+
+    async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[bytes]:
+        """Exactly these bytes, found by `find` for this range, as they come from the store.
+
+        Raises:
+            ReelwayError: STORE_UNAVAILABLE; VIDEO_CHANGED, VIDEO_NOT_FOUND (it was deleted meanwhile).
+        """
+        end, asked = offset + length, 0
+        while not version.key and offset < end:
+            wanted = slices(version.extents, offset, end - offset)
+            try:
+                async for piece in read_slices(self._data, wanted):
+                    offset, asked = offset + len(piece), 0
+                    yield piece
+            except ReelwayError as error:
+                if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                    raise
+            if offset < end:
+                # The next page of extents; or the chunks have gone into an object under our hands.
+                asked += 1
+                if asked > _ASKS:
+                    raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+                video = await self._videos.refresh(version.video_id)
+                version = await self.find(video, version.etag, offset, end - offset)
+        if offset < end:
+            async for piece in self._data.read(version.key, offset, end - offset):
+                yield piece
+
+
+def _may_be_journal(etag: str) -> bool:
+    return "-" in etag
+
+
+def _of_record(video: media_pb2.Video) -> Version:
+    return Version(
+        video_id=video.video_id,
+        number=video.number,
+        size=video.size_bytes,
+        etag=video.etag,
+        modify_time=video.modify_time,
+        container=video.container,
+        sealed=True,
+        key=video.object_key,
+    )
+
+
+def _of_journal(video: media_pb2.Video, located: upload_pb2.LocateExtentsResponse, etag: str) -> Version:
+    upload = located.upload
+    return Version(
+        video_id=video.video_id,
+        number=video.number,
+        size=located.size_bytes,
+        etag=etag or upload.etag,
+        modify_time=upload.modify_time,
+        container=upload.container,
+        sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN and etag in ("", upload.etag),
+        key=located.object_key,
+        extents=[
+            Extent(extent.offset_bytes, extent.length_bytes, extent.key, extent.begins_clip)
+            for extent in located.extents
+        ],
+    )

@@ -1,0 +1,236 @@
+"""Appending a chunk: start reading here.
+
+header -> judge by the journal -> stream the chunk to an object of its own -> one Lua call that makes it part of the
+upload. The bytes are durable before the state that names them. Whoever finds the end moved by another append gives
+its chunk a new key by a copy inside the store, and commits again. There is no lock and nothing on this machine: any
+replica takes any chunk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from contextvars import copy_context
+
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common import fault_points, logs, metrics
+from services.common.byte_messages import AppendMessage, Buffer
+from services.common.caller import current_caller
+from services.common.clock import Clock
+from services.common.containers import SNIFF_BYTES, begins_clip, sniff
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.common.s3_objects import S3Objects
+from services.upload.chunk_writer import ChunkWriter
+from services.upload.journal import Chunk, Committed, Journal, JournalState
+from services.upload.journal_store import JournalStore, Limits, Moved
+from services.upload.journals import Journals
+from services.upload.messages import idle_limited
+from services.upload.multipart_writer import NotUndone
+from services.upload.redis_journal_store import offset_mismatch
+
+log = logs.get_logger(__name__)
+
+FRAMING = 2**20
+"""How far `max_size_bytes` may be over a limit: it may have a form's framing in it."""
+_LONGEST_KEY = 200
+# As many others may overtake one append; each of them has made progress.
+_MOST_MOVES = 64
+
+
+class Appends:
+    """Chunks into uploads."""
+
+    def __init__(
+        self,
+        *,
+        journals: Journals,
+        store: JournalStore,
+        objects: S3Objects,
+        writer: ChunkWriter,
+        clock: Clock,
+        limits: Limits,
+        most_bytes: int,
+        idle_seconds: float,
+        longest_seconds: float,
+    ) -> None:
+        self._journals, self._store, self._objects, self._writer = journals, store, objects, writer
+        self._clock, self._limits, self._most_bytes = clock, limits, most_bytes
+        self._idle_seconds, self._longest_seconds = idle_seconds, longest_seconds
+        self._undoing: set[asyncio.Task[None]] = set()
+
+    async def append(self, messages: AsyncIterator[AppendMessage]) -> Committed:
+        """One chunk from its messages. Errors as UploadService.Append says."""
+        source = idle_limited(messages, self._idle_seconds)
+        async with asyncio.timeout(self._longest_seconds):
+            first = await anext(source, None)
+            header = first.header if first is not None else None
+            if first is None or header is None:
+                raise ReelwayError(ErrorReason.HEADER_MISSING)
+            _check(header)
+            journal = await self._journals.get_for_change(header.video_id)
+            if header.idempotency_key:
+                done = await self._store.replay(header.video_id, header.idempotency_key)
+                if done is not None:
+                    return done
+            largest = self._judge(header, journal)
+            pieces = _data(first, source)
+            head = await _head(pieces)
+            if not head:
+                raise ReelwayError(ErrorReason.EMPTY_CHUNK)
+            return await self._append(header, journal, head, pieces, largest)
+
+    async def finish_undoing(self) -> None:
+        """Wait until what broken-off appends left is removed; the last thing before the process ends."""
+        await asyncio.gather(*self._undoing)
+
+    def _judge(self, header: upload_pb2.AppendHeader, journal: Journal) -> int:
+        """Refuse what the commit would refuse, before bytes are wasted; how large the chunk may be."""
+        if journal.state is not JournalState.OPEN:
+            raise ReelwayError(ErrorReason.UPLOAD_SEALED)
+        if header.HasField("expected_offset_bytes") and header.expected_offset_bytes != journal.size:
+            raise offset_mismatch(journal.size)
+        if journal.chunks >= self._limits.chunks:
+            raise ReelwayError(ErrorReason.TOO_MANY_CHUNKS, metadata={"most": str(self._limits.chunks)})
+        left = self._limits.bytes - journal.size
+        declared = max(header.declared_size_bytes, header.max_size_bytes - FRAMING)
+        if declared > self._most_bytes:
+            raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._most_bytes)})
+        if declared > left or left <= 0:
+            raise ReelwayError(ErrorReason.FILE_TOO_LARGE, metadata={"max_bytes": str(self._limits.bytes)})
+        return self._most_bytes
+
+    async def _append(
+        self,
+        header: upload_pb2.AppendHeader,
+        journal: Journal,
+        head: list[Buffer],
+        pieces: AsyncIterator[Buffer],
+        largest: int,
+    ) -> Committed:
+        beginning = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
+        chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(beginning))
+        fault_points.reach("append.judged")
+        try:
+            with_crc = header.HasField("crc32c")
+            stored = await self._writer.write(
+                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, with_crc=with_crc
+            )
+            if header.sha256 not in (b"", bytes.fromhex(stored.sha256)) or (
+                with_crc and header.crc32c != stored.crc32c
+            ):
+                raise ReelwayError(ErrorReason.CHECKSUM_MISMATCH)
+        except NotUndone as error:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
+        except BaseException:
+            self._undo(chunk)
+            raise
+        metrics.BYTES.labels("in").inc(stored.length)
+        fault_points.reach("append.stored")
+        chunk = dataclasses.replace(chunk, length=stored.length, sha256=stored.sha256)
+        return await self._commit(header, chunk, sniff(beginning))
+
+    async def _commit(
+        self, header: upload_pb2.AppendHeader, chunk: Chunk, container: media_pb2.Container.ValueType
+    ) -> Committed:
+        """Make the chunk part of the upload, wherever that ends by now."""
+        expected = header.expected_offset_bytes if header.HasField("expected_offset_bytes") else None
+        for _ in range(_MOST_MOVES):
+            try:
+                answer = await self._store.commit(
+                    chunk,
+                    current_caller().user,
+                    self._limits,
+                    now=self._clock.seconds(),
+                    container=container,
+                    expected_offset=expected,
+                    idempotency_key=header.idempotency_key,
+                )
+            except ReelwayError as error:
+                # Whether Redis has it is not known while it is away: the object stays, and the sweeper decides.
+                if error.reason is not ErrorReason.STORE_UNAVAILABLE:
+                    self._undo(chunk)
+                raise
+            if isinstance(answer, Committed):
+                fault_points.reach("append.committed")
+                if answer.replayed:
+                    self._undo(chunk)
+                return answer
+            chunk = await self._rekey(chunk, answer)
+        self._undo(chunk)
+        raise ReelwayError(ErrorReason.UPLOAD_BUSY)
+
+    async def _rekey(self, chunk: Chunk, moved: Moved) -> Chunk:
+        """The same chunk under a key that says where it shall begin now."""
+        again = dataclasses.replace(chunk, offset=moved.size)
+        try:
+            await self._objects.copy(chunk.key, again.key)
+        except BaseException:
+            self._undo(chunk, again)
+            raise
+        fault_points.reach("append.moved")
+        self._undo(chunk)
+        return again
+
+    def _undo(self, *chunks: Chunk) -> None:
+        """Remove objects that are no part of the upload, behind the caller; the sweeper gets what this misses."""
+
+        async def remove() -> None:
+            for chunk in chunks:
+                with contextlib.suppress(ReelwayError):
+                    await self._objects.delete(chunk.key)
+
+        task = asyncio.get_running_loop().create_task(remove(), context=copy_context())
+        self._undoing.add(task)
+        task.add_done_callback(self._undoing.discard)
+
+
+def _check(header: upload_pb2.AppendHeader) -> None:
+    faults = []
+    if len(header.sha256) not in (0, 32):
+        faults.append(FieldViolation("sha256", "must be 32 bytes"))
+    if len(header.idempotency_key) > _LONGEST_KEY:
+        faults.append(
+            FieldViolation(
+                "idempotency_key", f"String should have at most {_LONGEST_KEY} characters", "string_too_long"
+            )
+        )
+    faults += [
+        FieldViolation(name, "must not be negative")
+        for name in ("expected_offset_bytes", "declared_size_bytes", "max_size_bytes")
+        if getattr(header, name) < 0
+    ]
+    if faults:
+        raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
+
+
+async def _data(first: AppendMessage, messages: AsyncIterator[AppendMessage]) -> AsyncIterator[Buffer]:
+    message: AppendMessage | None = first
+    while message is not None:
+        for piece in message.data:
+            if piece:
+                yield piece
+        if message.finish:
+            return
+        message = await anext(messages, None)
+        if message is not None and message.header is not None:
+            raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
+    raise ReelwayError(ErrorReason.LENGTH_MISMATCH, "The chunk broke off")
+
+
+async def _head(pieces: AsyncIterator[Buffer]) -> list[Buffer]:
+    """The first pieces, enough to sniff them; fewer only where the chunk is shorter."""
+    head: list[Buffer] = []
+    while sum(map(len, head)) < SNIFF_BYTES and (piece := await anext(pieces, None)) is not None:
+        head.append(piece)
+    return head
+
+
+async def _chain(head: list[Buffer], rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
+    for piece in head:
+        yield piece
+    async for piece in rest:
+        yield piece

@@ -1,0 +1,150 @@
+"""Writes one chunk to its own object while it arrives, summing it up on the way.
+
+A chunk of known size, up to a part's, streams in one PUT. One of unknown size is collected up to a part's size, and
+is one PUT, too, if it ends there. Anything larger becomes a multipart upload.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import crc32c
+
+from services.common.byte_messages import Buffer
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.upload.multipart_writer import MultipartWriter
+from services.upload.part import Part
+from services.upload.part_plan import LARGEST_PART, part_size
+
+_TYPE = "application/octet-stream"
+_SMALL = 2**16
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was written."""
+
+    length: int
+    sha256: str
+    crc32c: int
+    """0 unless it was asked for."""
+
+
+class ChunkWriter:
+    """Writes chunks; the object is there, whole, when `write` returns, and not if it raises (but for a crash)."""
+
+    def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
+        self._objects, self._data = objects, data
+
+    async def write(
+        self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: int, *, with_crc: bool
+    ) -> Stored:
+        """Store the bytes of `pieces` under `key`.
+
+        Args:
+            key: a new object's.
+            pieces: the bytes; what it raises ends the object and comes out.
+            declared: how many there are, checked; 0: not known.
+            largest: how many there may be.
+            with_crc: sum up CRC-32C, too.
+
+        Raises:
+            ReelwayError: CHUNK_TOO_LARGE, LENGTH_MISMATCH, STORE_UNAVAILABLE.
+        """
+        source = _Source(pieces, declared, largest, with_crc=with_crc)
+        if 0 < declared <= LARGEST_PART:
+            sha256 = await self._stream(key, source, declared)
+        else:
+            sha256 = await self._collect_or_split(key, source, declared or largest)
+        return Stored(source.length, sha256, source.crc)
+
+    async def _stream(self, key: str, source: _Source, length: int) -> str:
+        first = await source.next()
+        sha256 = hashlib.sha256(first or b"")
+        if source.length == length:
+            # The most common chunk by far comes in one message.
+            await source.next()
+            await self._data.put(key, _TYPE, length, bytes(first or b""))
+            return sha256.hexdigest()
+        part = Part(length)
+        send = asyncio.create_task(part.send(lambda size, body: self._data.put(key, _TYPE, size, body)))
+        try:
+            piece = first
+            while piece is not None:
+                part.add(piece)
+                piece = await source.next()
+                if piece is not None:
+                    sha256.update(piece)
+                if send.done():
+                    break
+            part.end()
+            await send
+        finally:
+            send.cancel()
+            await asyncio.gather(send, return_exceptions=True)
+        return sha256.hexdigest()
+
+    async def _collect_or_split(self, key: str, source: _Source, most: int) -> str:
+        size = part_size(most)
+        kept: list[Buffer] = []
+        while source.length < size and (piece := await source.next()) is not None:
+            kept.append(piece)
+        if source.length < size:
+            whole = b"".join(kept)
+            await self._data.put(key, _TYPE, len(whole), whole)
+            return hashlib.sha256(whole).hexdigest()
+        writer = MultipartWriter(
+            self._objects, self._data, key, _TYPE, part_size=size, likely_size=source.declared or None
+        )
+        async with writer:
+            for piece in kept:
+                await writer.write(piece)
+            kept.clear()
+            while (more := await source.next()) is not None:
+                await writer.write(more)
+            return await writer.complete()
+
+
+class _Source:
+    """The pieces of a chunk, counted and checked for their number; small ones put together."""
+
+    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: int, *, with_crc: bool) -> None:
+        self._pieces, self._largest, self._with_crc = pieces, largest, with_crc
+        self.declared = declared
+        self.crc = 0
+        self.length = 0
+
+    async def next(self) -> Buffer | None:
+        """The next piece, None behind the last."""
+        piece = await anext(self._pieces, None)
+        if piece is None:
+            if self.declared not in (0, self.length):
+                raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
+            return None
+        self._count(piece)
+        if len(piece) >= _SMALL or self.length == self.declared:
+            return piece
+        # Pieces are kept until S3 has them, and each costs some 300 bytes of its own.
+        joined = bytearray(piece)
+        while len(joined) < _SMALL and self.length != self.declared:
+            more = await anext(self._pieces, None)
+            if more is None:
+                break
+            self._count(more)
+            joined += more
+        return memoryview(joined)
+
+    def _count(self, piece: Buffer) -> None:
+        self.length += len(piece)
+        if self.declared and self.length > self.declared:
+            raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
+        if self.length > self._largest:
+            raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._largest)})
+        if self._with_crc:
+            self.crc = crc32c.crc32c(piece, self.crc)

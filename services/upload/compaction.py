@@ -1,0 +1,247 @@
+"""Makes one object of a sealed upload's chunks, behind everybody's back.
+
+Whoever holds the upload's lease does it, and it can be killed anywhere: the plan follows from the chunks, the
+multipart upload's id is in the journal, and S3 knows which parts are there. Two at work at once, after a lease ran
+out, write the same bytes. Steps, each safe to repeat:
+
+    parts -> the object -> the record names it -> the journal says so -> the chunks go -> nothing left to do
+
+Until the record names the object readers read the chunks; who is in the middle of a chunk that goes asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from reelway.v1 import catalog_pb2
+
+from services.common import fault_points, logs
+from services.common.caller import Caller, new_request_id, set_caller
+from services.common.catalog_client import CatalogClient
+from services.common.clock import Clock
+from services.common.containers import KINDS, object_key
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import Extent, journal_prefix, read_slices
+from services.common.lease import Lease
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.upload.compaction_plan import PartPlan, plan
+from services.upload.journal import Journal, JournalState
+from services.upload.journal_store import JournalStore
+from services.upload.journals import MOST_EXTENTS
+from services.upload.leases import MakeLease
+from services.upload.seal import Sealing
+
+log = logs.get_logger(__name__)
+
+_PARTS_AT_ONCE = 2
+_DELETES_AT_ONCE = 8
+# A reader of an earlier version asks the journal whether that is a beginning of the object.
+_KEEP_JOURNAL_SECONDS = 3600.0
+_RETRY_SECONDS = 15.0
+# An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
+_UNSEALED_SECONDS = 60.0
+
+
+class _LeaseLost(Exception):
+    """Somebody else goes on with it."""
+
+
+class Compaction:
+    """Compacts sealed uploads, one at a time in each process."""
+
+    def __init__(
+        self,
+        *,
+        sealing: Sealing,
+        store: JournalStore,
+        objects: S3Objects,
+        data: S3Bytes,
+        catalog: CatalogClient,
+        lease: MakeLease,
+        clock: Clock,
+    ) -> None:
+        self._sealing, self._store, self._catalog = sealing, store, catalog
+        self._objects, self._data, self._lease, self._clock = objects, data, lease, clock
+
+    async def run(self, interval_seconds: float) -> None:
+        """Compact for ever: at once what this process sealed, and what others left."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._sealing.wake.wait(), interval_seconds)
+            self._sealing.wake.clear()
+            try:
+                for video_id in await self._store.to_compact(self._clock.seconds()):
+                    await self._try(video_id)
+            except ReelwayError as error:
+                log.warning("compaction put off", why=str(error))
+            except Exception:
+                log.exception("compaction failed")
+
+    async def _try(self, video_id: str) -> None:
+        """One upload, if nobody else is at it; a failure does not keep the others waiting."""
+        lease = self._lease(video_id)
+        if not await lease.take():
+            return
+        try:
+            done = await self._with_lease(video_id, lease)
+        except _LeaseLost:
+            log.warning("lost the lease of a compaction", video_id=video_id)
+            return
+        except Exception as error:
+            if isinstance(error, ReelwayError):
+                log.warning("compaction put off", video_id=video_id, why=str(error))
+            else:
+                log.exception("compaction failed", video_id=video_id)
+            done = False
+        if done:
+            await self._store.compaction_done(video_id)
+        else:
+            await self._store.put_off_compaction(video_id, self._clock.seconds() + _RETRY_SECONDS)
+        await lease.release()
+
+    async def _with_lease(self, video_id: str, lease: Lease) -> bool:
+        """Compact while the lease is renewed; _LeaseLost where it cannot be."""
+        work = asyncio.create_task(self.compact(video_id))
+        try:
+            while not work.done():
+                await asyncio.wait([work], timeout=lease.seconds / 4)
+                if not work.done() and not await lease.take():
+                    raise _LeaseLost
+            return work.result()
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def compact(self, video_id: str) -> bool:
+        """All steps that are left; True when nothing is left to do, False to look again later."""
+        journal = await self._store.get(video_id)
+        if journal is None:
+            return True
+        set_caller(Caller(user=journal.owner, request_id=new_request_id()))
+        if journal.state is JournalState.OPEN:
+            return self._clock.seconds() - journal.modified > _UNSEALED_SECONDS
+        if journal.state is JournalState.SEALED:
+            try:
+                await self._sealing.record(journal)
+                fault_points.reach("compact.begun")
+                key = await self._make_object(journal)
+                fault_points.reach("compact.completed")
+                await self._name_object(journal, key)
+            except ReelwayError as error:
+                if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
+                    raise
+                await self._forget(journal)
+                return True
+            fault_points.reach("compact.recorded")
+            await self._store.step(video_id, JournalState.COMPACTED, object_key=key)
+            fault_points.reach("compact.switched")
+        await self._remove_chunks(journal)
+        await self._store.drop(video_id, _KEEP_JOURNAL_SECONDS)
+        log.info("compacted", video_id=video_id, size=journal.size, chunks=journal.chunks)
+        return True
+
+    async def _make_object(self, journal: Journal) -> str:
+        """The upload's one object, whole; its key."""
+        key = object_key(journal.video_id, journal.container)
+        parts = plan([extent async for extent in self._extents(journal)])
+        upload_id = journal.multipart
+        there = await self._objects.list_parts(key, upload_id) if upload_id else None
+        if there is None:
+            found = await self._objects.head(key)
+            if found is not None and found.size == journal.size:
+                return key
+            begun = await self._objects.create_multipart(key, KINDS[journal.container].content_type)
+            upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
+            if upload_id != begun:
+                await self._objects.abort_multipart(key, begun)
+                raise _LeaseLost
+            fault_points.reach("compact.multipart")
+            there = {}
+        await self._objects.complete_multipart(key, upload_id, await self._parts(key, upload_id, parts, there))
+        return key
+
+    async def _parts(
+        self, key: str, upload_id: str, parts: list[PartPlan], there: dict[int, tuple[int, str]]
+    ) -> list[str]:
+        gate = asyncio.Semaphore(_PARTS_AT_ONCE)
+
+        async def make(number: int, part: PartPlan) -> str:
+            size, etag = there.get(number, (-1, ""))
+            if size == part.length:
+                return etag
+            async with gate:
+                if part.copied:
+                    etag = await self._objects.copy_part(key, upload_id, number, part.slices[0])
+                else:
+                    etag = await self._data.put_part(key, upload_id, number, part.length, lambda: self._gathered(part))
+            fault_points.reach("compact.part")
+            return etag
+
+        tasks = [asyncio.create_task(make(number, part)) for number, part in enumerate(parts, 1)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _gathered(self, part: PartPlan) -> AsyncIterator[bytes]:
+        async for piece in read_slices(self._data, part.slices):
+            yield piece
+
+    async def _extents(self, journal: Journal) -> AsyncIterator[Extent]:
+        offset = 0
+        while offset < journal.size:
+            located = await self._store.locate(
+                journal.video_id, offset, journal.size - offset, journal.etag, MOST_EXTENTS
+            )
+            if located is None or not located.extents:
+                raise _LeaseLost
+            for extent in located.extents:
+                yield extent
+            offset = located.extents[-1].end
+
+    async def _name_object(self, journal: Journal, key: str) -> None:
+        """The record switches from the chunks to the object in this one step."""
+        found = await self._objects.head(key)
+        if found is None or found.size != journal.size:
+            raise RuntimeError(f"{key} is not what was written")
+        await self._catalog.attach_object(
+            catalog_pb2.AttachObjectRequest(
+                video_id=journal.video_id,
+                object_key=key,
+                size_bytes=journal.size,
+                etag=journal.etag,
+                container=journal.container,
+            )
+        )
+
+    async def _is_deleted(self, journal: Journal) -> bool:
+        try:
+            await self._catalog.get(video_id=journal.video_id)
+        except ReelwayError as error:
+            return error.reason is ErrorReason.VIDEO_NOT_FOUND
+        return False
+
+    async def _forget(self, journal: Journal) -> None:
+        """The video was deleted meanwhile: what was made since goes, too."""
+        if journal.multipart:
+            await self._objects.abort_multipart(object_key(journal.video_id, journal.container), journal.multipart)
+        await self._objects.delete(object_key(journal.video_id, journal.container))
+        await self._remove_chunks(journal)
+        await self._store.drop(journal.video_id)
+
+    async def _remove_chunks(self, journal: Journal) -> None:
+        gate = asyncio.Semaphore(_DELETES_AT_ONCE)
+
+        async def delete(key: str) -> None:
+            async with gate:
+                await self._objects.delete(key)
+                fault_points.reach("compact.removed")
+
+        keys = [info.key async for info in self._objects.list(journal_prefix(journal.video_id))]
+        await asyncio.gather(*map(delete, keys))

@@ -1,0 +1,12 @@
+"""The client's name for its file, as it is stored."""
+
+from __future__ import annotations
+
+import re
+
+_LENGTH = 255
+
+
+def plain_name(file_name: str) -> str:
+    """The name without any path or control character, cut to 255 characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file_name)[-1])[:_LENGTH]

@@ -1,0 +1,177 @@
+"""Looks after journals: expires idle ones, removes what crashed appends left, finds what Redis lost."""
+
+from __future__ import annotations
+
+import asyncio
+
+from reelway.v1 import media_pb2
+
+from services.common import logs
+from services.common.caller import Caller, new_request_id, set_caller
+from services.common.catalog_client import CatalogClient
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import journal_prefix
+from services.common.lease import Lease
+from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.video_state import GONE
+from services.upload.journal import Journal, JournalState
+from services.upload.journal_store import JournalStore
+from services.upload.journals import MOST_EXTENTS, Journals
+from services.upload.seal import Sealing
+
+log = logs.get_logger(__name__)
+
+_ALL = "journal/"
+
+
+class JournalSweeper:
+    """Runs on every replica; the leases let one at a time work."""
+
+    def __init__(
+        self,
+        *,
+        journals: Journals,
+        sealing: Sealing,
+        store: JournalStore,
+        objects: S3Objects,
+        catalog: CatalogClient,
+        idle_lease: Lease,
+        orphan_lease: Lease,
+        clock: Clock,
+        idle_seconds: float,
+        orphan_seconds: float,
+    ) -> None:
+        self._journals, self._sealing, self._store = journals, sealing, store
+        self._objects, self._catalog, self._clock = objects, catalog, clock
+        self._idle_lease, self._orphan_lease = idle_lease, orphan_lease
+        self._idle_seconds, self._orphan_seconds = idle_seconds, orphan_seconds
+
+    async def run_idle(self, interval_seconds: float) -> None:
+        """Expire for ever."""
+        while True:
+            await asyncio.sleep(interval_seconds)
+            try:
+                if await self._idle_lease.take():
+                    await self.expire_idle()
+            except Exception:
+                log.exception("expiring idle uploads failed")
+
+    async def run_orphans(self, interval_seconds: float) -> None:
+        """Look through the chunks for ever; the first time soon, for Redis may have been emptied."""
+        pause = min(interval_seconds, 10.0)
+        while True:
+            await asyncio.sleep(pause)
+            pause = interval_seconds
+            try:
+                if await self._orphan_lease.take():
+                    await self.sweep_orphans()
+            except Exception:
+                log.exception("sweeping chunks failed")
+
+    async def expire_idle(self) -> None:
+        """Seal what was not appended to for too long, if it is a video; give up what is none."""
+        before = self._clock.seconds() - self._idle_seconds
+        for video_id, owner in await self._store.idle_since(before):
+            set_caller(Caller(user=owner, request_id=new_request_id()))
+            try:
+                await self._expire(video_id, owner, before)
+            except ReelwayError as error:
+                log.warning("cannot expire an upload", video_id=video_id, why=str(error))
+
+    async def _expire(self, video_id: str, owner: str, before: float) -> None:
+        try:
+            journal = await self._journals.get(video_id)
+        except ReelwayError as error:
+            if error.reason not in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.UPLOAD_SEALED}:
+                raise
+            # Its process died before it was recorded, or it was deleted, or finished long ago.
+            await self._forget(video_id, owner)
+            return
+        if journal.state is JournalState.OPEN and journal.modified > before:
+            await self._store.looked_at(video_id, owner, journal.modified)
+            return
+        if journal.state is JournalState.OPEN:
+            try:
+                await self._sealing.seal(video_id, ())
+                log.info("sealed an idle upload", video_id=video_id, size=journal.size)
+                return
+            except ReelwayError as error:
+                if error.reason not in {ErrorReason.EMPTY_FILE, ErrorReason.NOT_A_VIDEO, ErrorReason.VIDEO_NOT_FOUND}:
+                    raise
+            if await self._store.step(video_id, JournalState.ABORTED):
+                log.info("gave an idle upload up", video_id=video_id, size=journal.size)
+                await self._journals.remove(journal)
+            return
+        await self._store.leave(video_id, owner)
+
+    async def _forget(self, video_id: str, owner: str) -> None:
+        """What is left of an upload without a journal, or with one that was given up half way."""
+        journal = await self._store.get(video_id)
+        if journal is not None and journal.state is JournalState.ABORTED:
+            await self._journals.remove(journal)
+        await self._store.leave(video_id, owner)
+
+    async def sweep_orphans(self) -> None:
+        """Remove chunks that are part of nothing, once they are older than any live append."""
+        async for video_id in self._objects.folders(_ALL):
+            if not await self._orphan_lease.take():
+                return
+            try:
+                await self._sweep_upload(video_id)
+            except ReelwayError as error:
+                log.warning("cannot sweep an upload's chunks", video_id=video_id, why=str(error))
+        before = self._clock.seconds() - self._orphan_seconds
+        async for multipart in self._objects.list_multiparts(_ALL):
+            if multipart.initiated.timestamp() < before:
+                await self._objects.abort_multipart(multipart.key, multipart.upload_id)
+
+    async def _sweep_upload(self, video_id: str) -> None:
+        # Listed before the journal is read: what is committed in between is in the journal, and not in the list.
+        before = self._clock.seconds() - self._orphan_seconds
+        found = [info async for info in self._objects.list(journal_prefix(video_id))]
+        old = [info for info in found if info.modified.timestamp() < before]
+        journal = await self._store.get(video_id)
+        if journal is None:
+            journal = await self._bring_back(video_id)
+        if journal is not None and journal.state is JournalState.SEALED:
+            await self._store.await_compaction(video_id, self._clock.seconds())
+        if journal is not None and journal.state in {JournalState.OPEN, JournalState.SEALED}:
+            named = await self._named(journal) if old else set()
+            old = [info for info in old if info.key not in named]
+        await self._delete(video_id, old)
+
+    async def _bring_back(self, video_id: str) -> Journal | None:
+        """The journal that Redis lost, where the video's record says that there was one."""
+        video = await self._record(video_id)
+        if video is None or video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
+            return None
+        set_caller(Caller(user=video.owner, request_id=new_request_id()))
+        return await self._journals.get(video_id)
+
+    async def _record(self, video_id: str) -> media_pb2.Video | None:
+        try:
+            return await self._catalog.look_up(video_id)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+                return None
+            raise
+
+    async def _named(self, journal: Journal) -> set[str]:
+        """Keys of the chunks that are part of the upload."""
+        keys: set[str] = set()
+        offset = 0
+        while offset < journal.size:
+            located = await self._store.locate(journal.video_id, offset, journal.size, journal.etag, MOST_EXTENTS)
+            if located is None or not located.extents:
+                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+            keys.update(extent.key for extent in located.extents)
+            offset = located.extents[-1].end
+        return keys
+
+    async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:
+        for orphan in orphans:
+            await self._objects.delete(orphan.key)
+        if orphans:
+            log.info("removed chunks that are part of nothing", video_id=video_id, count=len(orphans))

@@ -1,0 +1,150 @@
+"""The uploads that grow, as the calling user may use them: create, look at, give up, locate their bytes."""
+
+from __future__ import annotations
+
+import uuid
+
+from reelway.v1 import media_pb2
+
+from services.common import fault_points
+from services.common.caller import current_caller
+from services.common.catalog_client import CatalogClient
+from services.common.clock import Clock
+from services.common.containers import SNIFF_BYTES, sniff
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import read_slices, slices
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import S3Objects
+from services.upload.file_name import plain_name
+from services.upload.journal import Journal, JournalState
+from services.upload.journal_store import JournalStore, Located
+from services.upload.restore import restore
+
+MOST_EXTENTS = 4096
+"""In one answer: some 400 KiB."""
+# A chunk shorter than this may be too short to tell what the upload is.
+_FEWEST_EXTENTS_TO_SNIFF = 64
+
+
+class Journals:
+    """Finds journals, wherever they are: in Redis, or, where that lost them, in S3."""
+
+    def __init__(
+        self,
+        *,
+        store: JournalStore,
+        objects: S3Objects,
+        data: S3Bytes,
+        catalog: CatalogClient,
+        clock: Clock,
+        open_per_owner: int,
+        open_of_nobody: int,
+    ) -> None:
+        self._store, self._objects, self._data, self._catalog, self._clock = store, objects, data, catalog, clock
+        self._open_per_owner, self._open_of_nobody = open_per_owner, open_of_nobody
+
+    async def create(self, title: str, description: str, file_name: str) -> media_pb2.Video:
+        """A new open upload of the caller; errors as UploadService.CreateUpload says."""
+        owner, video_id = current_caller().user, str(uuid.uuid4())
+        most = self._open_per_owner if owner else self._open_of_nobody
+        # Entered first: whatever a crash leaves of the rest, the sweeper finds it from here.
+        if not await self._store.enter(video_id, owner, self._clock.seconds(), most):
+            raise ReelwayError(ErrorReason.TOO_MANY_UPLOADS, metadata={"most": str(most)})
+        new = media_pb2.Video(
+            video_id=video_id,
+            state=media_pb2.VIDEO_STATE_UPLOADING,
+            title=title,
+            description=description,
+            file_name=plain_name(file_name),
+        )
+        try:
+            video = await self._catalog.create(new)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.INVALID_REQUEST:
+                await self._store.leave(video_id, owner)
+            raise
+        fault_points.reach("create.recorded")
+        await self._store.create(Journal(video_id, owner, JournalState.OPEN, modified=self._clock.seconds()))
+        return video
+
+    async def get(self, video_id: str) -> Journal:
+        """The journal, made again where Redis lost it; VIDEO_NOT_FOUND where there is none to be had."""
+        journal = await self._store.get(video_id)
+        if journal is None:
+            video = await self._catalog.get(video_id=video_id)
+            journal = await restore(self._store, self._objects, video)
+            if journal is None:
+                # A video that was finished takes no chunks, however it was made.
+                raise ReelwayError(ErrorReason.UPLOAD_SEALED if _finished(video) else ErrorReason.VIDEO_NOT_FOUND)
+            await self._enter_again(journal)
+        if journal.state is JournalState.ABORTED:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return journal
+
+    async def _enter_again(self, journal: Journal) -> None:
+        if journal.state is JournalState.SEALED:
+            await self._store.await_compaction(journal.video_id, self._clock.seconds())
+        elif journal.state is JournalState.OPEN:
+            # However many the owner has: these were open already.
+            await self._store.enter(journal.video_id, journal.owner, journal.modified, 2**53)
+
+    async def get_visible(self, video_id: str) -> Journal:
+        """As `get`, if the caller may see the video; else VIDEO_NOT_FOUND."""
+        journal = await self.get(video_id)
+        if journal.owner not in ("", current_caller().user):
+            await self._catalog.get(video_id=video_id)
+        return journal
+
+    async def get_for_change(self, video_id: str) -> Journal:
+        """As `get`, for its owner: NOT_THE_OWNER for others, or VIDEO_NOT_FOUND where they may not even see it."""
+        journal = await self.get(video_id)
+        if journal.owner not in ("", current_caller().user):
+            await self._catalog.get(video_id=video_id)
+            raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+        return journal
+
+    async def container(self, journal: Journal) -> media_pb2.Container.ValueType:
+        """What the upload is; looked at again where the first chunk alone was too short to tell."""
+        if journal.container or not journal.size:
+            return journal.container
+        located = await self._store.locate(journal.video_id, 0, SNIFF_BYTES, "", _FEWEST_EXTENTS_TO_SNIFF)
+        if located is None or len(located.extents) < 2:
+            return journal.container
+        wanted = slices(located.extents, 0, min(SNIFF_BYTES, located.size))
+        container = sniff(b"".join([piece async for piece in read_slices(self._data, wanted)]))
+        if container:
+            await self._store.set_container(journal.video_id, container)
+        return container
+
+    async def locate(self, video_id: str, offset: int, length: int, etag: str) -> Located:
+        """Where bytes of a version are; errors as UploadService.LocateExtents says."""
+        located = await self._store.locate(video_id, offset, length, etag, MOST_EXTENTS)
+        if located is None:
+            await self.get(video_id)
+            located = await self._store.locate(video_id, offset, length, etag, MOST_EXTENTS)
+        if located is None or located.journal.state is JournalState.ABORTED:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return located
+
+    async def abort(self, video_id: str) -> None:
+        """Give an open upload up; errors as UploadService.Abort says."""
+        journal = await self.get_for_change(video_id)
+        if not await self._store.step(video_id, JournalState.ABORTED):
+            raise ReelwayError(ErrorReason.UPLOAD_SEALED)
+        fault_points.reach("abort.stopped")
+        await self.remove(journal)
+
+    async def remove(self, journal: Journal) -> None:
+        """Delete the video of an aborted upload with all its chunks, in the owner's name. Safe to repeat."""
+        try:
+            await self._catalog.delete(journal.video_id)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                raise
+        await self._store.leave(journal.video_id, journal.owner)
+        await self._store.drop(journal.video_id)
+
+
+def _finished(video: media_pb2.Video) -> bool:
+    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key)

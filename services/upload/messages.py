@@ -1,0 +1,27 @@
+"""The stream of messages of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+T = TypeVar("T")
+
+
+async def idle_limited(messages: AsyncIterator[T], seconds: float) -> AsyncIterator[T]:
+    """The same messages; TIMEOUT where one takes longer than `seconds`."""
+    loop = asyncio.get_running_loop()
+    iterator = aiter(messages)
+    while True:
+        try:
+            async with asyncio.timeout_at(loop.time() + seconds):
+                message = await anext(iterator)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
+        yield message

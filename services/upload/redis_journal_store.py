@@ -1,0 +1,294 @@
+"""The journals in Redis.
+
+Keys of one upload, in a slot of their own:
+
+    {journal:<uuid>}           hash: the fields of Journal
+    {journal:<uuid>}:extents   sorted set by offset: `{name} {length} {etag of the upload up to its end}`
+    {journal:<uuid>}:keys      hash: idempotency key -> `{offset} {size} {etag}`
+    {journal:<uuid>}:lease     who compacts it
+
+and the registers, in another:
+
+    {journals}:open            sorted set of `{uuid} {owner}` of open uploads by when they were last looked at
+    {journals}:owned:<owner>   set of those of one owner
+    {journals}:sealed          sorted set of uploads to be compacted by when that is due
+    {journals}:lease:<loop>    who sweeps
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio as redis
+from reelway.v1 import media_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import Extent
+from services.common.redis_client import redis_errors
+from services.upload.journal import (
+    TRANSITIONS,
+    Chunk,
+    Committed,
+    Journal,
+    JournalState,
+    parse_member,
+    size_of_version,
+)
+from services.upload.journal_store import Limits, Located, Moved
+
+_LUA = Path(__file__).parent / "lua"
+_OPEN, _SEALED = "{journals}:open", "{journals}:sealed"
+LEASES = "{journals}:lease:"
+"""Prefix of the leases of the loops over all journals."""
+_BATCH = 1000
+# Extents that a restoring process left, because it died, go by themselves.
+_HALF_RESTORED_SECONDS = 3600
+_REFUSALS = {
+    "MISSING": ErrorReason.VIDEO_NOT_FOUND,
+    "OWNER": ErrorReason.NOT_THE_OWNER,
+    "CHUNKS": ErrorReason.TOO_MANY_CHUNKS,
+    "BYTES": ErrorReason.FILE_TOO_LARGE,
+}
+
+
+def _key(video_id: str) -> str:
+    return f"{{journal:{video_id}}}"
+
+
+def lease_name(video_id: str) -> str:
+    """Key of the lease under which an upload is compacted."""
+    return _key(video_id) + ":lease"
+
+
+def _owned(owner: str) -> str:
+    return f"{{journals}}:owned:{owner}"
+
+
+def offset_mismatch(size: int) -> ReelwayError:
+    """OFFSET_MISMATCH, with where the upload ends."""
+    return ReelwayError(ErrorReason.OFFSET_MISMATCH, metadata={"size_bytes": str(size)})
+
+
+class RedisJournalStore:
+    """See JournalStore. The client must answer text."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        self._commit, self._locate, self._step, self._create, self._enter = (
+            client.register_script((_LUA / f"journal_{name}.lua").read_text())
+            for name in ("commit", "locate", "step", "create", "enter")
+        )
+
+    async def create(self, journal: Journal, extents: Sequence[tuple[Extent, str]] = ()) -> bool:
+        """Add a journal, with extents and the entity tag at the end of each; False if there is one already."""
+        key = _key(journal.video_id)
+        waiting = f"{key}:restored:{secrets.token_hex(4)}"
+        with redis_errors():
+            for start in range(0, len(extents), _BATCH):
+                members = {
+                    f"{extent.key.rpartition('/')[2]} {extent.length} {etag}": extent.offset
+                    for extent, etag in extents[start : start + _BATCH]
+                }
+                await self._redis.zadd(waiting, members)
+                await self._redis.expire(waiting, _HALF_RESTORED_SECONDS)
+            flat = [text for pair in _fields(journal).items() for text in pair]
+            return bool(await self._create(keys=[key, key + ":extents", waiting], args=flat))
+
+    async def get(self, video_id: str) -> Journal | None:
+        """The journal; None where there is none."""
+        with redis_errors():
+            fields: Any = await self._redis.hgetall(_key(video_id))
+        return _journal(video_id, fields) if fields else None
+
+    async def replay(self, video_id: str, key: str) -> Committed | None:
+        """What the append with this idempotency key was answered; None if there was none."""
+        with redis_errors():
+            answer: Any = await self._redis.hget(_key(video_id) + ":keys", key)
+        return _committed(answer) if answer else None
+
+    async def commit(
+        self,
+        chunk: Chunk,
+        caller: str,
+        limits: Limits,
+        *,
+        now: float,
+        container: int,
+        expected_offset: int | None = None,
+        idempotency_key: str = "",
+    ) -> Committed | Moved:
+        """Make a stored chunk part of the upload, in one step. See JournalStore."""
+        key = _key(chunk.video_id)
+        with redis_errors():
+            answer = await self._commit(
+                keys=[key, key + ":extents", key + ":keys"],
+                args=[
+                    caller,
+                    chunk.offset,
+                    chunk.length,
+                    chunk.name,
+                    int(chunk.begins_clip),
+                    chunk.sha256,
+                    "" if expected_offset is None else expected_offset,
+                    idempotency_key,
+                    now,
+                    container,
+                    limits.chunks,
+                    limits.bytes,
+                ],
+            )
+        match answer:
+            case ["OK", offset, size, etag]:
+                return Committed(int(offset), int(size), etag)
+            case ["DONE", first]:
+                return _committed(first)
+            case ["MOVED", size]:
+                return Moved(int(size))
+            case ["OFFSET", size]:
+                raise offset_mismatch(int(size))
+            case ["STATE", "aborted"]:
+                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            case ["STATE", _]:
+                raise ReelwayError(ErrorReason.UPLOAD_SEALED)
+            case [refusal, *_]:
+                raise ReelwayError(_REFUSALS[refusal])
+        raise RuntimeError(f"unknown answer {answer!r}")
+
+    async def locate(self, video_id: str, offset: int, length: int, etag: str, most: int) -> Located | None:
+        """Up to `most` extents that hold a range of a version. See JournalStore."""
+        version = size_of_version(etag) if etag else -1
+        if etag and version < 0:
+            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        key = _key(video_id)
+        with redis_errors():
+            answer = await self._locate(keys=[key, key + ":extents"], args=[offset, length, version, etag, most])
+        match answer:
+            case ["OK", flat, size, members]:
+                journal = _journal(video_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+                return Located(journal, int(size), [parse_member(video_id, member)[0] for member in members])
+            case ["CHANGED"]:
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        return None
+
+    async def step(self, video_id: str, state: JournalState, **fields: str) -> bool:
+        """Go to a state, setting fields, if that is legal; True if it is in that state now, False if not or gone."""
+        before = " ".join(old.value for old, steps in TRANSITIONS.items() if state in steps)
+        flat = [text for pair in fields.items() for text in pair]
+        with redis_errors():
+            return int(await self._step(keys=[_key(video_id)], args=[before, state.value, *flat])) == 1
+
+    async def set_container(self, video_id: str, container: int) -> None:
+        """Note what the bytes turned out to be."""
+        with redis_errors():
+            # A transaction is not needed: the first bytes never change, nor what they are.
+            if await self._redis.hexists(_key(video_id), "state"):
+                await self._redis.hset(_key(video_id), "container", str(container))
+
+    async def set_multipart(self, video_id: str, upload_id: str, instead_of: str) -> str:
+        """Note the compaction's multipart upload unless another replaced it meanwhile; the one that stands."""
+        script = (
+            "local now = redis.call('HGET', KEYS[1], 'multipart') "
+            "if now ~= ARGV[2] then return now end "
+            "redis.call('HSET', KEYS[1], 'multipart', ARGV[1]) return ARGV[1]"
+        )
+        with redis_errors():
+            standing: Any = await self._redis.eval(script, 1, _key(video_id), upload_id, instead_of)
+        return str(standing or "")
+
+    async def drop(self, video_id: str, after_seconds: float = 0) -> None:
+        """Forget a journal, now or after a time."""
+        key = _key(video_id)
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=True)
+            for each in (key, key + ":extents", key + ":keys"):
+                if after_seconds:
+                    pipe.pexpire(each, int(after_seconds * 1000))
+                else:
+                    pipe.unlink(each)
+            await pipe.execute()
+
+    async def enter(self, video_id: str, owner: str, now: float, most: int) -> bool:
+        """Enter an open upload into the registers; False where the owner has `most` already."""
+        with redis_errors():
+            return bool(await self._enter(keys=[_OPEN, _owned(owner)], args=[video_id, owner, now, most]))
+
+    async def leave(self, video_id: str, owner: str) -> None:
+        """It is open no more."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=True)
+            pipe.zrem(_OPEN, f"{video_id} {owner}")
+            pipe.srem(_owned(owner), video_id)
+            await pipe.execute()
+
+    async def idle_since(self, before: float) -> list[tuple[str, str]]:
+        """Id and owner of open uploads that were last looked at before a Unix time."""
+        return [(row[:36], row[37:]) for row in await self._range(_OPEN, before)]
+
+    async def looked_at(self, video_id: str, owner: str, time: float) -> None:
+        """Do not show it in `idle_since` for times before this one."""
+        with redis_errors():
+            await self._redis.zadd(_OPEN, {f"{video_id} {owner}": time}, xx=True)
+
+    async def await_compaction(self, video_id: str, now: float) -> None:
+        """Enter it among those to be compacted; before it is sealed, so that no crash can lose it."""
+        with redis_errors():
+            await self._redis.zadd(_SEALED, {video_id: now}, nx=True)
+
+    async def to_compact(self, before: float) -> list[str]:
+        """Those to be compacted that are not put off to a later time."""
+        return await self._range(_SEALED, before)
+
+    async def put_off_compaction(self, video_id: str, until: float) -> None:
+        """Try it again later."""
+        with redis_errors():
+            await self._redis.zadd(_SEALED, {video_id: until}, xx=True)
+
+    async def compaction_done(self, video_id: str) -> None:
+        """Nothing is left to do for it."""
+        with redis_errors():
+            await self._redis.zrem(_SEALED, video_id)
+
+    async def _range(self, name: str, before: float) -> list[str]:
+        with redis_errors():
+            rows: Any = await self._redis.zrange(name, "-inf", before, byscore=True, offset=0, num=_BATCH)
+        return list(rows)
+
+
+def _committed(text: str) -> Committed:
+    offset, size, etag = text.split(" ", 2)
+    return Committed(int(offset), int(size), etag, replayed=True)
+
+
+def _fields(journal: Journal) -> dict[str, str]:
+    return {
+        "state": journal.state.value,
+        "owner": journal.owner,
+        "size": str(journal.size),
+        "etag": journal.etag,
+        "chunks": str(journal.chunks),
+        "clips": str(journal.clips),
+        "container": str(int(journal.container)),
+        "modified": str(journal.modified),
+        "multipart": journal.multipart,
+        "object_key": journal.object_key,
+    }
+
+
+def _journal(video_id: str, fields: Mapping[str, str]) -> Journal:
+    return Journal(
+        video_id=video_id,
+        owner=fields["owner"],
+        state=JournalState(fields["state"]),
+        size=int(fields["size"]),
+        etag=fields["etag"],
+        chunks=int(fields["chunks"]),
+        clips=int(fields["clips"]),
+        container=media_pb2.Container.ValueType(int(fields["container"])),
+        modified=float(fields["modified"]),
+        multipart=fields["multipart"],
+        object_key=fields["object_key"],
+    )

@@ -1,0 +1,108 @@
+"""Makes a journal again from the catalogue's record and the chunks in S3, where Redis has lost it.
+
+The keys of the chunks carry their offsets, so they chain: the next one begins where the one before ends. Chunks
+that no chain needs are orphans of appends that were never acknowledged; where two chunks claim the same offset,
+the one that the longer chain goes on from was committed. Where both are last, the newer is taken: a client that
+got no answer has sent its chunk again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reelway.v1 import media_pb2
+
+from services.common import logs
+from services.common.extents import Extent, journal_prefix
+from services.common.s3_objects import ObjectInfo, S3Objects
+from services.upload.journal import Journal, JournalState
+from services.upload.journal_store import JournalStore
+
+log = logs.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class _Found:
+    extent: Extent
+    info: ObjectInfo
+
+
+def parse_key(key: str, size: int) -> Extent | None:
+    """The extent that a key under `journal/` names; None for a foreign key."""
+    name = key.rpartition("/")[2]
+    digits, dash, tag = name[:16], name[16:17], name[17:]
+    if dash != "-" or not tag or not (digits.isascii() and digits.isdigit()):
+        return None
+    return Extent(int(digits), size, key, tag.endswith("-clip"))
+
+
+def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Extent, str]]:
+    """The committed extents among these objects, in order, each with its object's ETag.
+
+    Args:
+        found: everything under the upload's prefix.
+        final_size: bytes in all, of a sealed upload; None: as far as it goes.
+    """
+    at: dict[int, list[_Found]] = defaultdict(list)
+    for info in found:
+        extent = parse_key(info.key, info.size)
+        if extent is not None and info.size > 0:
+            at[extent.offset].append(_Found(extent, info))
+    # From the end to the beginning: how far one gets from each offset, and by which chunk.
+    reach: dict[int, tuple[int, _Found]] = {}
+    for offset in sorted(at, reverse=True):
+        ends = [(reach[one.extent.end][0] if one.extent.end in reach else one.extent.end, one) for one in at[offset]]
+        if final_size is not None:
+            ends = [(end, one) for end, one in ends if end == final_size]
+        if ends:
+            reach[offset] = max(ends, key=lambda way: (way[0], way[1].info.modified))
+    chosen: list[tuple[Extent, str]] = []
+    offset = 0
+    while offset in reach and offset != final_size:
+        step = reach[offset][1]
+        chosen.append((step.extent, step.info.etag))
+        offset = step.extent.end
+    return chosen
+
+
+async def restore(store: JournalStore, objects: S3Objects, video: media_pb2.Video) -> Journal | None:
+    """The journal of a video whose record says that it grows, or that it is sealed and not one object yet.
+
+    None where the record says neither, or where a sealed one's chunks are not all there.
+    """
+    sealed = video.state == media_pb2.VIDEO_STATE_READY and not video.object_key
+    if video.state != media_pb2.VIDEO_STATE_UPLOADING and not sealed:
+        return None
+    found = [info async for info in objects.list(journal_prefix(video.video_id))]
+    chosen = chain(found, video.size_bytes if sealed else None)
+    size = chosen[-1][0].end if chosen else 0
+    if sealed and size != video.size_bytes:
+        log.error("chunks of a sealed video are missing", video_id=video.video_id)
+        return None
+    extents, etag, digest = [], "", ""
+    for extent, stored_etag in chosen:
+        # The sums of the chunks are not known any more; what S3 says of them serves as well.
+        digest = hashlib.sha256(f"{digest} {stored_etag} {extent.length}".encode()).hexdigest()[:32]
+        etag = f'"{digest}-{extent.end:x}"'
+        extents.append((extent, etag))
+    if sealed and extents:
+        etag = video.etag
+        extents[-1] = (extents[-1][0], etag)
+    journal = Journal(
+        video_id=video.video_id,
+        owner=video.owner,
+        state=JournalState.SEALED if sealed else JournalState.OPEN,
+        size=size,
+        etag=etag,
+        chunks=len(extents),
+        clips=sum(extent.offset == 0 or extent.begins_clip for extent, _ in extents),
+        container=video.container,
+        modified=max((info.modified.timestamp() for info in found), default=video.create_time.seconds),
+    )
+    await store.create(journal, extents)
+    log.warning("restored a journal from its chunks", video_id=video.video_id, size=size, chunks=len(extents))
+    # Somebody else may have been quicker, and more may have been appended since.
+    return await store.get(video.video_id) or journal

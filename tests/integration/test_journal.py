@@ -1,0 +1,261 @@
+"""The journal over gRPC, on real Redis and both S3 servers."""
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator
+
+import crc32c
+import pytest
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.fleet import Fleet, start_fleet
+from tests.support.journal_client import (
+    JournalClient,
+    connect,
+    empty_redis,
+    keys_under,
+    open_objects,
+    refusal,
+)
+from tests.support.servers import S3Server
+from tests.support.waiting import until
+
+MIB = 2**20
+# The beginning of a WebM file, as MediaRecorder writes it.
+WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
+
+
+@pytest.fixture(scope="module")
+async def fleet(redis_url: str, s3_server: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    folder = tmp_path_factory.mktemp("journal")
+    async with start_fleet(redis_url, s3_server, folder, replicas=2, COMPACTION_INTERVAL_SECONDS="0.2") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def client(fleet: Fleet) -> AsyncIterator[JournalClient]:
+    async with connect(fleet) as found:
+        yield found
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return random.Random(f"{seed} {size}").randbytes(size)
+
+
+async def test_what_is_appended_is_read_at_once_and_stays_the_same_when_sealed(
+    client: JournalClient, fleet: Fleet
+) -> None:
+    video = await client.create(title="growing", file_name="C:\\clips\\a.webm")
+    assert (video.state, video.size_bytes, video.file_name) == (media_pb2.VIDEO_STATE_UPLOADING, 0, "a.webm")
+    assert await refusal(client.stat(video.video_id)) is ErrorReason.NO_DATA
+    # Smaller than a part, as large as one, larger than the largest PUT; and tiny ones between.
+    chunks = [WEBM + noise(1000), b"x", noise(6 * MIB), noise(70_000), noise(18 * MIB + 3), noise(5 * MIB), b"end"]
+    whole, etags = b"", []
+    for chunk in chunks:
+        answer = await client.append(video.video_id, chunk, declared_size_bytes=len(chunk) if len(chunk) % 2 else 0)
+        assert (answer.offset_bytes, answer.size_bytes) == (len(whole), len(whole) + len(chunk))
+        whole += chunk
+        etags.append(answer.etag)
+        stat = await client.stat(video.video_id)
+        assert (stat.size_bytes, stat.etag, stat.sealed) == (len(whole), answer.etag, False)
+        assert stat.container == media_pb2.CONTAINER_WEBM
+    assert len(set(etags)) == len(chunks)
+    assert await client.whole(video.video_id) == whole
+    for offset in (0, 1046, 1047, 1048, 6 * MIB + 1040, 6 * MIB + 71_048, len(whole) - 4):
+        length = min(70_010, len(whole) - offset)
+        assert await client.read_range(video.video_id, offset, length) == whole[offset : offset + length]
+
+    sealed = await client.seal(video.video_id)
+    assert (sealed.state, sealed.size_bytes, sealed.etag) == (media_pb2.VIDEO_STATE_READY, len(whole), etags[-1])
+    assert await client.whole(video.video_id) == whole
+    await until(lambda: client.is_compacted(video.video_id))
+    after = await client.video(video.video_id)
+    assert (after.size_bytes, after.etag, after.object_key) == (
+        len(whole), etags[-1], f"videos/{video.video_id}.webm",
+    )  # fmt: skip
+    assert await client.whole(video.video_id) == whole
+    # Who began to read an earlier version reads on in it.
+    assert await client.read(video.video_id, 500, 548, etags[0]) == whole[500:1048]
+    assert await refusal(client.read(video.video_id, 500, 549, etags[0])) is ErrorReason.RANGE_NOT_SATISFIABLE
+    assert await refusal(client.read(video.video_id, 0, 1, etags[0].replace("a", "b"))) is ErrorReason.VIDEO_CHANGED
+    async with open_objects(fleet) as objects:
+        assert await objects.get(after.object_key) == whole
+
+        async def chunks_are_gone() -> bool:
+            return not await keys_under(objects, f"journal/{video.video_id}/")
+
+        await until(chunks_are_gone)
+        assert not await keys_under(objects, f"videos/{video.video_id}.webm/")
+    assert await refusal(client.append(video.video_id, b"more")) is ErrorReason.UPLOAD_SEALED
+    assert await client.seal(video.video_id) == after
+
+
+async def test_appends_at_once_get_an_order_and_no_mixture(client: JournalClient) -> None:
+    video = await client.create()
+    chunks = [bytes([65 + index]) * (5000 + index) for index in range(16)]
+    answers = await asyncio.gather(*(client.append(video.video_id, chunk) for chunk in chunks))
+    whole = await client.whole(video.video_id)
+    assert sorted(answer.offset_bytes for answer in answers)[0] == 0
+    for chunk, answer in zip(chunks, answers, strict=True):
+        assert whole[answer.offset_bytes : answer.size_bytes] == chunk
+    assert len(whole) == sum(map(len, chunks))
+
+
+async def test_a_retry_with_its_key_is_answered_as_the_first_was(client: JournalClient) -> None:
+    video = await client.create()
+    first = await client.append(video.video_id, b"a" * 100, idempotency_key="one")
+    await client.append(video.video_id, b"b" * 100)
+    again = await client.append(video.video_id, b"a" * 100, idempotency_key="one")
+    assert again == first
+    at_once = await asyncio.gather(
+        *(client.append(video.video_id, b"c" * 100, idempotency_key="two") for _ in range(4))
+    )
+    assert all(answer == at_once[0] for answer in at_once)
+    assert await client.whole(video.video_id) == b"a" * 100 + b"b" * 100 + b"c" * 100
+    # After the seal, too: the client may not know that its last chunk went through.
+    other = await client.create()
+    last = await client.append(other.video_id, WEBM, idempotency_key="last")
+    await client.seal(other.video_id)
+    assert await client.append(other.video_id, WEBM, idempotency_key="last") == last
+
+
+async def test_an_offset_that_is_not_the_end_is_refused_with_the_end(client: JournalClient) -> None:
+    video = await client.create()
+    await client.append(video.video_id, b"12345", expected_offset_bytes=0)
+    with pytest.raises(ReelwayError) as refused:
+        await client.append(video.video_id, b"12345", expected_offset_bytes=0)
+    assert refused.value.reason is ErrorReason.OFFSET_MISMATCH
+    assert refused.value.metadata["size_bytes"] == "5"
+    # Two at once at the same offset: one is in, the other is told.
+    results = await asyncio.gather(
+        *(client.append(video.video_id, bytes([index]) * 9, expected_offset_bytes=5) for index in range(4)),
+        return_exceptions=True,
+    )
+    refusals = [result for result in results if isinstance(result, ReelwayError)]
+    assert [error.reason for error in refusals] == [ErrorReason.OFFSET_MISMATCH] * 3
+    assert (await client.upload(video.video_id)).size_bytes == 14
+
+
+async def test_sums_are_checked(client: JournalClient, fleet: Fleet) -> None:
+    video = await client.create()
+    data = noise(300_000)
+    good, crc = hashlib.sha256(data).digest(), crc32c.crc32c(data)
+    await client.append(video.video_id, data, sha256=good, crc32c=crc)
+    for wrong in ({"sha256": hashlib.sha256(b"").digest()}, {"crc32c": crc ^ 1}, {"crc32c": 0}):
+        assert await refusal(client.append(video.video_id, data, **wrong)) is ErrorReason.CHECKSUM_MISMATCH
+    assert await refusal(client.append(video.video_id, data, sha256=b"short")) is ErrorReason.INVALID_REQUEST
+    for declared in (len(data) - 1, len(data) + 1):
+        reason = await refusal(client.append(video.video_id, data, declared_size_bytes=declared))
+        assert reason is ErrorReason.LENGTH_MISMATCH
+    assert await client.whole(video.video_id) == data
+    async with open_objects(fleet) as objects:
+
+        async def only_the_good_one() -> bool:
+            return len(await keys_under(objects, f"journal/{video.video_id}/")) == 1
+
+        await until(only_the_good_one)
+
+
+async def test_a_call_that_breaks_off_appends_nothing(client: JournalClient, fleet: Fleet) -> None:
+    video = await client.create()
+    await client.append(video.video_id, b"before")
+    for size, declared in ((1000, 0), (1000, 5000), (9 * MIB, 0), (20 * MIB, 30 * MIB)):
+        call = client.open_append()
+        header = upload_pb2.AppendHeader(video_id=video.video_id, declared_size_bytes=declared)
+        data = noise(size)
+        await call.write(upload_pb2.AppendRequest(header=header, data=data[:MIB]))
+        for start in range(MIB, size, MIB):
+            await call.write(upload_pb2.AppendRequest(data=data[start : start + MIB]))
+        call.cancel()
+    assert (await client.append(video.video_id, b"after")).offset_bytes == 6
+    assert await client.whole(video.video_id) == b"beforeafter"
+    async with open_objects(fleet) as objects:
+
+        async def nothing_is_left() -> bool:
+            return len(await keys_under(objects, f"journal/{video.video_id}/")) == 2
+
+        await until(nothing_is_left)
+
+
+async def test_malformed_streams_are_refused(client: JournalClient) -> None:
+    video = await client.create()
+    header = upload_pb2.AppendHeader(video_id=video.video_id)
+    assert await refusal(client.append_messages([])) is ErrorReason.HEADER_MISSING
+    data_first = [upload_pb2.AppendRequest(data=b"x")]
+    assert await refusal(client.append_messages(data_first)) is ErrorReason.HEADER_MISSING
+    unfinished = [upload_pb2.AppendRequest(header=header, data=b"x")]
+    assert await refusal(client.append_messages(unfinished)) is ErrorReason.LENGTH_MISMATCH
+    twice = [upload_pb2.AppendRequest(header=header, data=b"x"), upload_pb2.AppendRequest(header=header, data=b"y")]
+    assert await refusal(client.append_messages(twice)) is ErrorReason.HEADER_MISSING
+    assert await refusal(client.append(video.video_id, b"")) is ErrorReason.EMPTY_CHUNK
+    assert await refusal(client.append("no-such-video", b"x")) is ErrorReason.VIDEO_NOT_FOUND
+    unknown = "00000000-0000-4000-8000-000000000000"
+    assert await refusal(client.append(unknown, b"x")) is ErrorReason.VIDEO_NOT_FOUND
+    assert (await client.upload(video.video_id)).size_bytes == 0
+
+
+async def test_only_the_owner_appends_seals_and_aborts(client: JournalClient) -> None:
+    owner, other = client.as_user("alice"), client.as_user("bob")
+    video = await owner.create()
+    await owner.append(video.video_id, WEBM)
+    for call in (other.append(video.video_id, b"x"), other.seal(video.video_id), client.abort(video.video_id)):
+        assert await refusal(call) is ErrorReason.NOT_THE_OWNER
+    assert (await other.upload(video.video_id)).size_bytes == len(WEBM)
+    await owner.change(video.video_id, is_private=True)
+    for call in (other.append(video.video_id, b"x"), other.seal(video.video_id), other.upload(video.video_id)):
+        assert await refusal(call) is ErrorReason.VIDEO_NOT_FOUND
+    assert await owner.whole(video.video_id) == WEBM
+
+
+async def test_seal_wants_a_video_and_leaves_the_upload_open_else(client: JournalClient) -> None:
+    video = await client.create()
+    assert await refusal(client.seal(video.video_id)) is ErrorReason.EMPTY_FILE
+    await client.append(video.video_id, WEBM[:3])
+    assert await refusal(client.seal(video.video_id)) is ErrorReason.NOT_A_VIDEO
+    # A first slice too short to tell: the rest of the signature comes with the next.
+    await client.append(video.video_id, WEBM[3:])
+    assert await refusal(client.seal(video.video_id, [media_pb2.CONTAINER_MP4])) is ErrorReason.NOT_A_VIDEO
+    assert (await client.upload(video.video_id)).state == upload_pb2.UPLOAD_STATE_OPEN
+    sealed = await client.seal(video.video_id, [media_pb2.CONTAINER_MP4, media_pb2.CONTAINER_WEBM])
+    assert sealed.container == media_pb2.CONTAINER_WEBM
+
+
+async def test_aborted_uploads_leave_nothing(client: JournalClient, fleet: Fleet) -> None:
+    video = await client.create()
+    await client.append(video.video_id, noise(5000))
+    await client.abort(video.video_id)
+    for call in (client.video(video.video_id), client.append(video.video_id, b"x"), client.abort(video.video_id)):
+        assert await refusal(call) is ErrorReason.VIDEO_NOT_FOUND
+    async with open_objects(fleet) as objects:
+        assert not await keys_under(objects, f"journal/{video.video_id}/")
+
+
+async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: JournalClient, fleet: Fleet) -> None:
+    growing, finished = await client.create(), await client.create()
+    chunks = [WEBM, noise(40_000, 1), WEBM + noise(3000), b"tail"]
+    for chunk in chunks:
+        await client.append(growing.video_id, chunk)
+    await client.append(finished.video_id, WEBM + b"whole")
+    sealed = await client.seal(finished.video_id)
+    before = await client.upload(growing.video_id)
+    await empty_redis(fleet)
+
+    async def index_is_back() -> bool:
+        try:
+            return bool(await client.video(growing.video_id))
+        except ReelwayError as error:
+            assert error.reason in {ErrorReason.INDEX_MISSING, ErrorReason.SERVICE_UNAVAILABLE}
+            return False
+
+    await until(index_is_back, 30)
+    answers = await asyncio.gather(*(client.append(growing.video_id, b"more") for _ in range(2)))
+    assert sorted(answer.offset_bytes for answer in answers) == [before.size_bytes, before.size_bytes + 4]
+    after = await client.upload(growing.video_id)
+    assert (after.chunk_count, after.clip_count, after.container) == (6, 2, media_pb2.CONTAINER_WEBM)
+    assert before.clip_count == 2
+    assert await client.read(growing.video_id, 0, before.size_bytes) == b"".join(chunks)
+    assert await client.whole(finished.video_id) == WEBM + b"whole"
+    assert (await client.stat(finished.video_id)).etag == sealed.etag
