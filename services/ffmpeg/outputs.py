@@ -97,7 +97,7 @@ class Outputs:
         self._objects, self._data = objects, data
 
     async def abort_earlier(self, notes: UploadNotes) -> None:
-        """Fence earlier attempts of the job out of the store; before anything else of a new one."""
+        """Fence earlier attempts of the job out of the store; called before the handler of every later attempt runs."""
         for upload_id, key in (await notes.earlier_uploads()).items():
             await self._objects.abort_multipart(key, upload_id)
 

@@ -47,12 +47,15 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass."""
         debris = 0
-        for job_id in await self._store.debris():
-            # Aborted first: from then on no stale attempt can complete anything that we delete here.
-            await self._outputs.remove(job_id, await self._store.uploads(job_id))
-            await self._store.debris_removed(job_id)
-            debris += 1
-        records = await self._store.forget_due(int(self._clock.seconds() * 1000))
+        while ids := await self._store.debris():
+            for job_id in ids:
+                # Aborted first: from then on no stale attempt can complete anything that we delete here.
+                await self._outputs.remove(job_id, await self._store.uploads(job_id))
+                await self._store.debris_removed(job_id)
+            debris += len(ids)
+        records = 0
+        while forgotten := await self._store.forget_due(int(self._clock.seconds() * 1000)):
+            records += forgotten
         if debris or records:
             log.info("swept", debris=debris, records=records)
         if self._clock.seconds() >= self._next_listing:

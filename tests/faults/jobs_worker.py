@@ -30,7 +30,6 @@ from services.ffmpeg.worker.handler import Handlers, JobContext
 
 async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
     spec = context.job.spec
-    await outputs.abort_earlier(context)
     await asyncio.sleep(spec.get("pause", 0))
     if "seconds" in spec:
         await act_in_child(context, spec)

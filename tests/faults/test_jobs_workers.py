@@ -169,9 +169,7 @@ async def test_kinds_have_slots_of_their_own(store: RedisJobStore, workers: Work
 
 async def test_redis_killed_under_running_jobs_loses_nothing(juicefs_s3: S3Server, tmp_path: Path) -> None:
     """One start each: the outage is shorter than the lease, so the jobs just go on."""
-    folder = tmp_path / "redis"
-    folder.mkdir()
-    server = EmbeddedRedis(folder)
+    server = EmbeddedRedis(tmp_path / "redis")
     await server.start()
     rig = Workers(server.url, juicefs_s3, tmp_path)
     try:
@@ -188,6 +186,29 @@ async def test_redis_killed_under_running_jobs_loses_nothing(juicefs_s3: S3Serve
                 job = await until_state(store, job_id, "completed")
                 assert (job.attempt, job.lost_workers) == (1, 0)
             assert time.monotonic() - back < 12
+    finally:
+        rig.end()
+        await server.stop()
+
+
+async def test_redis_away_for_longer_than_the_lease_ends_the_child_and_runs_the_job_again(
+    juicefs_s3: S3Server, tmp_path: Path
+) -> None:
+    server = EmbeddedRedis(tmp_path / "redis")
+    await server.start()
+    rig = Workers(server.url, juicefs_s3, tmp_path)
+    try:
+        async with connect(RedisSettings(redis_url=server.url)) as client:
+            store = RedisJobStore(client, JobPolicy(lease_seconds=2))
+            record = tmp_path / "record"
+            rig.start()
+            job_id = await add(store, seconds=5, record=str(record))
+            (child,) = await children(record)
+            await server.process.kill()
+            await until(lambda: not is_alive(child), 2 + 2)
+            await server.start()
+            job = await until_state(store, job_id, "completed")
+            assert (job.attempt, job.lost_workers) == (2, 1)
     finally:
         rig.end()
         await server.stop()

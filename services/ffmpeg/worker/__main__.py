@@ -39,12 +39,13 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
         stack.callback(root.close)
         isolation = await examine_machine(settings, root)
         able = isolation is not None and isolation.ready
-        store = RedisJobStore(client, settings.policy)
+        store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
         worker = Worker(
             store,
-            make_handlers(stack, settings, isolation, Outputs(objects, data)) if isolation and able else {},
+            make_handlers(stack, settings, isolation, outputs) if isolation and able else {},
             settings.slots,
             root,
+            fence=outputs.abort_earlier,
             times=WorkerTimes(
                 lease=settings.job_lease_seconds,
                 renew=settings.job_renew_seconds,

@@ -23,6 +23,10 @@ _INTERNAL = JobFailure("INTERNAL", "Internal error; try again later")
 _STORAGE = JobFailure("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
 
 
+Fence = Callable[[JobContext], Awaitable[None]]
+"""Shuts earlier attempts out of the object store."""
+
+
 class Stop(enum.Enum):
     """Why an attempt is ended from outside."""
 
@@ -45,12 +49,13 @@ class Attempt:
         handler: Handler,
         store: RedisJobStore,
         *,
+        fence: Fence,
         work: WorkRoot,
         kill_seconds: float,
         die: Callable[[], object],
     ) -> None:
         self.lease, self.deadline = lease, deadline
-        self._handler, self._store, self._work = handler, store, work
+        self._handler, self._store, self._fence, self._work = handler, store, fence, work
         self._kill_seconds, self._die = kill_seconds, die
         self._task: asyncio.Task[Any] | None = None
         self._stopped: Stop | None = None
@@ -100,8 +105,11 @@ class Attempt:
 
     async def _handle(self) -> Any:
         folder = self._work.create(self.lease.job.id)
+        context = JobContext(self.lease, self._store, folder, self._show)
         try:
-            return await self._handler(JobContext(self.lease, self._store, folder, self._show))
+            if self.lease.job.attempt > 1:
+                await self._fence(context)
+            return await self._handler(context)
         finally:
             await asyncio.to_thread(folder.remove)
 

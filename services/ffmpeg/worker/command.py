@@ -38,7 +38,6 @@ class CommandHandler:
     async def __call__(self, context: JobContext) -> Mapping[str, Any]:
         """Raises JobFault, NoLongerHeld."""
         planned = self._plan(context.job.spec)
-        await self._outputs.abort_earlier(context)
         clock = [time.monotonic()]
         folder = context.folder
         await self._inputs.bring(context.job.owner, planned.inputs, folder.path)

@@ -18,7 +18,7 @@ from services.common.errors import ReelwayError
 from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
-from services.ffmpeg.worker.attempt import Attempt, Stop
+from services.ffmpeg.worker.attempt import Attempt, Fence, Stop
 from services.ffmpeg.worker.handler import Handlers
 
 log = logs.get_logger(__name__)
@@ -53,10 +53,11 @@ class Worker:
         slots: Mapping[JobKind, int],
         work: WorkRoot,
         *,
+        fence: Fence,
         times: WorkerTimes,
         name: str = "",
     ) -> None:
-        self._store, self._handlers, self._times, self._work = store, handlers, times, work
+        self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = name or uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in CLAIM_ORDER if kind in handlers and slots[kind] > 0}
         self._attempts: dict[str, Attempt] = {}
@@ -108,6 +109,7 @@ class Worker:
                 sent + self._times.lease,
                 self._handlers[kind],
                 self._store,
+                fence=self._fence,
                 work=self._work,
                 kill_seconds=self._times.kill,
                 # Children are tied to this process: they end with it.

@@ -1,0 +1,185 @@
+"""How one attempt ends, with a store that can be told to be away."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.ffmpeg.job import Job, JobFailure, JobFault, Lease
+from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.redis_job_store import Holding
+from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker.attempt import Attempt, Stop
+from services.ffmpeg.worker.handler import JobContext, NoLongerHeld
+
+
+class Store:
+    """Notes what an attempt writes; away for its first `away` calls."""
+
+    def __init__(self, away: int = 0, holding: Holding = Holding.HELD) -> None:
+        self.away, self.holding = away, holding
+        self.written: list[Any] = []
+
+    async def complete(self, lease: Lease, result: Mapping[str, Any]) -> Holding:
+        self._answer(("complete", result) if self.holding is Holding.HELD else None)
+        return self.holding
+
+    async def fail(self, lease: Lease, failure: JobFailure, again: bool) -> str:
+        self._answer(("fail", failure.reason, again))
+        return "retry" if again else "failed"
+
+    async def release(self, lease: Lease) -> Holding:
+        self._answer(("release",))
+        return self.holding
+
+    def _answer(self, written: Any) -> None:
+        if self.away > 0:
+            self.away -= 1
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        if written:
+            self.written.append(written)
+
+
+class Case:
+    """One attempt of one handler."""
+
+    def __init__(
+        self, root: WorkRoot, handler: Callable[[JobContext], Awaitable[Any]], store: Store, **job: Any
+    ) -> None:
+        self.died = self.fenced = 0
+        given: dict[str, Any] = {"state": JobState.RUNNING, "created_ms": 0, "attempt": 1} | job
+        lease = Lease(Job("id", JobKind.COMMAND, "anna", {}, Priority.NORMAL, **given), token=1)
+        self.attempt = Attempt(
+            lease,
+            time.monotonic() + 2,
+            handler,
+            store,  # type: ignore[arg-type]  # what an attempt calls, no more
+            fence=self._fence,
+            work=root,
+            kill_seconds=0.1,
+            die=self._die,
+        )
+
+    async def _fence(self, context: JobContext) -> None:
+        self.fenced += 1
+
+    def _die(self) -> None:
+        self.died += 1
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> WorkRoot:
+    return WorkRoot(tmp_path)
+
+
+async def done(context: JobContext) -> dict[str, int]:
+    return {"n": 1}
+
+
+async def forever(context: JobContext) -> None:
+    await asyncio.Event().wait()
+
+
+def failing(error: Exception) -> Callable[[JobContext], Awaitable[None]]:
+    async def handler(context: JobContext) -> None:
+        raise error
+
+    return handler
+
+
+async def test_a_result_waits_for_a_store_that_is_away(root: WorkRoot) -> None:
+    store = Store(away=2)
+    assert await Case(root, done, store).attempt.run() == "completed"
+    assert store.written == [("complete", {"n": 1})]
+
+
+async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) -> None:
+    store, case = Store(away=10_000), None
+    case = Case(root, done, store)
+    case.attempt.deadline = time.monotonic() + 0.4
+    assert await case.attempt.run() == "lost"
+    assert store.written == []
+
+
+@pytest.mark.parametrize(
+    ("error", "written"),
+    [
+        (JobFault("FFMPEG_FAILED", "x"), ("fail", "FFMPEG_FAILED", False)),
+        (JobFault("INPUT_UNAVAILABLE", "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
+        (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (RuntimeError("secret"), ("fail", "INTERNAL", True)),
+        (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
+    ],
+)
+async def test_faults_are_told_apart(root: WorkRoot, error: Exception, written: Any) -> None:
+    store = Store()
+    await Case(root, failing(error), store).attempt.run()
+    assert store.written == [written]
+
+
+async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
+    store = Store(holding=Holding.LOST)
+    assert await Case(root, failing(NoLongerHeld(Holding.LOST)), store).attempt.run() == "lost"
+    assert await Case(root, done, store).attempt.run() == "lost"
+    assert store.written == []
+
+
+@pytest.mark.parametrize(
+    ("why", "written"),
+    [(Stop.LOST, []), (Stop.DRAIN, [("release",)]), (Stop.CANCEL, [("fail", "CANCELLED", False)])],
+)
+async def test_what_stops_it_decides_what_is_written(root: WorkRoot, why: Stop, written: list[Any]) -> None:
+    store = Store()
+    case = Case(root, forever, store)
+    running = asyncio.create_task(case.attempt.run())
+    await asyncio.sleep(0)
+    case.attempt.stop(why)
+    # A lost lease overrules; nothing overrules a lost lease.
+    case.attempt.stop(Stop.DRAIN)
+    await running
+    assert store.written == written
+    assert case.died == 0
+
+
+async def test_a_handler_that_does_not_obey_ends_the_process(root: WorkRoot) -> None:
+    release = asyncio.Event()
+
+    async def stubborn(context: JobContext) -> None:
+        while not release.is_set():
+            try:
+                await release.wait()
+            except asyncio.CancelledError:
+                continue
+
+    case = Case(root, stubborn, Store())
+    running = asyncio.create_task(case.attempt.run())
+    await asyncio.sleep(0.05)
+    case.attempt.stop(Stop.LOST)
+    await asyncio.sleep(0.2)
+    assert case.died == 1
+    release.set()
+    await running
+
+
+async def test_only_later_attempts_fence_earlier_ones(root: WorkRoot) -> None:
+    first, second = Case(root, done, Store()), Case(root, done, Store(), attempt=2)
+    await first.attempt.run()
+    await second.attempt.run()
+    assert (first.fenced, second.fenced) == (0, 1)
+
+
+async def test_the_work_folder_goes_with_the_attempt(root: WorkRoot) -> None:
+    folders: list[Path] = []
+
+    async def look(context: JobContext) -> None:
+        folders.append(context.folder.path)
+        assert sorted(path.name for path in context.folder.path.iterdir()) == ["in", "out", "tmp"]
+        raise JobFault("FFMPEG_FAILED", "x")
+
+    await Case(root, look, Store()).attempt.run()
+    assert not folders[0].exists()

@@ -1,0 +1,59 @@
+"""Tables, tokens and addresses of the job service."""
+
+import pytest
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.ffmpeg import page_position
+from services.ffmpeg.input_address import video_id_of
+from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState
+from services.ffmpeg.outputs import type_of
+from services.ffmpeg.settings import WorkerSettings
+
+ID = "0f318186-532e-4c93-80f4-b0a92e029fee"
+
+
+def test_the_table_knows_every_state_and_finished_ones_lead_nowhere() -> None:
+    assert set(TRANSITIONS) == set(JobState)
+    assert {state for state in JobState if state.finished} == {"completed", "failed", "cancelled"}
+    assert JobState.RUNNING in TRANSITIONS[JobState.PENDING]
+
+
+def test_every_kind_is_claimed_and_has_slots() -> None:
+    assert sorted(CLAIM_ORDER) == sorted(JobKind)
+    assert set(WorkerSettings(S3_BUCKET="b").slots) == set(JobKind)
+
+
+def test_a_page_token_is_a_position() -> None:
+    assert page_position.decode(page_position.encode(1795237443000, ID)) == (1795237443000, ID)
+
+
+@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", page_position.encode(1, ID) + "=", page_position.encode(1, "x")])
+def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
+    with pytest.raises(ReelwayError) as refused:
+        page_position.decode(token)
+    assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+@pytest.mark.parametrize(
+    ("url", "video"),
+    [
+        (f"video://{ID}", ID),
+        (f"video://{ID.upper()}", ID),
+        (f"video://{ID}/x", None),
+        (f"video://{'-' * 36}", None),
+        (f"https://example.com/{ID}", None),
+    ],
+)
+def test_video_addresses(url: str, video: str | None) -> None:
+    assert video_id_of(url) == video
+
+
+@pytest.mark.parametrize("name", ["a.svg", "a.html", "a", "a.mp4.exe", ".mp4x"])
+def test_what_a_browser_could_run_is_served_as_bytes(name: str) -> None:
+    assert type_of(name) == "application/octet-stream"
+
+
+def test_a_lease_must_outlast_three_renewals() -> None:
+    with pytest.raises(ValueError, match="JOB_RENEW_SECONDS"):
+        WorkerSettings(S3_BUCKET="b", job_lease_seconds=10, job_renew_seconds=4)
