@@ -46,9 +46,12 @@ class Sweeper:
                 log.exception("sweep failed")
 
     async def sweep(self) -> None:
-        """One look. Safe to repeat and to kill: an entry goes last."""
+        """One look, each upload on its own. Safe to repeat and to kill: an entry goes last."""
         for upload in await self._register.expired():
-            await self._remove(upload)
+            try:
+                await self._remove(upload)
+            except ReelwayError as error:
+                log.warning("sweep of an upload put off", video_id=upload.video_id, why=str(error))
         await self._abort_unknown()
 
     async def _remove(self, upload: OpenUpload) -> None:

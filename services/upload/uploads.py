@@ -89,7 +89,9 @@ class Uploads:
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from None
             # The client has gone, or the server stops: what was begun is undone, by a task that outlives this one.
             work.cancel()
-            self._undoing.add(asyncio.create_task(_ended(work)))
+            undoing = asyncio.create_task(_ended(work))
+            self._undoing.add(undoing)
+            undoing.add_done_callback(self._undoing.discard)
             raise
 
     async def finish_undoing(self) -> None:

@@ -1,0 +1,281 @@
+"""Uploads that break off: the store, the catalogue, the client or Redis fails. Nothing half stays for good."""
+
+import asyncio
+import hashlib
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.upload.open_uploads import OpenUpload
+from services.upload.part_plan import MIB, SMALLEST_PART
+from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
+from tests.support.clips import mp4_of
+from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages, open_store
+from tests.support.servers import S3Server
+from tests.support.waiting import until
+
+Messages = AsyncIterator[upload_pb2.UploadHeader | memoryview]
+
+
+class Weather:
+    """A foundation behind a proxy that breaks."""
+
+    def __init__(self, parts: Foundation, proxy: ChaosProxy) -> None:
+        self.parts, self.proxy = parts, proxy
+
+
+@pytest.fixture(scope="module")
+async def stormy_store(s3_server: S3Server) -> AsyncIterator[tuple[Store, ChaosProxy]]:
+    async with chaos_proxy(s3_server.endpoint_url) as proxy, open_store(s3_server, proxy.url) as store:
+        yield store, proxy
+
+
+@pytest.fixture
+async def weather(stormy_store: tuple[Store, ChaosProxy], clean_redis: str) -> AsyncIterator[Weather]:
+    store, proxy = stormy_store
+    async with foundation(store, clean_redis) as parts:
+        yield Weather(parts, proxy)
+    proxy.come_back()
+    assert proxy.unused == 0, "a break that was asked for did not happen"
+
+
+async def is_whole(parts: Foundation, video: media_pb2.Video, data: bytes) -> bool:
+    return hashlib.sha256(await parts.bytes_of(video.object_key)).digest() == hashlib.sha256(data).digest()
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_parts_that_break_off_are_sent_again(weather: Weather, known: bool) -> None:
+    """Both ways to send a part: while it arrives, and when it is whole."""
+    data = mp4_of(2 * SMALLEST_PART + 700_000)
+    weather.proxy.break_uploads(3 * MIB, 5 * MIB, 300_000)
+    video = await weather.parts.uploads.upload(messages(data, most=len(data) if known else 0))
+    assert await is_whole(weather.parts, video, data)
+
+
+async def test_a_store_that_stays_away_ends_the_upload_and_the_sweep_gets_what_is_left(
+    juicefs_s3: S3Server, clean_redis: str
+) -> None:
+    data = mp4_of(SMALLEST_PART + 2_000_000)
+    async with (
+        chaos_proxy(juicefs_s3.endpoint_url) as proxy,
+        open_store(juicefs_s3.with_new_bucket(), proxy.url) as store,
+        foundation(store, clean_redis) as parts,
+    ):
+
+        async def then_it_goes_away() -> Messages:
+            async for message in messages(data):
+                yield message
+            proxy.go_down()
+
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(then_it_goes_away())
+        assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+        proxy.come_back()
+        assert (await parts.leftovers())["multiparts"], "nobody could take it away"
+        await parts.sweeper().sweep()
+        assert (await parts.leftovers())["multiparts"], "its time is not up"
+        parts.clock.ahead = 61
+        await parts.sweeper().sweep()
+        assert await parts.leftovers() == NOTHING
+
+
+async def test_an_upload_that_goes_silent_is_given_up(each_store: Store, clean_redis: str) -> None:
+    async with foundation(each_store, clean_redis, idle_seconds=0.2) as parts:
+        silence = asyncio.Event()
+
+        async def then_silence() -> Messages:
+            async for message in messages(mp4_of(SMALLEST_PART + 1_000_000)):
+                yield message
+            await silence.wait()
+
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(then_silence())
+        assert refused.value.reason is ErrorReason.TIMEOUT
+        assert await parts.leftovers() == NOTHING
+
+
+async def test_a_client_that_sends_nothing_at_all_is_given_up(juicefs_store: Store, clean_redis: str) -> None:
+    async with foundation(juicefs_store, clean_redis, idle_seconds=0.1) as parts:
+
+        async def nothing() -> Messages:
+            await asyncio.Event().wait()
+            yield upload_pb2.UploadHeader()
+
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(nothing())
+        assert refused.value.reason is ErrorReason.TIMEOUT
+
+
+@pytest.mark.parametrize("at", [10_000, SMALLEST_PART + 600_000])
+async def test_a_client_that_vanishes_leaves_nothing(parts: Foundation, at: int) -> None:
+    reached = asyncio.Event()
+
+    async def then_it_vanishes() -> Messages:
+        async for message in messages(mp4_of(at), most=at + 5 * MIB):
+            yield message
+        reached.set()
+        await asyncio.Event().wait()
+
+    upload = asyncio.create_task(parts.uploads.upload(then_it_vanishes()))
+    await reached.wait()
+    upload.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await upload
+    await parts.uploads.finish_undoing()
+    assert await parts.leftovers() == NOTHING
+    await until(lambda: not parts.uploads._undoing)
+
+
+async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(parts: Foundation) -> None:
+    """Whether the record was made is not known; the bytes stay until it is."""
+    for done in (False, True):
+        parts.near.failure, parts.near.after = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), done
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(messages(mp4_of(100_000)))
+        assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+        left = await parts.leftovers()
+        assert left["objects"] == left["entries"]
+        assert len(left["entries"]) == 1
+        await parts.sweeper().sweep()
+        assert await parts.leftovers() == left, "its time is not up"
+        parts.near.failure = None
+        parts.clock.ahead += 61
+        await parts.sweeper().sweep()
+        left = await parts.leftovers()
+        assert left["multiparts"] == left["entries"] == []
+        assert len(left["objects"]) == len(left["records"]) == int(done)
+
+
+async def test_a_catalogue_that_cannot_be_asked_keeps_the_sweep_from_deleting(parts: Foundation) -> None:
+    parts.near.failure, parts.near.after = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), True
+    with pytest.raises(ReelwayError):
+        await parts.uploads.upload(messages(mp4_of(100_000)))
+    parts.clock.ahead = 61
+    await parts.redis.delete("{catalog}:index")
+    await parts.sweeper().sweep()
+    left = await parts.leftovers()
+    assert len(left["objects"]) == len(left["entries"]) == 1
+
+
+async def test_a_catalogue_that_refuses_leaves_nothing(parts: Foundation) -> None:
+    parts.near.failure = ReelwayError(ErrorReason.INVALID_REQUEST)
+    with pytest.raises(ReelwayError) as refused:
+        await parts.uploads.upload(messages(mp4_of(100_000)))
+    assert refused.value.reason is ErrorReason.INVALID_REQUEST
+    assert await parts.leftovers() == NOTHING
+
+
+async def test_a_private_video_s_bytes_are_never_swept(parts: Foundation) -> None:
+    """Its entry survived a crash between the record and the strike-out; only its owner sees the record."""
+    as_user("anna")
+    video = await parts.uploads.upload(messages(mp4_of(100_000)))
+    await parts.catalog.update("anna", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, is_private=True))
+    await parts.register.begin(OpenUpload(video.video_id, video.object_key, "anna"))
+    as_user("")
+    parts.clock.ahead = 61
+    await parts.sweeper().sweep()
+    left = await parts.leftovers()
+    assert left["objects"] == [video.object_key]
+    assert left["entries"] == []
+
+
+async def test_a_live_upload_is_never_swept(each_store: Store, clean_redis: str) -> None:
+    """It lasts for many leases; its heart beats."""
+    async with foundation(each_store, clean_redis, lease_seconds=0.4) as parts:
+        swept = asyncio.Event()
+        data = mp4_of(SMALLEST_PART + 100_000)
+
+        async def slow() -> Messages:
+            async for message in messages(data[:-1]):
+                yield message
+            await swept.wait()
+            yield memoryview(data)[-1:]
+
+        upload = asyncio.create_task(parts.uploads.upload(slow()))
+        await until(lambda: _has_multipart(parts))
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while loop.time() < begun + 1.2:
+            await parts.sweeper(orphan_seconds=0).sweep()
+        assert not upload.done()
+        swept.set()
+        assert await is_whole(parts, await upload, data)
+
+
+async def _has_multipart(parts: Foundation) -> bool:
+    return bool((await parts.leftovers())["multiparts"])
+
+
+async def test_an_upload_that_was_swept_while_it_was_frozen_makes_no_video(parts: Foundation) -> None:
+    """A process that was stopped for longer than its lease wakes up to find its object gone."""
+    data = mp4_of(100_000)
+
+    async def frozen() -> Messages:
+        async for message in messages(data):
+            yield message
+        parts.clock.ahead += 61
+        await parts.sweeper().sweep()
+
+    with pytest.raises(ReelwayError) as refused:
+        await parts.uploads.upload(frozen())
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    parts.clock.ahead += 61
+    await parts.sweeper().sweep()
+    assert await parts.leftovers() == NOTHING
+
+
+async def test_multipart_uploads_that_nobody_knows_are_swept_when_they_are_old(
+    juicefs_store: Store, clean_redis: str
+) -> None:
+    """Redis was emptied under them; a living one has its entry. (moto's multipart uploads all began in 2010.)"""
+    async with foundation(juicefs_store, clean_redis) as parts:
+        known = OpenUpload("a", "videos/a.mp4", "")
+        await parts.register.begin(known)
+        await parts.objects.create_multipart(known.key, "video/mp4")
+        await parts.objects.create_multipart("videos/b.mp4", "video/mp4")
+        await parts.sweeper(orphan_seconds=30).sweep()
+        assert sorted((await parts.leftovers())["multiparts"]) == ["videos/a.mp4", "videos/b.mp4"]
+        parts.clock.ahead = 40
+        await parts.sweeper(orphan_seconds=30).sweep()
+        assert (await parts.leftovers())["multiparts"] == ["videos/a.mp4"]
+
+
+async def test_a_failed_upload_does_not_keep_the_next_from_being_swept(parts: Foundation) -> None:
+    """One entry that cannot be judged now must not hold up the others."""
+    for number in range(3):
+        await parts.register.begin(OpenUpload(str(uuid.uuid4()), f"videos/{number}.mp4", ""))
+        await parts.objects.put(f"videos/{number}.mp4", b"bytes", "video/mp4")
+    parts.clock.ahead = 61
+    delete = parts.objects.delete
+
+    async def failing(key: str) -> None:
+        if key == "videos/0.mp4":
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        await delete(key)
+
+    parts.objects.delete = failing  # type: ignore[method-assign]
+    try:
+        await parts.sweeper().sweep()
+    finally:
+        parts.objects.delete = delete  # type: ignore[method-assign]
+    left = await parts.leftovers()
+    assert left["objects"] == left["entries"] == ["videos/0.mp4"]
+
+
+async def test_redis_that_is_emptied_ends_the_uploads_under_way_cleanly(each_store: Store, clean_redis: str) -> None:
+    async with foundation(each_store, clean_redis, lease_seconds=0.4) as parts:
+
+        async def then_it_is_emptied() -> Messages:
+            async for message in messages(mp4_of(SMALLEST_PART + 100_000)):
+                yield message
+            await parts.redis.flushall()
+            await asyncio.Event().wait()
+
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(then_it_is_emptied())
+        assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+        assert await parts.leftovers() == NOTHING
