@@ -1,0 +1,96 @@
+"""Whatever happens in whatever order: the queue's books agree with its jobs, and nothing is stranded."""
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from services.ffmpeg.job import JobFailure, Lease, NewJob
+from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+
+POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.001, lost_workers_max=3, running_max=2)
+KINDS = (JobKind.COMMAND, JobKind.PROBE)
+OWNERS = ("a", "b", "")
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_any_order_of_operations_keeps_the_books(clean_redis: str, seed: int) -> None:
+    rng = random.Random(seed)
+    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as client:
+        store = RedisJobStore(client, POLICY)
+        ids: list[str] = []
+        leases: list[Lease] = []
+        for _ in range(150):
+            await step(rng, store, client, ids, leases)
+        await check_books(client, ids)
+        await run_dry(store, client, ids)
+
+
+async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[str], leases: list[Lease]) -> None:
+    """One thing that could happen; leases that were lost stay in use, as a frozen worker's would."""
+    what = rng.choices(
+        ["register", "claim", "complete", "fail", "again", "release", "cancel", "expire", "renew"],
+        [8, 8, 3, 1, 3, 1, 3, 2, 2],
+    )[0]
+    failure = JobFailure("X", "x")
+    if what == "register":
+        new = NewJob(str(uuid.uuid4()), rng.choice(KINDS), rng.choice(OWNERS), {}, rng.choice(list(Priority)))
+        ids.append((await store.register(new))[0].id)
+    elif what == "claim":
+        if lease := await store.claim(rng.choice("vw"), uuid.uuid4().hex, KINDS):
+            leases.append(lease)
+    elif what == "cancel" and ids:
+        await store.cancel(rng.choice(ids))
+    elif what == "expire":
+        if running := await client.zrange("{ff}:active", 0, -1):
+            await client.zadd("{ff}:active", {rng.choice(running): 1})
+        await store.reap()
+    elif leases:
+        lease = rng.choice(leases)
+        match what:
+            case "complete":
+                await store.complete(lease, {})
+            case "fail" | "again":
+                await store.fail(lease, failure, again=what == "again")
+            case "release":
+                await store.release(lease)
+            case "renew":
+                await store.renew("w", leases)
+
+
+async def check_books(client: Any, ids: list[str]) -> None:
+    jobs = [await client.hgetall(f"{{ff}}:job:{job_id}") for job_id in ids]
+    places: Counter[str] = Counter()
+    for key in ("delayed", *(f"ready:{kind}" for kind in KINDS), *(f"parked:{owner}" for owner in OWNERS)):
+        places.update(member.partition(":")[2] for member in await client.zrange(f"{{ff}}:{key}", 0, -1))
+    by_state = {state: {job["id"] for job in jobs if job["state"] == state} for state in JobState}
+    assert places == Counter(by_state[JobState.PENDING]), "a waiting job stands in exactly one line"
+    assert set(await client.zrange("{ff}:active", 0, -1)) == by_state[JobState.RUNNING]
+    unfinished = {job_id for kind in KINDS for job_id in await client.zrange(f"{{ff}}:unfinished:{kind}", 0, -1)}
+    assert unfinished == by_state[JobState.PENDING] | by_state[JobState.RUNNING]
+    finished = set(ids) - unfinished
+    assert set(await client.zrange("{ff}:finished", 0, -1)) == finished
+    for owner in OWNERS:
+        mine = Counter(job["state"] for job in jobs if job["owner"] == owner)
+        wanted = {"queued": mine["pending"], "running": mine["running"]}
+        assert await client.hgetall(f"{{ff}}:owner:{owner}") == {k: str(v) for k, v in wanted.items() if v}
+        assert mine["running"] <= POLICY.running_max
+
+
+async def run_dry(store: RedisJobStore, client: Any, ids: list[str]) -> None:
+    """Workers that only succeed bring every job to an end."""
+    for job_id in await client.zrange("{ff}:active", 0, -1):
+        await client.zadd("{ff}:active", {job_id: 1})
+    await store.reap()
+    # Retries wait for some milliseconds.
+    await asyncio.sleep(0.02)
+    while lease := await store.claim("w", uuid.uuid4().hex, KINDS):
+        await store.complete(lease, {})
+    await check_books(client, ids)
+    assert await client.hgetall("{ff}:owner:a") == {}
+    assert sum(kind.unfinished for kind in (await store.stats()).kinds.values()) == 0
