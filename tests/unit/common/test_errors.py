@@ -20,7 +20,7 @@ HTTP_OF_CODE = {
     grpc.StatusCode.NOT_FOUND: {404},
     grpc.StatusCode.ALREADY_EXISTS: {409},
     grpc.StatusCode.FAILED_PRECONDITION: {409, 412, 425},
-    grpc.StatusCode.ABORTED: {409},
+    grpc.StatusCode.ABORTED: {409, 503},
     grpc.StatusCode.OUT_OF_RANGE: {416},
     grpc.StatusCode.UNAVAILABLE: {503},
     grpc.StatusCode.DEADLINE_EXCEEDED: {504},
