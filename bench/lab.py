@@ -32,14 +32,14 @@ class Observation:
         load: What the client saw; None for a row with values of its own.
         values: Those values, by the heading of their column.
         cpu_seconds: Spent by the peer's processes; None where it has none.
-        cpu_by_process: The same, for each named process.
+        by_process: The same, for each named process; where the row has values of its own, the first of those.
         peak_rss_bytes: The peaks of the peer's processes in this trial, summed.
     """
 
     load: Load | None
     values: dict[str, float]
     cpu_seconds: float | None
-    cpu_by_process: dict[str, float]
+    by_process: dict[str, float]
     peak_rss_bytes: int | None
 
 
@@ -138,7 +138,8 @@ class Lab:
                 raise PeerError(f"{peer.name} stored other bytes than were sent")
         self.discard(trial.made)
         values = {metric.value: value for metric, value in outcome.values.items()}
-        return Observation(outcome.load, values, sum(spent.values()) if processes else None, spent, peak)
+        cpu_seconds = sum(spent.values()) if processes else None
+        return Observation(outcome.load, values, cpu_seconds, outcome.by_process or spent, peak)
 
 
 async def run_row(lab: Lab, row: Row, repetitions: int, note: Callable[[str], None]) -> dict[str, list[Observation]]:

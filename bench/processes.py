@@ -47,9 +47,9 @@ class ProcessSet:
                     ticks[name] += sum(int(value) for value in fields[11:15])
         return {name: value / TICKS_PER_SECOND for name, value in ticks.items()}
 
-    def rss_bytes(self) -> int:
-        """Resident memory now."""
-        return self._status_bytes("VmRSS:")
+    def rss_by_process(self) -> dict[str, int]:
+        """Resident memory now of each root with its descendants, in bytes."""
+        return {name: self._status_bytes("VmRSS:", name) for name in self.roots}
 
     def peak_rss_bytes(self) -> int:
         """The most resident memory each process had since `reset_peak`, summed."""
@@ -61,9 +61,9 @@ class ProcessSet:
             with suppress(OSError):
                 Path(f"/proc/{pid}/clear_refs").write_text("5")
 
-    def _status_bytes(self, field: str) -> int:
+    def _status_bytes(self, field: str, name: str | None = None) -> int:
         total = 0
-        for pid in self.pids():
+        for pid in self.pids(name):
             with suppress(OSError):
                 for line in Path(f"/proc/{pid}/status").read_text().splitlines():
                     if line.startswith(field):

@@ -49,10 +49,17 @@ class Trial:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one trial gave: the client's load, or values of the row's own."""
+    """What one trial gave: the client's load, or values of the row's own.
+
+    Attributes:
+        load: What the client saw.
+        values: The row's own figures.
+        by_process: What part of the first of them each process of the peer has.
+    """
 
     load: Load | None = None
     values: dict[Metric, float] = field(default_factory=dict)
+    by_process: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -85,18 +85,21 @@ def row_table(row: Row, measured: Mapping[str, Sequence[Observation]], titles: M
         theirs = figures[0]
         ratio = "" if name == OURS or not ours or not theirs else f"{number(ours / theirs)} ×"
         lines.append(f"| {titles[name]} | " + " | ".join(number(figure) for figure in figures) + f" | {ratio} |")
-    return "\n".join(lines) + split(measured.get(OURS, ()))
+    return "\n".join(lines) + split(row, measured.get(OURS, ()))
 
 
-def split(observations: Sequence[Observation]) -> str:
-    """Which of our processes the CPU time went to."""
-    total = sum(observation.load.bytes for observation in observations if observation.load) / 2**30
-    if not total:
+def split(row: Row, observations: Sequence[Observation]) -> str:
+    """Which of our processes the CPU time went to, or the row's own figure."""
+    if not observations:
         return ""
-    names = observations[0].cpu_by_process
-    shares = {name: sum(o.cpu_by_process.get(name, 0.0) for o in observations) / total for name in names}
+    total = sum(observation.load.bytes for observation in observations if observation.load) / 2**30
+    heading = Metric.CPU_SECONDS_PER_GIB if total else row.metrics[0]
+    shares = {
+        name: sum(observation.by_process[name] for observation in observations) / (total or len(observations))
+        for name in observations[0].by_process
+    }
     text = ", ".join(f"{name} {number(share)}" for name, share in shares.items() if share >= 0.01)
-    return f"\n\nReelway's CPU s/GiB by process: {text}." if text else ""
+    return f"\n\nReelway's {heading.value} by process: {text}." if text else ""
 
 
 def client_share(results: Results) -> tuple[str, float]:
@@ -134,7 +137,8 @@ def document(
         f"The load client took at most {share:.0%} of one core ({busiest}).\n",
         "*Cold*: ranges of a video that was uploaded for this repetition and that the peer never read, at most one "
         "range in each MiB; S3's own page cache is warm for everybody. *Hot*: the video was read to its end twice just "
-        "before; only Reelway keeps anything. CPU and memory are those of the processes between client and S3.\n",
+        "before; only Reelway keeps anything. *Upload*: to S3 in parts, three at once, through nginx as one PUT, else "
+        "as a multipart form. CPU and memory are those of the processes between client and S3.\n",
     ]
     if found:
         missed = sum(not verdict.reached for verdict in found)

@@ -25,18 +25,21 @@ def growth_per_viewer(trial: Trial) -> Outcome:
     video = trial.videos[0]
     starts = [index * (video.size // (2 * VIEWERS)) for index in range(VIEWERS)]
     requests = [trial.peer.get(video, start, video.size - start) for start in starts]
-    before = processes.rss_bytes()
+    before = processes.rss_by_process()
     with load.stalled(trial.peer.address, requests):
         began = time.monotonic()
-        history = [processes.rss_bytes()]
+        history = [processes.rss_by_process()]
         per_second = int(1 / LOOK_SECONDS)
         while time.monotonic() - began < SETTLE_SECONDS[1]:
             time.sleep(LOOK_SECONDS)
-            history.append(processes.rss_bytes())
-            settled = abs(history[-1] - history[max(0, len(history) - 1 - per_second)]) < SETTLED_BYTES
+            history.append(processes.rss_by_process())
+            a_second_ago = history[max(0, len(history) - 1 - per_second)]
+            settled = abs(sum(history[-1].values()) - sum(a_second_ago.values())) < SETTLED_BYTES
             if settled and time.monotonic() - began > SETTLE_SECONDS[0]:
                 break
-    return Outcome(values={Metric.MIB_PER_VIEWER: (max(history) - before) / 2**20 / VIEWERS})
+    peak = max(history, key=lambda moment: sum(moment.values()))
+    growth = {name: (peak[name] - before[name]) / 2**20 / VIEWERS for name in before}
+    return Outcome(values={Metric.MIB_PER_VIEWER: sum(growth.values())}, by_process=growth)
 
 
 ROWS = (

@@ -13,7 +13,7 @@ def upload(trial: Trial) -> Outcome:
 ROWS = (
     Row(
         "uploads.form",
-        "upload (S3: multipart, 3 parts at once; nginx: one PUT; the others: a form)",
+        "upload",
         (Metric.MIB_PER_SECOND, Metric.CPU_SECONDS_PER_GIB, Metric.PEAK_RSS_MIB),
         upload,
     ),
