@@ -57,10 +57,15 @@ async def _rebuild(settings: CatalogSettings) -> None:
     redis = redis_client.connect(settings, text=False)
     async with S3Objects.open(settings) as objects, redis:
         lease = Lease(redis, LEASES + "rebuild", LEASE_SECONDS)
-        if not await lease.take():
-            raise SystemExit("a rebuild is under way")
-        found = await rebuild(RecordStore(objects), objects, RedisVideoStore(redis, SystemClock()), lease)
-        await lease.release()
+        try:
+            if not await lease.take():
+                raise SystemExit("rebuild: another one is under way")
+            try:
+                found = await rebuild(RecordStore(objects), objects, RedisVideoStore(redis, SystemClock()), lease)
+            finally:
+                await lease.release()
+        except ReelwayError as error:
+            raise SystemExit(f"rebuild: {error.message}") from None
     print(json.dumps(dataclasses.asdict(found)))  # noqa: T201 - the command's answer
 
 

@@ -86,7 +86,7 @@ class Catalog:
             if existing.owner != user or existing.state in GONE:
                 raise ReelwayError(ErrorReason.VIDEO_EXISTS)
             # The first call may have died before it saved; this answer promises that S3 has the record.
-            await self._records.save(existing)
+            await self.save(existing, mark)
             return existing
         await self.save(new, mark)
         return new

@@ -142,16 +142,24 @@ class RedisVideoStore:
         return await self._records([video_id.decode() for video_id, _ in first])
 
     async def saved(self, video_id: str, mark: str, version: int) -> bool:
-        """Take the mark off if `version` is still current; False if not: then a newer one must be saved."""
+        """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
+
+        Raises:
+            ReelwayError: INDEX_MISSING where the index knows nothing of the video: it was emptied meanwhile, and
+                perhaps made again before the record was there to be found.
+        """
         with redis_errors():
-            return bool(
+            answer = int(
                 await self._saved_script(keys=[_video_key(video_id), _UNSAVED], args=[version, f"{video_id}/{mark}"])
             )
+        if answer < 0:
+            raise ReelwayError(ErrorReason.INDEX_MISSING)
+        return answer == 1
 
     async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
         """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
         with redis_errors():
-            members: Any = await self._redis.zrange(_UNSAVED, "-inf", time, byscore=True, offset=0, num=1000)
+            members: Any = await self._redis.zrange(_UNSAVED, "-inf", time, byscore=True)
         return [(video_id, mark) for video_id, _, mark in (member.decode().partition("/") for member in members)]
 
     async def deleting(self) -> list[str]:

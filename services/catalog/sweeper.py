@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 
 from services.catalog.catalog import Catalog
 from services.catalog.video_store import VideoStore
@@ -36,9 +38,20 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         for video_id, mark in await self._store.unsaved_before(self._clock.seconds() - self._grace):
-            video = await self._store.get(video_id)
-            if video is not None:
-                log.info("saving a record that its writer left", video_id=video_id)
-                await self._catalog.save(video, mark)
+            with _put_off(video_id):
+                video = await self._store.get(video_id)
+                if video is not None:
+                    log.info("saving a record that its writer left", video_id=video_id)
+                    await self._catalog.save(video, mark)
         for video_id in await self._store.deleting():
-            await self._catalog.finish_delete(video_id)
+            with _put_off(video_id):
+                await self._catalog.finish_delete(video_id)
+
+
+@contextlib.contextmanager
+def _put_off(video_id: str) -> Iterator[None]:
+    """What cannot be done now is left for the next look."""
+    try:
+        yield
+    except ReelwayError as error:
+        log.warning("sweep of a video put off", video_id=video_id, why=str(error))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.upload.uploads import plain_name
+from services.upload.file_name import plain_name
 
 
 @pytest.mark.parametrize(

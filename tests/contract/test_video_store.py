@@ -1,0 +1,224 @@
+"""What the catalogue relies on in its index, on a real Redis."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from reelway.v1 import media_pb2
+
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import redis_client
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.settings import RedisSettings
+from tests.support.foundation import TurnedClock
+
+READY, DELETING, DELETED = (
+    media_pb2.VIDEO_STATE_READY,
+    media_pb2.VIDEO_STATE_DELETING,
+    media_pb2.VIDEO_STATE_DELETED,
+)
+BOTH = ("", "anna")
+
+
+@pytest.fixture
+def clock() -> TurnedClock:
+    return TurnedClock()
+
+
+@pytest.fixture
+async def empty(clean_redis: str, clock: TurnedClock) -> AsyncIterator[RedisVideoStore]:
+    """Without an index."""
+    async with redis_client.connect(RedisSettings(redis_url=clean_redis), text=False) as client:
+        yield RedisVideoStore(client, clock)
+
+
+@pytest.fixture
+async def store(empty: RedisVideoStore) -> RedisVideoStore:
+    """With an index that is empty."""
+    await empty.finish_load(0)
+    return empty
+
+
+async def new(store: RedisVideoStore, owner: str = "", mark: str = "m") -> media_pb2.Video:
+    video = media_pb2.Video(
+        video_id=str(uuid.uuid4()), number=await store.next_number(), owner=owner, state=READY, version=1
+    )
+    assert await store.create(video, mark) is None
+    return video
+
+
+async def step(store: RedisVideoStore, video: media_pb2.Video, mark: str = "m", **fields: object) -> media_pb2.Video:
+    """The next version, committed."""
+    after = media_pb2.Video()
+    after.CopyFrom(video)
+    for name, value in fields.items():
+        setattr(after, name, value)
+    after.version += 1
+    assert await store.replace(after, mark)
+    return after
+
+
+async def test_a_record_comes_back_by_both_names(store: RedisVideoStore) -> None:
+    video = await new(store, "anna")
+    assert await store.get(video.video_id) == video
+    assert await store.get_by_number(video.number) == video
+    assert await store.get(str(uuid.uuid4())) is None
+    assert await store.get_by_number(video.number + 1) is None
+    assert await store.get_by_number(-1) is None
+
+
+async def test_a_record_is_created_once(store: RedisVideoStore) -> None:
+    video = await new(store)
+    again = media_pb2.Video(video_id=video.video_id, number=99, version=1, state=READY, title="other")
+    assert await store.create(again, "m2") == video
+    assert await store.get(video.video_id) == video
+    assert await store.get_by_number(99) is None
+    assert await store.unsaved_before(float("inf")) == [(video.video_id, "m")]
+
+
+async def test_of_two_creations_at_once_one_counts(store: RedisVideoStore) -> None:
+    video_id = str(uuid.uuid4())
+    videos = [media_pb2.Video(video_id=video_id, number=n, version=1, state=READY) for n in range(1, 21)]
+    answers = await asyncio.gather(*(store.create(video, "m") for video in videos))
+    assert answers.count(None) == 1
+    winner = videos[answers.index(None)]
+    assert all(answer == winner for answer in answers if answer is not None)
+
+
+async def test_a_version_is_replaced_once(store: RedisVideoStore) -> None:
+    video = await new(store)
+    rivals = []
+    for title in ("a", "b", "c"):
+        rival = media_pb2.Video()
+        rival.CopyFrom(video)
+        rival.title, rival.version = title, 2
+        rivals.append(rival)
+    answers = await asyncio.gather(*(store.replace(rival, "m") for rival in rivals))
+    assert sorted(answers) == [False, False, True]
+    assert await store.get(video.video_id) == rivals[answers.index(True)]
+
+
+async def test_what_is_not_there_is_not_replaced(store: RedisVideoStore) -> None:
+    ghost = media_pb2.Video(video_id=str(uuid.uuid4()), number=7, version=2, state=READY)
+    assert not await store.replace(ghost, "m")
+    assert await store.get(ghost.video_id) is None
+
+
+async def test_numbers_rise_and_are_given_once(store: RedisVideoStore) -> None:
+    given = await asyncio.gather(*(store.next_number() for _ in range(100)))
+    assert sorted(given) == list(range(1, 101))
+    await store.finish_load(500)
+    assert await store.next_number() == 501
+
+
+async def test_a_page_has_the_owners_asked_for_in_order_of_numbers(store: RedisVideoStore) -> None:
+    videos = [await new(store, owner) for owner in ("", "anna", "berta", "anna", "")]
+    seen = [videos[at] for at in (0, 1, 3, 4)]
+    assert await store.page(BOTH, 0, 10) == seen
+    assert await store.page(BOTH, 0, 2) == seen[:2]
+    assert await store.page(BOTH, seen[1].number, 2) == seen[2:]
+    assert await store.page(("",), 0, 10) == [videos[0], videos[4]]
+    assert await store.page(("nobody",), 0, 10) == []
+
+
+async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore) -> None:
+    videos = [await new(store) for _ in range(6)]
+    first = await store.page(("",), 0, 3)
+    await step(store, videos[0], state=DELETING)
+    await step(store, videos[4], state=DELETING)
+    late = await new(store)
+    assert first == videos[:3]
+    assert await store.page(("",), first[-1].number, 3) == [videos[3], videos[5], late]
+
+
+async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore) -> None:
+    """Scores are doubles: numbers up to 2^53 are told apart."""
+    await store.finish_load(2**53 - 3)
+    videos = [await new(store) for _ in range(2)]
+    assert await store.page(("",), videos[0].number, 5) == [videos[1]]
+
+
+async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVideoStore) -> None:
+    video = await new(store)
+    assert await store.deleting() == []
+    deleting = await step(store, video, state=DELETING)
+    assert await store.deleting() == [video.video_id]
+    assert await store.page(("",), 0, 10) == []
+    deleted = await step(store, deleting, state=DELETED)
+    assert await store.deleting() == []
+    assert await store.get_by_number(video.number) == deleted
+
+
+async def test_a_mark_stays_until_the_current_version_is_saved(store: RedisVideoStore, clock: TurnedClock) -> None:
+    video = await new(store, mark="first")
+    changed = await step(store, video, mark="second", title="new")
+    marks = {(video.video_id, "first"), (video.video_id, "second")}
+    assert set(await store.unsaved_before(clock.seconds() + 1)) == marks
+    assert await store.unsaved_before(clock.seconds() - 60) == []
+    assert not await store.saved(video.video_id, "first", video.version), "a newer version must be saved first"
+    assert set(await store.unsaved_before(clock.seconds() + 1)) == marks
+    assert await store.saved(video.video_id, "second", changed.version)
+    assert await store.unsaved_before(clock.seconds() + 1) == [(video.video_id, "first")]
+    assert await store.saved(video.video_id, "first", changed.version)
+    assert await store.unsaved_before(clock.seconds() + 1) == []
+
+
+async def test_a_record_that_the_index_has_lost_does_not_count_as_saved(store: RedisVideoStore) -> None:
+    """Redis was emptied, and perhaps rebuilt before the record was in S3: its writer must not say that it is kept."""
+    video = await new(store)
+    await store.clear()
+    for index in (False, True):
+        if index:
+            await store.finish_load(0)
+        with pytest.raises(ReelwayError) as refused:
+            await store.saved(video.video_id, "m", video.version)
+        assert refused.value.reason is ErrorReason.INDEX_MISSING
+
+
+async def test_without_an_index_everything_says_so(empty: RedisVideoStore) -> None:
+    video = media_pb2.Video(video_id=str(uuid.uuid4()), number=1, version=1, state=READY)
+    assert not await empty.exists()
+    for call in (
+        empty.next_number(),
+        empty.create(video, "m"),
+        empty.replace(video, "m"),
+        empty.get(video.video_id),
+        empty.get_by_number(1),
+        empty.page(BOTH, 0, 1),
+    ):
+        with pytest.raises(ReelwayError) as refused:
+            await call
+        assert refused.value.reason is ErrorReason.INDEX_MISSING
+
+
+async def test_a_load_is_the_index_that_was(store: RedisVideoStore) -> None:
+    videos = [await new(store, owner) for owner in ("", "anna", "", "anna")]
+    videos[2] = await step(store, videos[2], state=DELETING)
+    await store.close_index()
+    await store.clear()
+    await store.load(videos)
+    assert not await store.exists(), "the marker comes last"
+    await store.finish_load(4)
+    assert await store.page(BOTH, 0, 10) == [videos[0], videos[1], videos[3]]
+    assert await store.get_by_number(3) == videos[2]
+    assert await store.deleting() == [videos[2].video_id]
+    assert await store.unsaved_before(float("inf")) == []
+    assert (await new(store)).number == 5
+
+
+async def test_every_unsaved_change_is_told(store: RedisVideoStore) -> None:
+    """However many there are: a rebuild empties the index after it."""
+    video = await new(store)
+    for version in range(2, 1203):
+        video = await step(store, video, mark=f"m{version}")
+    assert len(await store.unsaved_before(float("inf"))) == 1202
+
+
+async def test_redis_that_is_away_is_a_store_that_is_unavailable(clock: TurnedClock) -> None:
+    async with redis_client.connect(RedisSettings(redis_url="redis://127.0.0.1:1/0"), text=False) as client:
+        away = RedisVideoStore(client, clock)
+        with pytest.raises(ReelwayError) as refused:
+            await away.get(str(uuid.uuid4()))
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE

@@ -1,0 +1,307 @@
+"""The catalogue's use cases on a real Redis and both S3 servers."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from reelway.v1 import catalog_pb2, media_pb2
+
+from services.catalog import page_token
+from services.catalog.catalog import TITLE_LENGTH, Catalog
+from services.catalog.record_store import RecordStore
+from services.catalog.sweeper import Sweeper
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from tests.support.foundation import Foundation, Store, foundation
+
+READY = media_pb2.VIDEO_STATE_READY
+UpdateRequest = catalog_pb2.UpdateVideoRequest
+
+
+@pytest.fixture
+async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
+    """On one server, for what does not depend on it."""
+    async with foundation(juicefs_store, clean_redis) as wired:
+        yield wired
+
+
+def draft(video_id: str = "", **fields: object) -> media_pb2.Video:
+    video = media_pb2.Video(video_id=video_id or str(uuid.uuid4()), state=READY, container=media_pb2.CONTAINER_MP4)
+    video.object_key = f"videos/{video.video_id}.mp4"
+    for name, value in fields.items():
+        setattr(video, name, value)
+    return video
+
+
+async def saved(parts: Foundation, video_id: str) -> media_pb2.Video:
+    """The record of truth."""
+    record = await parts.records.load(f"catalog/{video_id}.json")
+    assert record is not None
+    return record
+
+
+async def reason_of(call: object) -> ErrorReason:
+    with pytest.raises(ReelwayError) as refused:
+        await call  # type: ignore[misc]
+    return refused.value.reason
+
+
+async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
+    video = await parts.catalog.create(draft(title="Äöü \U0001f3ac", size_bytes=2**40), "anna")
+    assert await saved(parts, video.video_id) == video
+    body = json.loads(await parts.bytes_of(f"catalog/{video.video_id}.json"))
+    assert (body["owner"], body["state"], body["number"]) == ("anna", "VIDEO_STATE_READY", "1")
+    changed = await parts.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="new"))
+    assert await saved(parts, video.video_id) == changed
+    await parts.catalog.delete("anna", video.video_id)
+    tombstone = await saved(parts, video.video_id)
+    assert (tombstone.state, tombstone.number, tombstone.title) == (media_pb2.VIDEO_STATE_DELETED, 1, "")
+    assert await parts.videos.unsaved_before(float("inf")) == []
+
+
+async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by_the_sweep(near: Foundation) -> None:
+    put = near.objects.put
+
+    async def failing(key: str, body: bytes, content_type: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    video = draft()
+    near.objects.put = failing  # type: ignore[method-assign]
+    assert await reason_of(near.catalog.create(video, "")) is ErrorReason.STORE_UNAVAILABLE
+    near.objects.put = put  # type: ignore[method-assign]
+    assert [info.key async for info in near.objects.list("catalog/")] == []
+    sweeper = catalog_sweeper(near)
+    await sweeper.sweep()
+    assert [info.key async for info in near.objects.list("catalog/")] == [], "a live call has its time"
+    near.clock.ahead = 31
+    await sweeper.sweep()
+    assert (await saved(near, video.video_id)).number == 1
+    assert await near.videos.unsaved_before(float("inf")) == []
+
+
+def catalog_sweeper(parts: Foundation) -> Sweeper:
+    return Sweeper(parts.catalog, parts.videos, Lease(parts.redis, "test", 30), parts.clock, 30)
+
+
+async def test_creating_again_is_answered_as_the_first_time(near: Foundation) -> None:
+    video = draft(title="first")
+    first = await near.catalog.create(video, "anna")
+    await near.objects.delete(f"catalog/{video.video_id}.json")  # as if the first call had died here
+    video.title = "second"
+    assert await near.catalog.create(video, "anna") == first
+    assert await saved(near, video.video_id) == first
+    assert await reason_of(near.catalog.create(video, "berta")) is ErrorReason.VIDEO_EXISTS
+    await near.catalog.delete("anna", video.video_id)
+    assert await reason_of(near.catalog.create(video, "anna")) is ErrorReason.VIDEO_EXISTS
+
+
+class Overtaken(RecordStore):
+    """Its next save is overtaken by a change of the same record."""
+
+    def __init__(self, parts: Foundation) -> None:
+        super().__init__(parts.objects)
+        self._parts, self.overtaken_by = parts, ""
+
+    async def save(self, video: media_pb2.Video) -> None:
+        if title := self.overtaken_by:
+            self.overtaken_by = ""
+            await self._parts.catalog.update("anna", UpdateRequest(video_id=video.video_id, title=title))
+        await super().save(video)
+
+
+async def test_a_slow_writer_does_not_leave_an_older_record(near: Foundation) -> None:
+    """Its PUT lands after that of a newer version: it must see to it that the newer one is there again."""
+    records = Overtaken(near)
+    slow = Catalog(near.videos, records, near.objects, near.clock)
+    video = await near.catalog.create(draft(), "anna")
+    records.overtaken_by = "newer"
+    await slow.update("anna", UpdateRequest(video_id=video.video_id, description="slow"))
+    record = await saved(near, video.video_id)
+    assert (record.title, record.description, record.version) == ("newer", "slow", 3)
+    assert await near.catalog.get("anna", video_id=video.video_id) == record
+
+
+async def test_nor_does_a_repeated_creation(near: Foundation) -> None:
+    records = Overtaken(near)
+    slow = Catalog(near.videos, records, near.objects, near.clock)
+    video = await near.catalog.create(draft(), "anna")
+    records.overtaken_by = "newer"
+    await slow.create(video, "anna")
+    assert (await saved(near, video.video_id)).title == "newer"
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"video_id": "no uuid"}, "video_id"),
+        ({"video_id": "0DB06C3C-0000-4000-8000-000000000000"}, "video_id"),
+        ({"state": media_pb2.VIDEO_STATE_DELETED}, "state"),
+        ({"state": media_pb2.VIDEO_STATE_UNSPECIFIED}, "state"),
+        ({"title": "x" * 256}, "title"),
+        ({"description": "x" * 10_001}, "description"),
+        ({"file_name": "x" * 256}, "file_name"),
+    ],
+)
+async def test_a_record_that_breaks_a_rule_is_refused(near: Foundation, fields: dict[str, object], field: str) -> None:
+    with pytest.raises(ReelwayError) as refused:
+        await near.catalog.create(draft(**fields), "")  # type: ignore[arg-type]
+    assert refused.value.reason is ErrorReason.INVALID_REQUEST
+    assert [violation.field for violation in refused.value.violations] == [field]
+
+
+async def test_what_the_catalogue_sets_cannot_be_set(near: Foundation) -> None:
+    video = await near.catalog.create(draft(owner="berta", number=99, version=7), "anna")
+    assert (video.owner, video.number, video.version) == ("anna", 1, 1)
+    assert video.create_time.ToDatetime() == video.modify_time.ToDatetime()
+
+
+async def test_who_may_see_and_who_may_change(near: Foundation) -> None:
+    hers = await near.catalog.create(draft(), "anna")
+    nobody_s = await near.catalog.create(draft(), "")
+    for user in ("", "anna", "berta"):
+        assert (await near.catalog.get(user, video_id=hers.video_id)).number == hers.number
+        assert (await near.catalog.get(user, number=nobody_s.number)).video_id == nobody_s.video_id
+    for user in ("", "berta"):
+        request = UpdateRequest(video_id=hers.video_id, title="mine")
+        assert await reason_of(near.catalog.update(user, request)) is ErrorReason.NOT_THE_OWNER
+        assert await reason_of(near.catalog.delete(user, hers.video_id)) is ErrorReason.NOT_THE_OWNER
+    await near.catalog.update("berta", UpdateRequest(video_id=nobody_s.video_id, title="anybody's"))
+    private = await near.catalog.update("anna", UpdateRequest(video_id=hers.video_id, is_private=True))
+    assert await near.catalog.get("anna", number=hers.number) == private
+    for user in ("", "berta"):
+        assert await reason_of(near.catalog.get(user, video_id=hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await reason_of(near.catalog.get(user, number=hers.number)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await reason_of(near.catalog.update(user, UpdateRequest(video_id=hers.video_id))) is (
+            ErrorReason.VIDEO_NOT_FOUND
+        )
+        assert await reason_of(near.catalog.delete(user, hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+
+
+async def test_what_nobody_owns_cannot_be_made_private(near: Foundation) -> None:
+    video = await near.catalog.create(draft(), "")
+    request = UpdateRequest(video_id=video.video_id, is_private=True)
+    assert await reason_of(near.catalog.update("anna", request)) is ErrorReason.INVALID_REQUEST
+
+
+async def test_an_update_changes_what_is_set_and_counts(near: Foundation) -> None:
+    video = await near.catalog.create(draft(title="t", description="d"), "anna")
+    near.clock.ahead = 100
+    changed = await near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="", expected_version=1))
+    assert (changed.title, changed.description, changed.version) == ("", "d", 2)
+    assert changed.modify_time == video.modify_time, "it is the time of the bytes"
+    stale = UpdateRequest(video_id=video.video_id, title="x", expected_version=1)
+    assert await reason_of(near.catalog.update("anna", stale)) is ErrorReason.VERSION_CONFLICT
+    long = UpdateRequest(video_id=video.video_id, title="x" * (TITLE_LENGTH + 1))
+    assert await reason_of(near.catalog.update("anna", long)) is ErrorReason.INVALID_REQUEST
+
+
+async def test_updates_at_once_are_all_applied(near: Foundation) -> None:
+    video = await near.catalog.create(draft(), "anna")
+    await asyncio.gather(
+        near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="t")),
+        near.catalog.update("anna", UpdateRequest(video_id=video.video_id, description="d")),
+        near.catalog.update("anna", UpdateRequest(video_id=video.video_id, is_private=True)),
+    )
+    after = await near.catalog.get("anna", video_id=video.video_id)
+    assert (after.title, after.description, after.is_private, after.version) == ("t", "d", True, 4)
+    assert await saved(near, video.video_id) == after
+
+
+async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) -> None:
+    video = await near.catalog.create(draft(), "anna")
+    await near.objects.put(video.object_key, b"bytes", "video/mp4")
+    await near.objects.put("videos/other.mp4", b"bytes", "video/mp4")
+    await near.catalog.delete("anna", video.video_id)
+    assert [info.key async for info in near.objects.list("videos/")] == ["videos/other.mp4"]
+    assert await reason_of(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await reason_of(near.catalog.delete("anna", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert (await near.catalog.create(draft(), "")).number == video.number + 1
+
+
+async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foundation) -> None:
+    video = await near.catalog.create(draft(), "anna")
+    await near.objects.put(video.object_key, b"bytes", "video/mp4")
+    delete = near.objects.delete
+
+    async def failing(key: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    near.objects.delete = failing  # type: ignore[method-assign]
+    assert await reason_of(near.catalog.delete("anna", video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    near.objects.delete = delete  # type: ignore[method-assign]
+    assert await reason_of(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    await catalog_sweeper(near).sweep()
+    assert [info.key async for info in near.objects.list("videos/")] == []
+    assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
+    assert await near.videos.deleting() == []
+
+
+async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(near: Foundation) -> None:
+    videos = [await near.catalog.create(draft(), "") for _ in range(3)]
+    put = near.objects.put
+
+    async def failing(key: str, body: bytes, content_type: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    near.objects.put = failing  # type: ignore[method-assign]
+    for video in videos:
+        await reason_of(near.catalog.update("", UpdateRequest(video_id=video.video_id, title="new")))
+
+    async def failing_for_one(key: str, body: bytes, content_type: str) -> None:
+        if key == f"catalog/{videos[0].video_id}.json":
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        await put(key, body, content_type)
+
+    near.objects.put = failing_for_one  # type: ignore[method-assign]
+    near.clock.ahead = 31
+    await catalog_sweeper(near).sweep()
+    near.objects.put = put  # type: ignore[method-assign]
+    titles = [(await saved(near, video.video_id)).title for video in videos]
+    assert titles == ["", "new", "new"]
+
+
+async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
+    videos = [await near.catalog.create(draft(), owner) for owner in ("", "anna", "berta", "anna", "")]
+    await near.catalog.update("anna", UpdateRequest(video_id=videos[3].video_id, is_private=True))
+
+    async def numbers(user: str, size: int) -> list[list[int]]:
+        pages: list[list[int]] = []
+        token = ""
+        while True:
+            page, token = await near.catalog.page(user, size, token)
+            pages.append([video.number for video in page])
+            if not token:
+                return pages
+
+    assert await numbers("", 0) == [[1, 5]]
+    assert await numbers("anna", 2) == [[1, 2], [4, 5]]
+    assert await numbers("berta", 2) == [[1, 3], [5]]
+    assert await numbers("carla", 1) == [[1], [5]]
+    for size in (-1, 1001):
+        assert await reason_of(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
+
+
+@given(st.integers(0, 2**53))
+def test_a_page_token_comes_back(number: int) -> None:
+    assert page_token.decode(page_token.encode(number)) == number
+
+
+@given(st.text(max_size=40))
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
+def test_any_other_token_is_refused(token: str) -> None:
+    try:
+        number = page_token.decode(token)
+    except ReelwayError as error:
+        assert error.reason is ErrorReason.INVALID_PAGE_TOKEN
+    else:
+        assert page_token.encode(number) == token
+
+
+async def test_a_video_id_that_cannot_be_is_not_found(near: Foundation) -> None:
+    for video_id in ("x", "..", "0DB06C3C-0000-4000-8000-000000000000", str(uuid.uuid4())[:-1], "é"):
+        assert await reason_of(near.catalog.get("", video_id=video_id)) is ErrorReason.VIDEO_NOT_FOUND

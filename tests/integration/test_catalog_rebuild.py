@@ -1,0 +1,195 @@
+"""The index made again from S3: the same catalogue, the same numbers."""
+
+import asyncio
+import json
+import os
+import sys
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from reelway.v1 import catalog_pb2, media_pb2
+
+from services.catalog.rebuild import Rebuilt, keep_index, rebuild
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.clips import mp4_of
+from tests.support.foundation import Foundation, Store, foundation, messages
+from tests.support.waiting import until
+
+READY = media_pb2.VIDEO_STATE_READY
+USERS = ("", "anna", "berta")
+
+
+async def catalogue(parts: Foundation) -> dict[str, list[media_pb2.Video]]:
+    """What each user sees."""
+    return {user: (await parts.catalog.page(user, 1000, ""))[0] for user in USERS}
+
+
+async def fill(parts: Foundation) -> media_pb2.Video:
+    """Some videos with bytes, of each owner; the last one given a number is deleted, and is the answer."""
+    videos = []
+    for owner in ("", "anna", "berta", "anna", ""):
+        video = media_pb2.Video(video_id=str(uuid.uuid4()), state=READY, container=media_pb2.CONTAINER_MP4)
+        video.object_key = f"videos/{video.video_id}.mp4"
+        await parts.objects.put(video.object_key, b"bytes", "video/mp4")
+        videos.append(await parts.catalog.create(video, owner))
+    request = catalog_pb2.UpdateVideoRequest(video_id=videos[3].video_id, is_private=True, title="mine")
+    await parts.catalog.update("anna", request)
+    await parts.catalog.delete("", videos[4].video_id)
+    return videos[4]
+
+
+async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> None:
+    deleted = await fill(parts)
+    before = await catalogue(parts)
+    await parts.redis.flushall()
+    lease = parts.rebuild_lease()
+    found = await rebuild(parts.records, parts.objects, parts.videos, lease, writers_seconds=0)
+    assert found == Rebuilt(videos=4, tombstones=1)
+    assert await catalogue(parts) == before
+    assert [video.title for video in before["anna"]] == ["", "", "mine"]
+    fresh = await parts.uploads.upload(messages(mp4_of(5000)))
+    assert fresh.number == deleted.number + 1, "the number of a deleted video is never given again"
+    assert (await parts.videos.get_by_number(deleted.number)) is not None
+
+
+@pytest.fixture
+async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
+    async with foundation(juicefs_store, clean_redis) as wired:
+        yield wired
+
+
+async def test_rebuilding_what_is_there_changes_nothing(near: Foundation) -> None:
+    await fill(near)
+    before = await catalogue(near)
+    lease = near.rebuild_lease()
+    for _ in range(2):
+        await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
+        assert await catalogue(near) == before
+
+
+async def test_while_the_index_is_missing_everybody_is_told(near: Foundation) -> None:
+    await fill(near)
+    await near.redis.flushall()
+    for call in (
+        near.catalog.page("", 10, ""),
+        near.catalog.get("", number=1),
+        near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), ""),
+    ):
+        with pytest.raises(ReelwayError) as refused:
+            await call
+        assert refused.value.reason is ErrorReason.INDEX_MISSING
+
+
+async def test_the_index_is_made_again_by_itself(near: Foundation) -> None:
+    """A new system and an emptied Redis alike."""
+    await fill(near)
+    before = await catalogue(near)
+    await near.redis.flushall()
+    keeper = asyncio.create_task(keep_index(near.records, near.objects, near.videos, near.rebuild_lease()))
+    try:
+        await until(near.videos.exists)
+        assert await catalogue(near) == before
+    finally:
+        keeper.cancel()
+
+
+async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Foundation) -> None:
+    """`rebuild` on an index that is there: what stands only in Redis is saved first."""
+    await fill(near)
+    first = (await near.catalog.page("", 1, ""))[0][0]
+    changed = media_pb2.Video()
+    changed.CopyFrom(first)
+    changed.title, changed.version = "only in Redis", 2
+    assert await near.videos.replace(changed, "mark")
+    await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert (await near.catalog.get("", number=first.number)).title == "only in Redis"
+
+
+async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged(near: Foundation) -> None:
+    """Committed before Redis was emptied, in S3 only after the rebuild looked there."""
+    save = near.records.save
+
+    async def slow(video: media_pb2.Video) -> None:
+        await near.redis.flushall()
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+        await save(video)
+
+    near.records.save = slow  # type: ignore[method-assign]
+    with pytest.raises(ReelwayError) as refused:
+        await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    assert refused.value.reason is ErrorReason.INDEX_MISSING
+
+
+async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(near: Foundation) -> None:
+    await fill(near)
+    await near.objects.put("catalog/broken.json", b"{not json", "application/json")
+    await near.objects.put("catalog/foreign.json", b"\xff\xfe", "application/json")
+    await near.objects.put("catalog/note.txt", b"hello", "text/plain")
+    lost = (await near.catalog.page("berta", 1000, ""))[0][1]
+    await near.objects.delete(lost.object_key)
+    body = json.loads(await near.bytes_of(f"catalog/{lost.video_id}.json"))
+    assert body["owner"] == "berta"
+    kept = (await near.catalog.page("", 1, ""))[0][0]
+    body = json.loads(await near.bytes_of(f"catalog/{kept.video_id}.json"))
+    body["field_of_a_newer_release"] = {"a": 1}
+    await near.objects.put(f"catalog/{kept.video_id}.json", json.dumps(body).encode(), "application/json")
+    await near.redis.flushall()
+    found = await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert found == Rebuilt(videos=3, tombstones=1, unreadable=2, without_bytes=1)
+    assert [video.number for video in (await near.catalog.page("berta", 10, ""))[0]] == [1]
+    assert await near.videos.next_number() == 6
+
+
+async def test_two_rebuilds_do_not_work_at_once(near: Foundation) -> None:
+    await fill(near)
+    other = near.rebuild_lease()
+    assert await other.take()
+    with pytest.raises(ReelwayError) as refused:
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
+    assert not await near.videos.exists()
+    await rebuild(near.records, near.objects, near.videos, other, writers_seconds=0)
+    assert await near.videos.exists()
+
+
+async def run_command(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services.catalog",
+        *arguments,
+        env={"PATH": os.environ["PATH"], **environment},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+    )
+    out, told = await asyncio.wait_for(process.communicate(), 60)
+    return process.returncode, out.decode(), told.decode()
+
+
+async def test_the_command_rebuilds_and_tells_what_it_found(
+    juicefs_store: Store, near: Foundation, clean_redis: str
+) -> None:
+    await fill(near)
+    before = await catalogue(near)
+    await near.redis.flushall()
+    environment = juicefs_store.server.environment | {"REDIS_URL": clean_redis}
+    status, out, _ = await run_command(environment, "rebuild")
+    assert status == 0
+    assert json.loads(out) == {"videos": 4, "tombstones": 1, "unreadable": 0, "without_bytes": 0}
+    assert await catalogue(near) == before
+    assert await near.rebuild_lease().take(), "it gave its lease back"
+
+
+async def test_the_command_says_in_one_line_why_it_cannot(juicefs_store: Store, near: Foundation) -> None:
+    environment = juicefs_store.server.environment
+    status, _, told = await run_command(environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, "rebuild")
+    assert status == 1
+    assert [line for line in told.splitlines() if not line.startswith("{")] == [
+        "rebuild: Storage is not available right now"
+    ]
+    status, _, told = await run_command(environment, "rebiuld")
+    assert (status, told.strip()) == (1, "usage: python -m services.catalog [rebuild]")
