@@ -41,13 +41,13 @@ def note(text: str) -> None:
 
 async def compare(options: argparse.Namespace, lab: Lab, rows: tuple[Row, ...]) -> None:
     """Measure the rows and report them."""
-    began = time.monotonic()
+    facts, began = machine.facts(), time.monotonic()
     results = {row.id: await run_row(lab, row, options.repeat, note) for row in rows}
     titles = {name: peer.title for name, peer in lab.peers.items()}
     found = report.verdicts(rows, TARGETS, results)
     size, seconds = SOURCE_BYTES // 2**20, time.monotonic() - began
     run_facts = f"an object of {size} MiB, {options.repeat} repetitions, {seconds:.0f} s"
-    text = report.document(rows, results, found, titles, [*machine.facts(), run_facts])
+    text = report.document(rows, results, found, titles, [*facts, run_facts])
     print(text)
     (options.data / "last.md").write_text(text)
     # A part of the rows is for tuning; it must not replace a whole report.

@@ -20,6 +20,7 @@ def facts() -> list[str]:
         f"{cores} cores ({_cpu_model()}), {memory:.0f} GiB memory, shared by client, servers and S3",
         f"Linux {platform.release()}, Python {sys.version.split()[0]}, {_nginx_version()}",
         versions,
+        f"load average when it began: {os.getloadavg()[0]:.1f} (a busy machine moves even the ratios)",
         "S3: JuiceFS gateway on a local folder, in the page cache; all over loopback",
     ]
 
