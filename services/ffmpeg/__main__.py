@@ -47,7 +47,7 @@ async def _serve(settings: FrontSettings) -> None:
         client = await stack.enter_async_context(connect(settings))
         objects = await stack.enter_async_context(S3Objects.open(settings))
         data = await stack.enter_async_context(S3Bytes.open(settings))
-        root = WorkRoot(settings.work_dir.absolute())
+        root = WorkRoot(settings.work_dir)
         stack.callback(root.close)
         isolation = await examine_machine(settings, root)
         store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)

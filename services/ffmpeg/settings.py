@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Self
@@ -68,6 +69,14 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     def _are_pairs(cls, pairs: tuple[str, ...]) -> tuple[str, ...]:
         AddressPolicy.parse(pairs)
         return pairs
+
+    @field_validator("work_dir")
+    @classmethod
+    def _is_plain(cls, folder: Path) -> Path:
+        # Such a path stands inside filter graphs without escapes (plan.py).
+        if not re.fullmatch(r"/[A-Za-z0-9_./-]+", str(folder.absolute())):
+            raise ValueError("only letters, digits, '_', '-', '.' and '/'")
+        return folder.absolute()
 
     @property
     def addresses(self) -> AddressPolicy:

@@ -35,7 +35,7 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
         client = await stack.enter_async_context(connect(settings))
         objects = await stack.enter_async_context(S3Objects.open(settings))
         data = await stack.enter_async_context(S3Bytes.open(settings))
-        root = WorkRoot(settings.work_dir.absolute())
+        root = WorkRoot(settings.work_dir)
         stack.callback(root.close)
         isolation = await examine_machine(settings, root)
         able = isolation is not None and isolation.ready

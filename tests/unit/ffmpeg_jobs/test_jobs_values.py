@@ -54,6 +54,11 @@ def test_what_a_browser_could_run_is_served_as_bytes(name: str) -> None:
     assert type_of(name) == "application/octet-stream"
 
 
+def test_a_work_folder_that_filter_graphs_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="only letters"):
+        WorkerSettings(S3_BUCKET="b", work_dir="/tmp/my work")
+
+
 def test_a_lease_must_outlast_three_renewals() -> None:
     with pytest.raises(ValueError, match="JOB_RENEW_SECONDS"):
         WorkerSettings(S3_BUCKET="b", job_lease_seconds=10, job_renew_seconds=4)
