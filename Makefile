@@ -11,7 +11,7 @@ TOKEN_USER := $(if $(filter command line,$(origin USER)),$(USER))
 export TOKEN_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lint typecheck check tools test run bench token lock clean
+.PHONY: help setup proto lint typecheck check tools test run bench token lock clean deploy-tools deploy-check k8s-smoke
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -44,9 +44,25 @@ check: lint typecheck ## everything that needs no server
 tools:
 	@deploy/local/install_tools.sh ffmpeg chromium curl
 
-test: setup tools ## every check and test
+test: setup tools deploy-tools ## every check and test
 	@$(MAKE) --no-print-directory check
-	@$(VENV)/bin/pytest $(T)
+	@$(VENV)/bin/pytest --ignore=$(K8S_SMOKE) $(T)
+
+# checkov pins half of PyPI, so its environment is not the code's.
+DEPLOY_TOOLS := $(VENV)/deploy-tools
+deploy-tools: $(DEPLOY_TOOLS)/.done
+$(DEPLOY_TOOLS)/.done: $(VENV)/.dev requirements/deploy.txt
+	@rm -rf $(DEPLOY_TOOLS) && $(PY) -m venv --without-pip $(DEPLOY_TOOLS)
+	@UV_SYSTEM_CERTS=1 $(PY) -m uv pip install -q --python $(DEPLOY_TOOLS)/bin/python --require-hashes -r requirements/deploy.txt
+	@touch $@
+
+deploy-check: setup deploy-tools ## the manifests and the image's recipe, without a cluster; part of make test
+	@$(VENV)/bin/pytest -q tests/unit/deploy
+
+K8S_SMOKE := tests/e2e/test_k8s_smoke.py
+k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pods; as root, on Debian
+	@deploy/local/install_tools.sh ffmpeg buildah podman runc mmdebstrap netavark:netavark
+	@$(VENV)/bin/pytest $(K8S_SMOKE)
 
 # Tuning: ONLY=uploads|reads|seeks|memory or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
 # PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.
@@ -55,7 +71,7 @@ bench: $(VENV)/.bench ## measure against S3, nginx and FastAPI; writes bench/res
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(NATIVE),--native) $(if $(SVG),--svg)
 
 lock: setup ## compile requirements/*.in to hashed *.txt
-	@for f in base build installer local dev bench; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in base build installer local dev bench deploy; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
 
 clean: ## remove what was generated; .data stays
 	rm -rf $(VENV) gen .mypy_cache .pytest_cache .ruff_cache

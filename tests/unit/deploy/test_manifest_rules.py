@@ -1,0 +1,273 @@
+"""Rules that an API server enforces, or a node, and that no schema holds."""
+
+import ipaddress
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.manifests import (
+    OVERLAYS,
+    Object,
+    Workload,
+    named,
+    of_kind,
+    processes,
+    quantity,
+    rendered,
+    workloads,
+)
+
+PER_OVERLAY = pytest.mark.parametrize("overlay", OVERLAYS)
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL_VALUE = re.compile(r"(([A-Za-z0-9][-A-Za-z0-9_.]{0,61})?[A-Za-z0-9])?")
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+
+
+def _walk(node: Any) -> Iterator[Object]:
+    if isinstance(node, dict):
+        yield node
+        for value in node.values():
+            yield from _walk(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _walk(value)
+
+
+def _selects(selector: Object, labels: dict[str, str]) -> bool:
+    assert set(selector) <= {"matchLabels"}, "teach this test matchExpressions"
+    return all(labels.get(key) == value for key, value in selector.get("matchLabels", {}).items())
+
+
+@PER_OVERLAY
+def test_names_and_labels_are_legal_and_names_unique(overlay: str) -> None:
+    seen = set()
+    for item in rendered(overlay):
+        metadata = item["metadata"]
+        assert _DNS_LABEL.fullmatch(metadata["name"]), metadata["name"]
+        key = (item["apiVersion"], item["kind"], metadata["name"])
+        assert key not in seen
+        seen.add(key)
+        assert metadata.get("namespace") == (None if item["kind"] in CLUSTER_WIDE else "reelway")
+        for value in metadata.get("labels", {}).values():
+            assert _LABEL_VALUE.fullmatch(value), value
+
+
+@PER_OVERLAY
+def test_ports_are_ports_and_what_names_one_finds_it(overlay: str) -> None:
+    pods = list(workloads(overlay))
+    for workload in pods:
+        names = [port["name"] for port in workload.container["ports"]]
+        numbers = [port["containerPort"] for port in workload.container["ports"]]
+        assert len(set(names)) == len(names)
+        assert len(set(numbers)) == len(numbers)
+        # An unprivileged user cannot bind the lower ones everywhere.
+        assert all(1024 <= number <= 65535 for number in numbers)
+        assert all(re.fullmatch(r"[a-z0-9-]{1,15}", name) for name in names)
+        for probe in _probes(workload):
+            port = next(iter(probe.values()))["port"]
+            assert workload.port(port) in numbers
+    for service in of_kind(overlay, "Service"):
+        chosen = [pod for pod in pods if service["spec"]["selector"].items() <= pod.labels.items()]
+        assert len(chosen) == 1, service["metadata"]["name"]
+        for port in service["spec"]["ports"]:
+            assert 1 <= port["port"] <= 65535
+            assert chosen[0].port(port["targetPort"]) > 0
+
+
+def _probes(workload: Workload) -> Iterator[Object]:
+    for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+        probe = workload.container[kind]
+        (action,) = {"grpc", "httpGet", "tcpSocket"} & set(probe)
+        yield {action: probe[action]}
+        assert probe.get("timeoutSeconds", 1) >= 1
+        assert kind == "readinessProbe" or probe.get("successThreshold", 1) == 1
+
+
+@PER_OVERLAY
+def test_selectors_are_those_of_their_pods(overlay: str) -> None:
+    for workload in workloads(overlay):
+        assert _selects(workload.deployment["spec"]["selector"], workload.labels)
+        for spread in workload.pod.get("topologySpreadConstraints", []):
+            assert _selects(spread["labelSelector"], workload.labels)
+            assert spread["maxSkew"] >= 1
+        update = workload.deployment["spec"]["strategy"].get("rollingUpdate")
+        assert update in (None, {"maxUnavailable": 0, "maxSurge": 1})
+    for workload in processes(overlay):
+        assert {spread["topologyKey"] for spread in workload.pod["topologySpreadConstraints"]} == {
+            "kubernetes.io/hostname",
+            "topology.kubernetes.io/zone",
+        }
+
+
+@PER_OVERLAY
+def test_autoscalers_have_a_range_and_a_target_that_asks_for_cpu(overlay: str) -> None:
+    scalers = of_kind(overlay, "HorizontalPodAutoscaler")
+    assert {scaler["metadata"]["name"] for scaler in scalers} == {"gateway", "upload", "stream"}
+    for scaler in scalers:
+        spec = scaler["spec"]
+        assert 1 <= spec["minReplicas"] < spec["maxReplicas"]
+        target = Workload(overlay, named(overlay, "Deployment", spec["scaleTargetRef"]["name"]))
+        # A number beside an autoscaler would be set back at each apply.
+        assert "replicas" not in target.deployment["spec"]
+        assert quantity(target.container["resources"]["requests"]["cpu"]) > 0
+        for metric in spec["metrics"]:
+            assert 1 <= metric["resource"]["target"]["averageUtilization"] <= 100
+        for direction in spec["behavior"].values():
+            assert 0 <= direction["stabilizationWindowSeconds"] <= 3600
+
+
+@PER_OVERLAY
+def test_disruption_budgets_let_a_node_drain(overlay: str) -> None:
+    budgets = {budget["metadata"]["name"]: budget["spec"] for budget in of_kind(overlay, "PodDisruptionBudget")}
+    assert set(budgets) == {workload.name for workload in processes(overlay)}
+    for name, spec in budgets.items():
+        # The API server takes one of the two, and not both.
+        assert len({"minAvailable", "maxUnavailable"} & set(spec)) == 1
+        assert spec.get("maxUnavailable", 1) == 1
+        assert _selects(spec["selector"], Workload(overlay, named(overlay, "Deployment", name)).labels)
+
+
+@PER_OVERLAY
+def test_network_policies_name_real_networks_and_pods(overlay: str) -> None:
+    pods = [workload.labels for workload in workloads(overlay)]
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        spec = policy["spec"]
+        assert any(_selects(spec["podSelector"], labels) for labels in pods), policy["metadata"]["name"]
+        for direction, rules in (("Ingress", spec.get("ingress")), ("Egress", spec.get("egress"))):
+            assert rules is None or direction in spec["policyTypes"]
+        for node in _walk(spec):
+            if "cidr" in node:
+                whole = ipaddress.ip_network(node["cidr"])
+                for hole in map(ipaddress.ip_network, node.get("except", [])):
+                    assert hole.version == whole.version
+                    assert hole != whole
+                    assert hole.subnet_of(whole)  # type: ignore[arg-type]  # the versions are equal
+            if isinstance(node.get("podSelector"), dict) and "namespaceSelector" not in node and node is not spec:
+                assert any(_selects(node["podSelector"], labels) for labels in pods), node
+
+
+@PER_OVERLAY
+def test_everything_is_denied_that_no_policy_allows(overlay: str) -> None:
+    assert named(overlay, "NetworkPolicy", "default-deny")["spec"] == {
+        "podSelector": {},
+        "policyTypes": ["Ingress", "Egress"],
+    }
+
+
+@PER_OVERLAY
+def test_a_worker_reaches_no_address_of_the_cluster_or_of_its_provider(overlay: str) -> None:
+    blocks = [
+        node["ipBlock"]
+        for node in _walk(named(overlay, "NetworkPolicy", "worker")["spec"]["egress"])
+        if "ipBlock" in node
+    ]
+    assert {block["cidr"] for block in blocks} == {"0.0.0.0/0", "::/0"}
+    for address in ("10.96.0.1", "172.17.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "169.254.169.254",
+                    "168.63.129.16", "192.0.0.192", "::1", "fd00:ec2::254", "fe80::1", "::ffff:10.0.0.1",
+                    "64:ff9b::a00:1", "2002:a00:1::"):  # fmt: skip
+        for block in blocks:
+            inside = ipaddress.ip_address(address) in ipaddress.ip_network(block["cidr"])
+            holes = map(ipaddress.ip_network, block["except"])
+            assert not inside or any(ipaddress.ip_address(address) in hole for hole in holes), address
+    # Nobody talks to it but who scrapes.
+    worker = Workload(overlay, named(overlay, "Deployment", "worker"))
+    openings = [
+        policy["metadata"]["name"]
+        for policy in of_kind(overlay, "NetworkPolicy")
+        if policy["spec"].get("ingress") and _selects(policy["spec"]["podSelector"], worker.labels)
+    ]
+    assert openings == ["metrics"]
+
+
+@PER_OVERLAY
+def test_what_a_process_calls_lets_it_in(overlay: str) -> None:
+    """Each …_TARGET of a pod is allowed on both sides, at the port that it names."""
+    targets = 0
+    for workload in processes(overlay):
+        for name, value in workload.environment.items():
+            if name.endswith("_TARGET"):
+                peer, port = re.fullmatch(r"dns:///([a-z]+):(\d+)", value).groups()  # type: ignore[union-attr]
+                assert _allows(overlay, "egress", "to", owner=workload.name, peer=peer, port=int(port)), (
+                    workload.name,
+                    peer,
+                )
+                assert _allows(overlay, "ingress", "from", owner=peer, peer=workload.name, port=int(port)), (
+                    peer,
+                    workload.name,
+                )
+                targets += 1
+    assert targets == 4 + 1 + 1 + 1
+
+
+def _allows(overlay: str, direction: str, side: str, *, owner: str, peer: str, port: int) -> bool:
+    rules = named(overlay, "NetworkPolicy", owner)["spec"].get(direction, [])
+    labels = Workload(overlay, named(overlay, "Deployment", peer)).labels
+    return any(
+        port in [open_port["port"] for open_port in rule["ports"]]
+        and any(_selects(node["podSelector"], labels) for node in rule.get(side, []) if "podSelector" in node)
+        for rule in rules
+    )
+
+
+@PER_OVERLAY
+def test_pods_are_restricted(overlay: str) -> None:
+    """The `restricted` profile, a read-only root, and no key to the API server."""
+    namespace = named(overlay, "Namespace", "reelway")["metadata"]["labels"]
+    assert namespace["pod-security.kubernetes.io/enforce"] == "restricted"
+    for account in of_kind(overlay, "ServiceAccount"):
+        assert account["automountServiceAccountToken"] is False
+    for workload in workloads(overlay):
+        pod, security = workload.pod, workload.pod["securityContext"]
+        assert pod["automountServiceAccountToken"] is False
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        assert security["runAsNonRoot"] is True
+        assert security["runAsUser"] >= 10_000
+        assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert {next(iter(set(volume) - {"name"})) for volume in pod["volumes"]} <= {
+            "emptyDir",
+            "secret",
+            "persistentVolumeClaim",
+        }
+        for volume in pod["volumes"]:
+            assert "emptyDir" not in volume or "sizeLimit" in volume["emptyDir"]
+        assert workload.container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+
+
+@PER_OVERLAY
+def test_requests_fit_into_limits_and_volumes_into_the_disk(overlay: str) -> None:
+    for workload in workloads(overlay):
+        resources = workload.container["resources"]
+        for name in ("cpu", "memory", "ephemeral-storage"):
+            assert 0 < quantity(resources["requests"][name]) <= quantity(resources["limits"][name])
+        scratch = sum(
+            quantity(volume["emptyDir"]["sizeLimit"]) for volume in workload.pod["volumes"] if "emptyDir" in volume
+        )
+        assert scratch <= quantity(resources["limits"]["ephemeral-storage"]), workload.name
+
+
+@PER_OVERLAY
+def test_priorities_and_claims_and_secrets_exist(overlay: str) -> None:
+    classes = {item["metadata"]["name"]: item for item in of_kind(overlay, "PriorityClass")}
+    claims = {item["metadata"]["name"] for item in of_kind(overlay, "PersistentVolumeClaim")}
+    secrets = {re.sub(r"-[a-z0-9]{10}$", "", item["metadata"]["name"]) for item in of_kind(overlay, "Secret")}
+    made = {item["spec"]["secretName"] for item in of_kind(overlay, "Certificate")}
+    brought = {"peers", "redis", "s3"}  # the README's list for production
+    for workload in workloads(overlay):
+        assert workload.pod["priorityClassName"] in classes
+        for volume in workload.pod["volumes"]:
+            if "persistentVolumeClaim" in volume:
+                assert volume["persistentVolumeClaim"]["claimName"] in claims
+            if "secret" in volume:
+                name = re.sub(r"-[a-z0-9]{10}$", "", volume["secret"]["secretName"])
+                assert name in (secrets if overlay == "local" else brought | made), name
+        mounted = {mount["name"] for mount in workload.container["volumeMounts"]}
+        assert mounted == {volume["name"] for volume in workload.pod["volumes"]}
+    # Jobs wait; they never push out what people wait for.
+    assert classes["reelway-work"]["preemptionPolicy"] == "Never"
+    assert classes["reelway-work"]["value"] < classes["reelway-serving"]["value"] < 10**9

@@ -1,0 +1,230 @@
+"""Manifests and code agree: variables, entry points, probes, the numbers of a drain, the queue's keys."""
+
+import importlib
+import json
+import re
+from collections.abc import Mapping
+
+import pytest
+from pydantic import AliasChoices
+
+from deploy.local.services import SERVICES
+from gateway.routes.health import OPEN_PATHS
+from gateway.settings import GatewaySettings
+from services.catalog.settings import CatalogSettings
+from services.common import channel
+from services.common.server import LIVENESS
+from services.common.settings import Settings
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import TAG
+from services.ffmpeg.settings import FrontSettings, WorkerSettings
+from services.stream.settings import StreamSettings
+from services.upload.settings import UploadSettings
+from tests.support.manifests import KUBERNETES, OVERLAYS, Workload, named, of_kind, processes, quantity
+
+PER_OVERLAY = pytest.mark.parametrize("overlay", OVERLAYS)
+SETTINGS: Mapping[str, type[Settings]] = {
+    "gateway": GatewaySettings,
+    "upload": UploadSettings,
+    "stream": StreamSettings,
+    "catalog": CatalogSettings,
+    "ffmpeg": FrontSettings,
+    "worker": WorkerSettings,
+}
+
+
+def names_of(settings: type[Settings]) -> dict[str, set[str]]:
+    """For each field, the variables that set it; the first is the one that we write."""
+    found = {}
+    for field, info in settings.model_fields.items():
+        alias = info.validation_alias
+        choices = alias.choices if isinstance(alias, AliasChoices) else [alias or field]
+        found[field] = {str(choice).upper() for choice in choices}
+    return found
+
+
+def setting_of(workload: Workload, name: str) -> str | None:
+    """The field that a variable sets, by its own name or as …_FILE."""
+    for field, names in names_of(SETTINGS[workload.name]).items():
+        if name in names or name.removesuffix("_FILE") in names:
+            return field
+    return None
+
+
+def read_settings(workload: Workload, monkeypatch: pytest.MonkeyPatch, secrets: Mapping[str, str]) -> Settings:
+    """The settings that the process would read in its pod, secrets given instead of their files."""
+    for name, value in workload.environment.items():
+        path = re.sub(r"-[a-z0-9]{10}(?=/)", "", value)
+        if name.endswith("_FILE") and path in secrets:
+            monkeypatch.setenv(name.removesuffix("_FILE"), secrets[path])
+        else:
+            monkeypatch.setenv(name, value)
+    return SETTINGS[workload.name]()
+
+
+PLACED = {
+    "/run/secrets/peers/service-token-secret": "s" * 32,
+    "/run/secrets/tokens/auth-jwt-secret": "t" * 32,
+    "/run/secrets/redis/url": "rediss://redis.example.com:6379/0",
+    "/run/secrets/s3/access-key-id": "key",
+    "/run/secrets/s3/secret-access-key": "secret",
+}
+
+
+@PER_OVERLAY
+def test_every_process_has_its_manifest_and_entry_point(overlay: str) -> None:
+    assert {workload.name: workload.module for workload in processes(overlay)} == {
+        service.name: service.module for service in SERVICES
+    }
+    for workload in processes(overlay):
+        assert importlib.util.find_spec(f"{workload.module}.__main__") is not None
+        assert "command" not in workload.container  # the image's entry point is the interpreter
+
+
+@PER_OVERLAY
+def test_every_variable_is_known_to_the_settings_of_its_process(overlay: str) -> None:
+    for workload in processes(overlay):
+        unknown = [name for name in workload.environment if setting_of(workload, name) is None]
+        assert unknown == [], workload.name
+
+
+def test_every_setting_is_in_a_manifest_or_listed_as_left_at_its_default() -> None:
+    left = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", (KUBERNETES / "README.md").read_text(), re.MULTILINE))
+    used: set[str] = set()
+    fields: dict[str, set[str]] = {}
+    for overlay in OVERLAYS:
+        for workload in processes(overlay):
+            fields |= names_of(SETTINGS[workload.name])
+            used |= {setting_of(workload, name) or "" for name in workload.environment}
+    missing = {field.upper() for field, names in fields.items() if field not in used and not names & left}
+    assert missing == set(), "set them in a manifest, or list them in deploy/k8s/README.md"
+    superfluous = {name for name in left if not any(name in names for names in fields.values())}
+    assert superfluous == set()
+    assert {name for name in left for field in used if name in fields.get(field, set())} == set()
+
+
+@PER_OVERLAY
+def test_the_settings_take_what_the_manifests_say(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for workload in processes(overlay):
+        with monkeypatch.context() as environment:
+            settings = read_settings(workload, environment, PLACED)
+            assert settings.service_token_secret.get_secret_value() == "s" * 32
+            assert bool(settings.grpc_tls_ca_file) == (overlay == "production")
+
+
+@PER_OVERLAY
+def test_files_of_settings_are_mounted(overlay: str) -> None:
+    for workload in processes(overlay):
+        mounts = [mount["mountPath"] for mount in workload.container["volumeMounts"]]
+        for name, value in workload.environment.items():
+            if value.startswith("/") and (name.endswith("_FILE") or name.endswith("_DIR")):
+                assert any(value == mount or value.startswith(f"{mount}/") for mount in mounts), value
+
+
+@PER_OVERLAY
+def test_ports_are_those_that_the_processes_listen_on(overlay: str) -> None:
+    for workload in processes(overlay):
+        variables = workload.environment
+        ports = {port["name"]: port["containerPort"] for port in workload.container["ports"]}
+        assert variables["METRICS_LISTEN"] == f"0.0.0.0:{ports.pop('metrics')}"
+        if workload.name == "gateway":
+            assert variables["HOST"] == "0.0.0.0"
+            assert int(variables["PORT"]) == ports.pop("http")
+        else:
+            assert variables["HEALTH_LISTEN"] == f"0.0.0.0:{ports.pop('health')}"
+        if "grpc" in ports:
+            assert variables["GRPC_LISTEN"] == f"0.0.0.0:{ports.pop('grpc')}"
+        assert ports == {}
+
+
+@PER_OVERLAY
+def test_probes_ask_what_the_code_answers(overlay: str) -> None:
+    for workload in processes(overlay):
+        startup, ready, live = (workload.container[f"{kind}Probe"] for kind in ("startup", "readiness", "liveness"))
+        if workload.name == "gateway":
+            assert [probe["httpGet"]["path"] for probe in (startup, ready, live)] == ["/health", "/ready", "/health"]
+            assert {"/health", "/ready"} <= OPEN_PATHS
+            continue
+        # "" says whether the stores are there, LIVENESS whether the process answers.
+        assert [probe["grpc"].get("service", "") for probe in (startup, ready, live)] == [LIVENESS, "", LIVENESS]
+        for probe in (startup, ready, live):
+            assert probe["grpc"]["port"] == workload.port("health")
+
+
+@PER_OVERLAY
+def test_targets_are_headless_services_that_clients_balance_over(overlay: str) -> None:
+    for workload in processes(overlay):
+        for name, value in workload.environment.items():
+            if name.endswith("_TARGET"):
+                peer, port = re.fullmatch(r"dns:///([a-z]+):(\d+)", value).groups()  # type: ignore[union-attr]
+                assert peer == name.removesuffix("_TARGET").lower()
+                service = named(overlay, "Service", peer)["spec"]
+                assert service["clusterIP"] == "None"
+                # Headless: no translation on the way, the port is the container's.
+                target = Workload(overlay, named(overlay, "Deployment", peer))
+                assert int(port) == service["ports"][0]["port"] == target.port(service["ports"][0]["targetPort"])
+    assert json.loads(channel._service_config())["loadBalancingConfig"] == [{"round_robin": {}}]
+
+
+@PER_OVERLAY
+def test_a_pod_is_given_the_time_that_its_drain_takes(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for workload in processes(overlay):
+        with monkeypatch.context() as environment:
+            settings = read_settings(workload, environment, PLACED)
+        before = workload.container["lifecycle"]["preStop"]["sleep"]["seconds"]
+        assert before >= (1 if workload.name == "worker" else 6)
+        assert isinstance(
+            settings, (GatewaySettings, UploadSettings, StreamSettings, CatalogSettings, FrontSettings, WorkerSettings)
+        )
+        drain = settings.drain_notice_seconds + settings.drain_seconds
+        if isinstance(settings, WorkerSettings):
+            # A running command ends before the pod does, or its handler gives it back.
+            assert settings.drain_seconds >= settings.command_wall_seconds
+            drain += settings.job_kill_seconds + 5
+        assert workload.pod["terminationGracePeriodSeconds"] > before + drain
+        assert workload.deployment["spec"]["minReadySeconds"] * 1000 >= 2 * 5_000  # DNS is asked each 5 s at most
+
+
+@PER_OVERLAY
+def test_a_worker_has_room_for_the_jobs_that_it_takes(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Workload(overlay, named(overlay, "Deployment", "worker"))
+    front = Workload(overlay, named(overlay, "Deployment", "ffmpeg"))
+    with monkeypatch.context() as environment:
+        settings = read_settings(worker, environment, PLACED)
+    assert isinstance(settings, WorkerSettings)
+    limits = worker.container["resources"]["limits"]
+    commands = settings.slots_command
+    assert commands * settings.command_memory_bytes + 2**30 <= quantity(limits["memory"])
+    work = next(volume for volume in worker.pod["volumes"] if volume["name"] == "work")["emptyDir"]["sizeLimit"]
+    assert commands * (settings.command_input_bytes + settings.command_output_bytes) <= quantity(work)
+    assert settings.work_dir.as_posix() == "/work"
+    # Both say the same of a command's limits: the front plans what a worker runs.
+    for name in ("COMMAND_MEMORY_BYTES", "COMMAND_THREADS", "ISOLATION"):
+        assert worker.environment[name] == front.environment[name]
+    assert settings.isolation == "strict"
+
+
+def test_workers_are_scaled_by_every_kind_of_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = Workload("production", named("production", "Deployment", "worker"))
+    with monkeypatch.context() as environment:
+        settings = read_settings(worker, environment, PLACED)
+    assert isinstance(settings, WorkerSettings)
+    (scaled,) = of_kind("production", "ScaledObject")
+    assert scaled["spec"]["scaleTargetRef"] == {"name": "worker"}
+    assert 1 <= scaled["spec"]["minReplicaCount"] < scaled["spec"]["maxReplicaCount"]
+    assert "replicas" not in worker.deployment["spec"]
+    triggers = {one["metadata"]["listName"]: int(one["metadata"]["listLength"]) for one in scaled["spec"]["triggers"]}
+    assert triggers == {f"{TAG}:unfinished:{kind}": settings.slots[kind] for kind in JobKind}
+    authentication = {item["metadata"]["name"] for item in of_kind("production", "TriggerAuthentication")}
+    assert {one["authenticationRef"]["name"] for one in scaled["spec"]["triggers"]} == authentication
+
+
+def test_certificates_name_what_peers_call() -> None:
+    certificates = {item["spec"]["secretName"]: item["spec"] for item in of_kind("production", "Certificate")}
+    issuers = {item["metadata"]["name"]: item["spec"] for item in of_kind("production", "Issuer")}
+    for workload in processes("production"):
+        tls = next(volume for volume in workload.pod["volumes"] if volume["name"] == "tls")
+        certificate = certificates[tls["secret"]["secretName"]]
+        assert workload.name in certificate["dnsNames"]
+        assert certificate["usages"] == ["server auth", "client auth"]
+        assert issuers[certificate["issuerRef"]["name"]]["ca"]["secretName"] in certificates
