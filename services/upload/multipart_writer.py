@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from types import TracebackType
 
@@ -54,7 +55,14 @@ class MultipartWriter:
 
     async def __aenter__(self) -> MultipartWriter:
         """Begins the multipart upload."""
-        self._upload_id = await self._objects.create_multipart(self._key, self._content_type)
+        begun = asyncio.create_task(self._objects.create_multipart(self._key, self._content_type))
+        try:
+            self._upload_id = await asyncio.shield(begun)
+        except asyncio.CancelledError:
+            # The request is on its way: only its answer tells what is to be aborted.
+            with contextlib.suppress(ReelwayError):
+                await self._objects.abort_multipart(self._key, await begun)
+            raise
         return self
 
     async def __aexit__(
