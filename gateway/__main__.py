@@ -10,13 +10,16 @@ import aiohttp
 from aiohttp import web
 
 from gateway import api_docs
+from gateway.append_backend import AppendBackend
 from gateway.auth import Authenticator
 from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
+from gateway.catalog_backend import CatalogBackend
 from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.idle_connections import IdleConnections
-from gateway.keys import JOBS, PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.keys import APPENDS, JOBS, PLAYBACK, READINESS, SETTINGS, UPLOADS
 from gateway.middleware import cors, edge
+from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
 from gateway.operations.playback import Playback
 from gateway.operations.uploads import Uploads
@@ -62,6 +65,11 @@ async def _serve(settings: GatewaySettings) -> None:
         app[SETTINGS] = settings
         app[READINESS] = readiness = Readiness(channels)
         app[UPLOADS] = Uploads(UploadBackend(channels["upload"], settings.upload_max_seconds))
+        app[APPENDS] = Appends(
+            AppendBackend(channels["upload"], settings.upload_max_seconds),
+            CatalogBackend(channels["catalog"]),
+            settings.append_max_bytes,
+        )
         app[PLAYBACK] = Playback(
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )

@@ -6,6 +6,7 @@ import math
 
 from aiohttp import web
 
+from gateway.invalid_request import InvalidRequestError
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -31,3 +32,14 @@ def response_of_http(error: web.HTTPException) -> web.Response:
     if "Allow" in error.headers:
         response.headers["Allow"] = error.headers["Allow"]
     return response
+
+
+def error_response(status: int, message: str) -> web.Response:
+    """As dialect 001 says it: `{"error": "…"}`."""
+    return web.json_response({"error": message}, status=status)
+
+
+def record_invalid(error: InvalidRequestError) -> web.Response:
+    """As dialect 002 says it: 400, and which field."""
+    errors = {".".join(map(str, item.loc[1:])) or str(item.loc[0]): item.msg for item in error.errors}
+    return web.json_response({"message": "Invalid request", "errors": errors}, status=400)

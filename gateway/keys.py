@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
 from gateway.operations.playback import Playback
 from gateway.operations.uploads import Uploads
@@ -12,6 +13,7 @@ from gateway.settings import GatewaySettings
 
 SETTINGS = web.AppKey("settings", GatewaySettings)
 UPLOADS = web.AppKey("uploads", Uploads)
+APPENDS = web.AppKey("appends", Appends)
 PLAYBACK = web.AppKey("playback", Playback)
 JOBS = web.AppKey("jobs", Jobs)
 READINESS = web.AppKey("readiness", Readiness)

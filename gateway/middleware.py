@@ -29,7 +29,10 @@ IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 _REQUEST_ID = "X-Request-Id"
 _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
-_HEADERS = "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id"
+_HEADERS = (
+    "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id, "
+    "Upload-Offset, Content-Digest"
+)
 _PROBED = {"/health", "/ready"}
 _READING = {"GET", "HEAD", "OPTIONS"}
 

@@ -57,6 +57,10 @@ class GatewaySettings(Settings):
     """Origins of pages that may call; `*`: any."""
     upload_max_bytes: Size = 50 * 2**30
     """As the upload service's; the gateway refuses by Content-Length before a byte is read."""
+    append_max_bytes: Size = 2**30
+    """As the upload service's; a longer chunk is refused before a byte is read."""
+    public_url: HttpUrl = ""
+    """Where clients reach this API, for the absolute addresses in answers; empty: as the request's Host says."""
     upload_max_seconds: Seconds = 86_400.0
     """Longest time one upload may take."""
     playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC
-
 from aiohttp import web
 from pydantic import BaseModel
 
 from gateway.keys import PLAYBACK, SETTINGS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.range_response import Representation, content_disposition, respond
 from gateway.routing import Answer, Routes, StreamedBody
 from gateway.validation import ErrorBody, InvalidBody
-from services.common.containers import KINDS
+from gateway.video_response import VIDEO_TYPES, serve_video
 
 routes = Routes(
     "000 Video-Stream-API",
@@ -22,8 +19,6 @@ routes = Routes(
         503: Answer("Try again after Retry-After seconds", ErrorBody),
     },
 )
-
-_VIDEO_TYPES = [kind.content_type for kind in KINDS.values()]
 
 
 class VideoPath(BaseModel):
@@ -63,23 +58,9 @@ async def upload(request: web.Request) -> web.Response:
     return web.json_response(created.model_dump(), status=201)
 
 
-async def _serve(request: web.Request, video_id: str, kind: str) -> web.StreamResponse:
-    playback, settings = request.app[PLAYBACK], request.app[SETTINGS]
-    stat = await playback.stat(video_id)
-    container = KINDS[stat.container]
-    content_type = container.content_type if kind == "inline" else "application/octet-stream"
-    disposition = content_disposition(kind, f"{stat.video_id}.{container.extension}")
-    if settings.playback_mode == "redirect" and stat.sealed:
-        url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
-        return web.Response(status=307, headers={"Location": url, "Cache-Control": "no-store"})
-    representation = Representation(
-        size=stat.size_bytes,
-        etag=stat.etag,
-        modify_time=stat.modify_time.ToDatetime(tzinfo=UTC),
-        content_type=content_type,
-        disposition=disposition,
-    )
-    return await respond(request, representation, lambda offset, length: playback.read(stat, offset, length))
+async def _serve(request: web.Request, video_id: str, disposition: str, content_type: str = "") -> web.StreamResponse:
+    stat = await request.app[PLAYBACK].stat(video_id)
+    return await serve_video(request, stat, disposition=disposition, name=stat.video_id, content_type=content_type)
 
 
 _NOT_FOUND = {
@@ -92,7 +73,7 @@ _NOT_FOUND = {
     "/videos/{video_id}/stream",
     summary="Stream a video",
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**range_answers(_VIDEO_TYPES), **_NOT_FOUND},
+    answers={**range_answers(VIDEO_TYPES), **_NOT_FOUND},
     head=True,
 )
 async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
@@ -109,4 +90,4 @@ async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
 )
 async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:
     """The video as an attachment; ranges work, so that a download can be resumed."""
-    return await _serve(request, path.video_id, "attachment")
+    return await _serve(request, path.video_id, "attachment", "application/octet-stream")

@@ -1,0 +1,82 @@
+"""UploadService's journal as the gateway calls it: deadlines set, errors as ReelwayError."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+
+import grpc
+from reelway.v1 import media_pb2, upload_pb2, upload_pb2_grpc
+
+from services.common.byte_messages import AppendMessage, Buffer, encode_append_request
+from services.common.caller import current_caller
+from services.common.channel import CALL_SECONDS
+from services.common.error_translator import from_rpc_error
+
+_MESSAGE = 2**20
+
+
+class AppendBackend:
+    """For the caller of the request that the current task serves."""
+
+    def __init__(self, channel: grpc.aio.Channel, max_seconds: float) -> None:
+        self._max_seconds = max_seconds
+        self._stub: upload_pb2_grpc.UploadServiceAsyncStub = upload_pb2_grpc.UploadServiceStub(channel)
+        self._append: Any = channel.stream_unary(
+            "/reelway.v1.UploadService/Append",
+            request_serializer=encode_append_request,
+            response_deserializer=upload_pb2.AppendResponse.FromString,
+        )
+
+    async def create(self, title: str, description: str) -> media_pb2.Video:
+        """See UploadService.CreateUpload."""
+        request = upload_pb2.CreateUploadRequest(title=title, description=description)
+        try:
+            answer = await self._stub.CreateUpload(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.video
+
+    async def seal(self, video_id: str, containers: Iterable[media_pb2.Container.ValueType]) -> media_pb2.Video:
+        """See UploadService.Seal."""
+        request = upload_pb2.SealRequest(video_id=video_id, containers=containers)
+        try:
+            answer = await self._stub.Seal(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.video
+
+    async def append(self, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> upload_pb2.AppendResponse:
+        """Send one chunk, at the pace at which the service takes it.
+
+        An exception that `data` raises cancels the call, which then appends nothing, and comes out.
+        """
+        call = self._append(timeout=self._max_seconds, metadata=current_caller().metadata())
+        try:
+            await self._send(call, header, data)
+            response: upload_pb2.AppendResponse = await call
+            return response
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            if not call.done():
+                call.cancel()
+
+    @staticmethod
+    async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> None:
+        first: upload_pb2.AppendHeader | None = header
+        pieces: list[Buffer] = []
+        size = 0
+        try:
+            async for piece in data:
+                if size >= _MESSAGE:
+                    await call.write(AppendMessage(pieces, first))
+                    first, pieces, size = None, [], 0
+                pieces.append(piece)
+                size += len(piece)
+            # A small chunk is one message in all.
+            await call.write(AppendMessage(pieces, first, finish=True))
+            await call.done_writing()
+        except asyncio.InvalidStateError:
+            pass  # the service has answered already; awaiting the call tells what

@@ -1,0 +1,189 @@
+"""A chunk of a video as clients send it: the raw body, a file in a form, or text in a small form or JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from urllib.parse import unquote_to_bytes
+
+from aiohttp import web
+
+from gateway.invalid_request import InvalidRequestError
+from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm, Piece
+from gateway.operations.appends import ChunkClaims
+from gateway.request_body import RequestBody
+
+# A form whose file comes before the fields, a urlencoded form and JSON are held in memory as a whole.
+_HELD_BYTES = 16 * 2**20
+_MOST_FIELDS = 100
+_URLENCODED = "application/x-www-form-urlencoded"
+_DATA_URL = re.compile(r"data:[^,]*;base64,")
+_SHA256 = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
+
+#: Request headers by which a client guards an append; for `request_headers` of a route.
+APPEND_HEADERS = {
+    "Idempotency-Key": "The client's own name for this chunk: sent again with it, the chunk is not appended twice.",
+    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else.",
+    "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 where it does not match.",
+}
+
+
+class _AnyField(Collection[str]):
+    """Every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What is to be appended."""
+
+    data: AsyncIterator[Piece]
+    """Ends when the client has sent all that it meant to; raises when the body breaks off."""
+    claims: ChunkClaims
+    fields: dict[str, str] = field(default_factory=dict)
+    """The other fields of the form."""
+
+
+def _claims(request: web.Request) -> ChunkClaims:
+    headers = request.headers
+    offset, digest = headers.get("Upload-Offset"), headers.get("Content-Digest", "")
+    if offset is not None and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
+        raise InvalidRequestError.at("header", "upload-offset", msg="Not a number of bytes", kind="int_parsing")
+    sha256 = b""
+    if match := _SHA256.search(digest):
+        try:
+            sha256 = base64.b64decode(match[1], validate=True)
+        except binascii.Error:
+            sha256 = b""
+        if len(sha256) != 32:
+            raise InvalidRequestError.at("header", "content-digest", msg="Not a SHA-256 in Base64", kind="value_error")
+    return ChunkClaims(
+        idempotency_key=headers.get("Idempotency-Key", ""),
+        offset=None if offset is None else int(offset),
+        sha256=sha256,
+        expects="Expect" in headers,
+    )
+
+
+async def read_raw_or_file(request: web.Request) -> Chunk:
+    """The raw body, whatever type it claims to have; or the first file of a form, whatever its name.
+
+    Raises:
+        InvalidRequestError: a malformed form or header.
+    """
+    claims = _claims(request)
+    body = RequestBody(request)
+    if request.content_type != FORM_TYPE:
+        return Chunk(aiter(body), replace(claims, size=request.content_length or 0))
+    form = MultipartForm(body, request.headers["Content-Type"], files=_AnyField())
+    part = await form.next_file()
+    while part is not None and part.filename is None:
+        part = await form.next_file()
+    if part is None:
+        return Chunk(_pieces(), claims)
+    return Chunk(_file(part, form), replace(claims, max_size=_likely(request, form, body)))
+
+
+async def read_fields(request: web.Request, names: Collection[str]) -> Chunk:
+    """A chunk with the fields around it: a file in a form, percent-encoded bytes in another, or Base64 in JSON.
+
+    Args:
+        request: a request whose body nobody has touched.
+        names: what the chunk's field may be called.
+
+    Raises:
+        InvalidRequestError: no chunk, or malformed.
+        ReelwayError: FILE_TOO_LARGE, where the whole has to be held in memory and is too long for that.
+    """
+    claims = _claims(request)
+    name = next(iter(names))
+    if request.content_type == FORM_TYPE:
+        return await _form_fields(request, names, claims)
+    body = RequestBody(request, max_size=_HELD_BYTES)
+    whole = b"".join([piece async for piece in body])
+    if request.content_type == _URLENCODED:
+        fields = dict(_percent_decoded(whole))
+        chunk = next((fields.pop(each) for each in names if each in fields), None)
+        texts = {key: value.decode("utf-8", "replace") for key, value in fields.items()}
+    else:
+        texts, chunk = _json_fields(whole, names)
+    if chunk is None:
+        raise InvalidRequestError.missing("body", name)
+    return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), texts)
+
+
+async def _form_fields(request: web.Request, names: Collection[str], claims: ChunkClaims) -> Chunk:
+    body = RequestBody(request)
+    form = MultipartForm(body, request.headers["Content-Type"], files=names)
+    part = await form.next_file()
+    if part is None:
+        raise InvalidRequestError.missing("body", next(iter(names)))
+    if form.fields:
+        claims = replace(claims, max_size=_likely(request, form, body))
+        return Chunk(_file(part, form), claims, dict(form.fields))
+    # The fields come behind the file: nobody can say yet where it belongs.
+    held = bytearray()
+    async for piece in part:
+        held += piece
+        if len(held) > _HELD_BYTES:
+            raise InvalidRequestError.at(
+                "body", msg="The fields of the form must come before its file", kind="multipart_invalid"
+            )
+    await form.finish()
+    return Chunk(_pieces(bytes(held)), replace(claims, size=len(held)), dict(form.fields))
+
+
+def _percent_decoded(whole: bytes) -> Iterator[tuple[str, bytes]]:
+    """Names and values; the standard library's parser takes no values that are not text."""
+    for pair in whole.split(b"&", _MOST_FIELDS):
+        name, _, value = (unquote_to_bytes(part.replace(b"+", b" ")) for part in pair.partition(b"="))
+        yield name.decode("utf-8", "replace"), value
+
+
+def _json_fields(whole: bytes, names: Collection[str]) -> tuple[dict[str, str], bytes | None]:
+    try:
+        value = json.loads(whole)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise InvalidRequestError.at("body", msg="Not a JSON object", kind="json_invalid")
+    encoded = next((value.pop(each) for each in names if each in value), None)
+    texts = {key: str(each) for key, each in value.items() if isinstance(each, str | int)}
+    if encoded is None:
+        return texts, None
+    try:
+        if not isinstance(encoded, str):
+            raise ValueError
+        return texts, base64.b64decode(_DATA_URL.sub("", encoded[:200]) + encoded[200:], validate=True)
+    except ValueError:
+        raise InvalidRequestError.at("body", next(iter(names)), msg="Not Base64", kind="base64_invalid") from None
+
+
+def _likely(request: web.Request, form: MultipartForm, body: RequestBody) -> int:
+    """Bytes of the file, if nothing follows it; 0 where no Content-Length tells."""
+    length = request.content_length
+    return 0 if length is None else max(0, length - form.consumed(body.received) - form.closing_length)
+
+
+async def _file(part: FilePart, form: MultipartForm) -> AsyncIterator[Piece]:
+    async for piece in part:
+        yield piece
+    # Only a form that is whole has a whole chunk.
+    await form.finish()
+
+
+async def _pieces(*pieces: bytes) -> AsyncIterator[Piece]:
+    for piece in pieces:
+        yield piece

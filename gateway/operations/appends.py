@@ -1,0 +1,111 @@
+"""Videos that grow by appends, whatever dialect asks: create, append, finish, find by number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+
+from reelway.v1 import media_pb2, upload_pb2
+
+from gateway.append_backend import AppendBackend
+from gateway.catalog_backend import CatalogBackend
+from services.common.byte_messages import Buffer
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+_PAGE = 1000
+_KNOWN = 100_000
+_LARGEST_NUMBER = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class ChunkClaims:
+    """What a client says of its chunk."""
+
+    size: int = 0
+    """Bytes, exactly; 0: unknown."""
+    max_size: int = 0
+    """Bytes, at most; 0: unknown."""
+    idempotency_key: str = ""
+    offset: int | None = None
+    """Where it must begin; None: behind whatever is there."""
+    sha256: bytes = b""
+    """Of its bytes; empty: not told."""
+    expects: bool = False
+    """The client sends nothing before it is told to."""
+
+
+class Appends:
+    """For the calling user; every method raises ReelwayError as the services' protos say."""
+
+    def __init__(self, backend: AppendBackend, catalog: CatalogBackend, max_bytes: int) -> None:
+        self._backend, self._catalog, self._max_bytes = backend, catalog, max_bytes
+        # A number is one video's for good, so this cannot be wrong; who may do what the services judge each time.
+        self._ids: OrderedDict[tuple[int, str], str] = OrderedDict()
+
+    async def create(self, title: str = "", description: str = "") -> media_pb2.Video:
+        """A new, empty video."""
+        video = await self._backend.create(title, description)
+        self._remember(video)
+        return video
+
+    async def find(self, number: int) -> media_pb2.Video:
+        """The video with this number; VIDEO_NOT_FOUND."""
+        if not 0 < number <= _LARGEST_NUMBER:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        video = await self._catalog.get_by_number(number)
+        self._remember(video)
+        return video
+
+    async def append(self, number: int, claims: ChunkClaims, data: AsyncIterator[Buffer]) -> upload_pb2.AppendResponse:
+        """Append one chunk; what `data` raises appends nothing, and comes out."""
+        if claims.size > self._max_bytes:
+            raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._max_bytes)})
+        video_id = await self._id(number, check=claims.expects)
+        header = upload_pb2.AppendHeader(
+            video_id=video_id,
+            declared_size_bytes=claims.size,
+            max_size_bytes=claims.max_size,
+            idempotency_key=_within_limit(claims.idempotency_key),
+            expected_offset_bytes=claims.offset,
+            sha256=claims.sha256,
+        )
+        return await self._backend.append(header, data)
+
+    async def finish(self, number: int, containers: Iterable[media_pb2.Container.ValueType]) -> media_pb2.Video:
+        """No more chunks: the video is final."""
+        return await self._backend.seal(await self._id(number), containers)
+
+    async def list(self, offset: int, limit: int | None) -> list[media_pb2.Video]:
+        """What the caller may see in a list, oldest first, from the `offset`-th on; no limit: all."""
+        found: list[media_pb2.Video] = []
+        token = ""
+        while limit is None or len(found) < offset + limit:
+            page = await self._catalog.page(_PAGE, token)
+            found += page.videos
+            token = page.next_page_token
+            if not token:
+                break
+        return found[offset:] if limit is None else found[offset : offset + limit]
+
+    async def _id(self, number: int, *, check: bool = False) -> str:
+        known = self._ids.get((number, current_caller().user))
+        if known is not None and not check:
+            return known
+        video = await self.find(number)
+        if check and video.state != media_pb2.VIDEO_STATE_UPLOADING:
+            raise ReelwayError(ErrorReason.UPLOAD_SEALED)
+        return video.video_id
+
+    def _remember(self, video: media_pb2.Video) -> None:
+        self._ids[video.number, current_caller().user] = video.video_id
+        if len(self._ids) > _KNOWN:
+            self._ids.popitem(last=False)
+
+
+def _within_limit(key: str) -> str:
+    """A client's key of any length, as one that the service takes."""
+    return key if len(key) <= 200 else hashlib.sha256(key.encode()).hexdigest()

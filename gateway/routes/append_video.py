@@ -1,0 +1,115 @@
+"""Dialect 001, Video Management API: create a video, append chunks, get what was appended so far."""
+
+from __future__ import annotations
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from gateway.chunk_body import APPEND_HEADERS, read_raw_or_file
+from gateway.http_errors import error_response
+from gateway.keys import APPENDS, PLAYBACK
+from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.routing import Answer, Routes, StreamedBody
+from gateway.validation import ErrorBody, InvalidBody
+from gateway.video_number import NumberPath
+from gateway.video_response import VIDEO_TYPES, serve_video
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+routes = Routes(
+    "001 Video Management API",
+    answers={
+        401: Answer("The token is not valid, or one is needed", ErrorBody),
+        503: Answer("Try again after Retry-After seconds", ErrorBody),
+    },
+)
+
+
+class VideoId(BaseModel):
+    """A new video."""
+
+    video_id: int
+
+
+class Message(BaseModel):
+    """What was done."""
+
+    message: str
+
+
+class PlainError(BaseModel):
+    """What is wrong."""
+
+    error: str
+
+
+@routes.post(
+    "/create_video",
+    summary="Create a video",
+    answers={201: Answer("It is there, and empty", VideoId), 429: Answer("Too many are open", ErrorBody)},
+)
+async def create(request: web.Request) -> web.Response:
+    """Creates a video without bytes; a body is not looked at."""
+    video = await request.app[APPENDS].create()
+    return web.json_response(VideoId(video_id=video.number).model_dump(), status=201)
+
+
+@routes.post(
+    "/append_video/{video_id}",
+    summary="Append a chunk",
+    takes=StreamedBody(
+        "The chunk: raw bytes, or a file in a form",
+        media_types=["application/octet-stream", "multipart/form-data"],
+        file_fields=["video"],
+    ),
+    request_headers=APPEND_HEADERS,
+    answers={
+        200: Answer("It is durable, and part of the video", Message),
+        400: Answer("There is no chunk", PlainError),
+        403: Answer("The video is somebody else's", ErrorBody),
+        404: Answer("No such video", ErrorBody),
+        409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
+        413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+        422: Answer("A header, the form or the checksum is not right", InvalidBody),
+        429: Answer("Too many at once", ErrorBody),
+    },
+)
+async def append(request: web.Request, path: NumberPath) -> web.Response:
+    """Appends one chunk of any size: a slice of a file, or a whole clip."""
+    try:
+        chunk = await read_raw_or_file(request)
+        appended = await request.app[APPENDS].append(path.video_id, chunk.claims, chunk.data)
+    except ReelwayError as error:
+        if error.reason is ErrorReason.EMPTY_CHUNK:
+            return error_response(error.kind.http_status, error.message)
+        raise
+    first = appended.offset_bytes == 0
+    message = "Video added successfully" if first else "Video appended and joined successfully"
+    return web.json_response(
+        Message(message=message).model_dump(),
+        headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},
+    )
+
+
+@routes.get(
+    "/get_video/{video_id}",
+    summary="Get the video",
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={
+        **range_answers(VIDEO_TYPES),
+        400: Answer("Nothing was appended yet", PlainError),
+        404: Answer("No such video, or not yours to see", ErrorBody),
+        409: Answer("Its clips cannot be joined", ErrorBody),
+    },
+    head=True,
+)
+async def get(request: web.Request, path: NumberPath) -> web.StreamResponse:
+    """All that was appended so far, as one video."""
+    video = await request.app[APPENDS].find(path.video_id)
+    try:
+        stat = await request.app[PLAYBACK].stat(video.video_id)
+    except ReelwayError as error:
+        if error.reason is ErrorReason.NO_DATA:
+            return error_response(400, "No video data associated with this video ID")
+        raise
+    return await serve_video(request, stat, disposition="attachment", name=f"video_{path.video_id}")

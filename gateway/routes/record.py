@@ -1,0 +1,232 @@
+"""Dialect 002, RecordPlus: a recorder's three phases, and what was recorded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from aiohttp import web
+from pydantic import BaseModel, BeforeValidator, Field
+from reelway.v1 import media_pb2
+
+from gateway.chunk_body import APPEND_HEADERS, read_fields
+from gateway.http_errors import record_invalid
+from gateway.invalid_request import InvalidRequestError
+from gateway.keys import APPENDS, PLAYBACK, SETTINGS
+from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.routing import Answer, Routes, StreamedBody
+from gateway.validation import ErrorBody, InvalidBody
+from gateway.video_number import NumberPath, parse_number
+from gateway.video_response import VIDEO_TYPES, serve_video
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+
+class Refused(BaseModel):
+    """What is wrong with which field."""
+
+    message: str = "Invalid request"
+    errors: dict[str, str]
+
+
+routes = Routes(
+    "002 RecordPlus",
+    answers={
+        401: Answer("The token is not valid, or one is needed", ErrorBody),
+        503: Answer("Try again after Retry-After seconds", ErrorBody),
+    },
+    on_invalid=record_invalid,
+)
+
+_BASE, _ALIAS = "/api/record/videos", "/record/videos"
+_CHUNK_FIELDS = ("video_chunck", "video_chunk")
+_ACCEPTED = (media_pb2.CONTAINER_MP4, media_pb2.CONTAINER_WEBM, media_pb2.CONTAINER_AVI)
+_INVALID = {400: Answer("A field is missing or wrong", Refused)}
+_FOREIGN = {403: Answer("The video is somebody else's", ErrorBody), 404: Answer("No such video", ErrorBody)}
+
+
+def _text(value: object) -> object:
+    """JSON clients send the number as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class NewVideo(BaseModel):
+    """Phase 1."""
+
+    title: Annotated[str, Field(min_length=1, max_length=255)]
+    description: Annotated[str, Field(max_length=10_000)]
+
+
+class VideoId(BaseModel):
+    """A new video."""
+
+    video_id: int
+
+
+class WhichVideo(BaseModel):
+    """Phase 3."""
+
+    video_id: Annotated[str, BeforeValidator(_text)]
+
+
+class Message(BaseModel):
+    """What was done."""
+
+    message: str
+
+
+class Transcription(BaseModel):
+    """What is said in the video."""
+
+    id: int
+    transcription_text: str
+
+
+class Recorded(BaseModel):
+    """A video."""
+
+    id: int
+    title: str
+    description: str
+    video_file: Annotated[str, Field(description="Absolute address at which it plays")]
+    created_at: Annotated[str, Field(description="UTC")]
+    transcription: Transcription | None = None
+    transcription_status: Annotated[str, Field(description="pending, running, completed or failed")] = "pending"
+    transcription_error: str | None = None
+
+
+class Page(BaseModel):
+    """Which part of the list; all of it unless said otherwise."""
+
+    limit: Annotated[int | None, Field(ge=0)] = None
+    offset: Annotated[int, Field(ge=0)] = 0
+
+
+def _not_found(error: ReelwayError) -> ReelwayError:
+    """The same in this dialect's words."""
+    if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA}:
+        return ReelwayError(ErrorReason.VIDEO_NOT_FOUND, "Not found.")
+    return error
+
+
+def _rendered(request: web.Request, video: media_pb2.Video) -> dict[str, object]:
+    base = request.app[SETTINGS].public_url.rstrip("/") or str(request.url.origin())
+    return Recorded(
+        id=video.number,
+        title=video.title,
+        description=video.description,
+        video_file=f"{base}{_BASE}/{video.number}/stream_video/",
+        created_at=video.create_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+    ).model_dump()
+
+
+@routes.post(
+    _BASE,
+    summary="Begin a recording",
+    aliases=[_ALIAS],
+    answers={201: Answer("Send its chunks now", VideoId), **_INVALID, 429: Answer("Too many are open", ErrorBody)},
+)
+async def begin(request: web.Request, body: NewVideo) -> web.Response:
+    """Phase 1: creates the video that the chunks will make."""
+    video = await request.app[APPENDS].create(body.title, body.description)
+    return web.json_response(VideoId(video_id=video.number).model_dump(), status=201)
+
+
+@routes.patch(
+    f"{_BASE}/update_video_chunck",
+    summary="Send a chunk",
+    aliases=[f"{_ALIAS}/update_video_chunck", f"{_BASE}/update_video_chunk", f"{_ALIAS}/update_video_chunk"],
+    takes=StreamedBody(
+        "The video's number and the chunk; in JSON the chunk is Base64",
+        media_types=["multipart/form-data", "application/x-www-form-urlencoded", "application/json"],
+        file_fields=_CHUNK_FIELDS,
+        text_fields={"video_id": "As phase 1 gave it; in a form, before the chunk"},
+    ),
+    request_headers=APPEND_HEADERS,
+    answers={
+        200: Answer("It is durable, and part of the video", Message),
+        **_INVALID,
+        **_FOREIGN,
+        409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
+        413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+        422: Answer("The checksum does not match", InvalidBody),
+        429: Answer("Too many at once", ErrorBody),
+    },
+)
+async def update(request: web.Request) -> web.Response:
+    """Phase 2: appends one chunk."""
+    chunk = await read_fields(request, _CHUNK_FIELDS)
+    number = chunk.fields.get("video_id") or request.query.get("video_id")
+    if number is None:
+        raise InvalidRequestError.missing("body", "video_id")
+    try:
+        await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
+    except ReelwayError as error:
+        if error.reason is ErrorReason.EMPTY_CHUNK:
+            raise InvalidRequestError.at("body", _CHUNK_FIELDS[0], msg="The chunk is empty", kind="missing") from None
+        raise _not_found(error) from None
+    return web.json_response(Message(message="Chunk uploaded successfully").model_dump())
+
+
+@routes.post(
+    f"{_BASE}/finalize_video_upload",
+    summary="Finish a recording",
+    aliases=[f"{_ALIAS}/finalize_video_upload"],
+    answers={
+        200: Answer("The video is finished", Message),
+        **_INVALID,
+        **_FOREIGN,
+        422: Answer("What was sent is no mp4, webm or avi; the recording stays open", InvalidBody),
+    },
+)
+async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
+    """Phase 3: no more chunks; the video is probed and transcribed. Doing it again is harmless."""
+    try:
+        await request.app[APPENDS].finish(parse_number(body.video_id), _ACCEPTED)
+    except ReelwayError as error:
+        raise _not_found(error) from None
+    return web.json_response(Message(message="Transcription task initiated").model_dump())
+
+
+@routes.get(
+    _BASE,
+    summary="List videos",
+    aliases=[_ALIAS],
+    answers={200: Answer("What the caller may see, newest last", list[Recorded]), **_INVALID},
+)
+async def list_videos(request: web.Request, query: Page) -> web.Response:
+    """The caller's own videos and those that nobody owns."""
+    videos = await request.app[APPENDS].list(query.offset, query.limit)
+    return web.json_response([_rendered(request, video) for video in videos])
+
+
+@routes.get(
+    f"{_BASE}/{{video_id}}",
+    summary="One video",
+    aliases=[f"{_ALIAS}/{{video_id}}"],
+    answers={200: Answer("As it is now", Recorded), 404: Answer("No such video, or not yours to see", ErrorBody)},
+)
+async def get(request: web.Request, path: NumberPath) -> web.Response:
+    """What is known of a video."""
+    try:
+        video = await request.app[APPENDS].find(path.video_id)
+    except ReelwayError as error:
+        raise _not_found(error) from None
+    return web.json_response(_rendered(request, video))
+
+
+@routes.get(
+    f"{_BASE}/{{video_id}}/stream_video",
+    summary="Play a video",
+    aliases=[f"{_ALIAS}/{{video_id}}/stream_video"],
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={**range_answers(VIDEO_TYPES), 404: Answer("No such video, or nothing of it yet", ErrorBody)},
+    head=True,
+)
+async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
+    """The video's bytes, for a player; while it is recorded, those that came so far."""
+    try:
+        video = await request.app[APPENDS].find(path.video_id)
+        stat = await request.app[PLAYBACK].stat(video.video_id)
+    except ReelwayError as error:
+        raise _not_found(error) from None
+    return await serve_video(request, stat, disposition="inline", name=f"video_{path.video_id}")

@@ -1,0 +1,58 @@
+"""Answers GET and HEAD of a video's bytes, in every dialect: from the services, or by a redirect to the store."""
+
+from __future__ import annotations
+
+from datetime import UTC
+
+from aiohttp import web
+from reelway.v1 import stream_pb2
+
+from gateway.keys import PLAYBACK, SETTINGS
+from gateway.range_response import Representation, content_disposition, respond
+from services.common.containers import KINDS, ContainerKind
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+#: Every type that a video can be served with; for `range_answers`.
+VIDEO_TYPES = tuple(kind.content_type for kind in KINDS.values())
+# A video that still grows, and whose first bytes are no container that we know.
+_UNKNOWN = ContainerKind("bin", "application/octet-stream")
+
+
+def kind_of(stat: stream_pb2.StatResponse) -> ContainerKind:
+    """How the video's container is named and served."""
+    return KINDS.get(stat.container, _UNKNOWN)
+
+
+async def serve_video(
+    request: web.Request, stat: stream_pb2.StatResponse, *, disposition: str, name: str, content_type: str = ""
+) -> web.StreamResponse:
+    """The video's bytes: ranges, conditionals, HEAD.
+
+    Args:
+        request: a GET or HEAD.
+        stat: what is served, from Playback.stat.
+        disposition: inline or attachment.
+        name: of the file, without its extension.
+        content_type: instead of the container's own.
+    """
+    playback, settings = request.app[PLAYBACK], request.app[SETTINGS]
+    kind = kind_of(stat)
+    content_type = content_type or kind.content_type
+    disposition = content_disposition(disposition, f"{name}.{kind.extension}")
+    if settings.playback_mode == "redirect" and stat.sealed:
+        try:
+            url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
+            return web.Response(status=307, headers={"Location": url, "Cache-Control": "no-store"})
+        except ReelwayError as error:
+            # Its chunks are becoming one object just now.
+            if error.reason is not ErrorReason.NOT_SEALED:
+                raise
+    representation = Representation(
+        size=stat.size_bytes,
+        etag=stat.etag,
+        modify_time=stat.modify_time.ToDatetime(tzinfo=UTC),
+        content_type=content_type,
+        disposition=disposition,
+    )
+    return await respond(request, representation, lambda offset, length: playback.read(stat, offset, length))

@@ -1,0 +1,168 @@
+"""Dialect 001 through the whole system: create_video, append_video, get_video."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from tests.support.clips import Clip, mp4_of
+from tests.support.system import RunningSystem
+
+FIRST = {"message": "Video added successfully"}
+LATER = {"message": "Video appended and joined successfully"}
+
+
+@pytest.fixture
+async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(system.base_url) as session:
+        yield session
+
+
+async def create(http: aiohttp.ClientSession, **headers: str) -> int:
+    async with http.post("/create_video/", headers=headers) as answer:
+        assert answer.status == 201
+        body = await answer.json()
+    assert set(body) == {"video_id"}
+    number: int = body["video_id"]
+    return number
+
+
+async def append(http: aiohttp.ClientSession, number: int | str, data: object, **headers: str) -> tuple[int, object]:
+    async with http.post(f"/append_video/{number}/", data=data, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_create_append_get_with_the_documents_words(http: aiohttp.ClientSession, clips: dict[str, Clip]) -> None:
+    clip = clips["clip.mp4"].data
+    number = await create(http)
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert (answer.status, await answer.json()) == (
+            400,
+            {"error": "No video data associated with this video ID"},
+        )
+    third = len(clip) // 3
+    assert await append(http, number, clip[:third]) == (200, FIRST)
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert answer.status == 200
+        assert await answer.read() == clip[:third]
+        first_etag = answer.headers["ETag"]
+    assert await append(http, number, clip[third:-third]) == (200, LATER)
+    # curl's own type for --data-binary, and no trailing slash.
+    async with http.post(
+        f"/append_video/{number}", data=clip[-third:], headers={"Content-Type": "application/x-www-form-urlencoded"}
+    ) as answer:
+        assert (answer.status, await answer.json()) == (200, LATER)
+    async with http.get(f"/get_video/{number}") as answer:
+        assert answer.status == 200
+        assert answer.content_type == "video/mp4"
+        assert answer.headers["Content-Disposition"] == f'attachment; filename="video_{number}.mp4"'
+        assert answer.headers["ETag"] != first_etag
+        assert answer.headers["Accept-Ranges"] == "bytes"
+        assert await answer.read() == clip
+        etag = answer.headers["ETag"]
+    async with http.head(f"/get_video/{number}/") as answer:
+        assert (answer.status, answer.content_length, answer.headers["ETag"]) == (200, len(clip), etag)
+    async with http.get(f"/get_video/{number}/", headers={"Range": "bytes=5-9"}) as answer:
+        assert (answer.status, await answer.read()) == (206, clip[5:10])
+        assert answer.headers["Content-Range"] == f"bytes 5-9/{len(clip)}"
+    # Resumed with the tag of what it was before the last chunk: the whole new one.
+    async with http.get(f"/get_video/{number}/", headers={"Range": "bytes=5-", "If-Range": first_etag}) as answer:
+        assert (answer.status, await answer.read()) == (200, clip)
+    async with http.get(f"/get_video/{number}/", headers={"If-None-Match": etag}) as answer:
+        assert answer.status == 304
+
+
+async def test_refusals_have_the_documents_words(http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    nothing = (400, {"error": "No video data provided"})
+    assert await append(http, number, b"") == nothing
+    no_file = aiohttp.FormData({"name": "no file"}, default_to_multipart=True)
+    assert await append(http, number, no_file) == nothing
+    empty = aiohttp.FormData()
+    empty.add_field("video", b"", filename="a.mp4")
+    assert await append(http, number, empty) == nothing
+    for unknown in (10**9, 0, "abc", "-1", 10**30):
+        status, body = await append(http, unknown, b"x")
+        assert (status, body) == (404, {"detail": "Video not found"})
+        async with http.get(f"/get_video/{unknown}/") as answer:
+            assert (answer.status, await answer.json()) == (404, {"detail": "Video not found"})
+
+
+async def test_a_form_with_any_file_field_is_taken(http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    data = mp4_of(200_000)
+    for index, (name, piece) in enumerate((("video", data[:70_000]), ("whatever", data[70_000:]))):
+        form = aiohttp.FormData()
+        form.add_field("comment", "before")
+        form.add_field(name, piece, filename="chunk.bin")
+        form.add_field("after", "behind")
+        assert await append(http, number, form) == (200, FIRST if index == 0 else LATER)
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == data
+
+
+async def test_a_body_that_breaks_off_adds_nothing(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    await append(http, number, b"whole")
+    address = urlsplit(system.base_url)
+    for head in ("Content-Length: 100000", "Transfer-Encoding: chunked"):
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        writer.write(f"POST /append_video/{number}/ HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n".encode())
+        body = b"half of it" * 3000
+        writer.write(body if "Length" in head else f"{len(body):x}\r\n".encode() + body + b"\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+    assert await append(http, number, b" and more") == (200, LATER)
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == b"whole and more"
+
+
+async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    data = mp4_of(3000)
+    digest = "sha-256=:" + base64.b64encode(hashlib.sha256(data).digest()).decode() + ":"
+    for _ in range(2):
+        headers = {"Idempotency-Key": "chunk 1", "Content-Digest": digest}
+        assert await append(http, number, data, **headers) == (200, FIRST)
+    status, _ = await append(http, number, data, **{"Content-Digest": digest[:12] + "A" * 43 + "=:"})
+    assert status == 422
+    assert (await append(http, number, data, **{"Upload-Offset": "17"}))[0] == 409
+    assert (await append(http, number, data, **{"Upload-Offset": "x"}))[0] == 422
+    assert await append(http, number, b"end", **{"Upload-Offset": "3000"}) == (200, LATER)
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == data + b"end"
+
+
+async def test_only_the_owner_appends(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    alice = system.authorization(uuid4())
+    number = await create(http, **alice)
+    assert await append(http, number, mp4_of(100), **alice) == (200, FIRST)
+    for headers in ({}, system.authorization(uuid4())):
+        assert (await append(http, number, b"x", **headers))[0] == 403
+    assert (await append(http, number, b"x", Authorization="Bearer nonsense"))[0] == 401
+    # Whoever has its number reads it.
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == mp4_of(100)
+
+
+async def test_a_video_of_another_dialect_is_there_and_takes_no_chunks(
+    http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    form = aiohttp.FormData()
+    form.add_field("video", clips["clip.webm"].data, filename="clip.webm")
+    async with http.post("/videos", data=form) as answer:
+        video_id = (await answer.json())["id"]
+    numbers = [video["id"] for video in await (await http.get("/api/record/videos/")).json()]
+    found = []
+    for number in numbers:
+        async with http.head(f"/get_video/{number}/") as answer:
+            if answer.content_length == len(clips["clip.webm"].data) and answer.content_type == "video/webm":
+                found.append(number)
+    assert len(found) == 1, video_id
+    assert (await append(http, found[0], b"x"))[0] == 409

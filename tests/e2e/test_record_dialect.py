@@ -1,0 +1,212 @@
+"""Dialect 002 through the whole system: the recorder's three phases, lists, playing."""
+
+import base64
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import quote_from_bytes
+from uuid import uuid4
+
+import aiohttp
+import pytest
+
+from services.common.containers import KINDS
+from tests.support.clips import Clip, mp4_of
+from tests.support.system import RunningSystem
+
+BASES = ("/api/record/videos", "/record/videos")
+UPLOADED = (200, {"message": "Chunk uploaded successfully"})
+INITIATED = (200, {"message": "Transcription task initiated"})
+NOT_FOUND = (404, {"detail": "Not found."})
+
+
+@pytest.fixture
+async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(system.base_url) as session:
+        yield session
+
+
+async def begin(http: aiohttp.ClientSession, base: str = BASES[0], **headers: str) -> int:
+    body = {"title": "A screen", "description": "What was done"}
+    async with http.post(f"{base}/", json=body, headers=headers) as answer:
+        assert answer.status == 201
+        found = await answer.json()
+    assert set(found) == {"video_id"}
+    number: int = found["video_id"]
+    return number
+
+
+def form(video_id: object, chunk: bytes, *, name: str = "video_chunck", id_first: bool = True) -> aiohttp.FormData:
+    found = aiohttp.FormData()
+    if id_first:
+        found.add_field("video_id", str(video_id))
+    found.add_field(name, chunk, filename="blob", content_type="video/webm")
+    if not id_first:
+        found.add_field("video_id", str(video_id))
+    return found
+
+
+async def send(http: aiohttp.ClientSession, base: str = BASES[0], **request: Any) -> tuple[int, Any]:
+    async with http.patch(f"{base}/update_video_chunck", **request) as answer:
+        return answer.status, await answer.json()
+
+
+async def finish(http: aiohttp.ClientSession, number: object, headers: Mapping[str, str] | None = None) -> Any:
+    url = f"{BASES[0]}/finalize_video_upload"
+    async with http.post(url, json={"video_id": number}, headers=headers) as answer:
+        return answer.status, await answer.json()
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.avi"])
+async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip], name: str) -> None:
+    clip = clips[name].data
+    number = await begin(http)
+    step = len(clip) // 4 + 1
+    for start in range(0, len(clip), step):
+        assert await send(http, data=form(number, clip[start : start + step])) == UPLOADED
+        # It plays while it is recorded.
+        async with http.get(f"{BASES[0]}/{number}/stream_video/") as answer:
+            assert (answer.status, await answer.read()) == (200, clip[: start + step])
+    assert await finish(http, number) == INITIATED
+    assert await finish(http, str(number)) == INITIATED
+    assert (await send(http, data=form(number, b"more")))[0] == 409
+    for base in BASES:
+        async with http.get(f"{base}/{number}") as answer:
+            assert answer.status == 200
+            video = await answer.json()
+        assert {key: video[key] for key in ("id", "title", "description", "transcription")} == {
+            "id": number,
+            "title": "A screen",
+            "description": "What was done",
+            "transcription": None,
+        }
+        assert video["transcription_status"] == "pending"
+        assert video["created_at"].endswith("Z")
+        async with http.get(video["video_file"]) as answer:
+            assert answer.content_type == KINDS[clips[name].container].content_type
+            assert await answer.read() == clip
+    async with http.get(f"{BASES[1]}/{number}/stream_video", headers={"Range": "bytes=0-1"}) as answer:
+        assert (answer.status, await answer.read()) == (206, clip[:2])
+
+
+async def test_every_kind_of_body_and_both_spellings(http: aiohttp.ClientSession) -> None:
+    data = bytes(range(256)) * 20
+    encoded = base64.b64encode(data).decode()
+    for base in BASES:
+        for begun in (
+            {"json": {"title": "t", "description": ""}},
+            {"data": {"title": "t", "description": "d"}},
+            {"data": aiohttp.FormData({"title": "t", "description": "d"}, default_to_multipart=True)},
+        ):
+            async with http.post(base, **begun) as answer:
+                assert answer.status == 201, await answer.text()
+                number = (await answer.json())["video_id"]
+    bodies: list[dict[str, Any]] = [
+        {"data": form(number, mp4_of(5000))},
+        {"data": form(number, data, name="video_chunk")},
+        {"data": form(number, data, id_first=False)},
+        {"json": {"video_id": number, "video_chunck": encoded}},
+        {"json": {"video_id": str(number), "video_chunk": f"data:video/webm;codecs=vp8;base64,{encoded}"}},
+        {
+            "data": f"video_id={number}&video_chunck={quote_from_bytes(data)}",
+            "headers": {"Content-Type": "application/x-www-form-urlencoded"},
+        },
+    ]
+    for body in bodies:
+        assert await send(http, BASES[1], **body) == UPLOADED, body
+    async with http.patch(f"{BASES[0]}/update_video_chunk/", data=form(number, b"end")) as answer:
+        assert answer.status == 200
+    async with http.get(f"{BASES[0]}/{number}/stream_video") as answer:
+        assert await answer.read() == mp4_of(5000) + 5 * data + b"end"
+    urlencoded = {"video_id": str(number)}
+    async with http.post(f"{BASES[0]}/finalize_video_upload/", data=urlencoded) as answer:
+        assert (answer.status, await answer.json()) == INITIATED
+
+
+async def test_refusals(http: aiohttp.ClientSession) -> None:
+    for body, fields in (
+        ({}, {"title", "description"}),
+        ({"title": "t"}, {"description"}),
+        ({"title": "t" * 256, "description": ""}, {"title"}),
+        ({"title": 7, "description": ""}, {"title"}),
+    ):
+        async with http.post(BASES[0], json=body) as answer:
+            assert answer.status == 400
+            refused = await answer.json()
+        assert (refused["message"], set(refused["errors"])) == ("Invalid request", fields)
+    async with http.post(BASES[0], data=b"{", headers={"Content-Type": "application/json"}) as answer:
+        assert (answer.status, (await answer.json())["message"]) == (400, "Invalid request")
+    number = await begin(http)
+    for request, field in (
+        ({"json": {"video_id": number}}, "video_chunck"),
+        ({"json": {"video_chunck": "AAAA"}}, "video_id"),
+        ({"json": {"video_id": number, "video_chunck": "%%%"}}, "video_chunck"),
+        ({"data": aiohttp.FormData({"video_id": str(number)}, default_to_multipart=True)}, "video_chunck"),
+        ({"data": form(number, b"")}, "video_chunck"),
+    ):
+        status, refused = await send(http, **request)
+        assert (status, refused["message"], set(refused["errors"])) == (400, "Invalid request", {field}), request
+    for text in ("[]", "nothing"):
+        status, refused = await send(http, data=text, headers={"Content-Type": "application/json"})
+        assert (status, refused["message"]) == (400, "Invalid request")
+    async with http.post(f"{BASES[0]}/finalize_video_upload", json={}) as answer:
+        assert (answer.status, set((await answer.json())["errors"])) == (400, {"video_id"})
+    for unknown in (10**9, "nonsense", "0"):
+        assert await send(http, data=form(unknown, b"x")) == NOT_FOUND
+        assert await finish(http, unknown) == NOT_FOUND
+        for path in (f"{BASES[0]}/{unknown}", f"{BASES[0]}/{unknown}/stream_video/"):
+            async with http.get(path) as answer:
+                assert (answer.status, await answer.json()) == NOT_FOUND
+    async with http.get(f"{BASES[0]}/{number}/stream_video/") as answer:
+        assert (answer.status, await answer.json()) == NOT_FOUND
+
+
+async def test_what_is_no_video_is_not_finalized_and_stays_open(
+    http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    for first in (None, b"plain text, no video at all", clips["clip.mkv"].data):
+        number = await begin(http)
+        if first is not None:
+            assert await send(http, data=form(number, first)) == UPLOADED
+        status, refused = await finish(http, number)
+        assert status == 422
+        assert refused["detail"][0]["msg"]
+        assert await send(http, data=form(number, b"still open")) == UPLOADED
+
+
+async def test_lists_are_per_caller_newest_last_and_paged(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    alice, bob = system.authorization(uuid4()), system.authorization(uuid4())
+    mine = [await begin(http, **alice) for _ in range(3)]
+    theirs = await begin(http, **bob)
+
+    async def listed(query: str = "", **headers: str) -> list[int]:
+        async with http.get(f"{BASES[0]}/{query}", headers=headers) as answer:
+            assert answer.status == 200
+            return [video["id"] for video in json.loads(await answer.text())]
+
+    everything = await listed(**alice)
+    assert everything == sorted(everything)
+    assert [number for number in everything if number in {*mine, theirs}] == mine
+    assert await listed(f"?offset={len(everything) - 2}", **alice) == mine[-2:]
+    assert await listed(f"?limit=1&offset={len(everything) - 3}", **alice) == mine[:1]
+    assert await listed("?limit=0", **alice) == []
+    assert not {*mine, theirs} & set(await listed())
+    async with http.get(f"{BASES[0]}?limit=-1") as answer:
+        assert answer.status == 400
+    assert (await send(http, data=form(mine[0], b"x"), headers=bob))[0] == 403
+    assert (await finish(http, mine[0], bob))[0] == 403
+
+
+async def test_a_browser_extension_may_patch(http: aiohttp.ClientSession) -> None:
+    ask = {
+        "Origin": "chrome-extension://abcdefghijklmnop",
+        "Access-Control-Request-Method": "PATCH",
+        "Access-Control-Request-Headers": "content-type,idempotency-key",
+    }
+    async with http.options(f"{BASES[0]}/update_video_chunck", headers=ask) as answer:
+        assert answer.status == 204
+        assert answer.headers["Access-Control-Allow-Origin"] in ("*", ask["Origin"])
+        assert "PATCH" in answer.headers["Access-Control-Allow-Methods"]
+        allowed = answer.headers["Access-Control-Allow-Headers"].lower()
+        assert "content-type" in allowed
+        assert "idempotency-key" in allowed
