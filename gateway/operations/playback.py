@@ -29,8 +29,10 @@ log = logs.get_logger(__name__)
 _FIRST_WINDOW = 2**20
 _WINDOW = 16 * 2**20
 """Each window is twice the one before, up to this: who leaves has not cost more than it was given."""
-_SHORT = 128 * 2**10
-"""Up to here one unary call is quicker than a stream."""
+_AHEAD = 2**20
+"""The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
+_SHORT = 2**20
+"""Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 # A window that fails so may go well on another replica, or a moment later.
@@ -88,6 +90,8 @@ class Playback:
                 yield block if stop - start == len(block) else memoryview(block)[start:stop]
                 offset = key.number * BLOCK + stop
             elif end - offset <= _SHORT:
+                if key.number != (end - 1) // BLOCK:
+                    self._cache.is_wanted(key._replace(number=key.number + 1))
                 yield await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
                 return
             else:
@@ -128,8 +132,8 @@ class Playback:
                         if not isinstance(chunk, memoryview):
                             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
                         attempt, offset = 0, offset + len(chunk)
-                        if offset >= window_end < end:
-                            ahead = self._open(stat, offset, min(end, offset + size))
+                        if ahead is None and window_end - offset <= _AHEAD and window_end < end:
+                            ahead = self._open(stat, window_end, min(end, window_end + size))
                         admit.add(chunk)
                         yield chunk
                 except (grpc.aio.AioRpcError, ReelwayError) as failure:
@@ -138,6 +142,10 @@ class Playback:
                     if error.reason not in _AGAIN or attempt >= self._backoff.attempts:
                         raise error from None
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
+                    if ahead is not None:
+                        # It begins behind what is missing now.
+                        self._leave(ahead)
+                        ahead = None
                     await asyncio.sleep(self._backoff.pause(attempt))
         finally:
             for call in (window, ahead):

@@ -20,7 +20,7 @@ TRANSPORT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     # Measured: with probing on, the flow-control window grows to 6-39 MiB towards each slow reader.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 2**20),
+    ("grpc.http2.lookahead_bytes", 2**19),
     # HTTP/2's default of 16 KiB a frame costs a fifth more CPU with messages of a MiB.
     ("grpc.http2.max_frame_size", 2**20),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
@@ -30,7 +31,10 @@ from services.common.settings import S3Settings
 
 log = logs.get_logger(__name__)
 
-_READ_BUFFER = 2**19
+# What is read ahead of a slow reader, twice: more costs memory for each viewer that stalls, and saves nothing.
+_READ_BUFFER = 2**17
+_SIGNATURE_SECONDS = 60.0
+_SIGNATURES = 10_000
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -60,6 +64,7 @@ class S3Bytes:
             self._static = Credentials(settings.aws_access_key_id, secret).get_frozen_credentials()
         self._session = get_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
+        self._signatures: OrderedDict[str, tuple[float, dict[str, str]]] = OrderedDict()
         self._backoff = Backoff()
 
     @classmethod
@@ -99,6 +104,18 @@ class S3Bytes:
         signed[REQUEST_ID_HEADER] = current_caller().request_id
         return signed
 
+    async def _signed_get(self, url: str) -> dict[str, str]:
+        """Signed headers of a GET, used again for a minute: a range need not be signed, and S3 allows 15 minutes."""
+        now = time.monotonic()
+        known = self._signatures.get(url)
+        if known is None or known[0] < now:
+            known = (now + _SIGNATURE_SECONDS, await self._sign("GET", url, {}))
+            self._signatures[url] = known
+            self._signatures.move_to_end(url)
+            if len(self._signatures) > _SIGNATURES:
+                self._signatures.popitem(last=False)
+        return known[1] | {REQUEST_ID_HEADER: current_caller().request_id}
+
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         """Exactly `length` bytes from `offset`, as they come from the socket; resumes where a connection broke.
 
@@ -120,7 +137,7 @@ class S3Bytes:
 
     async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[bytes]:
         url = self._base + key
-        headers = await self._sign("GET", url, {"Range": f"bytes={offset}-{end - 1}"})
+        headers = await self._signed_get(url) | {"Range": f"bytes={offset}-{end - 1}"}
         async with self._http.get(URL(url, encoded=True), headers=headers) as response:
             if response.status != 206 or response.content_length != end - offset:
                 # A store that answers another range than was asked for must never reach a viewer.
