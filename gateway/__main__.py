@@ -16,6 +16,7 @@ from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
 from gateway.catalog_backend import CatalogBackend
 from gateway.ffmpeg_backend import FfmpegBackend
+from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
 from gateway.keys import APPENDS, JOBS, PLAYBACK, READINESS, SETTINGS, UPLOADS
 from gateway.middleware import cors, edge
@@ -86,7 +87,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         handle_signals=False,
         access_log=None,

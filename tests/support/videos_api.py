@@ -1,0 +1,178 @@
+"""Dialect 000 from a client's side, and the services' side where a test has to look or arrange something."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import grpc
+from multidict import CIMultiDict
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc
+
+from deploy.local.ports import free_port
+from deploy.local.replica import Replica
+from services.common.call_token import CallTokens
+from services.common.caller import TOKEN_KEY, Caller
+from services.common.s3_objects import S3Objects
+from services.common.settings import S3Settings
+from tests.support.foundation import s3_settings
+from tests.support.system import RunningSystem
+
+BOUNDARY = "----boundary-of-the-tests"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: CIMultiDict[str] = field(repr=False)
+    body: bytes = field(repr=False)
+
+    @property
+    def json(self) -> Any:
+        """Its body as JSON."""
+        return json.loads(self.body)
+
+
+class VideosApi:
+    """A client of one base URL."""
+
+    def __init__(self, session: aiohttp.ClientSession, base_url: str) -> None:
+        self.session, self.base_url = session, base_url
+
+    async def call(self, method: str, path: str, headers: Mapping[str, str] | None = None, data: Any = None) -> Reply:
+        """One request; no redirect is followed."""
+        async with self.session.request(
+            method, self.base_url + path, headers=headers, data=data, allow_redirects=False
+        ) as answer:
+            return Reply(answer.status, CIMultiDict(answer.headers), await answer.read())
+
+    async def get(self, path: str, **headers: str) -> Reply:
+        """A GET; header names are written with underscores."""
+        return await self.call("GET", path, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def head(self, path: str, **headers: str) -> Reply:
+        """A HEAD, likewise."""
+        return await self.call("HEAD", path, {name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def upload(
+        self,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        name: str = "clip.mp4",
+        content_type: str = "video/mp4",
+        path: str = "/videos",
+    ) -> Reply:
+        """POST of a form with the one file."""
+        form = aiohttp.FormData()
+        form.add_field("video", data, filename=name, content_type=content_type)
+        return await self.call("POST", path, headers, form)
+
+    async def new_video(self, data: bytes, headers: Mapping[str, str] | None = None) -> str:
+        """The id of a video that was uploaded."""
+        reply = await self.upload(data, headers)
+        assert reply.status == 201, reply.body
+        video_id: str = reply.json["id"]
+        return video_id
+
+
+@asynccontextmanager
+async def videos_api(base_url: str) -> AsyncIterator[VideosApi]:
+    """A client with connections of its own."""
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session:
+        yield VideosApi(session, base_url)
+
+
+@asynccontextmanager
+async def more(system: RunningSystem, name: str, **env: str) -> AsyncIterator[Replica]:
+    """One more process of a service of the running system, at an address of its own, with more environment."""
+    model = system.process(name)
+    listen = f"127.0.0.1:{free_port()}"
+    env = {
+        **model.env,
+        "GRPC_LISTEN": listen,
+        "HOST": "127.0.0.1",
+        "PORT": listen.rpartition(":")[2],
+        "METRICS_LISTEN": "",
+        **env,
+    }
+    replica = Replica(
+        model.service,
+        f"{name}-{listen}",
+        listen=listen,
+        env=env,
+        output=system.log_dir / f"{name}-{listen}.log",
+        stop_seconds=10,
+    )
+    await replica.start()
+    try:
+        yield replica
+    finally:
+        await replica.process.kill()
+
+
+@asynccontextmanager
+async def several(*processes: Any) -> AsyncIterator[list[Replica]]:
+    """Enters `more(…)` several times at once: most of a start is waiting."""
+    entered = await asyncio.gather(*(process.__aenter__() for process in processes))
+    try:
+        yield list(entered)
+    finally:
+        await asyncio.gather(*(process.__aexit__(None, None, None) for process in processes))
+
+
+def store_settings(system: RunningSystem) -> S3Settings:
+    """Of the system's own store."""
+    return s3_settings(system.s3)
+
+
+async def keys(objects: S3Objects, prefix: str) -> list[str]:
+    """Of what is in the store."""
+    return [info.key async for info in objects.list(prefix)]
+
+
+async def multiparts(objects: S3Objects) -> list[str]:
+    """Keys of uploads that are under way in the store."""
+    return [info.key async for info in objects.list_multiparts("videos/")]
+
+
+class CatalogSide:
+    """Calls to the catalog in a user's name, as the gateway makes them."""
+
+    def __init__(self, system: RunningSystem, channel: grpc.aio.Channel) -> None:
+        secret = system.process("catalog").env.get("SERVICE_TOKEN_SECRET")
+        self._tokens = CallTokens(secret) if secret else None
+        self._stub: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(channel)
+
+    def _metadata(self, user: str) -> tuple[tuple[str, str | bytes], ...]:
+        if self._tokens is None:
+            return Caller(user).metadata()
+        return ((TOKEN_KEY, f"Bearer {self._tokens.make(user)}"),)
+
+    async def make_private(self, video_id: str, user: str, private: bool = True) -> None:
+        """Hide a video from all but its owner."""
+        request = catalog_pb2.UpdateVideoRequest(video_id=video_id, is_private=private)
+        await self._stub.UpdateVideo(request, metadata=self._metadata(user), timeout=10)
+
+    async def delete(self, video_id: str, user: str = "") -> None:
+        """Delete it."""
+        request = catalog_pb2.DeleteVideoRequest(video_id=video_id)
+        await self._stub.DeleteVideo(request, metadata=self._metadata(user), timeout=10)
+
+    async def get(self, video_id: str, user: str = "") -> Any:
+        """Its record."""
+        request = catalog_pb2.GetVideoRequest(video_id=video_id)
+        return (await self._stub.GetVideo(request, metadata=self._metadata(user), timeout=10)).video
+
+
+@asynccontextmanager
+async def catalog_side(system: RunningSystem) -> AsyncIterator[CatalogSide]:
+    """The running system's catalog."""
+    async with grpc.aio.insecure_channel(system.process("catalog").listen) as channel:
+        yield CatalogSide(system, channel)
