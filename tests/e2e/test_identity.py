@@ -1,0 +1,328 @@
+"""Who calls: every kind of token, every mode of anonymous access, over gateways of the started system.
+
+| rule | test |
+|---|---|
+| no token: works unless the deployment says read or deny | test_without_a_token |
+| a bad token is 401 everywhere, never anonymous | test_a_bad_token_is_401_everywhere |
+| `exp` is required, `alg` is pinned | test_a_bad_token_is_401_everywhere, test_a_token_of_another_algorithm |
+| keys from a JWKS URL, rotated | test_keys_are_rotated |
+| `aud` and `iss` are checked when configured | test_audience_and_issuer |
+| what a holder creates is theirs | test_what_a_holder_creates_is_theirs |
+"""
+
+import base64
+import hmac
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+from gateway import auth
+from gateway.auth import Authenticator
+from gateway.settings import GatewaySettings
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.http_server import serving
+from tests.support.system import RunningSystem
+from tests.support.videos_api import VideosApi, catalog_side, more, several, videos_api
+
+AUDIENCE, ISSUER = "reelway-tests", "https://idp.example"
+
+
+class KeyServer:
+    """Publishes keys, and signs with them."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, Any] = {}
+        self.fetched = 0
+        self.broken = False
+        self.url = ""
+
+    def add(self, key_id: str, kind: str = "RS256") -> None:
+        self.keys[key_id] = (
+            rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+            if kind == "RS256"
+            else ec.generate_private_key(ec.SECP256R1())
+        )
+
+    def token(self, key_id: str, algorithm: str = "RS256", published_as: str = "", **claims: Any) -> str:
+        told = {"sub": "anna", "exp": int(time.time()) + 60, "aud": AUDIENCE, "iss": ISSUER} | claims
+        told = {name: value for name, value in told.items() if value is not None}
+        return jwt.encode(told, self.keys[key_id], algorithm, headers={"kid": published_as or key_id})
+
+    async def answer(self, request: web.Request) -> web.Response:
+        self.fetched += 1
+        if self.broken:
+            raise web.HTTPInternalServerError
+        published = []
+        for key_id, key in self.keys.items():
+            algorithm: Any = (
+                jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
+            )
+            published.append(json.loads(algorithm.to_jwk(key.public_key())) | {"kid": key_id, "use": "sig"})
+        return web.json_response({"keys": published})
+
+
+@pytest.fixture(scope="module")
+async def key_server() -> AsyncIterator[KeyServer]:
+    server = KeyServer()
+    server.add("first")
+    server.add("curve", "ES256")
+    async with serving(server.answer) as port:
+        server.url = f"http://127.0.0.1:{port}/jwks"
+        yield server
+
+
+@dataclass
+class Gateways:
+    """One of each mode."""
+
+    full: VideosApi
+    read: VideosApi
+    deny: VideosApi
+    jwks: VideosApi
+
+    def all(self) -> dict[str, VideosApi]:
+        return vars(self)
+
+
+@pytest.fixture(scope="module")
+async def gateways(system: RunningSystem, key_server: KeyServer) -> AsyncIterator[Gateways]:
+    keys = {"AUTH_JWT_SECRET": "", "AUTH_JWKS_URL": key_server.url, "AUTH_AUDIENCE": AUDIENCE, "AUTH_ISSUER": ISSUER}
+    async with (
+        several(
+            more(system, "gateway", ANONYMOUS_ACCESS="read"),
+            more(system, "gateway", ANONYMOUS_ACCESS="deny"),
+            more(system, "gateway", **keys),
+        ) as (read, deny, jwks),
+        videos_api(system.base_url) as full_api,
+        videos_api(f"http://{read.listen}") as read_api,
+        videos_api(f"http://{deny.listen}") as deny_api,
+        videos_api(f"http://{jwks.listen}") as jwks_api,
+    ):
+        yield Gateways(full_api, read_api, deny_api, jwks_api)
+
+
+@pytest.fixture(scope="module")
+async def video_id(gateways: Gateways, mp4: bytes) -> str:
+    return await gateways.full.new_video(mp4)
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+async def test_without_a_token(gateways: Gateways, video_id: str, mp4: bytes) -> None:
+    path = f"/videos/{video_id}/stream"
+    statuses = {
+        mode: [
+            (await api.get(path)).status,
+            (await api.head(path)).status,
+            (await api.upload(mp4)).status,
+            (await api.get("/health")).status,
+            (await api.get("/openapi.json")).status,
+        ]
+        for mode, api in gateways.all().items()
+    }
+    assert statuses == {
+        "full": [200, 200, 201, 200, 200],
+        "read": [200, 200, 401, 200, 200],
+        "deny": [401, 401, 401, 200, 200],
+        "jwks": [200, 200, 201, 200, 200],
+    }
+
+
+async def test_a_refusal_tells_how_to_come_in(gateways: Gateways, video_id: str) -> None:
+    reply = await gateways.deny.get(f"/videos/{video_id}/stream")
+    assert (reply.json, reply.headers["WWW-Authenticate"]) == ({"detail": "Unauthorized"}, "Bearer")
+    assert reply.headers["X-Request-Id"]
+
+
+async def test_with_a_token_everything_works_in_every_mode(
+    gateways: Gateways, system: RunningSystem, video_id: str, mp4: bytes
+) -> None:
+    headers = system.authorization()
+    for api in (gateways.full, gateways.read, gateways.deny):
+        assert (await api.upload(mp4, headers)).status == 201
+        assert (await api.call("GET", f"/videos/{video_id}/stream", headers)).body == mp4
+
+
+async def test_a_browser_may_ask_before_it_has_shown_its_token(gateways: Gateways) -> None:
+    """A CORS preflight never carries credentials (Fetch, 4.8)."""
+    for api in gateways.all().values():
+        asked = {"Origin": "https://player.example", "Access-Control-Request-Method": "POST"}
+        reply = await api.call("OPTIONS", "/videos", asked)
+        assert reply.status in {200, 204}
+        assert reply.headers["Access-Control-Allow-Origin"]
+
+
+def unsigned(claims: dict[str, Any], algorithm: str, **headers: str) -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    return f"{part({'alg': algorithm, 'typ': 'JWT'} | headers)}.{part(claims)}."
+
+
+def bad_headers(secret: str) -> dict[str, str]:
+    """Each with the one thing that is wrong with it."""
+    now = int(time.time())
+    good = {"sub": "anna", "exp": now + 60}
+
+    def signed(claims: dict[str, Any], key: str = secret, algorithm: str = "HS256") -> str:
+        return f"Bearer {jwt.encode(claims, key, algorithm)}"
+
+    token = signed(good)
+    return {
+        "garbage": "Bearer garbage",
+        "nothing": "Bearer ",
+        "no scheme": token.removeprefix("Bearer "),
+        "another scheme": "Basic YW5uYTpzZWNyZXQ=",
+        "empty": "",
+        "expired": signed(good | {"exp": now - 120}),
+        "no exp": signed({"sub": "anna"}),
+        "no sub": signed({"exp": now + 60}),
+        "empty sub": signed(good | {"sub": ""}),
+        "long sub": signed(good | {"sub": "x" * 256}),
+        "not yet": signed(good | {"nbf": now + 600}),
+        "another secret": signed(good, "y" * 64),
+        "another hash": signed(good, algorithm="HS512"),
+        "none": f"Bearer {unsigned(good, 'none')}",
+        "None": f"Bearer {unsigned(good, 'None')}",
+        "no signature": f"Bearer {unsigned(good, 'HS256')}",
+        "cut off": token[:-2],
+        "changed": token.replace(token.split(".")[1], unsigned(good | {"sub": "berta"}, "HS256").split(".")[1]),
+        "two": f"{token}, {token}",
+        "endless": "Bearer " + "x" * 7000,
+    }
+
+
+async def test_a_bad_token_is_401_everywhere(
+    gateways: Gateways, system: RunningSystem, video_id: str, mp4: bytes
+) -> None:
+    """Also where nobody at all would have been let in."""
+    secret = system.process("gateway").env["AUTH_JWT_SECRET"]
+    for wrong, header in bad_headers(secret).items():
+        headers = {"Authorization": header}
+        for api in (gateways.full, gateways.read):
+            got = await api.call("GET", f"/videos/{video_id}/stream", headers)
+            assert (wrong, got.status) == (wrong, 401)
+            assert got.json == {"detail": "Unauthorized"}
+        assert (wrong, (await gateways.full.upload(mp4, headers)).status) == (wrong, 401)
+        assert (await gateways.full.call("GET", "/health", headers)).status == 401
+
+
+async def test_keys_of_a_key_server(gateways: Gateways, key_server: KeyServer, video_id: str) -> None:
+    path = f"/videos/{video_id}/stream"
+    for token in (key_server.token("first"), key_server.token("curve", "ES256")):
+        assert (await gateways.jwks.call("GET", path, bearer(token))).status == 200
+
+
+async def test_a_token_of_another_algorithm(
+    gateways: Gateways, key_server: KeyServer, system: RunningSystem, video_id: str
+) -> None:
+    """The public key as an HS256 secret, the local secret, an algorithm that is not allowed, another key's id."""
+    path = f"/videos/{video_id}/stream"
+    public = (
+        key_server.keys["first"]
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+    claims = {"sub": "anna", "exp": int(time.time()) + 60, "aud": AUDIENCE, "iss": ISSUER}
+    head, body, _ = unsigned(claims, "HS256", kid="first").split(".")
+    mac = hmac.digest(public, f"{head}.{body}".encode(), "sha256")
+    confused = f"{head}.{body}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
+    for token in (
+        confused,
+        system.token(),
+        key_server.token("first", "RS512"),
+        key_server.token("first", published_as="curve"),
+        key_server.token("first", published_as="unknown"),
+        jwt.encode(claims, key_server.keys["first"], "RS256"),
+        unsigned(claims, "none"),
+    ):
+        assert (await gateways.jwks.call("GET", path, bearer(token))).status == 401
+
+
+async def test_audience_and_issuer(gateways: Gateways, key_server: KeyServer, video_id: str) -> None:
+    path = f"/videos/{video_id}/stream"
+    for claims in ({"aud": "another"}, {"aud": None}, {"iss": "https://evil.example"}, {"iss": None}):
+        token = key_server.token("first", **claims)
+        assert (await gateways.jwks.call("GET", path, bearer(token))).status == 401
+    several_audiences = key_server.token("first", aud=["another", AUDIENCE])
+    assert (await gateways.jwks.call("GET", path, bearer(several_audiences))).status == 200
+
+
+async def test_what_a_holder_creates_is_theirs(gateways: Gateways, system: RunningSystem, mp4: bytes) -> None:
+    user = uuid4()
+    hers = await gateways.full.new_video(mp4, system.authorization(user))
+    nobody_s = await gateways.full.new_video(mp4)
+    async with catalog_side(system) as catalog:
+        assert (await catalog.get(hers)).owner == str(user)
+        assert (await catalog.get(nobody_s)).owner == ""
+
+
+# --- the gateway's reader of keys, without waiting for its limits
+
+
+@pytest.fixture
+async def own_server() -> AsyncIterator[KeyServer]:
+    server = KeyServer()
+    server.add("old")
+    async with serving(server.answer) as port:
+        server.url = f"http://127.0.0.1:{port}/jwks"
+        yield server
+
+
+async def user_of(authenticator: Authenticator, token: str) -> str | None:
+    try:
+        return await authenticator.user(f"Bearer {token}")
+    except ReelwayError as error:
+        assert error.reason is ErrorReason.UNAUTHENTICATED
+        return None
+
+
+async def test_keys_are_rotated(own_server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new key works at once, an old one until it is no longer published, and no flood reaches the key server."""
+    settings = GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=1000)
+    async with aiohttp.ClientSession() as http:
+        reader = Authenticator(settings, http)
+        old = own_server.token("old")
+        assert [await user_of(reader, old) for _ in range(3)] == ["anna"] * 3
+        assert own_server.fetched == 1
+        own_server.add("new")
+        new = own_server.token("new")
+        for number in range(20):
+            assert await user_of(reader, own_server.token("old", published_as=f"unknown-{number}")) is None
+        assert own_server.fetched == 1, "unknown ids are asked for at most each ten seconds"
+        monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
+        assert await user_of(reader, new) == "anna"
+        assert await user_of(reader, old) == "anna"
+        assert own_server.fetched == 2
+        del own_server.keys["old"]
+        assert await user_of(reader, own_server.token("new", published_as="unknown")) is None
+        assert (await user_of(reader, old), await user_of(reader, new)) == (None, "anna")
+
+
+async def test_a_key_server_that_is_away(own_server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys that are fresh go on; too old ones do not, for one of them may have been revoked."""
+    monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
+    async with aiohttp.ClientSession() as http:
+        fresh = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=1000), http)
+        stale = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=0), http)
+        token = own_server.token("old")
+        own_server.broken = True
+        assert await user_of(fresh, token) is None
+        own_server.broken = False
+        assert await user_of(fresh, token) == "anna"
+        own_server.broken = True
+        assert await user_of(fresh, token) == "anna"
+        assert await user_of(stale, token) is None
