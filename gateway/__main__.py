@@ -18,15 +18,18 @@ from gateway.catalog_backend import CatalogBackend
 from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
-from gateway.keys import APPENDS, JOBS, PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.keys import APPENDS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.library_backend import LibraryBackend
 from gateway.middleware import cors, edge
 from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
+from gateway.operations.library import Library
 from gateway.operations.playback import Playback
 from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
 from gateway.routes import DIALECTS
 from gateway.routes.health import OPEN_PATHS
+from gateway.routes.library import OPEN_PREFIXES
 from gateway.routing import register
 from gateway.settings import GatewaySettings
 from services.common import logs, metrics, server
@@ -43,7 +46,7 @@ def _is_open(request: web.Request) -> bool:
     if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
         return True  # a browser asks on behalf of a page, and shows no token yet (Fetch, 4.8)
     path = request.path.rstrip("/") or "/"
-    return path in OPEN_PATHS or path.startswith("/static/")
+    return path in OPEN_PATHS or path.startswith(("/static/", *OPEN_PREFIXES))
 
 
 async def _serve(settings: GatewaySettings) -> None:
@@ -76,6 +79,7 @@ async def _serve(settings: GatewaySettings) -> None:
         app[PLAYBACK] = Playback(
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )
+        app[LIBRARY] = Library(LibraryBackend(channels["catalog"], channels["upload"]))
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
         ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
         app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))

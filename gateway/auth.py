@@ -15,6 +15,7 @@ import jwt
 
 from gateway.settings import GatewaySettings
 from services.common import logs
+from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -96,7 +97,7 @@ class Authenticator:
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
         user = claims["sub"]
-        if not isinstance(user, str) or not user or len(user) > 255:
+        if not isinstance(user, str) or not user or len(user) > 255 or user == SYSTEM_USER:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         return user
 

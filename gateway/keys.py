@@ -6,6 +6,7 @@ from aiohttp import web
 
 from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
+from gateway.operations.library import Library
 from gateway.operations.playback import Playback
 from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
@@ -16,4 +17,5 @@ UPLOADS = web.AppKey("uploads", Uploads)
 APPENDS = web.AppKey("appends", Appends)
 PLAYBACK = web.AppKey("playback", Playback)
 JOBS = web.AppKey("jobs", Jobs)
+LIBRARY = web.AppKey("library", Library)
 READINESS = web.AppKey("readiness", Readiness)

@@ -95,6 +95,8 @@ class Declaration(TypedDict, total=False):
     """Further paths, served but not published."""
     head: bool
     """Serve HEAD with the same handler; aiohttp leaves out the body."""
+    guard: Callable[[], None]
+    """Called before anything of the request is looked at; raises where the caller may not ask at all."""
     published: bool
     """Whether the operation is in the document; True unless said otherwise."""
 
@@ -141,7 +143,7 @@ class Routes:
                     Operation(
                         method=verb,
                         path=path,
-                        handler=bound(function, models, self._on_invalid),
+                        handler=bound(function, models, self._on_invalid, declaration.get("guard")),
                         summary=declaration["summary"],
                         description=inspect.getdoc(function) or "",
                         tag=self._tag,

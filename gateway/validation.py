@@ -55,12 +55,18 @@ def bound(
     function: Callable[..., Awaitable[web.StreamResponse]],
     models: Mapping[str, type[BaseModel]],
     on_invalid: Callable[[InvalidRequestError], web.Response],
+    guard: Callable[[], None] | None = None,
 ) -> Handler:
-    """`function` as an aiohttp handler; an `InvalidRequestError`, its own too, is answered by `on_invalid`."""
+    """`function` as an aiohttp handler; an `InvalidRequestError`, its own too, is answered by `on_invalid`.
+
+    `guard` comes first, and raises what refuses the request whatever is in it.
+    """
     shapes = {source: _Shape(model) for source, model in models.items()}
 
     @functools.wraps(function)
     async def handler(request: web.Request) -> web.StreamResponse:
+        if guard is not None:
+            guard()
         try:
             return await function(request, **await _bind(request, shapes))
         except InvalidRequestError as error:

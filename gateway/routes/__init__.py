@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from gateway.routes import append_video, ffmpeg, health, record, videos
+from gateway.routes import append_video, ffmpeg, health, library, record, videos
 from gateway.routing import Routes
 
-DIALECTS: tuple[Routes, ...] = (health.routes, videos.routes, append_video.routes, record.routes, ffmpeg.routes)
+DIALECTS: tuple[Routes, ...] = (
+    health.routes,
+    videos.routes,
+    append_video.routes,
+    record.routes,
+    library.routes,
+    ffmpeg.routes,
+)
 """In the order in which they are published."""

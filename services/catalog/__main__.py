@@ -6,9 +6,14 @@ import dataclasses
 import json
 import sys
 
-from reelway.v1 import catalog_pb2_grpc
+import grpc
+from reelway.v1 import catalog_pb2_grpc, library_pb2_grpc
 
 from services.catalog.catalog import Catalog
+from services.catalog.library import Library
+from services.catalog.library_servicer import LibraryServicer
+from services.catalog.library_store import LibraryStore
+from services.catalog.processing import Dispatcher, Processing
 from services.catalog.rebuild import LEASE_SECONDS, keep_index, rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
@@ -16,6 +21,7 @@ from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSettings
 from services.catalog.sweeper import Sweeper
 from services.common import redis_client, server
+from services.common.channel import open_channel
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -27,11 +33,26 @@ from services.common.settings import load
 async def _serve(settings: CatalogSettings) -> None:
     clock = SystemClock()
     redis = redis_client.connect(settings, text=False)
-    async with S3Objects.open(settings) as objects, redis:
+    async with S3Objects.open(settings) as objects, redis, open_channel(settings.ffmpeg_target, settings) as ffmpeg:
         store, records = RedisVideoStore(redis, clock), RecordStore(objects)
         catalog = Catalog(store, records, objects, clock)
         lease = Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30)
         sweeper = Sweeper(catalog, store, lease, clock, settings.catalog_sweep_grace_seconds)
+
+        lists, processing = LibraryStore(redis), Processing(catalog, store, clock)
+        library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects)
+        dispatcher = Dispatcher(
+            processing,
+            videos=store,
+            lists=lists,
+            channel=ffmpeg,
+            clock=clock,
+            signed_seconds=settings.library_signed_seconds,
+        )
+
+        def register(grpc_server: grpc.aio.Server) -> None:
+            catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(catalog), grpc_server)
+            library_pb2_grpc.add_LibraryServiceServicer_to_server(library, grpc_server)
 
         async def ready() -> None:
             await objects.check()
@@ -41,13 +62,12 @@ async def _serve(settings: CatalogSettings) -> None:
         await server.serve(
             "catalog",
             settings,
-            lambda grpc_server: catalog_pb2_grpc.add_CatalogServiceServicer_to_server(
-                CatalogServicer(catalog), grpc_server
-            ),
-            service_names=["reelway.v1.CatalogService"],
+            register,
+            service_names=["reelway.v1.CatalogService", "reelway.v1.LibraryService"],
             ready=ready,
             background=[
                 sweeper.run(settings.catalog_sweep_interval_seconds),
+                dispatcher.run(),
                 keep_index(records, objects, store, Lease(redis, LEASES + "rebuild", LEASE_SECONDS)),
             ],
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from reelway.v1 import media_pb2
 
-from services.common.video_state import GONE
+from services.common.video_state import GONE, READABLE
 
 
 def may_see(video: media_pb2.Video, user: str) -> bool:
-    """Whoever has the id, unless the video is private and not theirs, or gone."""
-    if video.state in GONE:
+    """Whoever has the id, unless the video is private and not theirs, not published yet, or gone."""
+    if video.state not in READABLE:
         return False
     return not video.is_private or (video.owner != "" and video.owner == user)
 
@@ -17,3 +17,9 @@ def may_see(video: media_pb2.Video, user: str) -> bool:
 def may_change(video: media_pb2.Video, user: str) -> bool:
     """The owner; anybody, where there is none."""
     return video.owner in ("", user)
+
+
+def is_own(video: media_pb2.Video, user: str) -> bool:
+    """Whether `user` may manage it in its library: in any state that it knows of, unless gone."""
+    known = video.state not in GONE and video.state != media_pb2.VIDEO_STATE_SIGNED
+    return known and video.owner != "" and video.owner == user

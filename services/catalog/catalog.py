@@ -21,8 +21,9 @@ from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
+from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.s3_objects import S3Objects
-from services.common.video_state import GONE, INITIAL, TRANSITIONS
+from services.common.video_state import GONE, INITIAL, step
 
 TITLE_LENGTH = 255
 DESCRIPTION_LENGTH = 10_000
@@ -31,7 +32,8 @@ PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
 _CHANGE_ATTEMPTS = 5
 
 
-def _check_texts(title: str, description: str, file_name: str = "") -> None:
+def check_texts(title: str, description: str, file_name: str = "") -> None:
+    """INVALID_REQUEST, naming each text that is too long."""
     faults = [
         FieldViolation(name, f"String should have at most {limit} characters", "string_too_long")
         for name, text, limit in (
@@ -67,12 +69,13 @@ class Catalog:
         Raises:
             ReelwayError: INVALID_REQUEST, VIDEO_EXISTS, STORE_UNAVAILABLE, INDEX_MISSING.
         """
-        _check_texts(video.title, video.description, video.file_name)
+        check_texts(video.title, video.description, video.file_name)
         try:
             canonical = str(uuid.UUID(video.video_id)) == video.video_id
         except ValueError:
             canonical = False
-        if not canonical or video.state not in INITIAL:
+        promised = video.state == media_pb2.VIDEO_STATE_SIGNED
+        if not canonical or video.state not in INITIAL or (promised and not user):
             fault = "state" if canonical else "video_id"
             raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[FieldViolation(fault, f"invalid {fault}")])
         new = media_pb2.Video()
@@ -139,7 +142,7 @@ class Catalog:
         Raises:
             ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VERSION_CONFLICT, INVALID_REQUEST.
         """
-        _check_texts(request.title, request.description)
+        check_texts(request.title, request.description)
 
         def apply(video: media_pb2.Video) -> bool:
             if request.expected_version and request.expected_version != video.version:
@@ -169,7 +172,7 @@ class Catalog:
                 if video.etag != request.etag and not video.object_key:
                     raise ReelwayError(ErrorReason.VIDEO_CHANGED)
                 return False
-            self._step(video, media_pb2.VIDEO_STATE_READY)
+            step(video, media_pb2.VIDEO_STATE_READY)
             video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
             video.modify_time.CopyFrom(request.modify_time)
             if not request.HasField("modify_time"):
@@ -200,7 +203,7 @@ class Catalog:
         """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
 
         def bury(video: media_pb2.Video) -> bool:
-            self._step(video, media_pb2.VIDEO_STATE_DELETING)
+            step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 
         await self._change(video_id, user, bury)
@@ -211,7 +214,8 @@ class Catalog:
         video = await self._store.get(video_id)
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
-        for prefix in (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id)):
+        prefixes = (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id))
+        for prefix in (*prefixes, thumbnail_key(video_id), incoming_key(video_id)):
             async for info in self._objects.list(prefix):
                 await self._objects.delete(info.key)
         rest = media_pb2.Video(
@@ -222,17 +226,11 @@ class Catalog:
             version=video.version + 1,
             create_time=video.create_time,
         )
-        self._step(rest, media_pb2.VIDEO_STATE_DELETED)
+        step(rest, media_pb2.VIDEO_STATE_DELETED)
         rest.modify_time.FromDatetime(self._clock.now())
         mark = uuid.uuid4().hex
         if await self._store.replace(rest, mark):
             await self.save(rest, mark)
-
-    @staticmethod
-    def _step(video: media_pb2.Video, state: media_pb2.VideoState.ValueType) -> None:
-        if state not in TRANSITIONS[video.state]:
-            raise ReelwayError(ErrorReason.INTERNAL, f"illegal step {video.state} -> {state}")
-        video.state = state
 
     async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], bool]) -> media_pb2.Video:
         """Apply a change to the current record, again if another change came between, a few times at most.

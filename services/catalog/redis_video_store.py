@@ -2,14 +2,25 @@
 
 Keys, all in one slot so that a script may touch them together:
 
-    {catalog}:index            set once the index is whole; without it every call says INDEX_MISSING
+    {catalog}:index:2          set once the index is whole; without it every call says INDEX_MISSING
     {catalog}:counter          the last number given
     {catalog}:video:<uuid>     hash: version, record (a serialized reelway.v1.Video)
     {catalog}:numbers          hash: number -> uuid
-    {catalog}:owned:<owner>    sorted set of living videos by number; the empty owner is nobody
+    {catalog}:owners           set of everybody who ever had a video
     {catalog}:unsaved          sorted set by time: changes that are not known to be in S3
     {catalog}:lease:<loop>     who sweeps, who rebuilds
-    {catalog}:deleting         set of tombstones whose objects may not be gone
+
+and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in the first: nobody
+
+    {catalog}:owned:<owner>         by number: what can be asked for by its id
+    {catalog}:library:<owner>       by number: drafts and finished videos
+    {catalog}:unprocessed:<owner>   by number: processed or failed uploads
+    {catalog}:public:<owner>        by listing time in microseconds: published
+    {catalog}:private:<owner>       by listing time: published and private
+    {catalog}:explore               by listing time: published, everybody's
+    {catalog}:signed                by creation time: signed uploads that have not arrived
+    {catalog}:processing            by the time when a job for it is looked after next
+    {catalog}:deleting              tombstones whose objects may not be gone
 """
 
 from __future__ import annotations
@@ -22,32 +33,22 @@ from typing import Any
 import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
+from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, memberships, owned_key
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
-from services.common.video_state import GONE
 
-_PREFIX = "{catalog}:"
-_MARKER, _COUNTER = _PREFIX + "index", _PREFIX + "counter"
-_NUMBERS, _UNSAVED, _DELETING = _PREFIX + "numbers", _PREFIX + "unsaved", _PREFIX + "deleting"
-LEASES = _PREFIX + "lease:"
+# The number grows with the layout of the keys: a release that finds none of its own makes the index again.
+_MARKER, _COUNTER = PREFIX + "index:2", PREFIX + "counter"
+_NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
+LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
 _LUA = Path(__file__).parent / "lua"
 
 
 def _video_key(video_id: str) -> str:
-    return f"{_PREFIX}video:{video_id}"
-
-
-def _owned_key(owner: str) -> str:
-    return f"{_PREFIX}owned:{owner}"
-
-
-def _life(video: media_pb2.Video) -> str:
-    if video.state == media_pb2.VIDEO_STATE_DELETING:
-        return "deleting"
-    return "deleted" if video.state in GONE else "living"
+    return f"{PREFIX}video:{video_id}"
 
 
 class RedisVideoStore:
@@ -77,25 +78,20 @@ class RedisVideoStore:
         return await self._commit(video, video.version - 1, mark) == b"OK"
 
     async def _commit(self, video: media_pb2.Video, expected: int, mark: str) -> bytes:
+        lists = memberships(video)
         with redis_errors():
             answer = await self._commit_script(
-                keys=[
-                    _MARKER,
-                    _video_key(video.video_id),
-                    _NUMBERS,
-                    _UNSAVED,
-                    _DELETING,
-                    _owned_key(video.owner),
-                ],
+                keys=[_MARKER, _video_key(video.video_id), _NUMBERS, _UNSAVED, _OWNERS, *lists],
                 args=[
                     expected,
                     video.version,
                     video.SerializeToString(),
                     video.video_id,
                     video.number,
-                    _life(video),
                     mark,
                     self._clock.seconds(),
+                    known_owner(video),
+                    *lists.values(),
                 ],
             )
         if answer == b"MISSING":
@@ -104,7 +100,7 @@ class RedisVideoStore:
 
     async def get(self, video_id: str) -> media_pb2.Video | None:
         """By UUID."""
-        found = await self._records([video_id])
+        found = await self.records([video_id])
         return found[0] if found else None
 
     async def get_by_number(self, number: int) -> media_pb2.Video | None:
@@ -113,13 +109,24 @@ class RedisVideoStore:
             video_id: Any = await self._redis.hget(_NUMBERS, str(number))
         return await self.get(video_id.decode()) if video_id else await self.get("")
 
+    async def known_owner(self, owner: str) -> bool:
+        """Whether anything of this owner ever arrived."""
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            pipe.exists(_MARKER)
+            pipe.sismember(_OWNERS, owner)
+            marker, known = await pipe.execute()
+        if not marker:
+            raise ReelwayError(ErrorReason.INDEX_MISSING)
+        return bool(known)
+
     async def get_unguarded(self, video_id: str) -> media_pb2.Video | None:
         """By UUID, while the index is closed for a rebuild."""
         with redis_errors():
             record: Any = await self._redis.hget(_video_key(video_id), "record")
         return media_pb2.Video.FromString(record) if record else None
 
-    async def _records(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
+    async def records(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
         """Those that exist, in this order. An absent index is told apart from an absent record."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
@@ -136,10 +143,10 @@ class RedisVideoStore:
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for owner in owners:
-                pipe.zrange(_owned_key(owner), f"({after}", "+inf", byscore=True, offset=0, num=count, withscores=True)
+                pipe.zrange(owned_key(owner), f"({after}", "+inf", byscore=True, offset=0, num=count, withscores=True)
             rows: list[list[tuple[bytes, float]]] = await pipe.execute()
         first = heapq.nsmallest(count, (row for of_owner in rows for row in of_owner), key=lambda row: row[1])
-        return await self._records([video_id.decode() for video_id, _ in first])
+        return await self.records([video_id.decode() for video_id, _ in first])
 
     async def saved(self, video_id: str, mark: str, version: int) -> bool:
         """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
@@ -165,7 +172,7 @@ class RedisVideoStore:
     async def deleting(self) -> list[str]:
         """Ids of videos whose objects may not be gone yet."""
         with redis_errors():
-            members: Any = await self._redis.smembers(_DELETING)
+            members: Any = await self._redis.zrange(DELETING, 0, 999)
         return [member.decode() for member in members]
 
     async def exists(self) -> bool:
@@ -181,7 +188,7 @@ class RedisVideoStore:
     async def clear(self) -> None:
         """Remove every key of the index but the leases."""
         with redis_errors():
-            async for key in self._redis.scan_iter(match=_PREFIX + "*", count=1000):
+            async for key in self._redis.scan_iter(match=PREFIX + "*", count=1000):
                 if not key.startswith(LEASES.encode()):
                     await self._redis.unlink(key)
 
@@ -195,10 +202,11 @@ class RedisVideoStore:
                     mapping={"version": video.version, "record": video.SerializeToString()},
                 )
                 pipe.hset(_NUMBERS, str(video.number), video.video_id)
-                if _life(video) == "living":
-                    pipe.zadd(_owned_key(video.owner), {video.video_id: video.number})
-                elif _life(video) == "deleting":
-                    pipe.sadd(_DELETING, video.video_id)
+                if owner := known_owner(video):
+                    pipe.sadd(_OWNERS, owner)
+                for key, score in memberships(video).items():
+                    if score:
+                        pipe.zadd(key, {video.video_id: 0 if score == DUE else float(score)})
             await pipe.execute()
 
     async def finish_load(self, last_number: int) -> None:

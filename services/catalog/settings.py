@@ -8,6 +8,10 @@ from services.common.settings import RedisSettings, S3Settings, Seconds, Service
 class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
     """What the catalog process reads."""
 
+    ffmpeg_target: str = "127.0.0.1:50054"
+    """gRPC target of the ffmpeg service, whose jobs look at every video."""
+    library_signed_seconds: Seconds = 86_400.0
+    """A signed upload that has not arrived after so long is given up; longer than the slowest client needs."""
     catalog_sweep_interval_seconds: Seconds = 10.0
     """Pause between two looks for deletions and record copies that a crash left half done."""
     catalog_sweep_grace_seconds: Seconds = 30.0

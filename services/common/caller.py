@@ -52,6 +52,8 @@ def require_tokens(secret: str) -> None:
 
 
 NOBODY = Caller()
+SYSTEM_USER = "urn:reelway:system"
+"""In whose name our own loops and workers call; the gateway takes no token with this `sub`."""
 _current: ContextVar[Caller] = ContextVar("caller", default=NOBODY)
 
 
@@ -63,6 +65,11 @@ def current_caller() -> Caller:
 def set_caller(caller: Caller) -> None:
     """Called once a request, by the server's edge."""
     _current.set(caller)
+
+
+def system_caller() -> Caller:
+    """The system itself, beginning a piece of work of its own."""
+    return Caller(SYSTEM_USER, new_request_id())
 
 
 def new_request_id(offered: str | None = None) -> str:

@@ -32,6 +32,8 @@ _IDEMPOTENT = [
     {"service": "reelway.v1.CatalogService"},
     {"service": "reelway.v1.UploadService", "method": "GetUpload"},
     {"service": "reelway.v1.UploadService", "method": "LocateExtents"},
+    {"service": "reelway.v1.LibraryService"},
+    {"service": "reelway.v1.SigningService", "method": "GetUploadRules"},
     {"service": "reelway.v1.FfmpegService", "method": "CheckHealth"},
     {"service": "reelway.v1.FfmpegService", "method": "PlanTask"},
     {"service": "reelway.v1.FfmpegService", "method": "GetTask"},

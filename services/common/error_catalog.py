@@ -32,7 +32,13 @@ class ErrorReason(enum.Enum):
     NO_DATA = "NO_DATA"
     JOINING = "JOINING"
     JOIN_FAILED = "JOIN_FAILED"
+    INVALID_FILE_NAME = "INVALID_FILE_NAME"
+    UNSUPPORTED_TYPE = "UNSUPPORTED_TYPE"
+    FIELDS_MISSING = "FIELDS_MISSING"
     VIDEO_NOT_FOUND = "VIDEO_NOT_FOUND"
+    USER_NOT_FOUND = "USER_NOT_FOUND"
+    PRIVATE_VIDEO = "PRIVATE_VIDEO"
+    STILL_PROCESSING = "STILL_PROCESSING"
     VIDEO_EXISTS = "VIDEO_EXISTS"
     VIDEO_CHANGED = "VIDEO_CHANGED"
     VERSION_CONFLICT = "VERSION_CONFLICT"
@@ -91,6 +97,12 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.NO_DATA: ErrorKind(_C.NOT_FOUND, 404, "The video has no data yet"),
     ErrorReason.JOINING: ErrorKind(_C.ABORTED, 503, "The clips are being joined", 2.0),
     ErrorReason.JOIN_FAILED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The clips cannot be joined to one video"),
+    ErrorReason.INVALID_FILE_NAME: ErrorKind(_C.INVALID_ARGUMENT, 400, "The file name is not valid"),
+    ErrorReason.UNSUPPORTED_TYPE: ErrorKind(_C.INVALID_ARGUMENT, 400, "The file type is not supported"),
+    ErrorReason.FIELDS_MISSING: ErrorKind(_C.INVALID_ARGUMENT, 400, "Fields that publishing needs are missing"),
+    ErrorReason.USER_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "User not found"),
+    ErrorReason.PRIVATE_VIDEO: ErrorKind(_C.PERMISSION_DENIED, 403, "Forbidden"),
+    ErrorReason.STILL_PROCESSING: ErrorKind(_C.FAILED_PRECONDITION, 425, "The video is still being processed"),
     ErrorReason.VIDEO_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "Video not found"),
     ErrorReason.VIDEO_EXISTS: ErrorKind(_C.ALREADY_EXISTS, 409, "A video with this id exists"),
     ErrorReason.VIDEO_CHANGED: ErrorKind(_C.FAILED_PRECONDITION, 412, "The video has changed"),

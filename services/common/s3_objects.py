@@ -6,6 +6,8 @@ Objects that the system keeps, and who writes them:
     journal/{video_id}/…      chunks of a growing video          upload (see extents.py)
     catalog/{video_id}.json   the record, the truth               catalog
     ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg workers
+    incoming/{video_id}       what a signed form brought          the client
+    thumbnails/{video_id}.jpg a picture of a video                ffmpeg worker
 """
 
 from __future__ import annotations
@@ -225,6 +227,24 @@ class S3Objects:
                 raise
         return found
 
+    async def copy_if(self, source: str, key: str, content_type: str, etag: str) -> bool:
+        """Make an object of at most 5 GiB from another one, inside the store; False unless that has this ETag."""
+        with s3_errors("CopyObject"):
+            try:
+                await self._client.copy_object(
+                    Bucket=self._bucket,
+                    Key=key,
+                    CopySource={"Bucket": self._bucket, "Key": source},
+                    CopySourceIfMatch=etag,
+                    MetadataDirective="REPLACE",
+                    ContentType=content_type,
+                )
+            except ClientError as error:
+                if error_code(error) in {*_MISSING, "PreconditionFailed", "412"}:
+                    return False
+                raise
+        return True
+
     async def create_multipart(self, key: str, content_type: str) -> str:
         """Begin a multipart upload; its id."""
         with s3_errors("CreateMultipartUpload"):
@@ -304,6 +324,22 @@ class S3Objects:
     def object_url(self, key: str) -> str:
         """The object's own address on the public endpoint, unsigned."""
         return f"{self._public_endpoint}/{self._bucket}/{key}"
+
+    async def presign_post(
+        self, key: str, content_type: str, most_bytes: int, expires_seconds: int
+    ) -> tuple[str, dict[str, str]]:
+        """A form that puts one file of this type under this key: its address, and its fields (S3 POST policy).
+
+        Bound: bucket, key, Content-Type, 1 to `most_bytes` bytes, and when it must begin.
+        """
+        answer = await self._public.generate_presigned_post(
+            self._bucket,
+            key,
+            Fields={"Content-Type": content_type},
+            Conditions=[{"Content-Type": content_type}, ["content-length-range", 1, most_bytes]],
+            ExpiresIn=expires_seconds,
+        )
+        return str(answer["url"]), {str(name): str(value) for name, value in answer["fields"].items()}
 
     async def presign_get(self, key: str, expires_seconds: int, content_type: str, disposition: str) -> str:
         """A signed GET on the public endpoint; empty strings leave the object's own headers."""

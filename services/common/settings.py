@@ -207,6 +207,21 @@ class RedisSettings(Settings):
     """Time-out of one command."""
 
 
+class LibrarySettings(Settings):
+    """What may be uploaded with a signed form; the upload service and the workers must agree on it."""
+
+    library_max_bytes: Size = Field(1_000_000_000, ge=1, le=5 * 2**30)
+    """Largest signed upload, in bytes (S3's own limit of a POST: 5 GiB)."""
+    library_types: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = (
+        "video/mp4",
+        "video/webm",
+        "video/ogg",
+        "video/mpeg",
+        "video/x-msvideo",
+    )
+    """Types that a client may sign for, and that its file must be found to be."""
+
+
 S = TypeVar("S", bound=Settings)
 
 

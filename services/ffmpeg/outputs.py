@@ -94,12 +94,12 @@ class Outputs:
     """Writes, signs and removes outputs. Raises ReelwayError STORE_UNAVAILABLE when the store fails."""
 
     def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
-        self._objects, self._data = objects, data
+        self.objects, self.data = objects, data
 
     async def abort_earlier(self, notes: UploadNotes) -> None:
         """Fence earlier attempts of the job out of the store; called before the handler of every later attempt runs."""
         for upload_id, key in (await notes.earlier_uploads()).items():
-            await self._objects.abort_multipart(key, upload_id)
+            await self.objects.abort_multipart(key, upload_id)
 
     async def publish(self, job_id: str, files: Sequence[CollectedOutput], notes: UploadNotes) -> dict[str, int]:
         """Store all files, whole -> placeholder: size in bytes. They are visible when this returns.
@@ -111,19 +111,19 @@ class Outputs:
         try:
             for file in files:
                 key = key_of(job_id, file.name)
-                upload_id = await self._objects.create_multipart(key, type_of(file.name))
+                upload_id = await self.objects.create_multipart(key, type_of(file.name))
                 begun.append((key, upload_id))
                 await notes.begin_upload(upload_id, key)
                 finished.append(await self._put(key, upload_id, file.descriptor, file.size))
             await notes.still_held()
             for (key, upload_id), etags in zip(begun, finished, strict=True):
-                await self._objects.complete_multipart(key, upload_id, etags)
+                await self.objects.complete_multipart(key, upload_id, etags)
         except BaseException:
             # Best effort, so that nothing waits for the sweeper; aborting a completed upload does nothing.
             with contextlib.suppress(ReelwayError, TimeoutError):
                 async with asyncio.timeout(10):
                     for key, upload_id in begun:
-                        await self._objects.abort_multipart(key, upload_id)
+                        await self.objects.abort_multipart(key, upload_id)
             raise
         finally:
             for file in files:
@@ -137,7 +137,7 @@ class Outputs:
             start = index * _PART_BYTES
             length = min(_PART_BYTES, size - start)
             async with gate:
-                return await self._data.put_part(
+                return await self.data.put_part(
                     quote(key),
                     upload_id,
                     index + 1,
@@ -158,33 +158,33 @@ class Outputs:
     async def sign(self, job_id: str, name: str, seconds: int) -> str:
         """A URL on the public endpoint by which a client downloads the output, for so many seconds."""
         disposition = f"attachment; filename*=UTF-8''{quote(name)}"
-        return await self._objects.presign_get(key_of(job_id, name), seconds, type_of(name), disposition)
+        return await self.objects.presign_get(key_of(job_id, name), seconds, type_of(name), disposition)
 
     async def remove(self, job_id: str, uploads: Mapping[str, str]) -> None:
         """Abort these uploads, then delete all that the job left."""
         for upload_id, key in uploads.items():
-            await self._objects.abort_multipart(key, upload_id)
-        for found in [found async for found in self._objects.list(key_of(job_id, ""))]:
-            await self._objects.delete(found.key)
+            await self.objects.abort_multipart(key, upload_id)
+        for found in [found async for found in self.objects.list(key_of(job_id, ""))]:
+            await self.objects.delete(found.key)
 
     async def ensure_expiry(self, days: int) -> bool:
         """Have the store itself remove outputs so old, as a second broom; False where it has no such rules."""
-        return await self._objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
+        return await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
 
     async def remove_older(self, than: datetime) -> int:
         """Delete every output last written before; returns how many."""
         removed = 0
-        async for found in self._objects.list(PREFIX):
+        async for found in self.objects.list(PREFIX):
             if found.modified < than:
-                await self._objects.delete(found.key)
+                await self.objects.delete(found.key)
                 removed += 1
         return removed
 
     async def abort_older(self, than: datetime) -> int:
         """Abort every unfinished upload begun before; returns how many."""
-        old = [found async for found in self._objects.list_multiparts(PREFIX) if found.initiated < than]
+        old = [found async for found in self.objects.list_multiparts(PREFIX) if found.initiated < than]
         for found in old:
-            await self._objects.abort_multipart(found.key, found.upload_id)
+            await self.objects.abort_multipart(found.key, found.upload_id)
         return len(old)
 
 

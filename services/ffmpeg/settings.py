@@ -10,7 +10,15 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, Size, parse_list
+from services.common.settings import (
+    LibrarySettings,
+    RedisSettings,
+    S3Settings,
+    Seconds,
+    ServiceSettings,
+    Size,
+    parse_list,
+)
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.limits import Limits
@@ -117,7 +125,7 @@ class FrontSettings(JobSettings):
     """Pause between two sweeps of finished records and left-over objects."""
 
 
-class WorkerSettings(JobSettings):
+class WorkerSettings(JobSettings, LibrarySettings):
     """A worker."""
 
     event_loop: str = Field("asyncio", pattern=r"^(uvloop|asyncio)$")
@@ -132,6 +140,8 @@ class WorkerSettings(JobSettings):
     """A handler that has not stopped so long after it was told to ends the process."""
     stream_target: str = "127.0.0.1:50052"
     """gRPC target of the stream service, for `video://` inputs."""
+    catalog_target: str = "127.0.0.1:50053"
+    """gRPC target of the catalog, which is told what a new video is."""
     slots_command: int = Field(_CORES, ge=0)
     """Client-written commands at once; 0: this worker takes none. Default: one a core."""
     slots_probe: int = Field(2, ge=0)

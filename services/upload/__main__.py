@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import grpc
+from reelway.v1 import signing_pb2_grpc
+
 from services.common import redis_client, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
@@ -10,9 +13,11 @@ from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import load
+from services.upload import ingest
 from services.upload.appends import Appends
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.compaction import Compaction
+from services.upload.event_hook import event_hook
 from services.upload.journal_store import Limits
 from services.upload.journal_sweeper import JournalSweeper
 from services.upload.journals import Journals
@@ -21,6 +26,8 @@ from services.upload.redis_journal_store import LEASES, RedisJournalStore, lease
 from services.upload.seal import Sealing
 from services.upload.servicer import SERVICE, UploadServicer
 from services.upload.settings import UploadSettings
+from services.upload.signing import Signing
+from services.upload.signing_servicer import SigningServicer
 from services.upload.sweeper import Sweeper
 from services.upload.uploads import Uploads
 
@@ -97,24 +104,40 @@ async def _serve(settings: UploadSettings) -> None:
             orphan_seconds=settings.upload_orphan_seconds,
         )
 
+        arrivals = ingest.Ingest(objects, channel, redis, Lease(redis, ingest.LEASE, 15), clock)
+        signing = Signing(
+            objects,
+            catalog,
+            max_bytes=settings.library_max_bytes,
+            content_types=settings.library_types,
+            seconds=settings.sign_seconds,
+        )
+
+        def register_all(grpc_server: grpc.aio.Server) -> None:
+            UploadServicer(uploads, journals, appends, sealing, objects).register(grpc_server)
+            signing_pb2_grpc.add_SigningServiceServicer_to_server(SigningServicer(signing, arrivals), grpc_server)
+
         async def ready() -> None:
             await objects.check()
             with redis_client.redis_errors():
                 await redis.ping()
 
-        await server.serve(
-            "upload",
-            settings,
-            UploadServicer(uploads, journals, appends, sealing, objects).register,
-            service_names=[SERVICE],
-            ready=ready,
-            background=[
-                sweeper.run(settings.upload_sweep_interval_seconds),
-                compaction.run(settings.compaction_interval_seconds),
-                journal_sweeper.run_idle(idle_seconds),
-                journal_sweeper.run_orphans(orphan_seconds),
-            ],
-        )
+        events_token = settings.ingest_events_token.get_secret_value()
+        async with event_hook(settings.ingest_events_listen, events_token, arrivals.notice):
+            await server.serve(
+                "upload",
+                settings,
+                register_all,
+                service_names=[SERVICE, "reelway.v1.SigningService"],
+                ready=ready,
+                background=[
+                    sweeper.run(settings.upload_sweep_interval_seconds),
+                    compaction.run(settings.compaction_interval_seconds),
+                    journal_sweeper.run_idle(idle_seconds),
+                    journal_sweeper.run_orphans(orphan_seconds),
+                    arrivals.run(settings.ingest_interval_seconds),
+                ],
+            )
         await uploads.finish_undoing()
         await appends.finish_undoing()
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Self
 
-from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, Size
+from pydantic import Field, SecretStr, model_validator
+
+from services.common.settings import (
+    LibrarySettings,
+    ListenOrNot,
+    RedisSettings,
+    S3Settings,
+    Seconds,
+    ServiceSettings,
+    Size,
+)
 from services.upload.part_plan import LARGEST_FILE
 
 
-class UploadSettings(ServiceSettings, S3Settings, RedisSettings):
+class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings):
     """What the upload process reads."""
 
     catalog_target: str = "127.0.0.1:50053"
@@ -46,6 +56,23 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings):
     """Pause between two looks for sealed uploads that another replica left."""
     compaction_lease_seconds: Seconds = Field(30.0, gt=0)
     """Who compacts and has not been heard of for so long is replaced."""
+
+    sign_seconds: int = Field(60, ge=1, le=604_800)
+    """How long after it was signed an upload may begin."""
+    ingest_interval_seconds: float = Field(2.0, gt=0)
+    """Pause between two looks at the store for signed uploads that arrived."""
+    ingest_events_listen: ListenOrNot = ""
+    """host:port that takes S3 event notifications by HTTP POST, as AWS shapes them; empty: none."""
+    ingest_events_token: SecretStr = SecretStr("")
+    """Bearer token that a notification must carry; needed where INGEST_EVENTS_LISTEN is not on loopback."""
+
+    @model_validator(mode="after")
+    def _strangers_cannot_notify(self) -> Self:
+        host = self.ingest_events_listen.rpartition(":")[0].strip("[]")
+        loopback = host in ("", "localhost", "::1") or host.startswith("127.")
+        if not loopback and not self.ingest_events_token.get_secret_value():
+            raise ValueError("INGEST_EVENTS_TOKEN: needed where INGEST_EVENTS_LISTEN is not on loopback")
+        return self
 
     @model_validator(mode="after")
     def _orphans_are_older_than_appends(self) -> UploadSettings:

@@ -1,11 +1,10 @@
 -- Put one record and everything that points to it in a single step.
--- KEYS: marker, video, numbers, unsaved, deleting, owner set
--- ARGV: expected version (0: must be new), version, record, video id, number, "living"|"deleting"|"deleted",
---       mark, now
+-- KEYS: marker, video, numbers, unsaved, owners, then every sorted set that may have the video
+-- ARGV: expected version (0: must be new), version, record, video id, number, mark, now, owner ('': none to note),
+--       then for each sorted set the video's score; '': it is not in there; 'due': now, unless it is in there
 -- Returns 'OK', 'CONFLICT', 'MISSING' (no index), or the record that is there (create only).
-local marker, video, numbers, unsaved, deleting, owned =
-    KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6]
-local expected, version, record, id, number, life, mark, now =
+local marker, video, numbers, unsaved, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local expected, version, record, id, number, mark, now, owner =
     tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 if redis.call('EXISTS', marker) == 0 then
@@ -20,15 +19,18 @@ if expected ~= 0 and tonumber(current or '0') ~= expected then
 end
 redis.call('HSET', video, 'version', version, 'record', record)
 redis.call('HSET', numbers, number, id)
-if life == 'living' then
-    redis.call('ZADD', owned, number, id)
-else
-    redis.call('ZREM', owned, id)
+for at = 6, #KEYS do
+    local score = ARGV[at + 3]
+    if score == '' then
+        redis.call('ZREM', KEYS[at], id)
+    elseif score == 'due' then
+        redis.call('ZADD', KEYS[at], 'NX', now, id)
+    else
+        redis.call('ZADD', KEYS[at], score, id)
+    end
 end
-if life == 'deleting' then
-    redis.call('SADD', deleting, id)
-else
-    redis.call('SREM', deleting, id)
+if owner ~= '' then
+    redis.call('SADD', owners, owner)
 end
 if mark ~= '' then
     redis.call('ZADD', unsaved, now, id .. '/' .. mark)

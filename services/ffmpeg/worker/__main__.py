@@ -24,6 +24,7 @@ from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.command import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
+from services.ffmpeg.worker.look_at_video import UploadLimits, VideoLook
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
 MakeHandlers = Callable[[contextlib.AsyncExitStack, WorkerSettings, Isolation, Outputs], Handlers]
@@ -81,7 +82,20 @@ def handlers(
     channel = open_channel(settings.stream_target, settings)
     stack.push_async_callback(channel.close)
     inputs = Inputs(fetcher, StreamedVideos(channel), settings.command_input_bytes)
-    return {JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits)}
+    catalog = open_channel(settings.catalog_target, settings)
+    stack.push_async_callback(catalog.close)
+    look = VideoLook(
+        isolation.sandbox,
+        objects=outputs.objects,
+        data=outputs.data,
+        catalog=catalog,
+        uploads=UploadLimits(settings.library_max_bytes, settings.library_types),
+        video_bytes=settings.command_input_bytes,
+    )
+    return {
+        JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits),
+        JobKind.PROBE: look,
+    }
 
 
 def main() -> None:

@@ -1,0 +1,369 @@
+"""Dialect 003, video sharing: sign an upload, publish, explore, watch."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Annotated
+
+from aiohttp import web
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel, ConfigDict, Field
+from reelway.v1 import library_pb2, media_pb2
+
+from gateway.invalid_request import InvalidRequestError
+from gateway.keys import LIBRARY, PLAYBACK
+from gateway.operations.library import Edit, Page
+from gateway.range_response import content_disposition
+from gateway.routing import Answer, Routes
+from gateway.validation import ErrorBody
+from services.common.caller import current_caller
+from services.common.containers import KINDS
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+OPEN_PREFIXES = ("/video/explore", "/video/user/", "/video/watch")
+"""Paths that need no user, whatever the deployment says of anonymous access; all others need one."""
+
+_WATCH_SECONDS = 7 * 86_400
+_FAILURES = {
+    media_pb2.PROCESSING_FAILURE_INTERNAL: "Internal error, please try again later",
+    media_pb2.PROCESSING_FAILURE_TOO_LARGE: "Maximum file size exceeded",
+    media_pb2.PROCESSING_FAILURE_CORRUPTED: "Corrupted/Invalid file",
+    media_pb2.PROCESSING_FAILURE_UNSUPPORTED: "Unsupported video type",
+}
+_EDITABLE = ("title", "description", "is_private")
+
+routes = Routes(
+    "003 Video sharing",
+    answers={
+        401: Answer("The token is not valid, or one is needed", ErrorBody),
+        503: Answer("Try again after Retry-After seconds", ErrorBody),
+    },
+)
+
+
+class VideoBody(BaseModel):
+    """A video; fields that are null are left out."""
+
+    model_config = ConfigDict(extra="allow")
+
+    hash_id: str | None = None
+    user_id: str | None = None
+    file_name: str | None = None
+    upload_time: str | None = None
+    title: Annotated[str | None, Field(max_length=255)] = None
+    description: Annotated[str | None, Field(max_length=10_000)] = None
+    size_in_bytes: int | None = None
+    duration_seconds: int | None = None
+    video_type: str | None = None
+    thumbnail_url: str | None = None
+    is_private: bool | None = None
+    listing_time: str | None = None
+
+
+class UnprocessedVideo(BaseModel):
+    """An upload that is no video yet, or never will be."""
+
+    hash_id: str | None = None
+    user_id: str | None = None
+    file_name: str | None = None
+    upload_time: str | None = None
+    failure_reason: Annotated[str | None, Field(description="Absent while it is being processed")] = None
+
+
+class VideosPage(BaseModel):
+    """A page of videos, newest first."""
+
+    videos: list[VideoBody]
+    next: Annotated[str | None, Field(description="Of the next page; absent on the last")] = None
+
+
+class UserVideosList(BaseModel):
+    """What a user has."""
+
+    unprocessed_videos: list[UnprocessedVideo]
+    videos: list[VideoBody]
+    next: Annotated[str | None, Field(description="Where there are more than 500; absent on the last page")] = None
+
+
+class SignedInstructions(BaseModel):
+    """An S3 POST policy."""
+
+    url: Annotated[str, Field(description="Where to POST the form")]
+    signatures: Annotated[dict[str, str], Field(description="Its fields, which come before the field `file`")]
+
+
+class UploadConfig(BaseModel):
+    """What may be uploaded."""
+
+    max_size_in_bytes: int
+    valid_file_types: list[str]
+
+
+class WatchRecord(BaseModel):
+    """A video and where it plays."""
+
+    watchable_url: Annotated[str, Field(description="Works for 7 days")]
+    video: VideoBody
+
+
+class SignError(BaseModel):
+    """Why nothing was signed."""
+
+    error: str
+
+
+class EditErrors(BaseModel):
+    """Why nothing was changed."""
+
+    errors: list[str]
+
+
+class SignQuery(BaseModel):
+    """What is to be uploaded."""
+
+    file_content_type: str
+    file_name: str
+
+
+class ExploreQuery(BaseModel):
+    """Which page."""
+
+    next: str | None = None
+    include_my: bool = False
+
+
+class PageQuery(BaseModel):
+    """Which page."""
+
+    next: str | None = None
+
+
+class WatchQuery(BaseModel):
+    """Which video."""
+
+    user_id: str
+    hash_id: str
+
+
+class VideoPath(BaseModel):
+    """Which video."""
+
+    hash_id: str
+
+
+class UserPath(BaseModel):
+    """Which user."""
+
+    user_id: str
+
+
+def _time(moment: Timestamp) -> str:
+    return moment.ToDatetime(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _uploaded(video: media_pb2.Video) -> str:
+    return _time(video.upload_time if video.HasField("upload_time") else video.create_time)
+
+
+def _body(shown: library_pb2.LibraryVideo) -> VideoBody:
+    video = shown.video
+    listed = video.HasField("listing_time")
+    return VideoBody(
+        hash_id=video.video_id,
+        user_id=video.owner or None,
+        file_name=video.file_name or None,
+        upload_time=_uploaded(video),
+        title=video.title or None,
+        # Given with the publication, and then it may be empty.
+        description=video.description if listed else video.description or None,
+        size_in_bytes=video.size_bytes,
+        duration_seconds=round(video.duration_seconds) if video.HasField("duration_seconds") else None,
+        video_type=KINDS[video.container].content_type if video.container in KINDS else None,
+        thumbnail_url=shown.thumbnail_url or None,
+        is_private=video.is_private,
+        listing_time=_time(video.listing_time) if listed else None,
+    )
+
+
+def _unprocessed(video: media_pb2.Video) -> UnprocessedVideo:
+    failed = video.state == media_pb2.VIDEO_STATE_FAILED
+    return UnprocessedVideo(
+        hash_id=video.video_id,
+        user_id=video.owner,
+        file_name=video.file_name,
+        upload_time=_uploaded(video),
+        failure_reason=_FAILURES.get(video.failure, _FAILURES[media_pb2.PROCESSING_FAILURE_INTERNAL])
+        if failed
+        else None,
+    )
+
+
+def _json(body: BaseModel, status: int = 200) -> web.Response:
+    # What is listed changes, and its URLs are for whoever asked.
+    headers = {"Cache-Control": "no-store"}
+    return web.json_response(text=body.model_dump_json(exclude_none=True), status=status, headers=headers)
+
+
+def _page(page: Page) -> VideosPage:
+    return VideosPage(videos=[_body(video) for video in page.videos], next=page.token or None)
+
+
+def _require_user() -> None:
+    """Before anything is looked at: who may not ask learns nothing of what is wrong with the question."""
+    if not current_caller().user:
+        raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+
+
+def _wrong_page(error: ReelwayError) -> Exception:
+    """A page token that is not ours is a wrong query parameter, not a wrong body."""
+    if error.reason is ErrorReason.INVALID_PAGE_TOKEN:
+        return InvalidRequestError.at("query", "next", msg=error.message, kind="invalid_page_token")
+    return error
+
+
+@routes.get("/video/explore", summary="Explore listed videos", answers={200: Answer("A page of them", VideosPage)})
+async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
+    """Published videos that are not private, newest first; the caller's own only with `include_my`."""
+    try:
+        page = await request.app[LIBRARY].explore(query.next or "", include_own=query.include_my)
+    except ReelwayError as error:
+        raise _wrong_page(error) from None
+    return _json(_page(page))
+
+
+@routes.get(
+    "/video/upload",
+    summary="Sign an upload",
+    guard=_require_user,
+    answers={
+        200: Answer("The form with which the file may be uploaded", SignedInstructions),
+        400: Answer("The file's name or type is not accepted", SignError),
+    },
+)
+async def sign(request: web.Request, query: SignQuery) -> web.Response:
+    """Makes a form for one file: POST its fields, then the file, to `url` within a minute."""
+    try:
+        signed = await request.app[LIBRARY].sign(query.file_name, query.file_content_type)
+    except ReelwayError as error:
+        if error.reason in (ErrorReason.INVALID_FILE_NAME, ErrorReason.UNSUPPORTED_TYPE):
+            return _json(SignError(error=error.message), 400)
+        raise
+    return _json(SignedInstructions(url=signed.url, signatures=dict(signed.fields)))
+
+
+@routes.get(
+    "/video/upload/config",
+    summary="What may be uploaded",
+    guard=_require_user,
+    answers={200: Answer("Largest size and types", UploadConfig)},
+)
+async def config(request: web.Request) -> web.Response:
+    """The limits of signed uploads."""
+    rules = await request.app[LIBRARY].rules()
+    return _json(UploadConfig(max_size_in_bytes=rules.max_bytes, valid_file_types=list(rules.content_types)))
+
+
+@routes.get(
+    "/video/my",
+    summary="Your videos",
+    guard=_require_user,
+    answers={200: Answer("Drafts and published ones, and those that are not ready", UserVideosList)},
+)
+async def my(request: web.Request, query: PageQuery) -> web.Response:
+    """Everything of the caller's that arrived, newest first."""
+    try:
+        found = await request.app[LIBRARY].own(query.next or "")
+    except ReelwayError as error:
+        raise _wrong_page(error) from None
+    page = _page(found.page)
+    unprocessed = [_unprocessed(video) for video in found.unprocessed]
+    return _json(UserVideosList(unprocessed_videos=unprocessed, videos=page.videos, next=page.next))
+
+
+@routes.put(
+    "/video/my/{hash_id}",
+    summary="Publish or change a video",
+    guard=_require_user,
+    answers={
+        204: Answer("Done"),
+        400: Answer("A field is missing, or may not be changed", EditErrors),
+        404: Answer("No such video of yours"),
+    },
+)
+async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Response:
+    """The first call publishes and needs `title` and `description`; later ones change those and `is_private`."""
+    given = {name for name in json.model_fields_set if getattr(json, name, None) is not None}
+    given |= set(json.model_extra or {})
+    if unsupported := sorted(given - set(_EDITABLE)):
+        return _json(EditErrors(errors=[f"unsupported field: {name}" for name in unsupported]), 400)
+    # A title of nothing is none.
+    title = json.title if json.title is None or json.title.strip() else None
+    if json.title is not None and title is None:
+        return _json(EditErrors(errors=["missing required field: title"]), 400)
+    try:
+        await request.app[LIBRARY].edit(path.hash_id, Edit(title, json.description, json.is_private))
+    except ReelwayError as error:
+        if error.reason is ErrorReason.FIELDS_MISSING:
+            missing = error.metadata.get("fields", "").split(",")
+            return _json(EditErrors(errors=[f"missing required field: {name}" for name in missing]), 400)
+        return _empty_or_raise(error)
+    return web.Response(status=204)
+
+
+@routes.delete(
+    "/video/my/{hash_id}",
+    summary="Delete a video",
+    guard=_require_user,
+    answers={
+        204: Answer("It is gone, and its objects with it"),
+        404: Answer("No such video of yours"),
+        425: Answer("It is still being processed"),
+    },
+)
+async def delete(request: web.Request, path: VideoPath) -> web.Response:
+    """Deletes a draft, a published or a failed video."""
+    try:
+        await request.app[LIBRARY].remove(path.hash_id)
+    except ReelwayError as error:
+        return _empty_or_raise(error)
+    return web.Response(status=204)
+
+
+def _empty_or_raise(error: ReelwayError) -> web.Response:
+    if error.reason in (ErrorReason.VIDEO_NOT_FOUND, ErrorReason.STILL_PROCESSING):
+        return web.Response(status=error.kind.http_status)
+    raise error
+
+
+@routes.get(
+    "/video/user/{user_id}",
+    summary="A user's videos",
+    answers={200: Answer("A page of them", VideosPage), 404: Answer("A user without videos", ErrorBody)},
+)
+async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web.Response:
+    """One user's published videos, newest first; private ones only for that user."""
+    try:
+        page = await request.app[LIBRARY].of_user(path.user_id, query.next or "")
+    except ReelwayError as error:
+        raise _wrong_page(error) from None
+    return _json(_page(page))
+
+
+@routes.get(
+    "/video/watch",
+    summary="Watch a video",
+    answers={
+        200: Answer("Where it plays", WatchRecord),
+        403: Answer("It is private", ErrorBody),
+        404: Answer("No such video", ErrorBody),
+    },
+)
+async def watch(request: web.Request, query: WatchQuery) -> web.Response:
+    """A published video and a signed URL at which a player finds it."""
+    shown = await request.app[LIBRARY].watch(query.user_id, query.hash_id)
+    video = shown.video
+    kind = KINDS[video.container]
+    disposition = content_disposition("inline", f"{video.video_id}.{kind.extension}")
+    url = await request.app[PLAYBACK].signed_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
+    return _json(WatchRecord(watchable_url=url, video=_body(shown)))

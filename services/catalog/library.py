@@ -1,0 +1,137 @@
+"""The library's use cases: lists, publishing, watching. Start reading here for dialect 003."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reelway.v1 import library_pb2, media_pb2
+
+from services.catalog import page_token
+from services.catalog.access import is_own
+from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid
+from services.catalog.changes import change
+from services.catalog.library_store import LibraryStore, Position
+from services.catalog.memberships import EXPLORE, library_key, private_key, public_key, unprocessed_key
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.common.video_state import step
+
+PAGE_SIZE = 30
+OWN_PAGE_SIZE = 500
+
+
+@dataclass(frozen=True)
+class Page:
+    """Part of a list."""
+
+    videos: Sequence[media_pb2.Video]
+    token: str
+    """Of the next page; empty: this is the last."""
+
+
+def _require(user: str) -> None:
+    if not user:
+        raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+
+
+def _size(page_size: int, usual: int) -> int:
+    if not 0 <= page_size <= PAGE_SIZE_MAX:
+        fault = FieldViolation("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
+        raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
+    return page_size or usual
+
+
+class Library:
+    """Judges each call for a user (empty: anonymous)."""
+
+    def __init__(self, catalog: Catalog, videos: RedisVideoStore, lists: LibraryStore, clock: Clock) -> None:
+        self._catalog, self._videos, self._lists, self._clock = catalog, videos, lists, clock
+
+    async def explore(self, user: str, page_size: int, token: str, include_own: bool) -> Page:
+        """What everybody may see; `user`'s own among it, private ones too, only if asked for."""
+        size = _size(page_size, PAGE_SIZE)
+        if user and include_own:
+            return await self._page("e", [EXPLORE, private_key(user)], size, token)
+        return await self._page("e", [EXPLORE], size, token, public_key(user) if user else "")
+
+    async def of_user(self, user: str, owner: str, page_size: int, token: str) -> Page:
+        """What `user` may see of `owner`; USER_NOT_FOUND."""
+        size = _size(page_size, PAGE_SIZE)
+        # Also where the index is missing, which is not the same as a user that is not known.
+        if not await self._videos.known_owner(owner):
+            raise ReelwayError(ErrorReason.USER_NOT_FOUND)
+        lists = [public_key(owner), *([private_key(owner)] if user == owner else [])]
+        return await self._page("u", lists, size, token)
+
+    async def own(self, user: str, page_size: int, token: str) -> tuple[Page, Sequence[media_pb2.Video]]:
+        """`user`'s finished videos, and, with the first page, the unfinished ones."""
+        _require(user)
+        size = _size(page_size, OWN_PAGE_SIZE)
+        page = await self._page("o", [library_key(user)], size, token)
+        if token:
+            return page, []
+        found = await self._lists.newest([unprocessed_key(user)], size)
+        return page, await self._videos.records(found.video_ids)
+
+    async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, hidden: str = "") -> Page:
+        behind = Position(*page_token.decode_place(kind, token)) if token else None
+        found = await self._lists.newest(lists, size, behind, hidden)
+        videos = await self._videos.records(found.video_ids)
+        return Page(videos, page_token.encode_place(kind, *found.behind) if found.behind else "")
+
+    async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:
+        """A finished video of `owner`; VIDEO_NOT_FOUND, PRIVATE_VIDEO."""
+        check_uuid(video_id)
+        video = await self._videos.get(video_id)
+        if video is None or video.owner != owner or video.state != media_pb2.VIDEO_STATE_READY:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        if video.is_private and video.owner != user:
+            raise ReelwayError(ErrorReason.PRIVATE_VIDEO)
+        return video
+
+    async def edit(self, user: str, request: library_pb2.EditRequest) -> media_pb2.Video:
+        """Change an own video, and publish it if it is not.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND, FIELDS_MISSING, INVALID_REQUEST.
+        """
+        _require(user)
+        check_texts(request.title, request.description)
+
+        def apply(video: media_pb2.Video) -> bool:
+            finished = video.state in (media_pb2.VIDEO_STATE_DRAFT, media_pb2.VIDEO_STATE_READY)
+            if not is_own(video, user) or not finished:
+                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            before = media_pb2.Video()
+            before.CopyFrom(video)
+            if not video.HasField("listing_time"):
+                missing = [name for name in ("title", "description") if not request.HasField(name)]
+                if missing:
+                    raise ReelwayError(ErrorReason.FIELDS_MISSING, metadata={"fields": ",".join(missing)})
+                video.listing_time.FromDatetime(self._clock.now())
+                if video.state == media_pb2.VIDEO_STATE_DRAFT:
+                    step(video, media_pb2.VIDEO_STATE_READY)
+            for name in ("title", "description", "is_private"):
+                if request.HasField(name):
+                    setattr(video, name, getattr(request, name))
+            return video != before
+
+        return await change(self._catalog, self._videos, request.video_id, apply)
+
+    async def remove(self, user: str, video_id: str) -> None:
+        """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING."""
+        _require(user)
+
+        def bury(video: media_pb2.Video) -> bool:
+            if not is_own(video, user):
+                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            if video.state == media_pb2.VIDEO_STATE_PROCESSING:
+                raise ReelwayError(ErrorReason.STILL_PROCESSING)
+            step(video, media_pb2.VIDEO_STATE_DELETING)
+            return True
+
+        await change(self._catalog, self._videos, video_id, bury)
+        await self._catalog.finish_delete(video_id)

@@ -1,0 +1,97 @@
+"""LibraryService: converts, and signs thumbnails; nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Any
+
+from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
+
+from services.catalog.library import Library
+from services.catalog.processing import Processing, require_system
+from services.common.caller import current_caller
+from services.common.s3_objects import S3Objects
+
+_URL_SECONDS = 7 * 86_400
+_URL_REUSED_SECONDS = 86_400
+_MOST_URLS = 50_000
+
+
+class Thumbnails:
+    """Signed addresses of pictures, each made once a day: so a browser finds it in its cache, and a page is quick."""
+
+    def __init__(self, objects: S3Objects) -> None:
+        self._objects = objects
+        self._signed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+
+    async def url(self, key: str) -> str:
+        """Of the picture with this key; empty for none."""
+        if not key:
+            return ""
+        now = time.monotonic()
+        known = self._signed.get(key)
+        if known is None or known[0] < now:
+            known = now + _URL_REUSED_SECONDS, await self._objects.presign_get(key, _URL_SECONDS, "", "")
+            self._signed[key] = known
+            self._signed.move_to_end(key)
+            if len(self._signed) > _MOST_URLS:
+                self._signed.popitem(last=False)
+        return known[1]
+
+
+class LibraryServicer(library_pb2_grpc.LibraryServiceServicer):
+    """Judges each call for the user of its metadata."""
+
+    def __init__(self, library: Library, processing: Processing, objects: S3Objects) -> None:
+        self._library, self._processing, self._thumbnails = library, processing, Thumbnails(objects)
+
+    async def _shown(self, video: media_pb2.Video) -> library_pb2.LibraryVideo:
+        url = await self._thumbnails.url(video.thumbnail_key)
+        return library_pb2.LibraryVideo(video=video, thumbnail_url=url)
+
+    async def _all_shown(self, videos: Iterable[media_pb2.Video]) -> list[library_pb2.LibraryVideo]:
+        return [await self._shown(video) for video in videos]
+
+    async def Explore(self, request: library_pb2.ExploreRequest, context: Any) -> library_pb2.ExploreResponse:
+        page = await self._library.explore(
+            current_caller().user, request.page_size, request.page_token, request.include_own
+        )
+        return library_pb2.ExploreResponse(videos=await self._all_shown(page.videos), next_page_token=page.token)
+
+    async def ListOwn(self, request: library_pb2.ListOwnRequest, context: Any) -> library_pb2.ListOwnResponse:
+        page, unprocessed = await self._library.own(current_caller().user, request.page_size, request.page_token)
+        return library_pb2.ListOwnResponse(
+            videos=await self._all_shown(page.videos), unprocessed=unprocessed, next_page_token=page.token
+        )
+
+    async def ListUser(self, request: library_pb2.ListUserRequest, context: Any) -> library_pb2.ListUserResponse:
+        page = await self._library.of_user(
+            current_caller().user, request.user_id, request.page_size, request.page_token
+        )
+        return library_pb2.ListUserResponse(videos=await self._all_shown(page.videos), next_page_token=page.token)
+
+    async def Watch(self, request: library_pb2.WatchRequest, context: Any) -> library_pb2.WatchResponse:
+        video = await self._library.watch(current_caller().user, request.user_id, request.video_id)
+        return library_pb2.WatchResponse(video=await self._shown(video))
+
+    async def Edit(self, request: library_pb2.EditRequest, context: Any) -> library_pb2.EditResponse:
+        return library_pb2.EditResponse(video=await self._library.edit(current_caller().user, request))
+
+    async def Remove(self, request: library_pb2.RemoveRequest, context: Any) -> library_pb2.RemoveResponse:
+        await self._library.remove(current_caller().user, request.video_id)
+        return library_pb2.RemoveResponse()
+
+    async def NoteArrival(
+        self, request: library_pb2.NoteArrivalRequest, context: Any
+    ) -> library_pb2.NoteArrivalResponse:
+        require_system()
+        video = await self._processing.note_arrival(request.video_id, request.size_bytes)
+        return library_pb2.NoteArrivalResponse(state=video.state)
+
+    async def FinishProcessing(
+        self, request: library_pb2.FinishProcessingRequest, context: Any
+    ) -> library_pb2.FinishProcessingResponse:
+        require_system()
+        return library_pb2.FinishProcessingResponse(video=await self._processing.finish(request))

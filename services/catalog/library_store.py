@@ -1,0 +1,104 @@
+"""The lists of the library in Redis: positions, not offsets. The keys are listed in redis_video_store.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import redis.asyncio as redis
+
+from services.catalog.memberships import PROCESSING, SIGNED
+from services.common.redis_client import redis_errors
+
+_LARGEST_LOOK = 2_000
+_MOST_LOOKED_AT = 20_000
+
+
+class Position(NamedTuple):
+    """A place in a list, newest first: what comes behind it is less."""
+
+    score: int
+    video_id: str
+
+
+class Found(NamedTuple):
+    """Part of a list."""
+
+    video_ids: list[str]
+    behind: Position | None
+    """Where the next part begins; None: there is none."""
+
+
+class LibraryStore:
+    """Raises STORE_UNAVAILABLE. The client must answer bytes."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    async def newest(self, lists: Sequence[str], count: int, behind: Position | None = None, hidden: str = "") -> Found:
+        """The first `count` videos of some lists taken together, but for those in the list `hidden`.
+
+        Fewer where very many in a row are hidden; `Found.behind` then says where to go on.
+        """
+        rows: list[Position] = []
+        looked, size = 0, count + 1
+        while True:
+            batch = await self._behind(lists, behind, size)
+            ended = len(batch) < size
+            rows += await self._visible(batch, hidden)
+            looked += len(batch)
+            if batch:
+                behind = batch[-1]
+            if len(rows) > count:
+                behind = rows[count - 1]
+            elif ended:
+                behind = None
+            elif looked < _MOST_LOOKED_AT:
+                size = min(2 * size, _LARGEST_LOOK)
+                continue
+            return Found([row.video_id for row in rows[:count]], behind)
+
+    async def _behind(self, lists: Sequence[str], behind: Position | None, size: int) -> list[Position]:
+        rows: list[Position] = []
+        for key in lists:
+            rows += await self._behind_in(key, behind, size)
+        return sorted(rows, reverse=True)[:size]
+
+    async def _behind_in(self, key: str, behind: Position | None, size: int) -> list[Position]:
+        rows: list[Position] = []
+        offset, highest = 0, "+inf" if behind is None else str(behind.score)
+        while len(rows) < size:
+            with redis_errors():
+                # One more than asked for: the video at the position itself is most likely still there.
+                found: Any = await self._redis.zrange(
+                    key, highest, "-inf", desc=True, byscore=True, offset=offset, num=size + 1, withscores=True
+                )
+            page = [Position(int(score), video_id.decode()) for video_id, score in found]
+            rows += [row for row in page if behind is None or row < behind]
+            if len(page) <= size:
+                break
+            offset += len(page)
+        return rows[:size]
+
+    async def _visible(self, rows: list[Position], hidden: str) -> list[Position]:
+        if not rows or not hidden:
+            return rows
+        with redis_errors():
+            scores: Any = await self._redis.zmscore(hidden, [row.video_id for row in rows])
+        return [row for row, score in zip(rows, scores, strict=True) if score is None]
+
+    async def signed_before(self, time: float) -> list[str]:
+        """Signed uploads that were promised before a Unix time and have not arrived."""
+        with redis_errors():
+            members: Any = await self._redis.zrange(SIGNED, "-inf", time, byscore=True, offset=0, num=1000)
+        return [member.decode() for member in members]
+
+    async def claim_processing(self, now: float, until: float, count: int) -> list[str]:
+        """Videos whose job is to be looked after; nobody else is given them before `until`."""
+        with redis_errors():
+            members: Any = await self._redis.zrange(PROCESSING, "-inf", now, byscore=True, offset=0, num=count)
+            pipe = self._redis.pipeline(transaction=False)
+            for member in members:
+                pipe.zadd(PROCESSING, {member: until}, xx=True, gt=True, ch=True)
+            taken = await pipe.execute()
+        return [member.decode() for member, changed in zip(members, taken, strict=True) if changed]

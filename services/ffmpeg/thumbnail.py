@@ -1,0 +1,65 @@
+"""A picture of a video, and how long it is where its file does not say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.process import Ended, RunResult, run_sandboxed
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import WorkFolder
+
+WIDTH, HEIGHT = 360, 200
+_NAME = "thumbnail.jpg"
+_LIMITS = Limits(
+    wall_seconds=120, cpu_seconds=120, memory_bytes=2 * 2**30, address_space_bytes=6 * 2**30, output_bytes=2**24
+)
+# Whole in the frame, whatever its shape, on black; odd pixels stretched to square ones first.
+_FIT = (
+    f"scale=iw*sar:ih,scale={WIDTH}:{HEIGHT}:force_original_aspect_ratio=decrease,"
+    f"pad={WIDTH}:{HEIGHT}:(ow-iw)/2:(oh-ih)/2,setsar=1,format=yuvj420p"
+)
+
+
+def _input(sandbox: Sandbox, path: Path, *options: str) -> list[str]:
+    argv = [sandbox.ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"]
+    argv += ["-max_pixels", str(_LIMITS.max_pixels), *options]
+    return [*argv, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{path}"]
+
+
+def _require_cage(result: RunResult) -> None:
+    if result.ended is Ended.SANDBOX:
+        raise RuntimeError(result.stderr.decode(errors="replace").strip())
+
+
+async def thumbnail(sandbox: Sandbox, folder: WorkFolder, path: Path, at_seconds: float) -> bytes | None:
+    """A JPEG of the frame at this time, of the first one where there is none; None where nothing can be decoded."""
+    target = folder.path / "out" / _NAME
+    for second in dict.fromkeys((at_seconds, 0.0)):
+        argv = _input(sandbox, path, "-ss", f"{second:.3f}")
+        argv += ["-map", "0:V:0", "-frames:v", "1", "-vf", _FIT, "-q:v", "4", "-f", "image2", "-update", "1"]
+        result = await run_sandboxed(sandbox, [*argv, f"file:{target}"], folder, _LIMITS)
+        _require_cage(result)
+        if result.ended is Ended.SUCCEEDED and target.is_file() and target.stat().st_size:
+            return target.read_bytes()
+    return None
+
+
+async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> float | None:
+    """How long the video is, by reading all of it, not decoding; None where that cannot be told.
+
+    A browser's recorder, for one, writes WebM without a duration.
+    """
+    last = 0
+
+    def read(line: bytes) -> None:
+        nonlocal last
+        name, _, value = line.strip().partition(b"=")
+        if name == b"out_time_us" and value.isdigit():
+            last = int(value)
+
+    argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=read)
+    _require_cage(result)
+    return last / 1e6 or None

@@ -1,0 +1,182 @@
+"""Looks at a new video: is it one, how long and large is it, what does it look like.
+
+Handler of JobKind.PROBE. Parameters of its VideoWork, one of:
+
+    source   key of a signed upload under `incoming/`: checked, moved to `videos/`, and made a draft
+    video    key of a finished video's object: only described
+
+Each step can be killed and repeated: objects are written before the record that names them, the upload goes last, and
+the catalog takes the first outcome and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
+
+from services.common import logs
+from services.common.caller import set_caller, system_caller
+from services.common.channel import CALL_SECONDS
+from services.common.containers import KINDS, SNIFF_BYTES, object_key
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+from services.common.library_keys import thumbnail_key
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import ObjectInfo, S3Objects
+from services.ffmpeg.job import JobFault
+from services.ffmpeg.probe import ProbeFailed, probe
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.thumbnail import measured_seconds, thumbnail
+from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.video_check import Unusable, container_of
+
+log = logs.get_logger(__name__)
+
+_CORRUPTED = media_pb2.PROCESSING_FAILURE_CORRUPTED
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """What a signed upload may be."""
+
+    max_bytes: int
+    content_types: Collection[str]
+
+
+class VideoLook:
+    """See the module. Result: `outcome`, a word."""
+
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        *,
+        objects: S3Objects,
+        data: S3Bytes,
+        catalog: grpc.aio.Channel,
+        uploads: UploadLimits,
+        video_bytes: int,
+    ) -> None:
+        self._sandbox, self._objects, self._data, self._uploads = sandbox, objects, data, uploads
+        self._video_bytes = video_bytes
+        self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
+
+    async def __call__(self, context: JobContext) -> Mapping[str, Any]:
+        """Raises JobFault, NoLongerHeld, ReelwayError."""
+        set_caller(system_caller())
+        video_id: str = context.job.spec["video_id"]
+        parameters: Mapping[str, str] = context.job.spec["parameters"]
+        upload = "source" in parameters
+        key = parameters["source"] if upload else parameters["video"]
+        info = await self._objects.head(key)
+        if info is None:
+            # An earlier attempt had it done; or the video was deleted meanwhile.
+            return {"outcome": "gone"}
+        try:
+            found = await (self._take_in(context, video_id, info) if upload else self._describe(context, info))
+        except Unusable as error:
+            log.info("not a usable video", video_id=video_id, why=str(error))
+            outcome = library_pb2.FinishProcessingRequest(video_id=video_id, failure=error.failure)
+        else:
+            outcome = library_pb2.FinishProcessingRequest(video_id=video_id, processed=found)
+        await context.still_held()
+        kept = await self._finish(outcome)
+        if upload:
+            await self._objects.delete(key)
+        if kept is None:
+            await self._remove(outcome)
+            return {"outcome": "deleted"}
+        return {"outcome": outcome.WhichOneof("outcome")}
+
+    async def _finish(self, outcome: library_pb2.FinishProcessingRequest) -> media_pb2.Video | None:
+        """The record with the outcome; None where the video was deleted."""
+        try:
+            answer = await self._library.FinishProcessing(
+                outcome, timeout=CALL_SECONDS, metadata=system_caller().metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            refusal = from_rpc_error(error)
+            if refusal.reason is ErrorReason.VIDEO_NOT_FOUND:
+                return None
+            raise refusal from None
+        return answer.video
+
+    async def _remove(self, outcome: library_pb2.FinishProcessingRequest) -> None:
+        for key in (outcome.processed.object_key, outcome.processed.thumbnail_key):
+            if key:
+                await self._objects.delete(key)
+
+    async def _take_in(self, context: JobContext, video_id: str, info: ObjectInfo) -> library_pb2.Processed:
+        """Check an upload and move it to its place."""
+        if info.size > self._uploads.max_bytes:
+            raise Unusable(media_pb2.PROCESSING_FAILURE_TOO_LARGE)
+        if info.size == 0:
+            raise Unusable(_CORRUPTED)
+        head = b"".join([chunk async for chunk in self._data.read(info.key, 0, min(SNIFF_BYTES, info.size))])
+        container = container_of(head, self._uploads.content_types)
+        found = await self._describe(context, info)
+        found.container, found.object_key = container, object_key(video_id, container)
+        await context.still_held()
+        if not await self._objects.copy_if(info.key, found.object_key, KINDS[container].content_type, info.etag):
+            # The form was used again while we were reading.
+            raise JobFault("INPUT_UNAVAILABLE", "the upload changed while it was looked at", may_pass=True)
+        return found
+
+    async def _describe(self, context: JobContext, info: ObjectInfo) -> library_pb2.Processed:
+        """What the file is; its thumbnail is in the store then. Unusable where no frame of it can be shown."""
+        if info.size > self._video_bytes:
+            raise Unusable(media_pb2.PROCESSING_FAILURE_TOO_LARGE)
+        folder = context.folder
+        path = folder.path / "in" / "video"
+        sha256 = await self._fetch(info, path)
+        try:
+            media = await probe(self._sandbox, folder, path)
+        except ProbeFailed as error:
+            log.info("cannot be probed", key=info.key, why=str(error))
+            raise Unusable(_CORRUPTED) from None
+        if media.video is None:
+            # Sound, a picture or subtitles are another type of file; none of them is a damaged one.
+            other = any(stream.kind in ("audio", "video", "subtitle") for stream in media.streams)
+            raise Unusable(media_pb2.PROCESSING_FAILURE_UNSUPPORTED if other else _CORRUPTED)
+        seconds = media.duration_seconds
+        if seconds is None:
+            seconds = await measured_seconds(self._sandbox, folder, path)
+        picture = await thumbnail(self._sandbox, folder, path, (seconds or 0.0) / 3)
+        if picture is None:
+            raise Unusable(_CORRUPTED)
+        await context.still_held()
+        picture_key = thumbnail_key(context.job.spec["video_id"])
+        await self._objects.put(picture_key, picture, "image/jpeg")
+        return library_pb2.Processed(
+            size_bytes=info.size,
+            sha256=sha256,
+            duration_seconds=seconds,
+            width=media.video.width,
+            height=media.video.height,
+            video_codec=media.video.codec,
+            audio_codec=media.audio.codec if media.audio else "",
+            thumbnail_key=picture_key,
+        )
+
+    async def _fetch(self, info: ObjectInfo, path: Path) -> str:
+        """Write the object into a new file; its SHA-256 in hex."""
+        sha256 = hashlib.sha256()
+        file = await asyncio.to_thread(path.open, "xb")
+        try:
+            async for chunk in self._data.read(info.key, 0, info.size):
+                sha256.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+                raise JobFault("INPUT_UNAVAILABLE", "the file went away while it was read", may_pass=True) from None
+            raise
+        finally:
+            await asyncio.to_thread(file.close)
+        return sha256.hexdigest()

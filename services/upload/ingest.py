@@ -1,0 +1,140 @@
+"""Notices what signed forms brought: by events where there are any, and always by looking at the store.
+
+Every object under `incoming/` is told to the catalog, which begins its processing. Telling is safe to repeat, and the
+object stays until its video is made of it; so a crash anywhere, or an event that was lost, costs a look.
+
+Redis keys:
+
+    {ingest}:lease        who looks at the store
+    {ingest}:told:<id>    the catalog was told of this object lately
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import grpc
+import redis.asyncio as redis
+from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
+
+from services.common import logs
+from services.common.caller import current_caller, set_caller, system_caller
+from services.common.channel import CALL_SECONDS
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.library_keys import INCOMING, incoming_key
+from services.common.redis_client import redis_errors
+from services.common.s3_objects import ObjectInfo, S3Objects
+
+log = logs.get_logger(__name__)
+
+LEASE = "{ingest}:lease"
+_TOLD_SECONDS = 30
+_AT_ONCE = 32
+_BATCH = 500
+_STRANGER_SECONDS = 3600.0
+# The object is being made a video; or is about to be asked for.
+_WANTED = {media_pb2.VIDEO_STATE_PROCESSING, media_pb2.VIDEO_STATE_SIGNED}
+
+
+def _told_key(video_id: str) -> str:
+    return f"{{ingest}}:told:{video_id}"
+
+
+def _video_id(key: str) -> str:
+    """Of an object under `incoming/`; empty for one that no form of ours can bring."""
+    try:
+        video_id = str(uuid.UUID(key.removeprefix(INCOMING)))
+    except ValueError:
+        return ""
+    return video_id if key == incoming_key(video_id) else ""
+
+
+class Ingest:
+    """Runs on every replica; the lease lets one at a time look, the marks share what is found."""
+
+    def __init__(
+        self, objects: S3Objects, channel: grpc.aio.Channel, client: redis.Redis, lease: Lease, clock: Clock
+    ) -> None:
+        self._objects, self._redis, self._lease, self._clock = objects, client, lease, clock
+        self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(channel)
+
+    async def run(self, interval_seconds: float) -> None:
+        """Look for ever."""
+        while True:
+            set_caller(system_caller())
+            try:
+                if await self._lease.take():
+                    await self.look()
+            except ReelwayError as error:
+                log.warning("look for arrivals put off", why=str(error))
+            except Exception:
+                log.exception("look for arrivals failed")
+            await asyncio.sleep(interval_seconds)
+
+    async def look(self) -> None:
+        """Tell the catalog of everything that is there."""
+        batch: list[ObjectInfo] = []
+        async for info in self._objects.list(INCOMING):
+            batch.append(info)
+            if len(batch) == _BATCH:
+                await self._tell(batch)
+                batch = []
+                if not await self._lease.take():
+                    return
+        await self._tell(batch)
+
+    async def notice(self, keys: Iterable[str]) -> int:
+        """Look at some objects now; how many of them are of ours."""
+        wanted = [key for key in keys if _video_id(key)]
+        set_caller(system_caller())
+        found = await asyncio.gather(*map(self._objects.head, wanted))
+        await self._tell([info for info in found if info is not None])
+        return len(wanted)
+
+    async def _tell(self, found: Sequence[ObjectInfo]) -> None:
+        if not found:
+            return
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def one(info: ObjectInfo) -> None:
+            async with gate:
+                try:
+                    await self._tell_one(info)
+                except ReelwayError as error:
+                    log.warning("arrival put off", key=info.key, why=str(error))
+                    with redis_errors():
+                        await self._redis.delete(_told_key(_video_id(info.key)))
+
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for info in found:
+                pipe.set(_told_key(_video_id(info.key)), "1", nx=True, ex=_TOLD_SECONDS)
+            first: list[Any] = await pipe.execute()
+        await asyncio.gather(*(one(info) for info, mine in zip(found, first, strict=True) if mine))
+
+    async def _tell_one(self, info: ObjectInfo) -> None:
+        video_id = _video_id(info.key)
+        if not video_id or not await self._is_wanted(video_id, info):
+            log.info("removing an object that no video is made of", key=info.key)
+            await self._objects.delete(info.key)
+
+    async def _is_wanted(self, video_id: str, info: ObjectInfo) -> bool:
+        request = library_pb2.NoteArrivalRequest(video_id=video_id, size_bytes=info.size)
+        try:
+            answer = await self._library.NoteArrival(
+                request, timeout=CALL_SECONDS, metadata=current_caller().metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            refusal = from_rpc_error(error)
+            if refusal.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                raise refusal from None
+            # A record is made before its form; yet a young stranger may be one whose record is being restored.
+            return self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
+        return answer.state in _WANTED

@@ -1,0 +1,198 @@
+"""Dialect 003 on the whole system: the life of a video, from a signed form to its objects being gone."""
+
+import functools
+from collections.abc import AsyncIterator
+from io import BytesIO
+
+import aiohttp
+import pytest
+
+from tests.support.clips import Clip
+from tests.support.library import LibraryUser
+from tests.support.object_store import keys_of
+from tests.support.system import RunningSystem
+from tests.support.waiting import until
+
+DOCUMENTED = {
+    "hash_id",
+    "user_id",
+    "file_name",
+    "upload_time",
+    "title",
+    "description",
+    "size_in_bytes",
+    "duration_seconds",
+    "video_type",
+    "thumbnail_url",
+    "is_private",
+    "listing_time",
+}
+
+ACCESS_SECONDS = 4
+"""Gateway and stream service may each rely on an answer for a second or two."""
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Width and height as the frame header says (ITU-T T.81, B.2.2)."""
+    assert data[:2] == b"\xff\xd8"
+    at = BytesIO(data)
+    at.seek(2)
+    while True:
+        marker, length = at.read(2), int.from_bytes(at.read(2), "big")
+        if marker in (b"\xff\xc0", b"\xff\xc2"):
+            at.read(1)
+            height, width = int.from_bytes(at.read(2), "big"), int.from_bytes(at.read(2), "big")
+            return width, height
+        at.seek(length - 2, 1)
+
+
+async def is_status(user: LibraryUser, path: str, status: int) -> bool:
+    return await user.status("GET", path) == status
+
+
+async def test_from_a_signed_form_to_gone(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner, other, anybody = (
+        LibraryUser.new(system, http),
+        LibraryUser.new(system, http),
+        LibraryUser(system, http, None),
+    )
+    data = clips["clip.mp4"].data
+    signed = await owner.sign("my-clip.mp4")
+    # Promised, and not arrived: in no list, for nobody.
+    nothing: dict[str, list[str]] = {"unprocessed_videos": [], "videos": []}
+    assert await owner.ask("GET", "/video/my") == nothing
+    await anybody.ask("GET", f"/video/user/{owner.id}", 404)
+    await owner.ask("DELETE", f"/video/my/{signed.hash_id}", 404)
+
+    assert await owner.post(signed, data) == 204
+    draft = await owner.until_mine(signed.hash_id)
+    assert set(draft) == DOCUMENTED - {"description", "listing_time"}
+    assert draft["file_name"] == draft["title"] == "my-clip.mp4"
+    assert (draft["user_id"], draft["size_in_bytes"], draft["video_type"]) == (owner.id, len(data), "video/mp4")
+    assert draft["duration_seconds"] == 0 and draft["is_private"] is False
+    async with http.get(draft["thumbnail_url"]) as picture:
+        assert (picture.status, picture.content_type) == (200, "image/jpeg")
+        assert jpeg_size(await picture.read()) == (360, 200)
+
+    # A draft gives nothing away, through any door, to anybody.
+    watch = {"user_id": owner.id, "hash_id": signed.hash_id}
+    for user in (owner, other, anybody):
+        await user.ask("GET", "/video/watch/", 404, params=watch)
+        await user.ask("GET", f"/videos/{signed.hash_id}/stream", 404)
+        await user.ask("GET", f"/videos/{signed.hash_id}/download", 404)
+    assert (await anybody.ask("GET", f"/video/user/{owner.id}"))["videos"] == []
+
+    path = f"/video/my/{signed.hash_id}"
+    await other.ask("PUT", path, 404, json={"title": "Mine", "description": "now"})
+    await other.ask("DELETE", path, 404)
+    missing = await owner.ask("PUT", path, 400, json={"description": "no title"})
+    assert missing == {"errors": ["missing required field: title"]}
+    both = await owner.ask("PUT", path, 400, json={"is_private": True})
+    assert both == {"errors": ["missing required field: title", "missing required field: description"]}
+    unsupported = await owner.ask("PUT", path, 400, json={"title": "t", "description": "d", "hash_id": "x"})
+    assert unsupported == {"errors": ["unsupported field: hash_id"]}
+    await owner.ask("PUT", path, 422, json={"title": ["t"], "description": "d"})
+    assert await owner.ask("PUT", path, 204, json={"title": "A title", "description": "What it is"}) is None
+
+    published = await owner.mine(signed.hash_id)
+    assert set(published) == DOCUMENTED
+    assert published["title"] == "A title"
+    for user in (other, anybody):
+        assert published["hash_id"] in [v["hash_id"] for v in (await user.ask("GET", "/video/explore/"))["videos"]]
+        assert [v["hash_id"] for v in (await user.ask("GET", f"/video/user/{owner.id}/"))["videos"]] == [signed.hash_id]
+        record = await user.ask("GET", "/video/watch", params=watch)
+        assert record["video"]["title"] == "A title"
+        async with http.get(record["watchable_url"], headers={"Range": "bytes=0-1"}) as part:
+            assert (part.status, await part.read()) == (206, data[:2])
+            assert part.content_type == "video/mp4"
+    await other.ask("GET", "/video/watch", 404, params={**watch, "user_id": other.id})
+    explored = await owner.ask("GET", "/video/explore")
+    assert signed.hash_id not in [v["hash_id"] for v in explored["videos"]]
+    explored = await owner.ask("GET", "/video/explore", params={"include_my": "true"})
+    assert signed.hash_id in [v["hash_id"] for v in explored["videos"]]
+    async with http.get(f"{system.base_url}/videos/{signed.hash_id}/stream") as stream:
+        assert await stream.read() == data
+
+    # Private: its owner still sees it, everybody else is kept out of every door.
+    await owner.ask("PUT", path, 204, json={"is_private": True})
+    for user in (other, anybody):
+        await user.ask("GET", "/video/watch", 403, params=watch)
+        await until(functools.partial(is_status, user, f"/videos/{signed.hash_id}/stream", 404), ACCESS_SECONDS)
+        assert (await user.ask("GET", f"/video/user/{owner.id}"))["videos"] == []
+        found = await user.ask("GET", "/video/explore", params={"include_my": "true"})
+        assert signed.hash_id not in [v["hash_id"] for v in found["videos"]]
+    await owner.ask("GET", "/video/watch", params=watch)
+    own = await owner.ask("GET", "/video/explore", params={"include_my": "true"})
+    assert signed.hash_id in [v["hash_id"] for v in own["videos"]]
+
+    await other.ask("DELETE", path, 404)
+    assert await owner.ask("DELETE", path, 204) is None
+    await owner.ask("DELETE", path, 404)
+    await owner.ask("GET", "/video/watch", 404, params=watch)
+    assert await owner.ask("GET", "/video/my") == nothing
+    assert (await anybody.ask("GET", f"/video/user/{owner.id}"))["videos"] == []
+
+    async def are_gone() -> bool:
+        return await keys_of(system.s3, signed.hash_id) == {f"catalog/{signed.hash_id}.json"}
+
+    await until(are_gone)
+
+
+@pytest.mark.parametrize("name", ["clip.webm", "clip.ogv", "clip.avi", "clip.mpg"])
+async def test_every_type_becomes_a_draft(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip], name: str
+) -> None:
+    owner = LibraryUser.new(system, http)
+    # Whatever it was signed as, what it is is told from its bytes.
+    draft = await owner.draft(clips[name].data, name=name)
+    types = {"webm": "video/webm", "ogv": "video/ogg", "avi": "video/x-msvideo", "mpg": "video/mpeg"}
+    assert draft["video_type"] == types[name.partition(".")[2]]
+    assert draft["thumbnail_url"]
+
+
+async def test_failures_have_their_reason_and_can_be_deleted(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner = LibraryUser.new(system, http)
+    cases = {
+        "Corrupted/Invalid file": [clips["clip.mp4"].data[:200], b"\x00" * 5000, clips["clip.webm"].data[:300]],
+        "Unsupported video type": [clips["clip.mkv"].data, b"\x89PNG\r\n\x1a\n" + b"\x00" * 100],
+    }
+    uploaded = [(reason, await owner.upload(data)) for reason, files in cases.items() for data in files]
+    for reason, hash_id in uploaded:
+        entry = await owner.until_failed(hash_id)
+        assert entry["failure_reason"] == reason
+        assert set(entry) == {"hash_id", "user_id", "file_name", "upload_time", "failure_reason"}
+        await owner.ask("PUT", f"/video/my/{hash_id}", 404, json={"title": "t", "description": "d"})
+        await owner.ask("DELETE", f"/video/my/{hash_id}", 204)
+        await owner.ask("DELETE", f"/video/my/{hash_id}", 404)
+    assert await owner.ask("GET", "/video/my") == {"unprocessed_videos": [], "videos": []}
+    for _, hash_id in uploaded:
+        assert await keys_of(system.s3, hash_id) == {f"catalog/{hash_id}.json"}
+
+
+async def test_a_video_of_another_door_gets_its_metadata(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner = LibraryUser.new(system, http)
+    form = aiohttp.FormData()
+    form.add_field("video", clips["clip.mov"].data, filename="holiday.mov")
+    created = await owner.ask("POST", "/videos", 201, data=form)
+
+    async def has_thumbnail() -> bool:
+        return "thumbnail_url" in await owner.mine(created["id"])
+
+    await until(has_thumbnail)
+    video = await owner.mine(created["id"])
+    assert (video["video_type"], video["file_name"]) == ("video/quicktime", "holiday.mov")
+    assert "duration_seconds" in video and "listing_time" not in video
+    await owner.publish(video["hash_id"])
+    assert (await owner.mine(created["id"]))["listing_time"]

@@ -1,0 +1,46 @@
+"""What is in a test's store, seen without the code under test."""
+
+import asyncio
+from typing import Any
+
+import botocore.session
+
+from tests.support.servers import S3Server
+
+
+def client_of(server: S3Server) -> Any:
+    """A plain botocore client."""
+    return botocore.session.get_session().create_client(
+        "s3",
+        endpoint_url=server.endpoint_url,
+        aws_access_key_id=server.access_key,
+        aws_secret_access_key=server.secret_key,
+        region_name=server.region,
+    )
+
+
+async def keys_of(server: S3Server, part: str) -> set[str]:
+    """Keys that have `part` in them."""
+
+    def look() -> set[str]:
+        client = client_of(server)
+        try:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=server.bucket)
+            return {row["Key"] for page in pages for row in page.get("Contents", ()) if part in row["Key"]}
+        finally:
+            client.close()
+
+    return await asyncio.to_thread(look)
+
+
+async def put_object(server: S3Server, key: str, data: bytes) -> None:
+    """Store an object with the system's own rights, past every form."""
+
+    def put() -> None:
+        client = client_of(server)
+        try:
+            client.put_object(Bucket=server.bucket, Key=key, Body=data)
+        finally:
+            client.close()
+
+    await asyncio.to_thread(put)
