@@ -123,7 +123,8 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         return kind, video_spec(request.video)
 
     def _plan(self, command: ffmpeg_pb2.CommandWork) -> Plan:
-        planned = plan(command.command, command.input_files, command.output_files, self._limits)
+        # A protobuf map is not a dict: asked for a missing key it makes one, asked for None it raises.
+        planned = plan(command.command, dict(command.input_files), dict(command.output_files), self._limits)
         for url in command.input_files.values():
             check_input_url(url, self._addresses)
         return planned
