@@ -93,6 +93,33 @@ async def test_what_is_appended_is_read_at_once_and_stays_the_same_when_sealed(
     assert await client.seal(video.video_id) == after
 
 
+async def test_reads_go_on_through_seal_and_compaction(client: JournalClient, fleet: Fleet) -> None:
+    video = await client.create()
+    chunks = [WEBM, *(noise(150_000 + index) for index in range(40)), noise(5 * MIB)]
+    for chunk in chunks:
+        await client.append(video.video_id, chunk)
+    whole, reads, stopped = b"".join(chunks), 0, False
+
+    async def keep_reading() -> None:
+        nonlocal reads
+        while not stopped:
+            assert await client.whole(video.video_id, window=300_001) == whole
+            reads += 1
+
+    readers = [asyncio.create_task(keep_reading()) for _ in range(3)]
+    await client.seal(video.video_id)
+    async with open_objects(fleet) as objects:
+
+        async def is_one_object() -> bool:
+            return not await keys_under(objects, f"journal/{video.video_id}/")
+
+        await until(is_one_object, 20)
+    before = reads
+    await until(lambda: reads > before + 3, 20)
+    stopped = True
+    await asyncio.gather(*readers)
+
+
 async def test_appends_at_once_get_an_order_and_no_mixture(client: JournalClient) -> None:
     video = await client.create()
     chunks = [bytes([65 + index]) * (5000 + index) for index in range(16)]

@@ -1,0 +1,146 @@
+"""What an upload may become, and what becomes of one that is left alone."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+from tests.support.fleet import Fleet, start_fleet
+from tests.support.journal_client import JournalClient, connect, keys_under, open_objects, refusal
+from tests.support.servers import S3Server
+from tests.support.waiting import until
+
+WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
+
+
+@pytest.fixture(scope="module")
+async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
+    settings = {
+        "UPLOAD_MAX_BYTES": "20000",
+        "APPEND_MAX_BYTES": "8000",
+        "APPEND_MAX_CHUNKS": "5",
+        "APPEND_OPEN_PER_OWNER": "3",
+        "APPEND_IDLE_EXPIRY_SECONDS": "1.5",
+        "APPEND_EXPIRY_INTERVAL_SECONDS": "0.2",
+        "UPLOAD_IDLE_SECONDS": "1",
+        "APPEND_MAX_SECONDS": "2",
+        "APPEND_ORPHAN_SECONDS": "2",
+        "APPEND_ORPHAN_INTERVAL_SECONDS": "0.3",
+    }
+    async with start_fleet(redis_url, juicefs_s3, tmp_path_factory.mktemp("limits"), **settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+async def client(fleet: Fleet) -> AsyncIterator[JournalClient]:
+    async with connect(fleet) as found:
+        yield found
+
+
+async def test_a_chunk_is_limited_before_and_while_it_comes(client: JournalClient) -> None:
+    video = await client.create()
+    assert await refusal(client.append(video.video_id, b"x" * 8001)) is ErrorReason.CHUNK_TOO_LARGE
+    for claim in ({"declared_size_bytes": 8001}, {"max_size_bytes": 8001 + 2**20}):
+        call = client.open_append()
+        header = upload_pb2.AppendHeader(video_id=video.video_id, **claim)
+        # Told by the header alone, before a byte of the chunk.
+        await call.write(upload_pb2.AppendRequest(header=header, data=b"x" * 5000))
+        assert await refusal(_answer(call)) is ErrorReason.CHUNK_TOO_LARGE
+    await client.append(video.video_id, b"x" * 8000)
+    await client.append(video.video_id, b"x" * 8000)
+    assert await refusal(client.append(video.video_id, b"x" * 4001)) is ErrorReason.FILE_TOO_LARGE
+    await client.append(video.video_id, b"x" * 4000)
+    assert await refusal(client.append(video.video_id, b"x")) is ErrorReason.FILE_TOO_LARGE
+    assert (await client.upload(video.video_id)).size_bytes == 20_000
+
+
+async def _answer(call: object) -> object:
+    try:
+        return await call  # type: ignore[misc]
+    except grpc.aio.AioRpcError as error:
+        raise from_rpc_error(error) from None
+
+
+async def test_the_number_of_chunks_is_limited(client: JournalClient) -> None:
+    video = await client.create()
+    for _ in range(5):
+        await client.append(video.video_id, b"x")
+    assert await refusal(client.append(video.video_id, b"x")) is ErrorReason.TOO_MANY_CHUNKS
+
+
+async def test_open_uploads_are_limited_per_owner_until_they_end(client: JournalClient) -> None:
+    alice, bob = client.as_user("alice"), client.as_user("bob")
+    mine = [await alice.create() for _ in range(3)]
+    assert await refusal(alice.create()) is ErrorReason.TOO_MANY_UPLOADS
+    await bob.create()
+    await alice.abort(mine[0].video_id)
+    await alice.create()
+    await alice.append(mine[1].video_id, WEBM)
+    await alice.seal(mine[1].video_id)
+    await alice.create()
+    assert await refusal(alice.create()) is ErrorReason.TOO_MANY_UPLOADS
+    # One that cannot be made does not count.
+    assert await refusal(client.as_user("carol").create(title="t" * 256)) is ErrorReason.INVALID_REQUEST
+    for _ in range(3):
+        await client.as_user("carol").create()
+
+
+async def test_an_idle_upload_is_sealed_if_it_is_a_video_and_goes_if_not(client: JournalClient, fleet: Fleet) -> None:
+    video, nothing, empty = [await client.create() for _ in range(3)]
+    await client.append(video.video_id, WEBM)
+    await client.append(nothing.video_id, b"no video")
+    for _ in range(4):
+        # Not idle as long as something comes.
+        await client.append(video.video_id, b"more")
+    size = len(WEBM) + 16
+
+    async def is_ready() -> bool:
+        return (await client.video(video.video_id)).state == media_pb2.VIDEO_STATE_READY
+
+    await until(is_ready)
+    assert len(await client.whole(video.video_id)) == size
+    for gone in (nothing, empty):
+
+        async def is_gone(video_id: str = gone.video_id) -> bool:
+            try:
+                await client.video(video_id)
+            except ReelwayError as error:
+                return error.reason is ErrorReason.VIDEO_NOT_FOUND
+            return False
+
+        await until(is_gone)
+        assert await refusal(client.append(gone.video_id, b"x")) is ErrorReason.VIDEO_NOT_FOUND
+        async with open_objects(fleet) as objects:
+            assert not await keys_under(objects, f"journal/{gone.video_id}/")
+
+
+async def test_a_silent_or_endless_append_is_ended(client: JournalClient) -> None:
+    video = await client.create()
+    call = client.open_append()
+    await call.write(upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=b"x"))
+    assert await refusal(_answer(call)) is ErrorReason.TIMEOUT
+    assert (await client.upload(video.video_id)).size_bytes == 0
+
+
+async def test_chunks_of_deleted_and_unknown_videos_are_swept_and_committed_ones_stay(
+    client: JournalClient, fleet: Fleet
+) -> None:
+    private = await client.as_user("dora").create()
+    await client.as_user("dora").append(private.video_id, WEBM)
+    await client.as_user("dora").change(private.video_id, is_private=True)
+    async with open_objects(fleet) as objects:
+        unknown = "journal/00000000-0000-4000-8000-000000000000/0000000000000000-0123456789abcdef"
+        orphan = f"journal/{private.video_id}/0000000000000005-0123456789abcdef"
+        for key in (unknown, orphan):
+            await objects.put(key, b"left", "application/octet-stream")
+        await objects.create_multipart(orphan + "0", "application/octet-stream")
+
+        async def only_the_committed_one() -> bool:
+            return not await keys_under(objects, unknown) and not await keys_under(objects, orphan)
+
+        await until(only_the_committed_one, 15)
+    assert await client.as_user("dora").whole(private.video_id) == WEBM

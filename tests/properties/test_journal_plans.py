@@ -1,0 +1,119 @@
+"""How chunks become parts, and how a listing becomes a journal again."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.extents import Extent, slices
+from services.common.s3_objects import ObjectInfo, Slice
+from services.upload.compaction_plan import S3_SMALLEST_PART, plan
+from services.upload.restore import chain, parse_key
+
+MIB = 2**20
+LONG_AGO = datetime(2026, 1, 1, tzinfo=UTC)
+
+lengths = st.lists(
+    st.one_of(
+        st.integers(1, 4096),
+        st.integers(1, 6 * MIB),
+        st.sampled_from([S3_SMALLEST_PART - 1, S3_SMALLEST_PART, S3_SMALLEST_PART + 1, 8 * MIB, 5 * 2**30]),
+    ),
+    max_size=60,
+)
+
+
+def journal(sizes: list[int]) -> list[Extent]:
+    found, offset = [], 0
+    for index, size in enumerate(sizes):
+        found.append(Extent(offset, size, f"journal/v/{offset:016d}-{index:x}"))
+        offset += size
+    return found
+
+
+@given(lengths)
+def test_parts_hold_every_byte_once_in_order_and_keep_to_the_limits_of_s3(sizes: list[int]) -> None:
+    extents = journal(sizes)
+    parts = plan(extents)
+    at = {extent.key: extent for extent in extents}
+    offset = 0
+    for part in parts:
+        for piece in part.slices:
+            extent = at[piece.key]
+            assert extent.offset + piece.start == offset
+            assert 0 < piece.length <= extent.length - piece.start
+            offset += piece.length
+        assert part.length <= 5 * 2**30
+        assert len(part.slices) == 1 or not part.copied
+    assert offset == sum(sizes)
+    assert all(part.length >= S3_SMALLEST_PART for part in parts[:-1])
+    assert len(parts) <= 10_000
+    # What is large is not carried through us.
+    carried = sum(part.length for part in parts if not part.copied)
+    assert carried <= sum(size for size in sizes if size < S3_SMALLEST_PART) + S3_SMALLEST_PART * len(sizes)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(5 * MIB, 16 * MIB), st.integers(10_000, 12_000))
+def test_more_large_chunks_than_parts_still_fit(size: int, count: int) -> None:
+    parts = plan(journal([size] * count))
+    assert len(parts) <= 10_000
+    assert sum(part.length for part in parts) == size * count
+    assert all(part.length >= S3_SMALLEST_PART for part in parts[:-1])
+
+
+@given(lengths, st.data())
+def test_a_range_is_found_in_its_extents(sizes: list[int], data: st.DataObject) -> None:
+    total = sum(sizes)
+    extents = journal(sizes)
+    offset = data.draw(st.integers(0, total))
+    length = data.draw(st.integers(0, total - offset))
+    found = slices(extents, offset, length)
+    assert sum(one.length for one in found) == length
+    at = {extent.key: extent.offset for extent in extents}
+    for one in found:
+        assert at[one.key] + one.start == offset
+        offset += one.length
+
+
+def info(offset: int, size: int, tag: str, age: int = 0) -> ObjectInfo:
+    return ObjectInfo(f"journal/v/{offset:016d}-{tag}", size, LONG_AGO - timedelta(seconds=age), f'"{tag}"')
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.data())
+def test_a_journal_is_found_again_among_orphans(sizes: list[int], data: st.DataObject) -> None:
+    committed = [info(extent.offset, extent.length, f"c{index}") for index, extent in enumerate(journal(sizes))]
+    total = sum(sizes)
+    # An orphan was meant for an offset that was the end at some time. One that is followed by nothing cannot be told
+    # from a last chunk, so those at the very end are left to the test below.
+    starts = [parse_key(one.key, one.size) for one in committed]
+    orphans = []
+    for index in range(data.draw(st.integers(0, 10))):
+        extent = data.draw(st.sampled_from(starts[:-1])) if len(starts) > 1 else None
+        if extent is not None:
+            orphans.append(info(extent.offset, data.draw(st.integers(51, 99)) + total, f"o{index}"))
+    shuffled = data.draw(st.permutations([*committed, *orphans]))
+    assert [extent.key for extent, _ in chain(shuffled, total)] == [one.key for one in committed]
+    short = [one for one in orphans if False]
+    assert [extent.key for extent, _ in chain([*committed, *short], None)] == [one.key for one in committed]
+
+
+def test_of_two_last_chunks_the_newer_is_taken_and_the_one_that_goes_on_before_both() -> None:
+    first, old, new = info(0, 10, "a"), info(10, 5, "old", age=9), info(10, 5, "new")
+    assert [extent.key for extent, _ in chain([first, old, new], None)] == [first.key, new.key]
+    follower = info(14, 3, "f")
+    shorter = info(10, 4, "short", age=99)
+    assert [e.key for e, _ in chain([first, old, new, shorter, follower], None)][1:] == [shorter.key, follower.key]
+    # A sealed upload ends where its record says.
+    assert [e.key for e, _ in chain([first, new, shorter, follower], 14)] == [first.key, shorter.key]
+    assert chain([info(3, 4, "gap")], None) == []
+
+
+def test_keys_that_are_no_chunks_are_passed_over() -> None:
+    assert parse_key("journal/v/0000000000000007-ab-clip", 3) == Extent(
+        7, 3, "journal/v/0000000000000007-ab-clip", True
+    )
+    for key in ("journal/v/x", "journal/v/0000000000000007", "journal/v/0000000000000007-", "journal/v/7-ab"):
+        assert parse_key(key, 1) is None
+    assert slices([], 0, 5) == []
+    assert slices([Extent(0, 5, "k")], 2, 9) == [Slice("k", 2, 3)]
