@@ -19,7 +19,7 @@ from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
 
 LONGEST_WINDOW = 64 * 2**20
-LONGEST_MESSAGE = 2**19
+LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _RAMP = (64 * 2**10, 256 * 2**10)
