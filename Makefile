@@ -71,7 +71,7 @@ bench: $(VENV)/.bench ## measure against S3, nginx and FastAPI; writes bench/res
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(NATIVE),--native) $(if $(SVG),--svg)
 
 lock: setup ## compile requirements/*.in to hashed *.txt
-	@for f in base build installer local dev bench deploy; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in base build installer local transcribe dev bench deploy; do $(PY) -m uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
 
 clean: ## remove what was generated; .data stays
 	rm -rf $(VENV) gen .mypy_cache .pytest_cache .ruff_cache

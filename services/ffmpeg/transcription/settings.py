@@ -1,0 +1,69 @@
+"""What the worker reads from its environment about transcripts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, SecretStr
+
+from services.common.settings import Seconds, Settings, Size
+from services.ffmpeg.transcription.config import EngineConfig
+
+
+def _parse_env(value: object) -> object:
+    if isinstance(value, str):
+        return dict(pair.strip().split("=", 1) for pair in value.split(",") if "=" in pair)
+    return value
+
+
+class TranscribeSettings(Settings):
+    """Environment of the worker that makes transcripts."""
+
+    transcribe_engine: str = Field("faster-whisper", pattern=r"^[\w.:-]+$")
+    """`faster-whisper`, `openai`, `none`, an entry point's name, or `module:Class`."""
+    transcribe_model: str = ""
+    """faster-whisper: empty takes the packaged weights; or `base`, `tiny.en`, a folder, or a hub name.
+    openai: the server's name for it; empty: `whisper-1`."""
+    transcribe_device: str = Field("cpu", pattern="^(cpu|cuda|auto)$")
+    """Where faster-whisper computes."""
+    transcribe_compute: str = Field("int8", pattern=r"^[a-z0-9_]+$")
+    """CTranslate2 compute type: int8, float16, …"""
+    transcribe_beam: int = Field(1, ge=1, le=10)
+    """Beam width; 5 is slower and hardly better on the packaged model."""
+    transcribe_threads: int = Field(1, ge=1, le=64)
+    """Threads of one transcription."""
+    transcribe_allow_download: bool = False
+    """Whether a hub name may be fetched from the internet."""
+    transcribe_cache_dir: Path = Path("~/.cache/reelway/models")
+    """Where models are assembled or downloaded to. May be on a shared or read-only volume once filled."""
+    transcribe_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    """Base of an OpenAI-like API, for example https://host/v1."""
+    transcribe_api_key: SecretStr = SecretStr("")
+    """Its bearer token; empty: none is sent."""
+    transcribe_language: str = ""
+    """ISO 639-1 of all recordings; empty: detected in each."""
+    transcribe_memory: Size = 1_500_000_000
+    """Limit of the child process; larger models need more."""
+    transcribe_max_seconds: Seconds = 6 * 3600.0
+    """Longest audio that is transcribed."""
+    transcribe_min_timeout_seconds: Seconds = 120.0
+    """Time that a transcription gets, however short; longer audio gets its own length."""
+    transcribe_env: Annotated[dict[str, str], BeforeValidator(_parse_env)] = Field(default_factory=dict)
+    """`NAME=value,…`: more environment for the child, which gets none of the worker's: for example a proxy to
+    download through, or LD_LIBRARY_PATH for CUDA."""
+
+    def engine_config(self) -> EngineConfig:
+        """The part that engines see."""
+        return EngineConfig(
+            engine=self.transcribe_engine,
+            model=self.transcribe_model,
+            device=self.transcribe_device,
+            compute=self.transcribe_compute,
+            beam=self.transcribe_beam,
+            threads=self.transcribe_threads,
+            allow_download=self.transcribe_allow_download,
+            cache_dir=str(self.transcribe_cache_dir.expanduser()),
+            url=self.transcribe_url.rstrip("/"),
+            api_key=self.transcribe_api_key.get_secret_value(),
+        )

@@ -1,0 +1,136 @@
+"""The use case: a local media file becomes a transcript."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.ffmpeg.transcription import webvtt
+from services.ffmpeg.transcription.audio import Runner, extract, has_audio
+from services.ffmpeg.transcription.child import Request
+from services.ffmpeg.transcription.child_process import Plan, run_child
+from services.ffmpeg.transcription.config import EngineConfig
+from services.ffmpeg.transcription.cues import Cue, make_cues
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.language import Language, decide, normalise
+from services.ffmpeg.transcription.piece_store import PieceStore
+from services.ffmpeg.transcription.words import Piece, join_text
+
+Progress = Callable[[float], Awaitable[None]]
+
+
+class Outcome(enum.Enum):
+    """How a transcription succeeded. All three are successes; failures are TranscriptionError."""
+
+    SPEECH = "SPEECH"
+    NO_SPEECH = "NO_SPEECH"
+    NO_AUDIO = "NO_AUDIO"
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a video."""
+
+    outcome: Outcome
+    text: str = ""
+    """Running text; empty unless SPEECH."""
+    language: Language = field(default_factory=Language)
+    """Unknown where nothing is said, and where it would be a guess."""
+    cues: tuple[Cue, ...] = ()
+    model: str = ""
+    """Identity of the model; empty for NO_AUDIO."""
+    audio_seconds: float = 0.0
+
+    @property
+    def vtt(self) -> str:
+        """The captions as WebVTT; valid when empty."""
+        return webvtt.render(self.cues)
+
+
+def transcript_key(video_id: str, source_etag: str, config: EngineConfig, language: str = "") -> str:
+    """Idempotency key: the same video, bytes, engine, model and asked-for language give the same transcript."""
+    parts = "\0".join([video_id, source_etag, config.engine, config.model, language])
+    return hashlib.sha256(parts.encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True)
+class Transcriber:
+    """Makes transcripts with one configuration. Holds nothing between them."""
+
+    run: Runner
+    config: EngineConfig
+    memory: int = 1_500_000_000
+    """Bytes that the child may take."""
+    max_seconds: float = 6 * 3600.0
+    """Longest audio."""
+    min_timeout: float = 120.0
+    """Seconds for one attempt, however short the audio; longer audio gets its own length."""
+    child_environment: Mapping[str, str] = field(default_factory=dict)
+
+    async def transcribe(
+        self, media: Path, scratch: Path, pieces: PieceStore, language: str = "", progress: Progress | None = None
+    ) -> Transcript:
+        """Hear `media`; `scratch` is an empty folder for 32 kB a second of audio, the caller's to remove.
+
+        Each piece is stored before the next one counts; what `pieces` holds is not heard again. The pieces stay
+        for the caller to clear once the transcript is stored. Cancelling kills the child.
+
+        Raises:
+            TranscriptionError: see its reason; `reason.transient` says whether to try again.
+        """
+        try:
+            language = normalise(language)
+        except ValueError:
+            raise TranscriptionError(FailureReason.UNSUPPORTED_LANGUAGE, "not a language code") from None
+        if not await has_audio(self.run, media):
+            return Transcript(Outcome.NO_AUDIO)
+        pcm = scratch / "audio.s16"
+        try:
+            decoding = max(self.min_timeout, self.max_seconds / 10)
+            seconds = await extract(self.run, media, pcm, self.max_seconds, decoding)
+            return await self._hear(pcm, seconds, pieces, language, progress)
+        finally:
+            pcm.unlink(missing_ok=True)
+
+    async def _hear(
+        self, pcm: Path, seconds: float, pieces: PieceStore, language: str, progress: Progress | None
+    ) -> Transcript:
+        known = await pieces.load()
+        request = Request(os.getpid(), self.memory, str(pcm), language, self.config)
+        plan = Plan("", ())
+        heard: dict[tuple[int, int], Piece] = {}
+
+        async def take(event: Plan | Piece) -> None:
+            nonlocal plan
+            if isinstance(event, Plan):
+                plan = event
+                heard.update({span: p for p in known if p.model == plan.model and (span := p.span) in plan.spans})
+            else:
+                await pieces.save(event)
+                heard[event.span] = event
+            if progress:
+                await progress(_fraction(plan, heard))
+
+        await run_child(request, known, max(self.min_timeout, seconds), self.child_environment, take)
+        if len(heard) != len(plan.spans):
+            raise TranscriptionError(FailureReason.CRASHED, "pieces are missing")
+        return _assemble([heard[span] for span in plan.spans], plan.model, seconds)
+
+
+def _fraction(plan: Plan, heard: Mapping[tuple[int, int], Piece]) -> float:
+    """How much of the audio is heard, 0 to 1."""
+    total = plan.spans[-1][1] if plan.spans else 0
+    return sum(end - start for start, end in heard) / total if total else 1.0
+
+
+def _assemble(pieces: list[Piece], model: str, seconds: float) -> Transcript:
+    words = [word for piece in pieces for word in piece.words()]
+    cues = tuple(make_cues(words))
+    if not cues:
+        return Transcript(Outcome.NO_SPEECH, model=model, audio_seconds=seconds)
+    language = decide(piece.heard for piece in pieces)
+    return Transcript(Outcome.SPEECH, join_text(words), language, cues, model, seconds)

@@ -1,0 +1,243 @@
+"""Real speech through real ffmpeg and the packaged Whisper model."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import string
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from services.ffmpeg.transcription.audio import Finished
+from services.ffmpeg.transcription.config import EngineConfig
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.model_files import BASE, assemble
+from services.ffmpeg.transcription.piece_store import FolderPieces
+from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
+
+SPEECH = Path(__file__).parent.parent / "data" / "speech"
+MIB = 1 << 20
+
+
+async def run_ffmpeg(
+    program: str, arguments: Sequence[str], *, read: Path, write: Path | None, timeout: float
+) -> Finished:
+    """Ffmpeg without its cage."""
+    del read, write
+    process = await asyncio.create_subprocess_exec(program, *arguments, stdout=-1, stderr=-1)
+    async with asyncio.timeout(timeout):
+        out, errors = await process.communicate()
+    return Finished(process.returncode or 0, out, errors.decode()[-1000:])
+
+
+async def make(*arguments: str) -> None:
+    """Run ffmpeg to make a test's input."""
+    done = await run_ffmpeg("ffmpeg", ["-v", "error", "-y", *arguments], read=Path(), write=None, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packaged model, assembled once."""
+    cache = tmp_path_factory.mktemp("models")
+    assemble(BASE, cache)
+    return cache
+
+
+class Hearing:
+    """A transcriber with folders of its own."""
+
+    def __init__(self, cache: Path, folder: Path) -> None:
+        self.transcriber = Transcriber(run_ffmpeg, EngineConfig(cache_dir=str(cache)))
+        self.folder = folder
+        self.pieces = FolderPieces(folder / "pieces")
+        self.progress: list[float] = []
+
+    async def __call__(self, media: Path, language: str = "") -> Transcript:
+        scratch = self.folder / "scratch"
+        await asyncio.to_thread(scratch.mkdir, exist_ok=True)
+        return await self.transcriber.transcribe(media, scratch, self.pieces, language, self._note)
+
+    async def _note(self, done: float) -> None:
+        self.progress.append(done)
+
+
+@pytest.fixture
+def hear(model_cache: Path, tmp_path: Path) -> Hearing:
+    return Hearing(model_cache, tmp_path)
+
+
+def clips() -> list[tuple[Path, str]]:
+    """(wav, text) of the five readings."""
+    rows = (line.split("\t") for line in (SPEECH / "transcription.txt").read_text().splitlines())
+    return [(SPEECH / f"{name}.wav", text) for name, text in rows]
+
+
+def normal(text: str) -> list[str]:
+    """Words as they are compared: no case, no punctuation, hyphens are spaces."""
+    text = text.lower().replace("-", " ").replace("mr.", "mister")
+    return text.translate(str.maketrans("", "", string.punctuation)).split()
+
+
+def word_error_rate(truth: str, heard: str) -> float:
+    """Edits from one to the other, by words, over the number of true words."""
+    want, got = normal(truth), normal(heard)
+    row = list(range(len(got) + 1))
+    for i, word in enumerate(want, 1):
+        before, row[0] = row[0], i
+        for j, other in enumerate(got, 1):
+            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
+    return row[-1] / len(want)
+
+
+def test_the_measure_counts_errors() -> None:
+    assert word_error_rate("Mister Smith is ill-disposed.", "mr. smith is ill disposed") == 0
+    assert word_error_rate("a b c d", "a x c") == 0.5
+    assert word_error_rate("a", "a b c") == 2
+
+
+async def test_readings_in_a_webm_become_text_and_cues_in_time(hear: Hearing, tmp_path: Path) -> None:
+    """Each clip begins at a known second; the recording itself begins with a pause of 2 s."""
+    media = tmp_path / "reading.webm"
+    begins = [2.0, 12.0, 18.0, 26.0, 35.0]
+    inputs = [word for wav, _ in clips() for word in ("-i", str(wav))]
+    delays = [f"[{i + 1}]adelay={int(at * 1000)}[a{i}]" for i, at in enumerate(begins)]
+    mix = "".join(f"[a{i}]" for i in range(5)) + "amix=inputs=5:normalize=0[speech]"
+    await make(
+        *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=40"),
+        *inputs,
+        *("-filter_complex", ";".join(delays) + ";" + mix),
+        *("-map", "0:v", "-map", "[speech]", "-c:v", "libvpx", "-c:a", "libopus", str(media)),
+    )
+    transcript = await hear(media)
+
+    assert transcript.outcome is Outcome.SPEECH
+    assert transcript.model == "base"
+    assert transcript.language.code == "en"
+    assert word_error_rate(" ".join(text for _, text in clips()), transcript.text) <= 0.15
+    assert all(len(cue.text) <= 84 and cue.end - cue.start <= 7 for cue in transcript.cues)
+    for begin, (wav, text) in zip(begins, clips(), strict=True):
+        first = normal(text)[:2]
+        cue = next(cue for cue in transcript.cues if normal(cue.text)[:2] == first)
+        assert abs(cue.start - begin) <= 1.0, (wav.name, cue)
+    probe = tmp_path / "captions.srt"
+    (tmp_path / "captions.vtt").write_text(transcript.vtt)
+    await make("-i", str(tmp_path / "captions.vtt"), str(probe))
+    assert probe.read_text().count("-->") == len(transcript.cues)
+
+
+async def test_a_synthetic_voice_that_begins_late(hear: Hearing, tmp_path: Path) -> None:
+    """Only the picture is there for the first three seconds: times are the video's, not the sound track's."""
+    media = tmp_path / "late.webm"
+    text = "The quick brown fox jumps over the lazy dog"
+    await make(
+        *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=8"),
+        *("-itsoffset", "3", "-f", "lavfi", "-i", f"flite=text='{text}':voice=slt"),
+        *("-c:v", "libvpx", "-c:a", "libopus", str(media)),
+    )
+    transcript = await hear(media, "en")
+    assert word_error_rate(text, transcript.text) <= 0.25
+    assert transcript.cues[0].start == pytest.approx(3.0, abs=1.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome"),
+    [
+        ("anullsrc=r=48000:d=20", Outcome.NO_SPEECH),
+        ("sine=frequency=440:duration=20", Outcome.NO_SPEECH),
+        ("anoisesrc=color=brown:duration=20:amplitude=0.3", Outcome.NO_SPEECH),
+        ("", Outcome.NO_AUDIO),
+    ],
+)
+async def test_where_nothing_is_said_there_is_no_text(
+    hear: Hearing, tmp_path: Path, source: str, outcome: Outcome
+) -> None:
+    media = tmp_path / "quiet.webm"
+    sound = ("-f", "lavfi", "-i", source, "-c:a", "libopus") if source else ()
+    await make("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=2", *sound, "-c:v", "libvpx", str(media))
+    transcript = await hear(media)
+    assert (transcript.outcome, transcript.text, transcript.cues) == (outcome, "", ())
+    assert transcript.vtt == "WEBVTT\n\n"
+    assert transcript.language.code == ""
+
+
+async def test_what_is_no_media_is_a_failure_that_says_so(hear: Hearing, tmp_path: Path) -> None:
+    (tmp_path / "junk.webm").write_bytes(b"\x1a\x45\xdf\xa3" + b"junk" * 1000)
+    with pytest.raises(TranscriptionError) as raised:
+        await hear(tmp_path / "junk.webm")
+    assert raised.value.reason is FailureReason.AUDIO_UNREADABLE
+
+
+async def test_a_model_from_a_hub_needs_permission(hear: Hearing, tmp_path: Path) -> None:
+    hear.transcriber = Transcriber(run_ffmpeg, EngineConfig(model="large-v3", cache_dir=str(tmp_path / "hub")))
+    with pytest.raises(TranscriptionError, match="TRANSCRIBE_ALLOW_DOWNLOAD") as raised:
+        await hear(clips()[1][0])
+    assert raised.value.reason is FailureReason.MODEL_UNAVAILABLE
+
+
+async def test_whisper_refuses_a_language_that_is_none(hear: Hearing) -> None:
+    with pytest.raises(TranscriptionError) as raised:
+        await hear(clips()[1][0], "qq")
+    assert raised.value.reason is FailureReason.UNSUPPORTED_LANGUAGE
+
+
+async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: Hearing, tmp_path: Path) -> None:
+    """One of the pieces is speech throughout, which costs the most memory that a piece can cost."""
+    media = tmp_path / "long.wav"
+    once, reading = tmp_path / "once.wav", clips()
+    await make(
+        *(word for wav, _ in reading for word in ("-i", str(wav))),
+        *("-filter_complex", "concat=n=5:v=0:a=1", str(once)),
+    )
+    # 25 s of speech, then silence to 310 s; 300 s of speech; silence, and the reading once more near the end.
+    await make(
+        *("-i", str(once), "-stream_loop", "11", "-i", str(once), "-i", str(once)),
+        "-filter_complex",
+        "[0]apad=whole_dur=310[a];[1]apad=whole_dur=830[b];[2]apad=whole_dur=60[c];[a][b][c]concat=n=3:v=0:a=1",
+        str(media),
+    )
+    peak = 0
+    killed = False
+    notes: list[float] = []
+
+    async def watch(done: float) -> None:
+        nonlocal peak, killed
+        (child,) = children()
+        status = (await asyncio.to_thread(Path(f"/proc/{child}/status").read_text)).split("VmHWM:")[1]
+        peak = max(peak, int(status.split()[0]) * 1024)
+        notes.append(done)
+        if done > 0 and not killed:
+            killed = True
+            os.kill(child, signal.SIGKILL)
+
+    async def once_more() -> Transcript:
+        return await hear.transcriber.transcribe(media, tmp_path, hear.pieces, progress=watch)
+
+    with pytest.raises(TranscriptionError, match="SIGKILL") as raised:
+        await once_more()
+    assert raised.value.reason.transient
+    (first,) = await hear.pieces.load()
+    notes.clear()
+    transcript = await once_more()
+
+    assert transcript.audio_seconds == pytest.approx(1200, abs=1)
+    pieces = sorted(await hear.pieces.load(), key=lambda piece: piece.start)
+    assert len(pieces) == 5
+    assert max(piece.heard.speech_seconds for piece in pieces) > 250
+    assert notes[0] == pytest.approx(first.end / 16_000 / transcript.audio_seconds)
+    assert len(notes) == 5, "the first piece was heard again"
+    truth = " ".join(text for _, text in reading)
+    assert word_error_rate(" ".join([truth] * 14), transcript.text) <= 0.15
+    assert transcript.cues[-1].start == pytest.approx(1140 + 21.7, abs=1.0)
+    assert 100 * MIB < peak <= 1000 * MIB, f"{peak / MIB:.0f} MiB"
+
+
+def children() -> list[int]:
+    """Transcription processes of this one."""
+    tasks = Path("/proc/self/task").glob("*/children")
+    pids = [int(pid) for task in tasks for pid in task.read_text().split()]
+    return [pid for pid in pids if re.search(b"transcription.child", Path(f"/proc/{pid}/cmdline").read_bytes())]

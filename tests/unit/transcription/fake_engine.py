@@ -1,0 +1,52 @@
+"""An engine that hears the same thing everywhere, and misbehaves when the model's name says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+from services.ffmpeg.transcription.config import EngineConfig
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.words import SAMPLE_RATE, Heard, Word
+
+NAME = "tests.unit.transcription.fake_engine:FakeEngine"
+
+
+class FakeEngine:
+    """One word a piece, which says how long the piece is. Pieces of at most 2 s.
+
+    Models: `die-N` kills itself at the N-th piece it is asked to hear; `hang` never answers; `hungry` takes
+    all memory; `refuse` fails with a reason; `noisy` prints; `english` knows no other language.
+    """
+
+    name = "fake"
+    longest_seconds = 2.0
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._behaviour = config.model
+        self.model = "fake"
+        self.multilingual = config.model != "english"
+        self._runs = 0
+
+    def open(self) -> None:
+        if self._behaviour == "refuse":
+            raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, "no such model")
+
+    def run(self, samples: memoryview, language: str | None) -> Heard:
+        self._runs += 1
+        match self._behaviour.split("-"):
+            case ["die", at] if int(at) == self._runs:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case ["hang"]:
+                time.sleep(600)
+            case ["hungry"]:
+                bytearray(4 << 30)
+            case ["noisy"]:
+                os.write(1, b"not for the parent\n")
+        seconds = len(samples) / SAMPLE_RATE
+        word = Word(0.1, 0.4, f" {seconds:.2f}")
+        return Heard((word,), language or "en", 0.9, seconds)
+
+    def close(self) -> None:
+        pass

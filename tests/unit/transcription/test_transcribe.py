@@ -1,0 +1,232 @@
+"""The use case with a fake engine in a real child process, and ffmpeg played by a function."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from services.ffmpeg.transcription.audio import Finished, extract_arguments, probe_arguments
+from services.ffmpeg.transcription.config import EngineConfig
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.language import Language
+from services.ffmpeg.transcription.piece_store import FolderPieces
+from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript, transcript_key
+from services.ffmpeg.transcription.words import SAMPLE_RATE
+from tests.support.waiting import is_alive, until
+from tests.unit.transcription import fake_engine
+
+SPEECH = array("h", [1000, -1000] * (5 * SAMPLE_RATE // 2))
+"""Five seconds: three pieces for the fake engine."""
+
+
+class FakeFfmpeg:
+    """Finds one audio stream and decodes it to `samples`."""
+
+    def __init__(self, samples: array[int] = SPEECH, streams: Sequence[str] = ("opus",)) -> None:
+        self.samples, self.streams = samples, streams
+        self.returncode = {"ffprobe": 0, "ffmpeg": 0}
+        self.hang = ""
+
+    async def __call__(
+        self, program: str, arguments: Sequence[str], *, read: Path, write: Path | None, timeout: float
+    ) -> Finished:
+        if program == self.hang:
+            raise TimeoutError
+        if write:
+            await asyncio.to_thread(write.write_bytes, self.samples.tobytes())
+        out = json.dumps({"streams": [{"index": i, "codec_name": name} for i, name in enumerate(self.streams)]})
+        return Finished(self.returncode[program], out.encode(), "its last words")
+
+
+class Bench:
+    """A transcriber with its folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.ffmpeg = FakeFfmpeg()
+        self.pieces = FolderPieces(folder / "pieces")
+        self.progress: list[float] = []
+
+    async def hear(self, model: str = "", language: str = "", **options: float) -> Transcript:
+        config = EngineConfig(engine=fake_engine.NAME, model=model)
+        transcriber = Transcriber(self.ffmpeg, config, **options)  # type: ignore[arg-type]
+
+        async def progress(done: float) -> None:
+            self.progress.append(done)
+
+        scratch = self.folder / "scratch"
+        await asyncio.to_thread(scratch.mkdir, exist_ok=True)
+        try:
+            return await transcriber.transcribe(Path("/in/0.webm"), scratch, self.pieces, language, progress)
+        finally:
+            assert list(scratch.iterdir()) == []
+
+    async def fails(self, reason: FailureReason, model: str = "", language: str = "", **options: float) -> str:
+        with pytest.raises(TranscriptionError) as raised:
+            await self.hear(model, language, **options)
+        assert raised.value.reason is reason
+        return raised.value.detail
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+async def test_pieces_become_a_transcript(bench: Bench) -> None:
+    transcript = await bench.hear()
+    assert transcript.outcome is Outcome.SPEECH
+    assert len(transcript.text.split()) == 3
+    assert sum(map(float, transcript.text.split())) == pytest.approx(5, abs=0.02)
+    assert transcript.language == Language("en", 0.9)
+    assert transcript.audio_seconds == 5
+    assert [cue.text for cue in transcript.cues] == transcript.text.split()
+    assert transcript.vtt.startswith("WEBVTT\n\n00:00:00.100 --> 00:00:00.8")
+    assert bench.progress[0] == 0
+    assert bench.progress[-1] == 1
+    assert bench.progress == sorted(bench.progress)
+    assert len(bench.progress) == 4
+
+
+async def test_no_audio_track_and_silence_are_successes(bench: Bench) -> None:
+    bench.ffmpeg.streams = ()
+    assert await bench.hear(model="refuse") == Transcript(Outcome.NO_AUDIO)
+    bench.ffmpeg = FakeFfmpeg(array("h", [0]) * (3 * SAMPLE_RATE))
+    silent = await bench.hear(model="hang")
+    assert (silent.outcome, silent.text, silent.vtt) == (Outcome.NO_SPEECH, "", "WEBVTT\n\n")
+    bench.ffmpeg = FakeFfmpeg(array("h"))
+    assert (await bench.hear(model="hang")).outcome is Outcome.NO_SPEECH
+
+
+async def test_a_retry_goes_on_at_the_piece_where_the_child_was_killed(bench: Bench) -> None:
+    assert "SIGKILL" in await bench.fails(FailureReason.CRASHED, model="die-2")
+    (first,) = await bench.pieces.load()
+    assert first.start == 0
+    bench.progress.clear()
+    # This child would die at the third piece that it hears itself: there are only two left.
+    transcript = await bench.hear(model="die-3")
+    assert len(transcript.text.split()) == 3
+    assert bench.progress[0] == pytest.approx(first.end / len(SPEECH))
+    assert transcript == await bench.hear(model="die-1")
+    await bench.pieces.clear()
+    assert await bench.pieces.load() == []
+
+
+async def test_pieces_of_another_cut_or_a_broken_file_are_not_used(bench: Bench) -> None:
+    await bench.fails(FailureReason.CRASHED, model="die-2")
+    bench.ffmpeg.samples = SPEECH[: 4 * SAMPLE_RATE] + array("h", [3]) * (SAMPLE_RATE // 2) + SPEECH[:SAMPLE_RATE]
+    (piece,) = (bench.folder / "pieces").iterdir()
+    piece.write_text("{cut off")
+    assert len((await bench.hear()).text.split()) == 3
+
+
+async def test_what_the_engine_prints_is_no_event(bench: Bench) -> None:
+    assert (await bench.hear(model="noisy")).outcome is Outcome.SPEECH
+
+
+async def test_a_model_that_cannot_be_had_is_a_failure_for_good(bench: Bench) -> None:
+    assert await bench.fails(FailureReason.MODEL_UNAVAILABLE, model="refuse") == "no such model"
+    assert not FailureReason.MODEL_UNAVAILABLE.transient
+
+
+async def test_memory_is_limited(bench: Bench) -> None:
+    await bench.fails(FailureReason.OUT_OF_MEMORY, model="hungry")
+
+
+async def test_an_endless_engine_is_ended(bench: Bench) -> None:
+    bench.ffmpeg.samples = SPEECH[:SAMPLE_RATE]
+    await bench.fails(FailureReason.TIMED_OUT, model="hang", min_timeout=0.1)
+    assert not children()
+
+
+async def test_cancelling_kills_the_child(bench: Bench) -> None:
+    task = asyncio.create_task(bench.hear(model="hang"))
+    await until(lambda: bool(bench.progress))
+    (child,) = children()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not is_alive(child)
+
+
+async def test_an_english_model_refuses_other_languages(bench: Bench) -> None:
+    assert "german" not in await bench.fails(FailureReason.UNSUPPORTED_LANGUAGE, model="english", language="de")
+    assert (await bench.hear(model="english", language="en-GB")).language == Language("en", 0.9)
+    await bench.fails(FailureReason.UNSUPPORTED_LANGUAGE, language="german")
+
+
+async def test_ffmpegs_faults(bench: Bench) -> None:
+    bench.ffmpeg.returncode["ffmpeg"] = 1
+    assert await bench.fails(FailureReason.AUDIO_UNREADABLE) == "its last words"
+    bench.ffmpeg.hang = "ffmpeg"
+    await bench.fails(FailureReason.TIMED_OUT)
+    bench.ffmpeg.returncode["ffprobe"] = 1
+    assert await bench.fails(FailureReason.AUDIO_UNREADABLE) == "its last words"
+    bench.ffmpeg = FakeFfmpeg()
+    await bench.fails(FailureReason.AUDIO_TOO_LONG, max_seconds=4.9)
+
+
+def test_the_key_tells_transcripts_apart() -> None:
+    config = EngineConfig()
+    keys = {
+        transcript_key("v", '"e"', config),
+        transcript_key("w", '"e"', config),
+        transcript_key("v", '"f"', config),
+        transcript_key("v", '"e"', EngineConfig(engine="openai")),
+        transcript_key("v", '"e"', EngineConfig(model="small")),
+        transcript_key("v", '"e"', config, "de"),
+    }
+    assert len(keys) == 6
+    assert transcript_key("v", '"e"', EngineConfig(threads=2, api_key="x")) in keys
+
+
+def test_ffmpegs_arguments() -> None:
+    assert probe_arguments(Path("/j/in/0.webm")) == [
+        *("-v", "error", "-protocol_whitelist", "file"),
+        *("-select_streams", "a", "-show_entries", "stream=index,codec_name", "-of", "json", "-i", "file:/j/in/0.webm"),
+    ]
+    assert extract_arguments(Path("/j/in/0.webm"), Path("/j/out/a"), 3600) == [
+        *("-nostdin", "-v", "error", "-y", "-threads", "1", "-protocol_whitelist", "file", "-i", "file:/j/in/0.webm"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "16000"),
+        *("-t", "3601", "-c:a", "pcm_s16le", "-f", "s16le", "file:/j/out/a"),
+    ]
+
+
+ORPHAN = """
+import asyncio, pathlib, sys
+from tests.unit.transcription.test_transcribe import Bench
+class Loud(list):
+    def append(self, done):
+        print("hearing", flush=True)
+bench = Bench(pathlib.Path(sys.argv[1]))
+bench.progress = Loud()
+asyncio.run(bench.hear(model="hang"))
+"""
+
+
+async def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", ORPHAN, str(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout
+    assert await worker.stdout.readline() == b"hearing\n"
+    (child,) = children(worker.pid)
+    worker.kill()
+    await worker.wait()
+    await until(lambda: not is_alive(child))
+
+
+def children(parent: int | None = None) -> list[int]:
+    """Live transcription processes of `parent` (default: this process)."""
+    tasks = Path(f"/proc/{parent or os.getpid()}/task").glob("*/children")
+    pids = [int(pid) for task in tasks for pid in task.read_text().split()]
+    return [
+        pid for pid in pids if is_alive(pid) and b"transcription.child" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    ]
