@@ -18,7 +18,7 @@ from services.catalog.changes import change
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import wants_processing
 from services.catalog.redis_video_store import RedisVideoStore
-from services.common import logs
+from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller, set_caller, system_caller
 from services.common.channel import CALL_SECONDS
 from services.common.clock import Clock
@@ -59,7 +59,9 @@ class Processing:
             video.upload_time.FromDatetime(self._clock.now())
             return True
 
-        return await change(self._catalog, self._videos, video_id, arrive)
+        video = await change(self._catalog, self._videos, video_id, arrive)
+        fault_points.reach("arrival.noted")
+        return video
 
     async def finish(self, request: library_pb2.FinishProcessingRequest) -> media_pb2.Video:
         """Write what came of it, unless that was written before; VIDEO_NOT_FOUND for a deleted video."""
@@ -151,7 +153,7 @@ class Dispatcher:
                 if error is not None:
                     log.warning("cannot see to a video", video_id=video_id, why=f"{type(error).__name__}: {error}")
         if now >= self._next_expiry:
-            self._next_expiry = now + _EXPIRY_LOOK_SECONDS
+            self._next_expiry = now + min(_EXPIRY_LOOK_SECONDS, self._signed_seconds)
             for video_id in await self._lists.signed_before(now - self._signed_seconds):
                 log.info("a signed upload never arrived", video_id=video_id)
                 await self._processing.expire(video_id)
@@ -161,6 +163,7 @@ class Dispatcher:
         if video is None or not wants_processing(video):
             return
         task = await self._register(video, f"process-{video_id}")
+        fault_points.reach("processing.registered")
         if task.state == ffmpeg_pb2.TASK_STATE_COMPLETED:
             log.warning("a job left no outcome, running it again", video_id=video_id)
             await self._register(video, uuid.uuid4().hex)

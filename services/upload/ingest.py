@@ -20,7 +20,7 @@ import grpc
 import redis.asyncio as redis
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
-from services.common import logs
+from services.common import fault_points, logs
 from services.common.caller import current_caller, set_caller, system_caller
 from services.common.channel import CALL_SECONDS
 from services.common.clock import Clock
@@ -117,6 +117,7 @@ class Ingest:
             for info in found:
                 pipe.set(_told_key(_video_id(info.key)), "1", nx=True, ex=_TOLD_SECONDS)
             first: list[Any] = await pipe.execute()
+        fault_points.reach("ingest.claimed")
         await asyncio.gather(*(one(info) for info, mine in zip(found, first, strict=True) if mine))
 
     async def _tell_one(self, info: ObjectInfo) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
-from services.common import logs
+from services.common import fault_points, logs
 from services.common.caller import set_caller, system_caller
 from services.common.channel import CALL_SECONDS
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
@@ -88,6 +88,7 @@ class VideoLook:
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, processed=found)
         await context.still_held()
         kept = await self._finish(outcome)
+        fault_points.reach("look.told")
         if upload:
             await self._objects.delete(key)
         if kept is None:
@@ -127,6 +128,7 @@ class VideoLook:
         if not await self._objects.copy_if(info.key, found.object_key, KINDS[container].content_type, info.etag):
             # The form was used again while we were reading.
             raise JobFault("INPUT_UNAVAILABLE", "the upload changed while it was looked at", may_pass=True)
+        fault_points.reach("look.moved")
         return found
 
     async def _describe(self, context: JobContext, info: ObjectInfo) -> library_pb2.Processed:
@@ -136,6 +138,7 @@ class VideoLook:
         folder = context.folder
         path = folder.path / "in" / "video"
         sha256 = await self._fetch(info, path)
+        fault_points.reach("look.fetched")
         try:
             media = await probe(self._sandbox, folder, path)
         except ProbeFailed as error:
@@ -154,6 +157,7 @@ class VideoLook:
         await context.still_held()
         picture_key = thumbnail_key(context.job.spec["video_id"])
         await self._objects.put(picture_key, picture, "image/jpeg")
+        fault_points.reach("look.pictured")
         return library_pb2.Processed(
             size_bytes=info.size,
             sha256=sha256,
