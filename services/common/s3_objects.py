@@ -111,7 +111,8 @@ class S3Objects:
                 )
                 for endpoint in (settings.endpoint, settings.public_endpoint)
             ]
-            clients[0].meta.events.register("before-sign.s3", _add_request_id)
+            # After signing: a proxy between us and the store may well drop or change it.
+            clients[0].meta.events.register("before-send.s3", _add_request_id)
             yield cls(clients[0], clients[1], settings)
 
     async def check(self) -> None:
