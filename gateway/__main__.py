@@ -15,6 +15,7 @@ from gateway.auth import Authenticator
 from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
 from gateway.catalog_backend import CatalogBackend
+from gateway.draining import drain, last_answers
 from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
@@ -40,6 +41,7 @@ log = logs.get_logger(__name__)
 
 # Bodies that are read whole are small JSON or forms; videos are streamed.
 _LARGEST_FORM = 2**20
+_LAST_SECONDS = 1.0
 
 
 def _is_open(request: web.Request) -> bool:
@@ -70,6 +72,7 @@ async def _serve(settings: GatewaySettings) -> None:
         app.on_response_prepare.append(mark_response)
         app[SETTINGS] = settings
         app[READINESS] = readiness = Readiness(channels)
+        app.on_response_prepare.append(last_answers(readiness))
         app[UPLOADS] = Uploads(UploadBackend(channels["upload"], settings.upload_max_seconds))
         app[APPENDS] = Appends(
             AppendBackend(channels["upload"], settings.upload_max_seconds),
@@ -99,7 +102,8 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=settings.next_request_seconds,
-        shutdown_timeout=settings.drain_seconds,
+        # Whoever was not done within the time of the drain is not waited for a second time.
+        shutdown_timeout=_LAST_SECONDS,
     )
     await runner.setup()
     try:
@@ -111,10 +115,13 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
     watch = asyncio.create_task(idle.watch(runner.server)) if runner.server is not None else None
     await stop.wait()
     log.info("draining", seconds=settings.drain_seconds)
-    readiness.draining = True
-    await asyncio.sleep(settings.drain_notice_seconds)
-    # Stops listening, closes idle connections, and waits for the requests that were accepted.
-    await runner.cleanup()
+    await drain(
+        runner,
+        idle,
+        readiness,
+        notice_seconds=settings.drain_notice_seconds,
+        drain_seconds=settings.drain_seconds,
+    )
     if watch is not None:
         watch.cancel()
     log.info("stopped")

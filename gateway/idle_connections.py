@@ -6,6 +6,7 @@ A client that sends its headers byte by byte is such a connection, too: a reques
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 from aiohttp import web
 
@@ -23,6 +24,7 @@ class IdleConnections:
         """The time that a new connection gets for its first request, and any other one for its next."""
         self._first, self._next = first_request_seconds, next_request_seconds
         self._deadlines: dict[object, float] = {}
+        self._ended = asyncio.Event()
 
     def request_began(self, connection: object) -> None:
         """A request's headers are here."""
@@ -31,6 +33,15 @@ class IdleConnections:
     def request_ended(self, connection: object) -> None:
         """Its response is out."""
         self._deadlines[connection] = asyncio.get_running_loop().time() + self._next
+        self._ended.set()
+
+    async def until_none_is_busy(self, seconds: float) -> None:
+        """Return once no request is under way, or after `seconds`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while float("inf") in self._deadlines.values():
+                    self._ended.clear()
+                    await self._ended.wait()
 
     async def watch(self, server: web.Server) -> None:
         """For ever: close connections of `server` that have waited too long."""
