@@ -78,6 +78,11 @@ class RunningSystem:
         assert self._settings.log_dir is not None
         return self._settings.log_dir
 
+    @property
+    def secret(self) -> str:
+        """Of the HS256 tokens that the gateway takes."""
+        return self._system.keys.jwt_secret
+
     def token(self, user: UUID | None = None) -> str:
         """A bearer token of a user; of a new one by default."""
         return development_token(self._system.keys.jwt_secret, user or uuid4())

@@ -1,0 +1,168 @@
+"""Every route of dialect 003, and the bytes behind the others, for every kind of caller: the status each must get."""
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import uuid4
+
+import aiohttp
+import jwt
+import pytest
+import redis.asyncio as redis
+
+from gateway.routes.library import routes
+from services.common.caller import SYSTEM_USER
+from tests.support.clips import Clip
+from tests.support.library import LibraryUser
+from tests.support.system import RunningSystem
+from tests.support.waiting import until
+
+OWNER = uuid4()
+CALLERS = ("none", "bad", "expired", "algorithm", "other", "owner")
+SIGN = {"file_name": "a.mp4", "file_content_type": "video/mp4"}
+TEXTS = {"title": "A title", "description": "What it is"}
+
+# Method, path and query or body -> status for each caller. {draft}, {private} and {public} are the owner's videos.
+# The last two columns are somebody else's valid token, and the owner's.
+TABLE: dict[tuple[str, str], tuple[dict[str, Any], tuple[int, int, int, int, int, int]]] = {
+    ("GET", "/video/explore"): ({}, (200, 401, 401, 401, 200, 200)),
+    ("GET", "/video/explore?include_my=true"): ({}, (200, 401, 401, 401, 200, 200)),
+    ("GET", "/video/explore?next=bogus"): ({}, (422, 401, 401, 401, 422, 422)),
+    ("GET", "/video/upload"): ({"params": SIGN}, (401, 401, 401, 401, 200, 200)),
+    ("GET", "/video/upload?file_name=a"): ({}, (401, 401, 401, 401, 422, 422)),
+    ("GET", "/video/upload/config"): ({}, (401, 401, 401, 401, 200, 200)),
+    ("GET", "/video/my"): ({}, (401, 401, 401, 401, 200, 200)),
+    ("GET", "/video/my?next=bogus"): ({}, (401, 401, 401, 401, 422, 422)),
+    ("GET", "/video/user/{owner}"): ({}, (200, 401, 401, 401, 200, 200)),
+    ("GET", "/video/user/nobody-at-all"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/video/user/{owner}?next=bogus"): ({}, (422, 401, 401, 401, 422, 422)),
+    ("GET", "/video/watch?user_id={owner}&hash_id={public}"): ({}, (200, 401, 401, 401, 200, 200)),
+    ("GET", "/video/watch?user_id={owner}&hash_id={private}"): ({}, (403, 401, 401, 401, 403, 200)),
+    ("GET", "/video/watch?user_id={owner}&hash_id={draft}"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/video/watch?user_id={owner}"): ({}, (422, 401, 401, 401, 422, 422)),
+    ("PUT", "/video/my/{private}"): ({"json": {"title": "B"}}, (401, 401, 401, 401, 404, 204)),
+    ("PUT", "/video/my/{public}"): ({"json": {"title": "B"}}, (401, 401, 401, 401, 404, 204)),
+    ("PUT", "/video/my/{draft}"): ({"json": {"is_private": True}}, (401, 401, 401, 401, 404, 400)),
+    ("PUT", "/video/my/unknown"): ({"json": TEXTS}, (401, 401, 401, 401, 404, 404)),
+    ("PUT", "/video/my/{public}/"): ({"json": {"title": []}}, (401, 401, 401, 401, 422, 422)),
+    # The same videos through the other doors.
+    ("GET", "/videos/{public}/stream"): ({}, (200, 401, 401, 401, 200, 200)),
+    ("GET", "/videos/{private}/stream"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/videos/{draft}/stream"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("HEAD", "/videos/{private}/download"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("HEAD", "/videos/{draft}/download"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/get_video/{private_number}/"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/get_video/{draft_number}/"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/api/record/videos/{private_number}"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/api/record/videos/{draft_number}"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/api/record/videos/{private_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/api/record/videos/{draft_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("POST", "/append_video/{draft_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 404)),
+    ("POST", "/append_video/{private_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 409)),
+    # Last, for it ends them.
+    ("DELETE", "/video/my/unknown"): ({}, (401, 401, 401, 401, 404, 404)),
+    ("DELETE", "/video/my/{private}"): ({}, (401, 401, 401, 401, 404, 204)),
+    ("DELETE", "/video/my/{draft}"): ({}, (401, 401, 401, 401, 404, 204)),
+}
+
+
+def tokens(system: RunningSystem) -> dict[str, dict[str, str]]:
+    """Request headers of each caller."""
+    claims = {"sub": str(OWNER), "exp": int(time.time()) + 600}
+    secret = system.secret
+
+    def bearer(token: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {token}"}
+
+    return {
+        "none": {},
+        "bad": bearer("not.a.token"),
+        "expired": bearer(jwt.encode({**claims, "exp": int(time.time()) - 60}, secret, "HS256")),
+        "algorithm": bearer(jwt.encode(claims, secret, "HS512")),
+        "other": system.authorization(),
+        "owner": system.authorization(OWNER),
+    }
+
+
+@pytest.fixture(scope="module")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]) -> dict[str, str]:
+    """A draft, a private and a public video of the owner, and their numbers."""
+    owner = LibraryUser(system, http, OWNER)
+    data = clips["clip.mp4"].data
+    ids = {name: await owner.upload(data, name=f"{name}.mp4") for name in ("draft", "private", "public")}
+    for hash_id in ids.values():
+        await owner.until_mine(hash_id, 30)
+    await owner.publish(ids["private"], is_private=True)
+    await owner.publish(ids["public"])
+    async with redis.Redis.from_url(system.redis_url, decode_responses=True) as client:
+        found = await client.hgetall("{catalog}:numbers")
+    number_of = {str(hash_id): str(number) for number, hash_id in found.items()}
+    numbers = {f"{name}_number": number_of[hash_id] for name, hash_id in ids.items()}
+    return {"owner": str(OWNER), **ids, **numbers}
+
+
+def test_the_table_names_every_route_of_the_dialect() -> None:
+    named = {(method, path.partition("?")[0].rstrip("/")) for method, path in TABLE}
+    for operation in routes:
+        pattern = operation.path.replace("{hash_id}", "{draft}").replace("{user_id}", "{owner}")
+        assert (operation.method, pattern) in named
+
+
+@pytest.mark.parametrize(("method", "path"), TABLE)
+async def test_each_caller_gets_its_status(
+    system: RunningSystem, http: aiohttp.ClientSession, names: dict[str, str], method: str, path: str
+) -> None:
+    options, statuses = TABLE[method, path]
+    got = []
+    for headers in tokens(system).values():
+        url = system.base_url + path.format_map(names)
+        async with http.request(method, url, headers=headers, allow_redirects=False, **options) as response:
+            body = await response.read()
+            got.append(response.status)
+        if response.status == 401 and method != "HEAD":
+            assert body == b'{"detail": "Unauthorized"}'
+        if "/video/my/" in path and response.status in {204, 404, 425}:
+            assert body == b""
+    assert dict(zip(CALLERS, got, strict=True)) == dict(zip(CALLERS, statuses, strict=True))
+
+
+async def test_a_draft_or_private_video_is_no_input_of_a_task(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner, other = LibraryUser.new(system, http), LibraryUser.new(system, http)
+    draft = (await owner.draft(clips["clip.mp4"].data))["hash_id"]
+    private = (await owner.draft(clips["clip.mp4"].data))["hash_id"]
+    await owner.publish(private, is_private=True)
+
+    async def failure(user: LibraryUser, hash_id: str) -> str | None:
+        body = {
+            "ffmpeg_command": "-i {{in_1}} -c copy {{out_1}}",
+            "input_files": {"in_1": f"video://{hash_id}"},
+            "output_files": {"out_1": "out.mp4"},
+        }
+        task_id = (await user.ask("POST", "/ffmpeg/register", json=body))["task_id"]
+
+        async def has_ended() -> bool:
+            return (await user.ask("GET", f"/ffmpeg/status/{task_id}"))["status"] in {"completed", "failed"}
+
+        await until(has_ended, 30)
+        reason: str | None = (await user.ask("GET", f"/ffmpeg/status/{task_id}"))["error_message"]
+        return reason
+
+    unknown = await failure(other, str(uuid4()))
+    assert unknown is not None
+    assert await failure(other, draft) == await failure(other, private) == await failure(owner, draft) == unknown
+    assert await failure(owner, private) is None
+
+
+async def test_a_token_in_the_systems_name_is_refused(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    token = jwt.encode({"sub": SYSTEM_USER, "exp": int(time.time()) + 60}, system.secret, "HS256")
+    url = f"{system.base_url}/video/explore"
+    async with http.get(url, headers={"Authorization": f"Bearer {token}"}) as response:
+        assert response.status == 401
