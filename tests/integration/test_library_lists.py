@@ -1,0 +1,187 @@
+"""Lists of the library on a real Redis: order, pages that stay right while videos come and go."""
+
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+import redis.asyncio as redis
+from reelway.v1 import media_pb2
+
+from services.catalog.library import Library, Page
+from services.catalog.library_store import LibraryStore
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import redis_client
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.settings import RedisSettings
+
+READY, DRAFT = media_pb2.VIDEO_STATE_READY, media_pb2.VIDEO_STATE_DRAFT
+
+
+@dataclass
+class Lists:
+    """Records straight into the index, and the library over it."""
+
+    client: redis.Redis
+    store: RedisVideoStore
+    library: Library
+    number: int = 0
+
+    def video(self, owner: str, listed: int | None = None, **fields: object) -> media_pb2.Video:
+        """A finished video; `listed` in microseconds."""
+        self.number += 1
+        video = media_pb2.Video(
+            video_id=str(uuid.uuid4()), number=self.number, owner=owner, version=1, state=READY if listed else DRAFT
+        )
+        if listed:
+            video.listing_time.FromMicroseconds(listed)
+        for name, value in fields.items():
+            setattr(video, name, value)
+        return video
+
+    async def add(self, *videos: media_pb2.Video) -> None:
+        for video in videos:
+            assert await self.store.create(video, "") is None
+
+    async def change(self, video: media_pb2.Video, **fields: object) -> None:
+        for name, value in fields.items():
+            setattr(video, name, value)
+        video.version += 1
+        assert await self.store.replace(video, "")
+
+    async def explore(self, user: str = "", size: int = 30, token: str = "", own: bool = False) -> Page:
+        return await self.library.explore(user, size, token, own)
+
+    async def explore_all(self, user: str = "", size: int = 7, own: bool = False) -> list[str]:
+        found, token = list[str](), ""
+        while True:
+            page = await self.explore(user, size, token, own)
+            assert len(page.videos) <= size
+            found += [video.video_id for video in page.videos]
+            token = page.token
+            if not token:
+                return found
+
+
+@pytest.fixture
+async def lists(clean_redis: str) -> AsyncIterator[Lists]:
+    async with redis_client.connect(RedisSettings(redis_url=clean_redis), text=False) as client:
+        store = RedisVideoStore(client, SystemClock())
+        await store.finish_load(0)
+        # Listing asks the index alone: whoever saves records is not part of it.
+        library = Library(None, store, LibraryStore(client), SystemClock())  # type: ignore[arg-type]
+        yield Lists(client, store, library)
+
+
+def ids(videos: list[media_pb2.Video]) -> list[str]:
+    return [video.video_id for video in videos]
+
+
+async def test_newest_first_with_many_of_the_same_moment(lists: Lists) -> None:
+    videos = [lists.video("anna", listed=1000 + number // 10) for number in range(45)]
+    await lists.add(*videos)
+    found = await lists.explore_all(size=7)
+    assert sorted(found) == sorted(ids(videos)), "each once"
+    times = {video.video_id: video.listing_time.ToMicroseconds() for video in videos}
+    assert [times[one] for one in found] == sorted(times.values(), reverse=True)
+    assert await lists.explore_all(size=1) == await lists.explore_all(size=1000) == found
+
+
+async def test_pages_stay_right_while_videos_come_and_go(lists: Lists) -> None:
+    videos = [lists.video("anna", listed=1000 + number) for number in range(30)]
+    await lists.add(*videos)
+    newest_first = ids(videos)[::-1]
+    first = await lists.explore(size=10)
+    assert ids(list(first.videos)) == newest_first[:10]
+    # Newer ones come; the one at the page's end goes, and so do some ahead and behind.
+    await lists.add(*(lists.video("boris", listed=5000 + number) for number in range(5)))
+    gone = [newest_first[index] for index in (3, 9, 12)]
+    for video in videos:
+        if video.video_id in gone:
+            await lists.change(video, is_private=True)
+    second = await lists.explore(size=10, token=first.token)
+    assert ids(list(second.videos)) == [one for one in newest_first[10:] if one not in gone][:10]
+    third = await lists.explore(size=10, token=second.token)
+    assert ids(list(third.videos)) == [one for one in newest_first[10:] if one not in gone][10:]
+    assert third.token == ""
+
+
+async def test_whose_videos_are_where(lists: Lists) -> None:
+    public, private = lists.video("anna", listed=10), lists.video("anna", listed=20, is_private=True)
+    draft, other = lists.video("anna"), lists.video("boris", listed=15)
+    failed = lists.video("anna", state=media_pb2.VIDEO_STATE_FAILED)
+    busy = lists.video("anna", state=media_pb2.VIDEO_STATE_PROCESSING)
+    signed = lists.video("clara", state=media_pb2.VIDEO_STATE_SIGNED)
+    nobodys = lists.video("", state=READY)
+    await lists.add(public, private, draft, other, failed, busy, signed, nobodys)
+
+    assert await lists.explore_all() == ids([other, public])
+    assert await lists.explore_all("anna") == ids([other])
+    assert await lists.explore_all("anna", own=True) == ids([private, other, public])
+    assert await lists.explore_all("boris", own=True) == ids([other, public])
+    for user, expected in {"": [public], "boris": [public], "anna": [private, public]}.items():
+        page = await lists.library.of_user(user, "anna", 0, "")
+        assert ids(list(page.videos)) == ids(expected)
+    for unknown in ("clara", "nobody", ""):
+        with pytest.raises(ReelwayError) as refused:
+            await lists.library.of_user("", unknown, 0, "")
+        assert refused.value.reason is ErrorReason.USER_NOT_FOUND
+    page, unprocessed = await lists.library.own("anna", 0, "")
+    assert (ids(list(page.videos)), ids(list(unprocessed))) == (ids([draft, private, public]), ids([busy, failed]))
+    # What others ask for by number has no drafts in it.
+    assert ids(await lists.store.page(["", "anna"], 0, 10)) == ids([public, private, nobodys])
+
+
+async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
+    behind = [lists.video("boris", listed=number + 1) for number in range(3)]
+    await lists.store.load([*behind, *(lists.video("anna", listed=1000 + number) for number in range(25_000))])
+    assert await lists.explore_all("anna", size=30) == ids(behind)[::-1]
+
+
+async def test_a_rebuilt_index_lists_the_same(lists: Lists) -> None:
+    videos = [
+        lists.video("anna", listed=number + 1 if number % 2 else None, is_private=number % 3 == 0)
+        for number in range(20)
+    ]
+    videos += [lists.video("anna", state=state) for state in media_pb2.VideoState.values() if state]
+    await lists.add(*videos)
+
+    async def sets() -> dict[bytes, object]:
+        keys = [key async for key in lists.client.scan_iter(match="{catalog}:*")]
+        return {
+            key: await lists.client.zrange(key, 0, -1, withscores=b"processing" not in key)
+            for key in keys
+            if await lists.client.type(key) == b"zset"
+        }
+
+    before = await sets()
+    await lists.store.clear()
+    await lists.store.load(videos)
+    await lists.store.finish_load(lists.number)
+    assert await sets() == before
+
+
+@pytest.mark.parametrize("token", ["x", "bm90LW91cnM", "bjE6NQ", "ZToxOnh4eHh4eHh4LXh4eHg", "e:1:" + "0" * 36])
+async def test_other_tokens_are_refused(lists: Lists, token: str) -> None:
+    with pytest.raises(ReelwayError) as refused:
+        await lists.explore(token=token)
+    assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+async def test_a_deep_page_costs_what_the_first_does(lists: Lists) -> None:
+    await lists.store.load([lists.video(f"user-{number % 50}", listed=number + 1) for number in range(20_000)])
+    middle = await lists.explore(size=1000)
+    for _ in range(9):
+        middle = await lists.explore(size=1000, token=middle.token)
+
+    async def sent() -> int:
+        return int((await lists.client.info("stats"))["total_net_output_bytes"])
+
+    costs = []
+    for token in ("", middle.token):
+        before = await sent()
+        assert len((await lists.explore(token=token)).videos) == 30
+        costs.append(await sent() - before)
+    assert costs[1] < 1.2 * costs[0], "bytes that Redis had to send"
