@@ -41,6 +41,9 @@ class Reelway:
             PORT=str(self._port),
             DATA_DIR=str(self._folder / "data"),
             LOG_DIR=str(self._folder),
+            # No peer looks into what is uploaded; ours would read each object back while it is measured.
+            SLOTS_PROBE="0",
+            SLOTS_THUMBNAIL="0",
         )
         log = self._folder / "run.log"
         log.unlink(missing_ok=True)
