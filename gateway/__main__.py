@@ -16,10 +16,11 @@ from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
 from gateway.catalog_backend import CatalogBackend
 from gateway.draining import drain, last_answers
+from gateway.endless import Endless
 from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
-from gateway.keys import APPENDS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, UPLOADS
 from gateway.library_backend import LibraryBackend
 from gateway.middleware import cors, edge
 from gateway.operations.appends import Appends
@@ -86,6 +87,7 @@ async def _serve(settings: GatewaySettings) -> None:
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
         ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
         app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))
+        app[ENDLESS] = Endless()
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)
         api_docs.add_to(app, operations)
@@ -119,6 +121,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         runner,
         idle,
         readiness,
+        app[ENDLESS],
         notice_seconds=settings.drain_notice_seconds,
         drain_seconds=settings.drain_seconds,
     )

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gateway.endless import Endless
 from gateway.idle_connections import IdleConnections
 from gateway.readiness import Readiness
 
@@ -31,6 +32,7 @@ async def drain(
     runner: web.AppRunner,
     idle: IdleConnections,
     readiness: Readiness,
+    endless: Endless,
     *,
     notice_seconds: float,
     drain_seconds: float,
@@ -40,5 +42,6 @@ async def drain(
     await asyncio.sleep(notice_seconds)
     for site in list(runner.sites):
         await site.stop()
+    endless.drain()
     await idle.until_none_is_busy(drain_seconds)
     await runner.cleanup()

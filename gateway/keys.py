@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gateway.endless import Endless
 from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
 from gateway.operations.library import Library
@@ -18,4 +19,5 @@ APPENDS = web.AppKey("appends", Appends)
 PLAYBACK = web.AppKey("playback", Playback)
 JOBS = web.AppKey("jobs", Jobs)
 LIBRARY = web.AppKey("library", Library)
+ENDLESS = web.AppKey("endless", Endless)
 READINESS = web.AppKey("readiness", Readiness)

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import ffmpeg_pb2
 
-from gateway.keys import JOBS
+from gateway.keys import ENDLESS, JOBS
 from gateway.operations.jobs import Command
 from gateway.routing import Answer, Routes
 from gateway.validation import ErrorBody
@@ -242,8 +242,9 @@ async def events(request: web.Request, path: TaskPath) -> web.StreamResponse:
         await response.write(_event(task))
         # A service that goes away ends the stream, and the browser comes back by itself.
         with contextlib.suppress(ReelwayError):
-            async for task in changes:
-                await response.write(_event(task))
+            async with request.app[ENDLESS].until_drained():
+                async for task in changes:
+                    await response.write(_event(task))
     return response
 
 

@@ -175,6 +175,7 @@ async def serve(
     service_names: Sequence[str],
     ready: Check,
     background: Sequence[Coroutine[Any, Any, None]] = (),
+    on_drain: Callable[[], None] = lambda: None,
 ) -> None:
     """Run a gRPC server until SIGTERM or SIGINT, then drain it: no accepted call is cut short.
 
@@ -186,6 +187,7 @@ async def serve(
         ready: raises while the process cannot serve (a store is away); asked every two seconds.
         background: loops that live as long as the server; one that ends early is logged and ends the process with
             status 1, because a service without its sweeper would rot unseen.
+        on_drain: called when no more calls are taken, to end those that have no end of their own.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -236,7 +238,11 @@ async def serve(
         loops[0].cancel()
         await health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_notice_seconds)
-        await server.stop(settings.drain_seconds)
+        # Its first step, before it waits, is to take no more calls.
+        stopping = asyncio.ensure_future(server.stop(settings.drain_seconds))
+        await asyncio.sleep(0)
+        on_drain()
+        await stopping
         if probed is not None:
             await probed.stop(0)
     finally:

@@ -81,6 +81,7 @@ async def _serve(settings: FrontSettings) -> None:
             service_names=["reelway.v1.FfmpegService"],
             ready=ready,
             background=[events.run(), sweeper.run(settings.sweep_seconds), _gauge(store)],
+            on_drain=events.close,
         )
 
 

@@ -99,7 +99,10 @@ class Jobs:
         )
 
     async def watch(self, user: str, job_id: str) -> AsyncIterator[Job]:
-        """The job now and after each change, until it has ended."""
+        """The job now and after each change, until it has ended.
+
+        Raises SERVICE_UNAVAILABLE when the process drains: ask another one.
+        """
         with self._events.watch(job_id) as changed:
             while True:
                 changed.clear()
@@ -107,6 +110,8 @@ class Jobs:
                 yield job
                 if job.state.finished:
                     return
+                if self._events.closed:
+                    raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
                 await asyncio.sleep(_WATCH_PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), _WATCH_SECONDS - _WATCH_PAUSE_SECONDS)

@@ -19,6 +19,8 @@ class QueueEvents:
     def __init__(self, store: RedisJobStore) -> None:
         self._store = store
         self._watchers: dict[str, set[asyncio.Event]] = {}
+        self.closed = False
+        """Nobody shall wait any more: the process wants to end."""
 
     async def run(self) -> None:
         """Listen for ever; comes back within 2 s when Redis does."""
@@ -30,6 +32,12 @@ class QueueEvents:
                     for changed in waiting:
                         changed.set()
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+
+    def close(self) -> None:
+        """Wake every watcher for the last time."""
+        self.closed = True
+        for changed in set().union(*self._watchers.values()):
+            changed.set()
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[asyncio.Event]:
