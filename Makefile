@@ -61,7 +61,7 @@ deploy-check: setup deploy-tools ## the manifests and the image's recipe, withou
 
 K8S_SMOKE := tests/e2e/test_k8s_smoke.py
 k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pods; as root, on Debian
-	@deploy/local/install_tools.sh ffmpeg buildah podman runc mmdebstrap netavark:netavark
+	@deploy/local/install_tools.sh ffmpeg buildah podman runc mmdebstrap catatonit iptables /usr/lib/cni/bridge:containernetworking-plugins
 	@$(VENV)/bin/pytest $(K8S_SMOKE)
 
 # Tuning: ONLY=uploads|reads|seeks|memory or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;

@@ -1,0 +1,65 @@
+"""Rules and dashboard ask for metrics that the processes have, and each alert is explained."""
+
+import importlib
+import json
+import re
+from collections.abc import Iterator
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from tests.support.manifests import KUBERNETES, of_kind, processes
+
+MONITORING = KUBERNETES / "monitoring"
+# Prometheus' own, cert-manager's, and those of every process that prometheus_client looks after.
+FOREIGN = {"up", "certmanager_certificate_renewal_timestamp_seconds", "process_start_time_seconds",
+           "process_resident_memory_bytes"}  # fmt: skip
+_NAME = re.compile(r"\b(?:reelway|certmanager|process)_[a-z_]+\b(?!-)|\bup\b")
+
+
+@pytest.fixture(scope="module")
+def known() -> set[str]:
+    """The names of every process's metrics, as they are scraped."""
+    for module in ("gateway.middleware", "services.common.metrics", "services.ffmpeg.__main__",
+                   "services.ffmpeg.worker.worker"):  # fmt: skip
+        importlib.import_module(module)
+    names = {name for collector in REGISTRY._collector_to_names for name in REGISTRY._collector_to_names[collector]}
+    return names | FOREIGN
+
+
+def _rules() -> list[dict[str, str]]:
+    rules: list[dict[str, str]] = yaml.safe_load((MONITORING / "rules.yaml").read_text())["groups"][0]["rules"]
+    return rules
+
+
+def _panels() -> Iterator[str]:
+    for panel in json.loads((MONITORING / "dashboard.json").read_text())["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"]
+
+
+def test_rules_and_panels_ask_for_what_there_is(known: set[str]) -> None:
+    for expression in [*(rule["expr"] for rule in _rules()), *_panels()]:
+        asked = set(_NAME.findall(re.sub(r'"[^"]*"', '""', expression)))
+        assert asked, expression
+        assert asked <= known, expression
+
+
+def test_every_metric_of_ours_is_on_the_dashboard(known: set[str]) -> None:
+    shown = " ".join(_panels())
+    stems = {re.sub(r"_(bucket|sum|count|created|total)$", "", name) for name in known if name.startswith("reelway_")}
+    assert {stem for stem in stems if stem not in shown} == set()
+
+
+def test_every_alert_is_explained() -> None:
+    explained = set(re.findall(r"^\| (Reelway[A-Za-z]+) \|", (KUBERNETES / "README.md").read_text(), re.MULTILINE))
+    assert explained == {rule["alert"] for rule in _rules()}
+
+
+def test_pods_carry_the_label_that_scrapes_look_for() -> None:
+    for workload in processes("production"):
+        assert workload.labels["app.kubernetes.io/part-of"] == "reelway"
+        assert workload.port("metrics") == 9090
+    (policy,) = [item for item in of_kind("production", "NetworkPolicy") if item["metadata"]["name"] == "metrics"]
+    assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 9090}]
