@@ -1,3 +1,9 @@
 """Fixtures that every test can ask for."""
 
-pytest_plugins = ["tests.support.clips", "tests.support.servers", "tests.support.foundation", "tests.support.system"]
+pytest_plugins = [
+    "tests.support.clips",
+    "tests.support.servers",
+    "tests.support.speech",
+    "tests.support.foundation",
+    "tests.support.system",
+]

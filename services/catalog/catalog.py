@@ -23,6 +23,7 @@ from services.common.errors import FieldViolation, ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.s3_objects import S3Objects
+from services.common.transcript_keys import transcript_prefix
 from services.common.video_state import GONE, INITIAL, step
 
 TITLE_LENGTH = 255
@@ -215,7 +216,7 @@ class Catalog:
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
         prefixes = (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id))
-        for prefix in (*prefixes, thumbnail_key(video_id), incoming_key(video_id)):
+        for prefix in (*prefixes, thumbnail_key(video_id), incoming_key(video_id), transcript_prefix(video_id)):
             async for info in self._objects.list(prefix):
                 await self._objects.delete(info.key)
         rest = media_pb2.Video(

@@ -8,6 +8,7 @@ Objects that the system keeps, and who writes them:
     ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg workers
     incoming/{video_id}       what a signed form brought          the client
     thumbnails/{video_id}.jpg a picture of a video                ffmpeg worker
+    transcripts/{video_id}/…  what is said in a video             ffmpeg worker (see transcribe_handler.py)
 """
 
 from __future__ import annotations

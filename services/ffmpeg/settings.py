@@ -23,6 +23,7 @@ from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.redis_job_store import JobPolicy
+from services.ffmpeg.transcription.settings import TranscribeSettings
 
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -125,7 +126,7 @@ class FrontSettings(JobSettings):
     """Pause between two sweeps of finished records and left-over objects."""
 
 
-class WorkerSettings(JobSettings, LibrarySettings):
+class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
     """A worker."""
 
     event_loop: str = Field("asyncio", pattern=r"^(uvloop|asyncio)$")

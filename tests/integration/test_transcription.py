@@ -5,93 +5,60 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import signal
-import string
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.ffmpeg.transcription.audio import Finished
+from services.ffmpeg.binaries import find
+from services.ffmpeg.isolation import detect_layers
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
-from services.ffmpeg.transcription.model_files import BASE, assemble
 from services.ffmpeg.transcription.piece_store import FolderPieces
-from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
+from services.ffmpeg.transcription.transcribe import Outcome, Progress, Transcriber, Transcript
+from services.ffmpeg.work_folder import WorkRoot
+from tests.support.programs import installed
+from tests.support.speech import clips, make, normal, word_error_rate
 
-SPEECH = Path(__file__).parent.parent / "data" / "speech"
 MIB = 1 << 20
 
 
-async def run_ffmpeg(
-    program: str, arguments: Sequence[str], *, read: Path, write: Path | None, timeout: float
-) -> Finished:
-    """Ffmpeg without its cage."""
-    del read, write
-    process = await asyncio.create_subprocess_exec(program, *arguments, stdout=-1, stderr=-1)
-    async with asyncio.timeout(timeout):
-        out, errors = await process.communicate()
-    return Finished(process.returncode or 0, out, errors.decode()[-1000:])
-
-
-async def make(*arguments: str) -> None:
-    """Run ffmpeg to make a test's input."""
-    done = await run_ffmpeg("ffmpeg", ["-v", "error", "-y", *arguments], read=Path(), write=None, timeout=60)
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="session")
-def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The packaged model, assembled once."""
-    cache = tmp_path_factory.mktemp("models")
-    assemble(BASE, cache)
-    return cache
+SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
 
 
 class Hearing:
     """A transcriber with folders of its own."""
 
-    def __init__(self, cache: Path, folder: Path) -> None:
-        self.transcriber = Transcriber(run_ffmpeg, EngineConfig(cache_dir=str(cache)))
-        self.folder = folder
+    def __init__(self, cache: Path, root: WorkRoot, folder: Path) -> None:
+        self.transcriber = Transcriber(EngineConfig(cache_dir=str(cache)))
         self.pieces = FolderPieces(folder / "pieces")
-        self.progress: list[float] = []
+        self._root = root
 
-    async def __call__(self, media: Path, language: str = "") -> Transcript:
-        scratch = self.folder / "scratch"
-        await asyncio.to_thread(scratch.mkdir, exist_ok=True)
-        return await self.transcriber.transcribe(media, scratch, self.pieces, language, self._note)
-
-    async def _note(self, done: float) -> None:
-        self.progress.append(done)
+    async def __call__(self, media: Path, language: str = "", progress: Progress | None = None) -> Transcript:
+        folder = self._root.create("hearing")
+        try:
+            inside = folder.path / "in" / "video"
+            await asyncio.to_thread(os.link, media, inside)
+            audio = CagedAudio(SANDBOX, folder, inside)
+            return await self.transcriber.transcribe(audio, self.pieces, language, progress)
+        finally:
+            await asyncio.to_thread(folder.remove)
 
 
 @pytest.fixture
-def hear(model_cache: Path, tmp_path: Path) -> Hearing:
-    return Hearing(model_cache, tmp_path)
+def hear(model_cache: Path, tmp_path: Path) -> Iterator[Hearing]:
+    root = WorkRoot(tmp_path / "work")
+    yield Hearing(model_cache, root, tmp_path)
+    root.close()
 
 
-def clips() -> list[tuple[Path, str]]:
-    """(wav, text) of the five readings."""
-    rows = (line.split("\t") for line in (SPEECH / "transcription.txt").read_text().splitlines())
-    return [(SPEECH / f"{name}.wav", text) for name, text in rows]
-
-
-def normal(text: str) -> list[str]:
-    """Words as they are compared: no case, no punctuation, hyphens are spaces."""
-    text = text.lower().replace("-", " ").replace("mr.", "mister")
-    return text.translate(str.maketrans("", "", string.punctuation)).split()
-
-
-def word_error_rate(truth: str, heard: str) -> float:
-    """Edits from one to the other, by words, over the number of true words."""
-    want, got = normal(truth), normal(heard)
-    row = list(range(len(got) + 1))
-    for i, word in enumerate(want, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(got, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (word != other))
-    return row[-1] / len(want)
+def copy(file: Path, folder: Path) -> Path:
+    """A copy on the file system that work folders are on."""
+    return Path(shutil.copy(file, folder))
 
 
 def test_the_measure_counts_errors() -> None:
@@ -173,18 +140,19 @@ async def test_what_is_no_media_is_a_failure_that_says_so(hear: Hearing, tmp_pat
 
 
 async def test_a_model_from_a_hub_needs_permission(hear: Hearing, tmp_path: Path) -> None:
-    hear.transcriber = Transcriber(run_ffmpeg, EngineConfig(model="large-v3", cache_dir=str(tmp_path / "hub")))
+    hear.transcriber = Transcriber(EngineConfig(model="large-v3", cache_dir=str(tmp_path / "hub")))
     with pytest.raises(TranscriptionError, match="TRANSCRIBE_ALLOW_DOWNLOAD") as raised:
-        await hear(clips()[1][0])
+        await hear(copy(clips()[1][0], tmp_path))
     assert raised.value.reason is FailureReason.MODEL_UNAVAILABLE
 
 
-async def test_whisper_refuses_a_language_that_is_none(hear: Hearing) -> None:
+async def test_whisper_refuses_a_language_that_is_none(hear: Hearing, tmp_path: Path) -> None:
     with pytest.raises(TranscriptionError) as raised:
-        await hear(clips()[1][0], "qq")
+        await hear(copy(clips()[1][0], tmp_path), "qq")
     assert raised.value.reason is FailureReason.UNSUPPORTED_LANGUAGE
 
 
+@pytest.mark.timeout(400)
 async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: Hearing, tmp_path: Path) -> None:
     """One of the pieces is speech throughout, which costs the most memory that a piece can cost."""
     media = tmp_path / "long.wav"
@@ -214,15 +182,12 @@ async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: 
             killed = True
             os.kill(child, signal.SIGKILL)
 
-    async def once_more() -> Transcript:
-        return await hear.transcriber.transcribe(media, tmp_path, hear.pieces, progress=watch)
-
     with pytest.raises(TranscriptionError, match="SIGKILL") as raised:
-        await once_more()
+        await hear(media, progress=watch)
     assert raised.value.reason.transient
     (first,) = await hear.pieces.load()
     notes.clear()
-    transcript = await once_more()
+    transcript = await hear(media, progress=watch)
 
     assert transcript.audio_seconds == pytest.approx(1200, abs=1)
     pieces = sorted(await hear.pieces.load(), key=lambda piece: piece.start)

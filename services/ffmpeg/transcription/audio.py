@@ -1,104 +1,91 @@
-"""Getting the sound out of a media file, with ffmpeg and ffprobe in their cage."""
+"""Getting the sound out of a media file, with ffmpeg in its cage."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from services.ffmpeg.error_text import last_words
+from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.probe import ProbeFailed, probe
+from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.words import SAMPLE_RATE
+from services.ffmpeg.work_folder import WorkFolder
 
-PROBE_SECONDS = 60.0
+_NAME = "audio.s16"
 _BYTES_A_SECOND = 2 * SAMPLE_RATE
+_SLACK_BYTES = 2**20
+_LEAST_SECONDS = 120.0
+# Decoding goes a hundred times faster than sound plays, or more; a tenth of its length is patience enough.
+_PATIENCE = 0.1
 
 
-@dataclass(frozen=True)
-class Finished:
-    """How a program ended."""
+class Audio(Protocol):
+    """The sound of one media file."""
 
-    returncode: int
-    stdout: bytes
-    """Bounded by the runner."""
-    stderr: str
-    """Its last words."""
+    async def exists(self) -> bool:
+        """Whether the file has a sound track; raises TranscriptionError AUDIO_UNREADABLE."""
+        ...
 
-
-class Runner(Protocol):
-    """Runs ffmpeg or ffprobe in the sandbox."""
-
-    async def __call__(
-        self, program: str, arguments: Sequence[str], *, read: Path, write: Path | None, timeout: float
-    ) -> Finished:
-        """Run `ffmpeg` or `ffprobe` until it ends; it may read only `read` and write only `write`.
+    async def decode(self, max_seconds: float) -> Path:
+        """A file with the samples (see words.SAMPLE_RATE), about `max_seconds` of them at most.
 
         Raises:
-            TimeoutError: it was killed after `timeout` seconds.
+            TranscriptionError: AUDIO_UNREADABLE, TIMED_OUT.
         """
         ...
 
 
-def probe_arguments(media: Path) -> list[str]:
-    """ffprobe: the file's audio streams as JSON."""
-    return [
-        *("-v", "error", "-protocol_whitelist", "file"),
-        *("-select_streams", "a", "-show_entries", "stream=index,codec_name", "-of", "json"),
-        *("-i", f"file:{media}"),
-    ]
+class CagedAudio:
+    """Sound of the file at `media`, which lies in `folder`'s `in`; the samples go to its `out`."""
+
+    def __init__(self, sandbox: Sandbox, folder: WorkFolder, media: Path) -> None:
+        self._sandbox, self._folder, self._media = sandbox, folder, media
+
+    async def exists(self) -> bool:
+        """Whether there is a stream of sound that ffmpeg knows the codec of."""
+        try:
+            found = await probe(self._sandbox, self._folder, self._media)
+        except ProbeFailed as error:
+            raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, str(error)) from None
+        return found.audio is not None and bool(found.audio.codec)
+
+    async def decode(self, max_seconds: float) -> Path:
+        """The first stream of sound, as raw samples."""
+        pcm = self._folder.path / "out" / _NAME
+        seconds = max(_LEAST_SECONDS, max_seconds * _PATIENCE)
+        limits = Limits(
+            wall_seconds=seconds,
+            cpu_seconds=int(seconds),
+            memory_bytes=2**30,
+            address_space_bytes=4 * 2**30,
+            output_bytes=int(_BYTES_A_SECOND * (max_seconds + 1)) + _SLACK_BYTES,
+        )
+        argv = [self._sandbox.ffmpeg, *extract_arguments(self._media, pcm, max_seconds)]
+        result = await run_sandboxed(self._sandbox, argv, self._folder, limits)
+        if result.ended is Ended.SANDBOX:
+            raise RuntimeError(result.stderr.decode(errors="replace").strip())
+        if result.ended in {Ended.WALL_CLOCK, Ended.CPU}:
+            raise TranscriptionError(FailureReason.TIMED_OUT, f"ffmpeg {result.ended.value}")
+        if result.ended is not Ended.SUCCEEDED:
+            why = last_words(result.stderr, {str(self._media): "the file"}) or result.ended.value
+            raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, why)
+        return pcm
 
 
 def extract_arguments(media: Path, pcm: Path, max_seconds: float) -> list[str]:
-    """ffmpeg: the first audio stream as raw mono samples.
+    """What ffmpeg is told.
 
     `first_pts=0` pads sound that begins late, so that times are those of the video. A file can claim any length
     of silence; a second beyond the limit is enough to notice.
     """
     return [
-        *("-nostdin", "-v", "error", "-y", "-threads", "1", "-protocol_whitelist", "file"),
-        *("-i", f"file:{media}", "-map", "0:a:0", "-vn", "-sn", "-dn"),
-        *("-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", str(SAMPLE_RATE)),
-        *("-t", f"{max_seconds + 1:.0f}", "-c:a", "pcm_s16le", "-f", "s16le", f"file:{pcm}"),
+        *("-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"),
+        *("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{media}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aresample=async=1:first_pts=0"),
+        *("-ac", "1", "-ar", str(SAMPLE_RATE), "-t", f"{max_seconds + 1:.0f}"),
+        *("-c:a", "pcm_s16le", "-f", "s16le", f"file:{pcm}"),
     ]
-
-
-async def has_audio(run: Runner, media: Path) -> bool:
-    """Whether there is a sound track that ffmpeg has a decoder's name for.
-
-    Raises:
-        TranscriptionError: AUDIO_UNREADABLE; TIMED_OUT.
-    """
-    try:
-        done = await run("ffprobe", probe_arguments(media), read=media, write=None, timeout=PROBE_SECONDS)
-    except TimeoutError:
-        raise TranscriptionError(FailureReason.TIMED_OUT, "ffprobe") from None
-    if done.returncode != 0:
-        raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, done.stderr)
-    try:
-        streams = json.loads(done.stdout)["streams"]
-    except (ValueError, KeyError, TypeError):
-        raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, "ffprobe wrote no JSON") from None
-    return any(stream.get("codec_name") for stream in streams)
-
-
-async def extract(run: Runner, media: Path, pcm: Path, max_seconds: float, timeout: float) -> float:
-    """Decode the sound into `pcm`; its length in seconds.
-
-    Raises:
-        TranscriptionError: AUDIO_UNREADABLE; AUDIO_TOO_LONG; TIMED_OUT.
-    """
-    try:
-        done = await run("ffmpeg", extract_arguments(media, pcm, max_seconds), read=media, write=pcm, timeout=timeout)
-    except TimeoutError:
-        raise TranscriptionError(FailureReason.TIMED_OUT, "ffmpeg") from None
-    if done.returncode != 0:
-        raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, done.stderr)
-    seconds = _size(pcm) / _BYTES_A_SECOND
-    if seconds > max_seconds:
-        raise TranscriptionError(FailureReason.AUDIO_TOO_LONG, f"more than {max_seconds:.0f} s")
-    return seconds
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0

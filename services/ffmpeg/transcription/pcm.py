@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from operator import mul
 from pathlib import Path
@@ -19,8 +20,9 @@ class PcmFile:
     """Samples on disk: int16 in the machine's order (ffmpeg's s16le), mono, 16 kHz. A context manager."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
-        self.length = path.stat().st_size // 2
+        # ffmpeg wrote it, and may have been talked into anything: no link is followed.
+        self._file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb")
+        self.length = os.fstat(self._file.fileno()).st_size // 2
         """Samples; an odd last byte does not count."""
 
     def __enter__(self) -> PcmFile:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.common.s3_objects import S3Objects
+from services.common.transcript_keys import transcript_prefix
 from services.ffmpeg.transcription.words import Piece
 
 
@@ -31,7 +32,7 @@ class S3Pieces:
 
     def __init__(self, objects: S3Objects, video_id: str, key: str) -> None:
         self._objects = objects
-        self._prefix = f"transcripts/{video_id}/pieces/{key}/"
+        self._prefix = f"{transcript_prefix(video_id)}pieces/{key}/"
 
     async def load(self) -> list[Piece]:
         """All that were saved."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.ffmpeg.transcription import webvtt
-from services.ffmpeg.transcription.audio import Runner, extract, has_audio
+from services.ffmpeg.transcription.audio import Audio
 from services.ffmpeg.transcription.child import Request
 from services.ffmpeg.transcription.child_process import Plan, run_child
 from services.ffmpeg.transcription.config import EngineConfig
@@ -18,7 +18,7 @@ from services.ffmpeg.transcription.cues import Cue, make_cues
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import Language, decide, normalise
 from services.ffmpeg.transcription.piece_store import PieceStore
-from services.ffmpeg.transcription.words import Piece, join_text
+from services.ffmpeg.transcription.words import SAMPLE_RATE, Piece, join_text
 
 Progress = Callable[[float], Awaitable[None]]
 
@@ -61,7 +61,6 @@ def transcript_key(video_id: str, source_etag: str, config: EngineConfig, langua
 class Transcriber:
     """Makes transcripts with one configuration. Holds nothing between them."""
 
-    run: Runner
     config: EngineConfig
     memory: int = 1_500_000_000
     """Bytes that the child may take."""
@@ -72,9 +71,9 @@ class Transcriber:
     child_environment: Mapping[str, str] = field(default_factory=dict)
 
     async def transcribe(
-        self, media: Path, scratch: Path, pieces: PieceStore, language: str = "", progress: Progress | None = None
+        self, audio: Audio, pieces: PieceStore, language: str = "", progress: Progress | None = None
     ) -> Transcript:
-        """Hear `media`; `scratch` is an empty folder for 32 kB a second of audio, the caller's to remove.
+        """Hear a file's sound.
 
         Each piece is stored before the next one counts; what `pieces` holds is not heard again. The pieces stay
         for the caller to clear once the transcript is stored. Cancelling kills the child.
@@ -86,15 +85,13 @@ class Transcriber:
             language = normalise(language)
         except ValueError:
             raise TranscriptionError(FailureReason.UNSUPPORTED_LANGUAGE, "not a language code") from None
-        if not await has_audio(self.run, media):
+        if not await audio.exists():
             return Transcript(Outcome.NO_AUDIO)
-        pcm = scratch / "audio.s16"
-        try:
-            decoding = max(self.min_timeout, self.max_seconds / 10)
-            seconds = await extract(self.run, media, pcm, self.max_seconds, decoding)
-            return await self._hear(pcm, seconds, pieces, language, progress)
-        finally:
-            pcm.unlink(missing_ok=True)
+        pcm = await audio.decode(self.max_seconds)
+        seconds = _size(pcm) / (2 * SAMPLE_RATE)
+        if seconds > self.max_seconds:
+            raise TranscriptionError(FailureReason.AUDIO_TOO_LONG, f"more than {self.max_seconds:.0f} s")
+        return await self._hear(pcm, seconds, pieces, language, progress)
 
     async def _hear(
         self, pcm: Path, seconds: float, pieces: PieceStore, language: str, progress: Progress | None
@@ -134,3 +131,8 @@ def _assemble(pieces: list[Piece], model: str, seconds: float) -> Transcript:
         return Transcript(Outcome.NO_SPEECH, model=model, audio_seconds=seconds)
     language = decide(piece.heard for piece in pieces)
     return Transcript(Outcome.SPEECH, join_text(words), language, cues, model, seconds)
+
+
+def _size(file: Path) -> int:
+    """Bytes; 0 where ffmpeg had nothing to write."""
+    return file.stat().st_size if file.is_file() else 0

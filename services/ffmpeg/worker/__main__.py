@@ -25,6 +25,7 @@ from services.ffmpeg.worker.command import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from services.ffmpeg.worker.look_at_video import UploadLimits, VideoLook
+from services.ffmpeg.worker.transcribe_handler import TranscribeHandler, look_up_in
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
 MakeHandlers = Callable[[contextlib.AsyncExitStack, WorkerSettings, Isolation, Outputs], Handlers]
@@ -92,9 +93,18 @@ def handlers(
         uploads=UploadLimits(settings.library_max_bytes, settings.library_types),
         video_bytes=settings.command_input_bytes,
     )
+    transcribe = TranscribeHandler(
+        isolation.sandbox,
+        objects=outputs.objects,
+        data=outputs.data,
+        look_up=look_up_in(catalog),
+        settings=settings,
+        video_bytes=settings.command_input_bytes,
+    )
     return {
         JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits),
         JobKind.PROBE: look,
+        JobKind.TRANSCRIBE: transcribe,
     }
 
 
