@@ -45,6 +45,10 @@ class JobKind(enum.StrEnum):
     TRANSCRIBE = "transcribe"
 
 
+# What the handlers of worker/__main__.py do. A job of any other kind would wait for ever, so it is refused.
+OFFERED: frozenset[JobKind] = frozenset({JobKind.COMMAND, JobKind.PROBE})
+
+
 class Priority(enum.IntEnum):
     """Order within a kind: a lower class goes first, whatever the owner's fair share."""
 

@@ -17,7 +17,7 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.input_address import check_input_url
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import Job
-from services.ffmpeg.job_state import JobKind, Priority
+from services.ffmpeg.job_state import OFFERED, JobKind, Priority
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
@@ -118,6 +118,8 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
         if kind is JobKind.COMMAND:
             raise _invalid("work", "a command, or work on a video, is needed")
+        if kind not in OFFERED:
+            raise _invalid("video.kind", f"nobody does {kind.value} here")
         if not _is_uuid(request.video.video_id):
             raise _invalid("video.video_id", "must be a UUID")
         return kind, video_spec(request.video)
@@ -125,8 +127,11 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
     def _plan(self, command: ffmpeg_pb2.CommandWork) -> Plan:
         # A protobuf map is not a dict: asked for a missing key it makes one, asked for None it raises.
         planned = plan(command.command, dict(command.input_files), dict(command.output_files), self._limits)
-        for url in command.input_files.values():
-            check_input_url(url, self._addresses)
+        for placeholder, url in command.input_files.items():
+            try:
+                check_input_url(url, self._addresses)
+            except ReelwayError as error:
+                raise ReelwayError(error.reason, f"{placeholder}: {error.message}") from None
         return planned
 
     async def _task(self, job: Job) -> ffmpeg_pb2.Task:

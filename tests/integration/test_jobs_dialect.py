@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
+import grpc
 import pytest
 from aiohttp import web
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
@@ -17,6 +18,10 @@ from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 from deploy.local.ports import free_port
 from services.common.caller import Caller
 from services.common.channel import open_channel
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.ffmpeg.job_state import OFFERED, JobKind
+from services.ffmpeg.task_messages import KINDS
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
 
@@ -169,7 +174,7 @@ async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
         ({"output_files": {}}, 400, "No output_files provided"),
         ({"ffmpeg_command": "-i in_1 -f tee out_1"}, 400, "tee"),
         ({"input_files": {"in_1": "http://169.254.169.254/latest"}}, 400, "public"),
-        ({"input_files": {"in_1": "file:///etc/passwd"}}, 400, "http"),
+        ({"input_files": {"in_1": "file:///etc/passwd"}}, 400, "in_1: only http"),
         ({"input_files": {"in_1": "http://example.com/a", "in_2": "http://example.com/b"}}, 400, "in_2"),
         ({"output_files": {"out_1": "../x.mp4"}}, 400, "out_1"),
         ({"priority": 1}, 422, "priority"),
@@ -261,6 +266,16 @@ async def test_health_says_what_is_installed_and_how_it_is_caged(api: Api) -> No
     isolation = await api.call("GET", "/health/isolation", user=None)
     assert (isolation["mode"], isolation["level"], isolation["ok"]) == ("strict", "kernel", True)
     assert "/usr/" not in json.dumps(isolation)
+
+
+@pytest.mark.parametrize("kind", set(JobKind) - OFFERED)
+async def test_work_that_nobody_does_is_refused(api: Api, kind: JobKind) -> None:
+    work = ffmpeg_pb2.VideoWork(kind=KINDS[kind], video_id=str(uuid4()))
+    async with open_channel(api.system.process("ffmpeg").listen) as channel:
+        stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.RegisterTask(ffmpeg_pb2.RegisterTaskRequest(video=work))
+    assert from_rpc_error(refused.value).reason is ErrorReason.INVALID_REQUEST
 
 
 async def test_a_failed_task_is_retried_as_a_new_one_over_grpc(api: Api) -> None:

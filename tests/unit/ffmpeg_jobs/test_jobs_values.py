@@ -1,14 +1,19 @@
 """Tables, tokens and addresses of the job service."""
 
+from contextlib import AsyncExitStack
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg import page_position
 from services.ffmpeg.input_address import video_id_of
-from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState
+from services.ffmpeg.job_state import CLAIM_ORDER, OFFERED, TRANSITIONS, JobKind, JobState
 from services.ffmpeg.outputs import type_of
 from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.worker.__main__ import handlers
 
 ID = "0f318186-532e-4c93-80f4-b0a92e029fee"
 
@@ -22,6 +27,12 @@ def test_the_table_knows_every_state_and_finished_ones_lead_nowhere() -> None:
 def test_every_kind_is_claimed_and_has_slots() -> None:
     assert sorted(CLAIM_ORDER) == sorted(JobKind)
     assert set(WorkerSettings(S3_BUCKET="b").slots) == set(JobKind)
+
+
+async def test_what_is_offered_is_what_workers_do() -> None:
+    anything: Any = SimpleNamespace(sandbox=None, objects=None, data=None)
+    async with AsyncExitStack() as stack:
+        assert set(handlers(stack, WorkerSettings(S3_BUCKET="b"), anything, anything)) == OFFERED
 
 
 def test_a_page_token_is_a_position() -> None:
