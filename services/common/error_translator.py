@@ -17,6 +17,8 @@ DOMAIN = "reelway"
 # What a bare status from gRPC itself (no details: refused connection, deadline, cancel) means to us.
 _BARE = {
     grpc.StatusCode.UNAVAILABLE: ErrorReason.SERVICE_UNAVAILABLE,
+    # The connection broke within a message (RST_STREAM; a write that failed). Our own INTERNAL comes with details.
+    grpc.StatusCode.INTERNAL: ErrorReason.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: ErrorReason.TIMEOUT,
     grpc.StatusCode.CANCELLED: ErrorReason.CANCELLED,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ErrorReason.TOO_MANY_REQUESTS,

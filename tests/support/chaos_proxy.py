@@ -24,6 +24,7 @@ class ChaosProxy:
         self._up_limits: list[int] = []
         self._down_limits: list[int] = []
         self._refusing = False
+        self._down_left: float = float("inf")
         self.url = ""
         self.connections = 0
 
@@ -45,9 +46,13 @@ class ChaosProxy:
         self._refusing = True
         self.cut()
 
+    def go_down_after(self, download_bytes: int) -> None:
+        """The same, as soon as so many bytes more have come from the server, on whichever connections."""
+        self._down_left = download_bytes
+
     def come_back(self) -> None:
         """Passes connections on again."""
-        self._refusing = False
+        self._refusing, self._down_left = False, float("inf")
 
     def cut(self) -> None:
         """Cuts every connection there is."""
@@ -79,14 +84,17 @@ class ChaosProxy:
             up_writer.transport.abort()
             del self._open[task]
 
-    @staticmethod
-    async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: list[int]) -> None:
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, limits: list[int]) -> None:
         passed = 0
         while data := await reader.read(_CHUNK):
             passed += len(data)
             if limits and passed >= limits[0]:
                 limits.pop(0)
                 raise _CutError
+            if limits is self._down_limits:
+                self._down_left -= len(data)
+                if self._down_left <= 0:
+                    self.go_down()
             writer.write(data)
             await writer.drain()
         with contextlib.suppress(OSError, RuntimeError):

@@ -91,6 +91,7 @@ def test_a_status_tells_when_to_try_again() -> None:
         (grpc.StatusCode.UNAVAILABLE, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.DEADLINE_EXCEEDED, ErrorReason.TIMEOUT),
         (grpc.StatusCode.CANCELLED, ErrorReason.CANCELLED),
+        (grpc.StatusCode.INTERNAL, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.UNKNOWN, ErrorReason.INTERNAL),
         (grpc.StatusCode.UNIMPLEMENTED, ErrorReason.INTERNAL),
     ],

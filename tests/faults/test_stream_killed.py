@@ -1,0 +1,128 @@
+"""A stream process that dies while it is read from: another one goes on, and no viewer notices."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from deploy.local.replica import Replica
+from tests.support.chaos_proxy import chaos_proxy
+from tests.support.clips import mp4_of
+from tests.support.system import RunningSystem
+from tests.support.videos_api import VideosApi, more, several, videos_api
+
+SIZE = 48 * 2**20 + 777
+DATA = mp4_of(SIZE, seed=3)
+DIGEST = hashlib.sha256(DATA).hexdigest()
+
+
+@pytest.fixture
+async def streams(system: RunningSystem) -> AsyncIterator[tuple[VideosApi, list[Replica]]]:
+    """A gateway without a cache over two replicas of its own."""
+    async with several(more(system, "stream"), more(system, "stream")) as replicas:
+        target = ",".join(replica.listen for replica in replicas)
+        async with (
+            more(system, "gateway", STREAM_TARGET=target, BLOCK_CACHE_BYTES="0") as gateway,
+            videos_api(f"http://{gateway.listen}") as api,
+        ):
+            yield api, replicas
+
+
+async def download(api: VideosApi, path: str, at: dict[int, asyncio.Event], go_on: dict[int, asyncio.Event]) -> str:
+    """The digest of all that came; at each of these offsets it tells, and waits."""
+    digest, size = hashlib.sha256(), 0
+    stops = sorted(at)
+    async with api.session.get(api.base_url + path) as answer:
+        assert answer.status == 200
+        while chunk := await answer.content.read(65_536):
+            digest.update(chunk)
+            size += len(chunk)
+            if stops and size >= stops[0]:
+                stop = stops.pop(0)
+                at[stop].set()
+                await go_on[stop].wait()
+    assert size == SIZE
+    return digest.hexdigest()
+
+
+async def test_downloads_complete_though_a_replica_is_killed(
+    streams: tuple[VideosApi, list[Replica]],
+) -> None:
+    """Four downloads stand in the middle; both replicas are killed in turn, the first one having come back."""
+    api, (first, second) = streams
+    video_id = await api.new_video(DATA)
+    places = (4 * 2**20, 20 * 2**20)
+    viewers = []
+    for _ in range(4):
+        at = {place: asyncio.Event() for place in places}
+        go_on = {place: asyncio.Event() for place in places}
+        task = asyncio.create_task(download(api, f"/videos/{video_id}/download", at, go_on))
+        viewers.append((task, at, go_on))
+    for place, victim in zip(places, (first, second), strict=True):
+        for _, at, _ in viewers:
+            await asyncio.wait_for(at[place].wait(), 60)
+        await victim.kill()
+        for _, _, go_on in viewers:
+            go_on[place].set()
+        if victim is first:
+            await victim.start()
+    digests = [await asyncio.wait_for(task, 60) for task, _, _ in viewers]
+    assert digests == [DIGEST] * 4
+
+
+async def test_short_reads_do_not_notice_a_dead_replica(streams: tuple[VideosApi, list[Replica]]) -> None:
+    api, (first, _) = streams
+    video_id = await api.new_video(DATA)
+    await first.kill()
+    for number in range(20):
+        begin = number * 2_000_003
+        reply = await api.get(f"/videos/{video_id}/stream", Range=f"bytes={begin}-{begin + 9}")
+        assert (reply.status, reply.body) == (206, DATA[begin : begin + 10])
+
+
+async def test_with_no_replica_left_a_viewer_is_told_when_to_come_back(
+    streams: tuple[VideosApi, list[Replica]],
+) -> None:
+    api, replicas = streams
+    video_id = await api.new_video(mp4_of(10_000))
+    await asyncio.gather(*(replica.kill() for replica in replicas))
+    reply = await api.get(f"/videos/{video_id}/stream")
+    assert reply.status == 503
+    assert int(reply.headers["Retry-After"]) >= 1
+    assert set(reply.json) == {"detail"}
+    assert all(replica.listen not in reply.body.decode() for replica in replicas)
+
+
+async def test_a_store_that_breaks_connections_is_not_noticed(system: RunningSystem) -> None:
+    async with (
+        chaos_proxy(system.s3.endpoint_url) as proxy,
+        more(system, "stream", S3_ENDPOINT_URL=proxy.url) as stream,
+        more(system, "gateway", STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0") as gateway,
+        videos_api(f"http://{gateway.listen}") as api,
+    ):
+        video_id = await api.new_video(DATA)
+        proxy.break_downloads(700_000, 1_500_000, 300_000)
+        reply = await api.get(f"/videos/{video_id}/download")
+        assert hashlib.sha256(reply.body).hexdigest() == DIGEST
+        assert proxy.unused == 0
+
+
+async def test_bytes_that_never_come_break_the_connection_off(system: RunningSystem) -> None:
+    """The status is out already: a shorter body must never look whole."""
+    async with (
+        chaos_proxy(system.s3.endpoint_url) as proxy,
+        more(system, "stream", S3_ENDPOINT_URL=proxy.url) as stream,
+        more(system, "gateway", STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0") as gateway,
+        videos_api(f"http://{gateway.listen}") as api,
+    ):
+        video_id = await api.new_video(DATA)
+        proxy.go_down_after(20 * 2**20)
+        got = b""
+        with pytest.raises(aiohttp.ClientPayloadError):
+            async with api.session.get(f"{api.base_url}/videos/{video_id}/download") as answer:
+                async for chunk in answer.content.iter_any():
+                    got += chunk
+        assert 0 < len(got) < SIZE
+        assert DATA.startswith(got)
