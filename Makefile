@@ -11,7 +11,7 @@ TOKEN_USER := $(if $(filter command line,$(origin USER)),$(USER))
 export TOKEN_USER
 
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lint typecheck check tools test run bench token lock clean deploy-tools deploy-check k8s-smoke
+.PHONY: help setup proto lint typecheck check tools test fuzz run bench token lock clean deploy-tools deploy-check k8s-smoke
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
@@ -63,6 +63,9 @@ K8S_SMOKE := tests/e2e/test_k8s_smoke.py
 k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pods; as root, on Debian
 	@deploy/local/install_tools.sh ffmpeg buildah podman runc mmdebstrap catatonit iptables /usr/lib/cni/bridge:containernetworking-plugins
 	@$(VENV)/bin/pytest $(K8S_SMOKE)
+
+fuzz: setup tools ## ask every published operation 300 things it was not made for (EXAMPLES=n); takes an hour
+	@EXAMPLES=$(or $(EXAMPLES),300) $(VENV)/bin/pytest tests/e2e/test_published_document.py
 
 # Tuning: ONLY=uploads|reads|seeks|memory or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
 # PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.

@@ -26,6 +26,7 @@ class Metric(enum.Enum):
     CPU_SECONDS_PER_GIB = "CPU s/GiB"
     PEAK_RSS_MIB = "peak RSS MiB"
     MIB_PER_VIEWER = "MiB/viewer"
+    P99_RATIO = "p99, of that with few"
 
 
 @dataclass(frozen=True)

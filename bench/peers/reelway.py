@@ -1,8 +1,10 @@
 """Reelway itself, started as `make run` starts it."""
 
 import json
+import secrets
 import sys
 from pathlib import Path
+from uuid import UUID
 
 from bench.load import Load, Request
 from bench.peers import range_header
@@ -12,6 +14,7 @@ from bench.registry import OURS
 from bench.storage import Storage, StoredVideo
 from deploy.local.ports import free_port
 from deploy.local.process import Process, inherited
+from deploy.local.token import development_token
 
 START_SECONDS = 60.0
 STOP_SECONDS = 20.0
@@ -30,6 +33,7 @@ class Reelway:
         self._port = 0
         self._process: Process | None = None
         self._modules: dict[str, int] = {}
+        self._secret = secrets.token_hex(32)
 
     async def start(self) -> None:
         """Start all processes and wait until they are ready."""
@@ -44,6 +48,7 @@ class Reelway:
             # No peer looks into what is uploaded; ours would read each object back while it is measured.
             SLOTS_PROBE="0",
             SLOTS_THUMBNAIL="0",
+            AUTH_JWT_SECRET=self._secret,
         )
         log = self._folder / "run.log"
         log.unlink(missing_ok=True)
@@ -70,6 +75,15 @@ class Reelway:
     def processes(self) -> ProcessSet | None:
         """The gateway and all services."""
         return ProcessSet(self._modules)
+
+    @property
+    def redis_url(self) -> str:
+        """Of the Redis that it uses."""
+        return self._storage.redis.url
+
+    def authorization(self, user: UUID) -> dict[str, str]:
+        """Request headers of a user."""
+        return {"Authorization": f"Bearer {development_token(self._secret, user)}"}
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A GET of the streaming route."""
