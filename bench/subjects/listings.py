@@ -23,8 +23,8 @@ from services.common.settings import RedisSettings
 
 FEW, MANY = 1_000, 1_000_000
 # A page of one's own videos has 500, one of explore 30.
-PAGES = {"/video/explore": 300, "/video/my": 100}
-WARM_PAGES = 20
+PAGES = {"/video/explore": 300, "/video/my": 60}
+WARM_PAGES = 10
 BATCH = 2_000
 FIRST_NUMBER = 10_000_000
 FIRST_LISTING = 1_700_000_000_000_000

@@ -26,6 +26,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
 from __future__ import annotations
 
 import heapq
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -196,17 +197,22 @@ class RedisVideoStore:
         """Index records as they are, unmarked; part of a rebuild, before `finish_load`."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
+            lists: dict[str, dict[str, float]] = defaultdict(dict)
             for video in videos:
                 pipe.hset(
                     _video_key(video.video_id),
                     mapping={"version": video.version, "record": video.SerializeToString()},
                 )
-                pipe.hset(_NUMBERS, str(video.number), video.video_id)
-                if owner := known_owner(video):
-                    pipe.sadd(_OWNERS, owner)
                 for key, score in memberships(video).items():
                     if score:
-                        pipe.zadd(key, {video.video_id: 0 if score == DUE else float(score)})
+                        lists[key][video.video_id] = 0.0 if score == DUE else float(score)
+            # Few long commands instead of many short ones.
+            for key, scores in lists.items():
+                pipe.zadd(key, scores)
+            if videos:
+                pipe.hset(_NUMBERS, mapping={str(video.number): video.video_id for video in videos})
+            if owners := {known_owner(video) for video in videos} - {""}:
+                pipe.sadd(_OWNERS, *owners)
             await pipe.execute()
 
     async def finish_load(self, last_number: int) -> None:
