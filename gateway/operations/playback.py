@@ -35,6 +35,7 @@ _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
+_JOIN_SECONDS = 300.0
 # A window that fails so may go well on another replica, or a moment later.
 _AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.DRAINING, ErrorReason.TIMEOUT}
 
@@ -54,13 +55,24 @@ class Playback:
         now = asyncio.get_running_loop().time()
         if (hit := self._stats.get(key)) is not None and hit[0] > now:
             return hit[1]
-        stat = await self._backend.stat(stream_pb2.StatRequest(video_id=video_id))
+        stat = await self._stat(video_id)
         if stat.sealed:
             self._stats[key] = (now + self._ttl, stat)
             self._stats.move_to_end(key)
             if len(self._stats) > _STATS:
                 self._stats.popitem(last=False)
         return stat
+
+    async def _stat(self, video_id: str) -> stream_pb2.StatResponse:
+        """Asked again while clips are joined, for as long as a client may wait."""
+        patience = asyncio.get_running_loop().time() + _JOIN_SECONDS
+        while True:
+            try:
+                return await self._backend.stat(stream_pb2.StatRequest(video_id=video_id))
+            except ReelwayError as error:
+                if error.reason is not ErrorReason.JOINING or asyncio.get_running_loop().time() > patience:
+                    raise
+            await asyncio.sleep(0.2)
 
     async def signed_url(self, video_id: str, seconds: int, content_type: str, disposition: str) -> str:
         """An address at which the client reads the object from the store itself; VIDEO_NOT_FOUND, NOT_SEALED."""

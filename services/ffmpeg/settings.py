@@ -139,6 +139,8 @@ class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
     """Pause between two looks for jobs whose worker has gone."""
     job_kill_seconds: float = Field(15.0, gt=0)
     """A handler that has not stopped so long after it was told to ends the process."""
+    upload_target: str = "127.0.0.1:50051"
+    """gRPC target of the upload service, which knows where the clips to be joined are."""
     stream_target: str = "127.0.0.1:50052"
     """gRPC target of the stream service, for `video://` inputs."""
     catalog_target: str = "127.0.0.1:50053"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.common import server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.joined import ClipJoiner
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import load
@@ -22,9 +23,10 @@ async def _serve(settings: StreamSettings) -> None:
         S3Bytes.open(settings) as store,
         open_channel(settings.catalog_target, settings) as catalog,
         open_channel(settings.upload_target, settings) as upload,
+        open_channel(settings.ffmpeg_target, settings) as ffmpeg,
     ):
         videos = VideoCache(CatalogClient(catalog), settings.stream_access_ttl_seconds)
-        playback = Playback(videos, Versions(videos, UploadClient(upload), store), objects)
+        playback = Playback(videos, Versions(videos, UploadClient(upload), store, ClipJoiner(objects, ffmpeg)), objects)
         await server.serve(
             "stream",
             settings,

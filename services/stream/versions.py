@@ -16,13 +16,16 @@ from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import Extent, read_slices, slices
+from services.common.extents import Extent, joined_prefix, read_slices, slices
+from services.common.joined import ClipJoiner, Joined, joined_key
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient
 from services.stream.video_cache import VideoCache
 
 # How often a read asks again where its bytes are, when what it was told is gone.
 _ASKS = 3
+# How long a Stat waits for clips to be joined before it says that they are not yet; less than its deadline.
+_JOIN_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,19 @@ class Version:
 class Versions:
     """Finds versions, and reads them."""
 
-    def __init__(self, videos: VideoCache, uploads: UploadClient, data: S3Bytes) -> None:
-        self._videos, self._uploads, self._data = videos, uploads, data
+    def __init__(self, videos: VideoCache, uploads: UploadClient, data: S3Bytes, joiner: ClipJoiner) -> None:
+        self._videos, self._uploads, self._data, self._joiner = videos, uploads, data, joiner
 
     async def find(self, video: media_pb2.Video, etag: str = "", offset: int = 0, length: int = 0) -> Version:
         """The version with this entity tag (empty: the current one), ready for reading this range.
 
         Raises:
-            ReelwayError: VIDEO_CHANGED (there is no such version), NO_DATA, VIDEO_NOT_FOUND.
+            ReelwayError: VIDEO_CHANGED (there is no such version), NO_DATA, VIDEO_NOT_FOUND, JOINING, JOIN_FAILED.
         """
         if video.object_key and etag in ("", video.etag):
             return _of_record(video)
+        if etag and (key := joined_key(video.video_id, etag)) is not None:
+            return await self._joined_before(video, etag, key)
         if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and not _may_be_journal(etag):
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         try:
@@ -71,7 +76,22 @@ class Versions:
             return _of_record(video)
         if not located.size_bytes:
             raise ReelwayError(ErrorReason.NO_DATA)
+        if not etag and located.upload.clip_count > 1:
+            return await self._joined(video, located.upload)
         return _of_journal(video, located, etag)
+
+    async def _joined(self, video: media_pb2.Video, upload: upload_pb2.Upload) -> Version:
+        """The clips as one file; made now, if nobody has asked for this version before."""
+        joined = await self._joiner.joined(video.video_id, upload.etag, _JOIN_SECONDS)
+        return _of_joined(video, joined, sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN)
+
+    async def _joined_before(self, video: media_pb2.Video, etag: str, key: str) -> Version:
+        """The joined file that somebody reads, whether or not more was appended since."""
+        upload_etag = f'"{key.rpartition("/")[2].rpartition(".")[0]}"'
+        joined = await self._joiner.known(video.video_id, upload_etag)
+        if joined is None or joined.etag != etag:
+            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        return _of_joined(video, joined, sealed=False)
 
     async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[bytes]:
         """Exactly these bytes, found by `find` for this range, as they come from the store.
@@ -96,8 +116,22 @@ class Versions:
                     raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
                 video = await self._videos.refresh(version.video_id)
                 version = await self.find(video, version.etag, offset, end - offset)
-        if offset < end:
-            async for piece in self._data.read(version.key, offset, end - offset):
+        try:
+            if offset < end:
+                async for piece in self._data.read(version.key, offset, end - offset):
+                    offset += len(piece)
+                    yield piece
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not version.key.startswith(
+                joined_prefix(version.video_id)
+            ):
+                raise
+            # What was joined has become the video's one object.
+            self._joiner.forget(version.video_id)
+            video = await self._videos.refresh(version.video_id)
+            if video.etag != version.etag or not video.object_key:
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED) from None
+            async for piece in self._data.read(video.object_key, offset, end - offset):
                 yield piece
 
 
@@ -116,6 +150,21 @@ def _of_record(video: media_pb2.Video) -> Version:
         sealed=True,
         key=video.object_key,
     )
+
+
+def _of_joined(video: media_pb2.Video, joined: Joined, *, sealed: bool) -> Version:
+    version = Version(
+        video_id=video.video_id,
+        number=video.number,
+        size=joined.size,
+        etag=joined.etag,
+        modify_time=Timestamp(),
+        container=joined.container,
+        sealed=sealed,
+        key=joined.key,
+    )
+    version.modify_time.FromDatetime(joined.modified)
+    return version
 
 
 def _of_journal(video: media_pb2.Video, located: upload_pb2.LocateExtentsResponse, etag: str) -> Version:

@@ -9,6 +9,7 @@ from services.common import redis_client, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
+from services.common.joined import ClipJoiner
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -39,6 +40,7 @@ async def _serve(settings: UploadSettings) -> None:
         S3Objects.open(settings) as objects,
         S3Bytes.open(settings) as data,
         open_channel(settings.catalog_target, settings) as channel,
+        open_channel(settings.ffmpeg_target, settings) as ffmpeg,
         redis,
     ):
         catalog = CatalogClient(channel)
@@ -74,6 +76,7 @@ async def _serve(settings: UploadSettings) -> None:
         )
         sealing = Sealing(journals, store, catalog, clock)
         compaction = Compaction(
+            joiner=ClipJoiner(objects, ffmpeg),
             sealing=sealing,
             store=store,
             objects=objects,

@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
-from reelway.v1 import catalog_pb2
+from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
 from services.common.caller import Caller, new_request_id, set_caller
@@ -24,7 +25,8 @@ from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import Extent, journal_prefix, read_slices
+from services.common.extents import Extent, joined_prefix, journal_prefix, read_slices
+from services.common.joined import ClipJoiner
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -42,12 +44,24 @@ _DELETES_AT_ONCE = 8
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
+_JOIN_SECONDS = 600.0
+_UNJOINABLE_SECONDS = 3600.0
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0
 
 
 class _LeaseLost(Exception):
     """Somebody else goes on with it."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What an upload becomes."""
+
+    key: str
+    size: int
+    etag: str
+    container: media_pb2.Container.ValueType
 
 
 class Compaction:
@@ -61,9 +75,11 @@ class Compaction:
         objects: S3Objects,
         data: S3Bytes,
         catalog: CatalogClient,
+        joiner: ClipJoiner,
         lease: MakeLease,
         clock: Clock,
     ) -> None:
+        self._joiner = joiner
         self._sealing, self._store, self._catalog = sealing, store, catalog
         self._objects, self._data, self._lease, self._clock = objects, data, lease, clock
 
@@ -86,6 +102,7 @@ class Compaction:
         lease = self._lease(video_id)
         if not await lease.take():
             return
+        pause = _RETRY_SECONDS
         try:
             done = await self._with_lease(video_id, lease)
         except _LeaseLost:
@@ -94,13 +111,16 @@ class Compaction:
         except Exception as error:
             if isinstance(error, ReelwayError):
                 log.warning("compaction put off", video_id=video_id, why=str(error))
+                if error.reason is ErrorReason.JOIN_FAILED:
+                    # It will not go better soon; the clips stay as they are.
+                    pause = _UNJOINABLE_SECONDS
             else:
                 log.exception("compaction failed", video_id=video_id)
             done = False
         if done:
             await self._store.compaction_done(video_id)
         else:
-            await self._store.put_off_compaction(video_id, self._clock.seconds() + _RETRY_SECONDS)
+            await self._store.put_off_compaction(video_id, self._clock.seconds() + pause)
         await lease.release()
 
     async def _with_lease(self, video_id: str, lease: Lease) -> bool:
@@ -128,33 +148,39 @@ class Compaction:
             try:
                 await self._sealing.record(journal)
                 fault_points.reach("compact.begun")
-                key = await self._make_object(journal)
+                made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
-                await self._name_object(journal, key)
+                await self._name_object(journal, made)
             except ReelwayError as error:
                 if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
                     raise
                 await self._forget(journal)
                 return True
             fault_points.reach("compact.recorded")
-            await self._store.step(video_id, JournalState.COMPACTED, object_key=key)
+            await self._store.step(video_id, JournalState.COMPACTED, object_key=made.key)
             fault_points.reach("compact.switched")
         await self._remove_chunks(journal)
         await self._store.drop(video_id, _KEEP_JOURNAL_SECONDS)
         log.info("compacted", video_id=video_id, size=journal.size, chunks=journal.chunks)
         return True
 
-    async def _make_object(self, journal: Journal) -> str:
-        """The upload's one object, whole; its key."""
-        key = object_key(journal.video_id, journal.container)
-        parts = plan([extent async for extent in self._extents(journal)])
-        upload_id = journal.multipart
+    async def _make_object(self, journal: Journal) -> _Made:
+        """The upload's one object, whole."""
+        if journal.clips > 1:
+            # The clips as one file are a file in one piece: what is left is to copy it where it belongs.
+            joined = await self._joiner.joined(journal.video_id, journal.etag, _JOIN_SECONDS)
+            made = _Made(object_key(journal.video_id, joined.container), joined.size, joined.etag, joined.container)
+            extents = [Extent(0, joined.size, joined.key)]
+        else:
+            made = _Made(object_key(journal.video_id, journal.container), journal.size, journal.etag, journal.container)
+            extents = [extent async for extent in self._extents(journal)]
+        key, parts, upload_id = made.key, plan(extents), journal.multipart
         there = await self._objects.list_parts(key, upload_id) if upload_id else None
         if there is None:
             found = await self._objects.head(key)
-            if found is not None and found.size == journal.size:
-                return key
-            begun = await self._objects.create_multipart(key, KINDS[journal.container].content_type)
+            if found is not None and found.size == made.size:
+                return made
+            begun = await self._objects.create_multipart(key, KINDS[made.container].content_type)
             upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
             if upload_id != begun:
                 await self._objects.abort_multipart(key, begun)
@@ -162,7 +188,7 @@ class Compaction:
             fault_points.reach("compact.multipart")
             there = {}
         await self._objects.complete_multipart(key, upload_id, await self._parts(key, upload_id, parts, there))
-        return key
+        return made
 
     async def _parts(
         self, key: str, upload_id: str, parts: list[PartPlan], there: dict[int, tuple[int, str]]
@@ -205,18 +231,18 @@ class Compaction:
                 yield extent
             offset = located.extents[-1].end
 
-    async def _name_object(self, journal: Journal, key: str) -> None:
+    async def _name_object(self, journal: Journal, made: _Made) -> None:
         """The record switches from the chunks to the object in this one step."""
-        found = await self._objects.head(key)
-        if found is None or found.size != journal.size:
-            raise RuntimeError(f"{key} is not what was written")
+        found = await self._objects.head(made.key)
+        if found is None or found.size != made.size:
+            raise RuntimeError(f"{made.key} is not what was written")
         await self._catalog.attach_object(
             catalog_pb2.AttachObjectRequest(
                 video_id=journal.video_id,
-                object_key=key,
-                size_bytes=journal.size,
-                etag=journal.etag,
-                container=journal.container,
+                object_key=made.key,
+                size_bytes=made.size,
+                etag=made.etag,
+                container=made.container,
             )
         )
 
@@ -243,5 +269,9 @@ class Compaction:
                 await self._objects.delete(key)
                 fault_points.reach("compact.removed")
 
-        keys = [info.key async for info in self._objects.list(journal_prefix(journal.video_id))]
+        keys = [
+            info.key
+            for prefix in (journal_prefix(journal.video_id), joined_prefix(journal.video_id))
+            async for info in self._objects.list(prefix)
+        ]
         await asyncio.gather(*map(delete, keys))

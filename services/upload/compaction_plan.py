@@ -19,6 +19,7 @@ from services.upload.part_plan import MIB, MOST_PARTS
 
 S3_SMALLEST_PART = 5 * MIB
 _GATHERED = 8 * MIB
+_LARGEST_COPY = 1024 * MIB
 
 
 @dataclass
@@ -64,6 +65,9 @@ def plan(extents: Sequence[Extent]) -> list[PartPlan]:
             rest = Slice(rest.key, borrowed, rest.length - borrowed)
         if rest.length >= least:
             end_run()
+            while rest.length > _LARGEST_COPY + least:
+                parts.append(PartPlan([Slice(rest.key, rest.start, _LARGEST_COPY)], copied=True))
+                rest = Slice(rest.key, rest.start + _LARGEST_COPY, rest.length - _LARGEST_COPY)
             parts.append(PartPlan([rest], copied=True))
         elif rest.length:
             gather(rest)

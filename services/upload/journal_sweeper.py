@@ -12,7 +12,8 @@ from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import journal_prefix
+from services.common.extents import joined_prefix, journal_prefix
+from services.common.joined import version_of
 from services.common.lease import Lease
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
@@ -23,7 +24,7 @@ from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
 
-_ALL = "journal/"
+_ALL, _JOINED = "journal/", "joined/"
 
 
 class JournalSweeper:
@@ -122,6 +123,8 @@ class JournalSweeper:
                 await self._sweep_upload(video_id)
             except ReelwayError as error:
                 log.warning("cannot sweep an upload's chunks", video_id=video_id, why=str(error))
+        async for video_id in self._objects.folders(_JOINED):
+            await self._sweep_joined(video_id)
         before = self._clock.seconds() - self._orphan_seconds
         async for multipart in self._objects.list_multiparts(_ALL):
             if multipart.initiated.timestamp() < before:
@@ -141,6 +144,16 @@ class JournalSweeper:
             named = await self._named(journal) if old else set()
             old = [info for info in old if info.key not in named]
         await self._delete(video_id, old)
+
+    async def _sweep_joined(self, video_id: str) -> None:
+        """Remove what clips were joined to before more was appended, or what has become an object."""
+        before = self._clock.seconds() - self._orphan_seconds
+        found = [info async for info in self._objects.list(joined_prefix(video_id))]
+        journal = await self._store.get(video_id)
+        current = f"{joined_prefix(video_id)}{version_of(journal.etag)}." if journal is not None else ""
+        for info in found:
+            if info.modified.timestamp() < before and not (current and info.key.startswith(current)):
+                await self._objects.delete(info.key)
 
     async def _bring_back(self, video_id: str) -> Journal | None:
         """The journal that Redis lost, where the video's record says that there was one."""

@@ -23,6 +23,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
 
     catalog_target: str = "127.0.0.1:50053"
     """gRPC target of the catalog."""
+    ffmpeg_target: str = "127.0.0.1:50054"
+    """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
     """Largest file that is taken, in bytes (default 50 GiB, at most 156 GiB)."""
     upload_idle_seconds: Seconds = 60.0

@@ -58,7 +58,7 @@ async def rig(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.Tem
         # Only what it sealed itself: what the other leaves, the other shall take up again.
         "COMPACTION_INTERVAL_SECONDS": "3600",
     }
-    async with start_fleet(redis_url, juicefs_s3, folder, **settings) as fleet:
+    async with start_fleet(redis_url, juicefs_s3, folder, settings) as fleet:
         target = fleet.target("upload")
         [mortal] = fleet.add("upload")
         async with (

@@ -31,7 +31,7 @@ async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.T
         "APPEND_ORPHAN_SECONDS": "2",
         "APPEND_ORPHAN_INTERVAL_SECONDS": "0.3",
     }
-    async with start_fleet(redis_url, juicefs_s3, tmp_path_factory.mktemp("limits"), **settings) as running:
+    async with start_fleet(redis_url, juicefs_s3, tmp_path_factory.mktemp("limits"), settings) as running:
         yield running
 
 
@@ -44,9 +44,11 @@ async def client(fleet: Fleet) -> AsyncIterator[JournalClient]:
 async def test_a_chunk_is_limited_before_and_while_it_comes(client: JournalClient) -> None:
     video = await client.create()
     assert await refusal(client.append(video.video_id, b"x" * 8001)) is ErrorReason.CHUNK_TOO_LARGE
-    for claim in ({"declared_size_bytes": 8001}, {"max_size_bytes": 8001 + 2**20}):
+    for header in (
+        upload_pb2.AppendHeader(video_id=video.video_id, declared_size_bytes=8001),
+        upload_pb2.AppendHeader(video_id=video.video_id, max_size_bytes=8001 + 2**20),
+    ):
         call = client.open_append()
-        header = upload_pb2.AppendHeader(video_id=video.video_id, **claim)
         # Told by the header alone, before a byte of the chunk.
         await call.write(upload_pb2.AppendRequest(header=header, data=b"x" * 5000))
         assert await refusal(_answer(call)) is ErrorReason.CHUNK_TOO_LARGE

@@ -128,10 +128,10 @@ class Fleet:
 
 @asynccontextmanager
 async def start_fleet(
-    redis_url: str, s3: S3Server, folder: Path, *, replicas: int = 1, **settings: str
+    redis_url: str, s3: S3Server, folder: Path, settings: Mapping[str, str] | None = None, *, replicas: int = 1
 ) -> AsyncIterator[Fleet]:
-    """Catalog, upload and stream, `replicas` of each."""
-    fleet = Fleet(redis_url, s3, folder, settings)
+    """Catalog, upload and stream, `replicas` of each, with `settings` in the environment of all."""
+    fleet = Fleet(redis_url, s3, folder, settings or {})
     for service in ("catalog", "upload", "stream"):
         fleet.add(service, replicas)
     try:

@@ -13,6 +13,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
 from services.common.settings import load
+from services.common.upload_client import UploadClient
 from services.ffmpeg.download import DownloadLimits, Fetcher
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job_state import JobKind
@@ -24,6 +25,7 @@ from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.command import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
+from services.ffmpeg.worker.join import JoinHandler
 from services.ffmpeg.worker.look_at_video import UploadLimits, VideoLook
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler, look_up_in
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
@@ -83,6 +85,8 @@ def handlers(
     channel = open_channel(settings.stream_target, settings)
     stack.push_async_callback(channel.close)
     inputs = Inputs(fetcher, StreamedVideos(channel), settings.command_input_bytes)
+    uploads = open_channel(settings.upload_target, settings)
+    stack.push_async_callback(uploads.close)
     catalog = open_channel(settings.catalog_target, settings)
     stack.push_async_callback(catalog.close)
     look = VideoLook(
@@ -105,6 +109,7 @@ def handlers(
         JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits),
         JobKind.PROBE: look,
         JobKind.TRANSCRIBE: transcribe,
+        JobKind.JOIN: JoinHandler(isolation.sandbox, UploadClient(uploads), outputs, settings.limits),
     }
 
 

@@ -3,7 +3,7 @@
 import pytest
 from reelway.v1 import upload_pb2
 
-from services.common.byte_messages import AppendMessage, decode_append_request, encode_append_request
+from services.common.byte_messages import AppendMessage, Buffer, decode_append_request, encode_append_request
 from services.common.containers import begins_clip
 from tests.support.clips import Clip
 
@@ -13,7 +13,7 @@ from tests.support.clips import Clip
 @pytest.mark.parametrize("with_header", [False, True])
 def test_the_wire_is_protobufs_own(size: int, finish: bool, with_header: bool) -> None:
     data = bytes(range(256)) * (size // 256 + 1)
-    pieces = [data[:size][: size // 3], memoryview(data[:size])[size // 3 :]]
+    pieces: list[Buffer] = [data[:size][: size // 3], memoryview(data[:size])[size // 3 :]]
     header = upload_pb2.AppendHeader(video_id="v", expected_offset_bytes=0, crc32c=7) if with_header else None
     wire = encode_append_request(AppendMessage(pieces, header, finish))
     parsed = upload_pb2.AppendRequest.FromString(wire)

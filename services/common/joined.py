@@ -1,0 +1,146 @@
+"""Several clips joined to one file: where it is, how its version is named, and how it is had made.
+
+    joined/{video_id}/{chain}-{size in hex}.{ext}   the clips of the journal version with that entity tag, as one file
+
+It is made once a version, by an ffmpeg job whose request id is that version, whoever asks first; and is whole or not
+there. A new append makes a new version; the sweeper removes those that are out of date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import datetime
+
+import grpc
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
+
+from services.common.caller import NOBODY, Caller, current_caller
+from services.common.channel import CALL_SECONDS
+from services.common.containers import KINDS
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
+from services.common.extents import joined_prefix
+from services.common.s3_objects import S3Objects
+
+_CONTAINERS = {kind.extension: container for container, kind in KINDS.items()}
+_LOOK_SECONDS = 0.2
+_KNOWN = 1000
+_FINAL = {ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """One version of a video's clips, as one file."""
+
+    key: str
+    size: int
+    etag: str
+    """With quotes: of the journal's version, and of what was made of it."""
+    container: media_pb2.Container.ValueType
+    modified: datetime
+
+
+def version_of(etag: str) -> str:
+    """The part of a key, or of a task's request id, that names a journal's version."""
+    return etag.strip('"')
+
+
+def joined_key(video_id: str, etag: str) -> str | None:
+    """Where the file with this entity tag is; None for a tag that no joined file has."""
+    parts = etag.strip('"').split("-")
+    if len(parts) != 4 or parts[2] not in _CONTAINERS:
+        return None
+    return f"{joined_prefix(video_id)}{parts[0]}-{parts[1]}.{parts[2]}"
+
+
+async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | None:
+    """The file made of the journal version with this entity tag; None if it was not made."""
+    name = f"{joined_prefix(video_id)}{version_of(etag)}."
+    async for info in objects.list(name):
+        extension = info.key[len(name) :]
+        if extension in _CONTAINERS:
+            # An encode made twice differs: who reads one must not go on in the other.
+            made = hashlib.sha256(info.etag.encode()).hexdigest()[:12]
+            tag = f'"{version_of(etag)}-{extension}-{made}"'
+            return Joined(info.key, info.size, tag, _CONTAINERS[extension], info.modified)
+    return None
+
+
+class ClipJoiner:
+    """Has clips joined, and waits for it."""
+
+    def __init__(self, objects: S3Objects, channel: grpc.aio.Channel) -> None:
+        self._objects = objects
+        self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        self._known: OrderedDict[tuple[str, str], Joined] = OrderedDict()
+
+    async def joined(self, video_id: str, etag: str, wait_seconds: float) -> Joined:
+        """The clips of a journal's version as one file, made if need be.
+
+        Raises:
+            ReelwayError: JOINING (not yet, after `wait_seconds`), JOIN_FAILED, STORE_UNAVAILABLE and what else
+                FfmpegService refuses.
+        """
+        found = await self.known(video_id, etag)
+        if found is None:
+            await self._make(video_id, etag, wait_seconds)
+            found = await self.known(video_id, etag)
+        if found is None:
+            raise ReelwayError(ErrorReason.JOINING)
+        return found
+
+    async def known(self, video_id: str, etag: str) -> Joined | None:
+        """The same, if it was made."""
+        found = self._known.get((video_id, etag)) or await find_joined(self._objects, video_id, etag)
+        if found is not None:
+            self._known[video_id, etag] = found
+            if len(self._known) > _KNOWN:
+                self._known.popitem(last=False)
+        return found
+
+    def forget(self, video_id: str) -> None:
+        """What was made is gone."""
+        for key in [key for key in self._known if key[0] == video_id]:
+            del self._known[key]
+
+    async def _make(self, video_id: str, etag: str, wait_seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + wait_seconds
+        request_id = f"join/{video_id}/{version_of(etag)}"
+        task = await self._register(video_id, etag, request_id)
+        if task.state == ffmpeg_pb2.TASK_STATE_COMPLETED:
+            # Made before, and swept since: one more task, the same for everybody who finds it so.
+            task = await self._register(video_id, etag, f"{request_id}/{task.task_id}")
+        while task.state not in _FINAL:
+            if asyncio.get_running_loop().time() > deadline:
+                raise ReelwayError(ErrorReason.JOINING)
+            await asyncio.sleep(_LOOK_SECONDS)
+            task = await self._get(task.task_id)
+        if task.state != ffmpeg_pb2.TASK_STATE_COMPLETED:
+            detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
+            raise ReelwayError(ErrorReason.JOIN_FAILED, detail)
+
+    async def _register(self, video_id: str, etag: str, request_id: str) -> ffmpeg_pb2.Task:
+        work = ffmpeg_pb2.VideoWork(kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag})
+        request = ffmpeg_pb2.RegisterTaskRequest(
+            video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE
+        )
+        try:
+            return (await self._stub.RegisterTask(request, timeout=CALL_SECONDS, metadata=_nobody().metadata())).task
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+    async def _get(self, task_id: str) -> ffmpeg_pb2.Task:
+        request = ffmpeg_pb2.GetTaskRequest(task_id=task_id)
+        try:
+            return (await self._stub.GetTask(request, timeout=CALL_SECONDS, metadata=_nobody().metadata())).task
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+
+
+def _nobody() -> Caller:
+    """A task of the system's own: whoever asks first, everybody who asks finds the same one."""
+    return Caller(NOBODY.user, current_caller().request_id)

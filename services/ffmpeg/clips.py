@@ -1,0 +1,133 @@
+"""What must match so that clips can be joined without encoding, and the commands that join them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.ffmpeg.error_text import last_words
+from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import WorkFolder
+
+_MAX_REPORT_BYTES = 4 * 2**20
+_LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=2**30, address_space_bytes=4 * 2**30, output_bytes=2**20)
+# What a decoder is told once, at the beginning, and what the packets are counted in.
+_SAME = (
+    *("codec_type", "codec_name", "profile", "width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
+    *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
+)
+_INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
+_QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
+_SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
+
+
+class ClipUnreadable(Exception):
+    """A clip is no video; `args[0]` says why, for the client."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: its file, and what is in it."""
+
+    path: Path
+    video: tuple[Any, ...]
+    audio: tuple[Any, ...] | None
+    streams: int
+    width: int
+    height: int
+    duration_seconds: float
+    timescale: int
+
+
+async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
+    """What the file at `path`, inside `folder`, is; raises ClipUnreadable."""
+    report = bytearray()
+
+    def gather(line: bytes) -> None:
+        if len(report) < _MAX_REPORT_BYTES:
+            report.extend(line)
+
+    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json", "-show_format"]
+    argv += ["-show_streams", "-show_data_hash", "sha256", *_INPUT, "-i", f"file:{path}"]
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
+    if result.ended is Ended.SANDBOX:
+        raise RuntimeError(result.stderr.decode(errors="replace").strip())
+    if result.ended is not Ended.SUCCEEDED:
+        raise ClipUnreadable(last_words(result.stderr, {str(path): "the clip"}) or result.ended.value)
+    try:
+        value = json.loads(bytes(report))
+        streams = [one for one in value["streams"] if not one.get("disposition", {}).get("attached_pic")]
+        video = next((one for one in streams if one["codec_type"] == "video"), None)
+        audio = next((one for one in streams if one["codec_type"] == "audio"), None)
+        duration = float(value.get("format", {}).get("duration", 0))
+    except (ValueError, KeyError, TypeError):
+        raise ClipUnreadable("it cannot be described") from None
+    if video is None:
+        raise ClipUnreadable("it has no moving picture")
+    return Clip(
+        path=path,
+        video=_parameters(video),
+        audio=_parameters(audio) if audio else None,
+        streams=len(streams),
+        width=int(video["width"]),
+        height=int(video["height"]),
+        duration_seconds=duration,
+        timescale=int(str(video.get("time_base", "1/90000")).rpartition("/")[2]),
+    )
+
+
+def _parameters(stream: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(stream.get(name) for name in _SAME)
+
+
+def match(clips: Sequence[Clip]) -> bool:
+    """Whether the packets of all clips can follow each other under one header."""
+    first = clips[0]
+    return all((clip.video, clip.audio, clip.streams) == (first.video, first.audio, first.streams) for clip in clips)
+
+
+def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> list[str]:
+    """The arguments that join matching clips packet by packet; writes the list that they name."""
+    # Our own names of plain characters; each was probed before, and is no list itself.
+    listing = folder.path / "in" / "clips.txt"
+    listing.write_text("ffconcat version 1.0\n" + "".join(f"file {clip.path.name}\n" for clip in clips))
+    whitelist = ("-protocol_whitelist", "file", "-format_whitelist", f"concat,{FORMAT_WHITELIST}")
+    read = ("-f", "concat", "-auto_convert", "0", *whitelist, "-i", f"file:{listing}")
+    return [*_QUIET, *read, "-map", "0:v:0", "-map", "0:a:0?", "-c", "copy", *_for(output), f"file:{output}"]
+
+
+def encode_arguments(clips: Sequence[Clip], output: Path, limits: Limits) -> list[str]:
+    """The arguments that bring all clips to the size of the first and encode them once, every frame of each."""
+    width, height = clips[0].width // 2 * 2, clips[0].height // 2 * 2
+    with_sound = any(clip.audio for clip in clips)
+    graph: list[str] = []
+    pads = ""
+    for index, clip in enumerate(clips):
+        graph.append(
+            f"[{index}:v:0]scale={width}:{height}:force_original_aspect_ratio=decrease,"
+            f"pad={width}:{height}:-1:-1,setsar=1,format=yuv420p[v{index}]"
+        )
+        pads += f"[v{index}]"
+        if with_sound:
+            silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"
+            graph.append(f"{f'[{index}:a:0]' if clip.audio else f'{silence},'}{_SOUND}[a{index}]")
+            pads += f"[a{index}]"
+    graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(with_sound)}[v]{'[a]' if with_sound else ''}")
+    threads = ("-threads", str(limits.threads))
+    inputs = [argument for clip in clips for argument in (*threads, *_INPUT, "-i", f"file:{clip.path}")]
+    sound = ("-map", "[a]", "-c:a", "aac", "-b:a", "160k") if with_sound else ()
+    picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *threads)
+    # Every frame as it comes: none is dropped for being early, none doubled for being late.
+    timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000")
+    drawn = (*inputs, "-filter_complex", ";".join(graph))
+    return [*_QUIET, *drawn, *picture, *timing, *sound, *_for(output), f"file:{output}"]
+
+
+def _for(output: Path) -> tuple[str, ...]:
+    return ("-movflags", "+faststart") if output.suffix in (".mp4", ".mov") else ()

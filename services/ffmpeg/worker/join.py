@@ -1,0 +1,144 @@
+"""Joins the clips of an upload to one file, stored where services/common/joined.py says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from services.common.containers import KINDS, SNIFF_BYTES, sniff
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import Extent, joined_prefix, read_slices
+from services.common.joined import find_joined, version_of
+from services.common.s3_objects import Slice
+from services.common.upload_client import UploadClient
+from services.ffmpeg.clips import Clip, ClipUnreadable, copy_arguments, describe_clip, encode_arguments, match
+from services.ffmpeg.error_text import last_words
+from services.ffmpeg.job import JobFault, Progress
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.outputs import Outputs, key_of
+from services.ffmpeg.plan import PlannedOutput
+from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.progress import Progress as Report
+from services.ffmpeg.progress import ProgressReader
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import OutputMissing
+from services.ffmpeg.worker.handler import JobContext
+
+# One file descriptor and some decoder each.
+_MOST_CLIPS = 500
+_COPY_BYTES = 5 * 2**30
+
+
+class JoinHandler:
+    """Handler of JobKind.JOIN. Spec: `video_id` and `parameters` with the `etag` of the upload's version.
+
+    Result: `key` of the joined file, `clips`, and `encoded`: false where every packet was taken as it was.
+    """
+
+    def __init__(self, sandbox: Sandbox, uploads: UploadClient, outputs: Outputs, limits: Limits) -> None:
+        self._sandbox, self._uploads, self._outputs, self._limits = sandbox, uploads, outputs, limits
+
+    async def __call__(self, context: JobContext) -> Mapping[str, Any]:
+        """Raises JobFault, NoLongerHeld."""
+        video_id, etag = context.job.spec["video_id"], context.job.spec["parameters"]["etag"]
+        made = await find_joined(self._outputs.objects, video_id, etag)
+        if made is not None:
+            return {"key": made.key}
+        runs = _clips(await self._extents(video_id, etag))
+        total = sum(extent.length for run in runs for extent in run)
+        if len(runs) > _MOST_CLIPS or total > self._limits.input_bytes:
+            raise JobFault("LIMIT_EXCEEDED", f"More than {_MOST_CLIPS} clips or {self._limits.input_bytes} bytes")
+        paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
+        try:
+            clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
+        except ClipUnreadable as error:
+            raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
+        encoded = not match(clips)
+        extension = "mp4" if encoded else await asyncio.to_thread(_extension, paths[0])
+        output = context.folder.path / "out" / f"joined.{extension}"
+        await self._run(context, clips, output, encoded=encoded)
+        key = f"{joined_prefix(video_id)}{version_of(etag)}.{extension}"
+        await self._publish(context, output, key)
+        return {"key": key, "clips": len(clips), "encoded": encoded}
+
+    async def _extents(self, video_id: str, etag: str) -> list[Extent]:
+        found: list[Extent] = []
+        size, offset = 1, 0
+        while offset < size:
+            try:
+                located = await self._uploads.locate(video_id, offset, 2**62, etag)
+            except ReelwayError as error:
+                if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}:
+                    raise JobFault("INPUT_UNAVAILABLE", "The upload is gone") from None
+                raise
+            if not located.extents:
+                raise JobFault("INPUT_UNAVAILABLE", "The upload is joined already")
+            found += [Extent(one.offset_bytes, one.length_bytes, one.key, one.begins_clip) for one in located.extents]
+            size, offset = located.size_bytes, found[-1].end
+        return found
+
+    async def _bring(self, context: JobContext, index: int, run: Sequence[Extent]) -> Path:
+        path = context.folder.path / "in" / f"clip{index:04d}"
+        wanted = [Slice(extent.key, 0, extent.length) for extent in run]
+        file = await asyncio.to_thread(path.open, "xb")
+        try:
+            async for piece in read_slices(self._outputs.data, wanted):
+                await asyncio.to_thread(file.write, piece)
+        finally:
+            await asyncio.to_thread(file.close)
+        return path
+
+    async def _run(self, context: JobContext, clips: Sequence[Clip], output: Path, *, encoded: bool) -> None:
+        def show(report: Report) -> None:
+            context.show(Progress(report.fraction or 0.0, report.fps, report.speed, report.position_seconds))
+
+        arguments = (
+            encode_arguments(clips, output, self._limits) if encoded else copy_arguments(clips, context.folder, output)
+        )
+        reader = ProgressReader(sum(clip.duration_seconds for clip in clips) or None, show)
+        result = await run_sandboxed(
+            self._sandbox,
+            [self._sandbox.ffmpeg, *arguments],
+            context.folder,
+            self._limits,
+            on_line=reader.line,
+            on_log=reader.log,
+        )
+        if result.ended is Ended.SUCCEEDED:
+            return
+        if result.ended is Ended.SANDBOX:
+            raise JobFault("INTERNAL", "the join could not be isolated", may_pass=True)
+        if result.ended is not Ended.FAILED:
+            raise JobFault("LIMIT_EXCEEDED", f"The join {result.ended.value}")
+        names = {str(clip.path): f"clip {number}" for number, clip in enumerate(clips, 1)}
+        raise JobFault("FFMPEG_FAILED", last_words(result.stderr, names) or "ffmpeg failed")
+
+    async def _publish(self, context: JobContext, output: Path, key: str) -> None:
+        """Under the job's own key first, which a stale attempt cannot complete; then, in one step, where it belongs."""
+        try:
+            collected = context.folder.collect([PlannedOutput("joined", output.name, f"out/{output.name}")])
+        except OutputMissing:
+            raise JobFault("OUTPUT_MISSING", "ffmpeg wrote nothing") from None
+        sizes = await self._outputs.publish(context.job.id, collected, context)
+        if sizes["joined"] > _COPY_BYTES:
+            raise JobFault("LIMIT_EXCEEDED", "The joined video is larger than 5 GiB")
+        await self._outputs.objects.copy(key_of(context.job.id, output.name), key)
+        await self._outputs.objects.delete(key_of(context.job.id, output.name))
+
+
+def _clips(extents: Sequence[Extent]) -> list[list[Extent]]:
+    runs: list[list[Extent]] = []
+    for extent in extents:
+        if extent.begins_clip or not runs:
+            runs.append([])
+        runs[-1].append(extent)
+    return runs
+
+
+def _extension(path: Path) -> str:
+    with path.open("rb") as file:
+        kind = KINDS.get(sniff(file.read(SNIFF_BYTES)))
+    return kind.extension if kind is not None else "mkv"

@@ -1,0 +1,143 @@
+"""Whole clips appended one after another play back as one video."""
+
+import asyncio
+import json
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from deploy.local.embedded import find_ffmpeg
+from services.common.s3_objects import S3Objects
+from services.common.settings import S3Settings
+from tests.support.clips import make_clip
+from tests.support.system import RunningSystem
+from tests.support.waiting import until
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "10")
+SINE = ("-f", "lavfi", "-i", "sine=frequency={}:duration={}")
+
+
+@pytest.fixture
+async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(system.base_url) as session:
+        yield session
+
+
+def probe(data: bytes, folder: Path, *arguments: str) -> Any:
+    path = folder / "probed"
+    path.write_bytes(data)
+    command = [find_ffmpeg().ffprobe, "-v", "error", "-of", "json", *arguments, str(path)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+
+
+def frames(data: bytes, folder: Path) -> int:
+    found = probe(data, folder, "-count_frames", "-select_streams", "v:0", "-show_streams")
+    return int(found["streams"][0]["nb_read_frames"])
+
+
+def packets(data: bytes, folder: Path) -> list[str]:
+    found = probe(data, folder, "-select_streams", "v:0", "-show_packets", "-show_data_hash", "sha256")
+    return [packet["data_hash"] for packet in found["packets"]]
+
+
+async def append_all(http: aiohttp.ClientSession, *chunks: bytes) -> int:
+    async with http.post("/create_video/") as answer:
+        number: int = (await answer.json())["video_id"]
+    for chunk in chunks:
+        async with http.post(f"/append_video/{number}/", data=chunk) as answer:
+            assert answer.status == 200, await answer.text()
+    return number
+
+
+async def fetch(http: aiohttp.ClientSession, number: int) -> tuple[bytes, aiohttp.ClientResponse]:
+    async with http.get(f"/get_video/{number}/") as answer:
+        data = await answer.read()
+        assert answer.status == 200, data
+        return data, answer
+
+
+async def test_clips_of_one_kind_are_joined_packet_by_packet(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    clips = [make_clip(tmp_path / f"{index}.mp4", X264, seconds=0.4 + index / 5).read_bytes() for index in range(3)]
+    halves = len(clips[1]) // 2
+    # The second clip comes in two slices.
+    number = await append_all(http, clips[0], clips[1][:halves], clips[1][halves:], clips[2])
+    joined, answer = await fetch(http, number)
+    assert answer.content_type == "video/mp4"
+    assert packets(joined, tmp_path) == [packet for clip in clips for packet in packets(clip, tmp_path)]
+    # Cached until the next append: the same bytes under the same tag, ranges too.
+    async with http.get(f"/get_video/{number}/", headers={"Range": "bytes=100-199"}) as part:
+        assert (part.status, await part.read()) == (206, joined[100:200])
+        assert part.headers["ETag"] == answer.headers["ETag"]
+    async with http.post(f"/append_video/{number}/", data=clips[0]) as appended:
+        assert appended.status == 200
+    longer, after = await fetch(http, number)
+    assert after.headers["ETag"] != answer.headers["ETag"]
+    assert packets(longer, tmp_path) == packets(joined, tmp_path) + packets(clips[0], tmp_path)
+
+
+async def test_clips_of_different_kinds_become_one_video_with_every_frame(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    sound = (argument.format(440, 0.6) for argument in SINE)
+    mp4 = make_clip(tmp_path / "a.mp4", (*sound, *X264, "-c:a", "aac", "-shortest"), seconds=0.6).read_bytes()
+    webm = make_clip(
+        tmp_path / "b.webm", ("-c:v", "libvpx", "-deadline", "realtime"), seconds=0.48, size="96x160"
+    ).read_bytes()
+    avi = make_clip(tmp_path / "c.avi", ("-c:v", "mpeg4"), seconds=0.4, size="64x48").read_bytes()
+    number = await append_all(http, mp4, webm, avi)
+    # Asked for by several at once, made once.
+    answers = await asyncio.gather(*(fetch(http, number) for _ in range(4)))
+    joined = answers[0][0]
+    assert all(data == joined for data, _ in answers)
+    assert frames(joined, tmp_path) == sum(frames(clip, tmp_path) for clip in (mp4, webm, avi))
+    streams = probe(joined, tmp_path, "-show_streams")["streams"]
+    assert [(one["codec_name"], one.get("width"), one.get("height")) for one in streams] == [
+        ("h264", 128, 96),
+        ("aac", None, None),
+    ]
+
+
+async def test_a_finished_recording_of_clips_becomes_one_object_with_the_same_bytes(
+    system: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    clips = [make_clip(tmp_path / f"{index}.mp4", X264, seconds=0.4).read_bytes() for index in range(2)]
+    number = await append_all(http, *clips)
+    joined, before = await fetch(http, number)
+    async with http.post("/api/record/videos/finalize_video_upload", json={"video_id": number}) as answer:
+        assert answer.status == 200
+    for _ in range(3):
+        data, after = await fetch(http, number)
+        assert (data, after.headers["ETag"]) == (joined, before.headers["ETag"])
+
+    async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
+        video_id = await id_of(objects, number)
+
+        async def is_one_object() -> bool:
+            found = [info.key async for info in objects.list("joined/")]
+            found += [info.key async for info in objects.list("journal/")]
+            return not any(video_id in key for key in found)
+
+        await until(is_one_object, 20)
+    data, after = await fetch(http, number)
+    assert (data, after.headers["ETag"]) == (joined, before.headers["ETag"])
+
+
+async def id_of(objects: S3Objects, number: int) -> str:
+    """The UUID of a video, from its record."""
+    async for info in objects.list("catalog/"):
+        record = json.loads(await objects.get(info.key) or b"{}")
+        if record.get("number") == str(number):
+            return str(record["video_id"])
+    raise AssertionError(f"no record of video {number}")
+
+
+async def test_what_cannot_be_joined_says_so(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+    clip = make_clip(tmp_path / "0.mp4", X264, seconds=0.4).read_bytes()
+    number = await append_all(http, clip, b"\x1a\x45\xdf\xa3 and no more of a WebM")
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert answer.status == 409
+        assert "cannot be joined" in (await answer.json())["detail"]
