@@ -10,6 +10,7 @@ import grpc
 from reelway.v1 import catalog_pb2_grpc, library_pb2_grpc
 
 from services.catalog.catalog import Catalog
+from services.catalog.journal_changes import JournalChanges
 from services.catalog.library import Library
 from services.catalog.library_servicer import LibraryServicer
 from services.catalog.library_store import LibraryStore
@@ -39,6 +40,7 @@ async def _serve(settings: CatalogSettings) -> None:
         lease = Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30)
         sweeper = Sweeper(catalog, store, lease, clock, settings.catalog_sweep_grace_seconds)
 
+        journals = JournalChanges(catalog, store, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, store, clock)
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects)
         dispatcher = Dispatcher(
@@ -51,7 +53,7 @@ async def _serve(settings: CatalogSettings) -> None:
         )
 
         def register(grpc_server: grpc.aio.Server) -> None:
-            catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(catalog), grpc_server)
+            catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(catalog, journals), grpc_server)
             library_pb2_grpc.add_LibraryServiceServicer_to_server(library, grpc_server)
 
         async def ready() -> None:

@@ -117,14 +117,6 @@ class Catalog:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return video
 
-    async def look_up(self, video_id: str) -> media_pb2.Video:
-        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
-        check_uuid(video_id)
-        video = await self._store.get(video_id)
-        if video is None:
-            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        return video
-
     async def page(self, user: str, page_size: int, token: str) -> tuple[list[media_pb2.Video], str]:
         """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
         if not 0 <= page_size <= PAGE_SIZE_MAX:
@@ -160,45 +152,6 @@ class Catalog:
             return True
 
         return await self._change(request.video_id, user, apply)
-
-    async def seal(self, user: str, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
-        """Make a growing video final; safe to repeat.
-
-        Raises:
-            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VIDEO_CHANGED.
-        """
-
-        def freeze(video: media_pb2.Video) -> bool:
-            if video.state == media_pb2.VIDEO_STATE_READY:
-                if video.etag != request.etag and not video.object_key:
-                    raise ReelwayError(ErrorReason.VIDEO_CHANGED)
-                return False
-            step(video, media_pb2.VIDEO_STATE_READY)
-            video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
-            video.modify_time.CopyFrom(request.modify_time)
-            if not request.HasField("modify_time"):
-                video.modify_time.FromDatetime(self._clock.now())
-            return True
-
-        return await self._change(request.video_id, user, freeze)
-
-    async def attach_object(self, user: str, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
-        """Name a final video's object; safe to repeat.
-
-        Raises:
-            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, VIDEO_CHANGED.
-        """
-
-        def attach(video: media_pb2.Video) -> bool:
-            if video.object_key == request.object_key:
-                return False
-            if video.state != media_pb2.VIDEO_STATE_READY or video.object_key:
-                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
-            video.object_key, video.container = request.object_key, request.container
-            video.size_bytes, video.etag = request.size_bytes, request.etag
-            return True
-
-        return await self._change(request.video_id, user, attach)
 
     async def delete(self, user: str, video_id: str) -> None:
         """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""

@@ -7,14 +7,16 @@ from typing import Any
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc
 
 from services.catalog.catalog import Catalog
+from services.catalog.journal_changes import JournalChanges
+from services.catalog.processing import require_system
 from services.common.caller import current_caller
 
 
 class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
     """Judges each call for the user of its metadata."""
 
-    def __init__(self, catalog: Catalog) -> None:
-        self._catalog = catalog
+    def __init__(self, catalog: Catalog, journals: JournalChanges) -> None:
+        self._catalog, self._journals = catalog, journals
 
     async def CreateVideo(
         self, request: catalog_pb2.CreateVideoRequest, context: Any
@@ -43,14 +45,17 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         return catalog_pb2.DeleteVideoResponse()
 
     async def SealVideo(self, request: catalog_pb2.SealVideoRequest, context: Any) -> catalog_pb2.SealVideoResponse:
-        return catalog_pb2.SealVideoResponse(video=await self._catalog.seal(current_caller().user, request))
+        require_system()
+        return catalog_pb2.SealVideoResponse(video=await self._journals.seal(request))
 
     async def AttachObject(
         self, request: catalog_pb2.AttachObjectRequest, context: Any
     ) -> catalog_pb2.AttachObjectResponse:
-        return catalog_pb2.AttachObjectResponse(video=await self._catalog.attach_object(current_caller().user, request))
+        require_system()
+        return catalog_pb2.AttachObjectResponse(video=await self._journals.attach_object(request))
 
     async def LookUpVideo(
         self, request: catalog_pb2.LookUpVideoRequest, context: Any
     ) -> catalog_pb2.LookUpVideoResponse:
-        return catalog_pb2.LookUpVideoResponse(video=await self._catalog.look_up(request.video_id))
+        require_system()
+        return catalog_pb2.LookUpVideoResponse(video=await self._journals.look_up(request.video_id))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
 
-from services.common.caller import current_caller
+from services.common.caller import current_caller, system_caller
 from services.common.channel import CALL_SECONDS
 from services.common.error_translator import from_rpc_error
 
@@ -40,7 +40,7 @@ class CatalogClient:
         """One video whoever may see it, tombstones included. See CatalogService.LookUpVideo."""
         request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
         try:
-            answer = await self._stub.LookUpVideo(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+            answer = await self._stub.LookUpVideo(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         return answer.video
@@ -56,7 +56,7 @@ class CatalogClient:
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         """Make a growing video final; safe to repeat. See CatalogService.SealVideo."""
         try:
-            answer = await self._stub.SealVideo(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+            answer = await self._stub.SealVideo(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         return answer.video
@@ -64,7 +64,7 @@ class CatalogClient:
     async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
         """Name a final video's object; safe to repeat. See CatalogService.AttachObject."""
         try:
-            answer = await self._stub.AttachObject(request, timeout=CALL_SECONDS, metadata=current_caller().metadata())
+            answer = await self._stub.AttachObject(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         return answer.video

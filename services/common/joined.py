@@ -17,7 +17,7 @@ from datetime import datetime
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
-from services.common.caller import NOBODY, Caller, current_caller
+from services.common.caller import system_caller
 from services.common.channel import CALL_SECONDS
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
@@ -125,22 +125,20 @@ class ClipJoiner:
 
     async def _register(self, video_id: str, etag: str, request_id: str) -> ffmpeg_pb2.Task:
         work = ffmpeg_pb2.VideoWork(kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag})
+        # A task of the system's own: whoever asks first, everybody who asks finds the same one.
         request = ffmpeg_pb2.RegisterTaskRequest(
             video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE
         )
         try:
-            return (await self._stub.RegisterTask(request, timeout=CALL_SECONDS, metadata=_nobody().metadata())).task
+            return (
+                await self._stub.RegisterTask(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
+            ).task
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 
     async def _get(self, task_id: str) -> ffmpeg_pb2.Task:
         request = ffmpeg_pb2.GetTaskRequest(task_id=task_id)
         try:
-            return (await self._stub.GetTask(request, timeout=CALL_SECONDS, metadata=_nobody().metadata())).task
+            return (await self._stub.GetTask(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())).task
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
-
-
-def _nobody() -> Caller:
-    """A task of the system's own: whoever asks first, everybody who asks finds the same one."""
-    return Caller(NOBODY.user, current_caller().request_id)

@@ -7,7 +7,7 @@ import uuid
 from reelway.v1 import media_pb2
 
 from services.common import fault_points
-from services.common.caller import current_caller
+from services.common.caller import SYSTEM_USER, current_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.containers import SNIFF_BYTES, sniff
@@ -69,14 +69,21 @@ class Journals:
         return video
 
     async def get(self, video_id: str) -> Journal:
-        """The journal, made again where Redis lost it; VIDEO_NOT_FOUND where there is none to be had."""
+        """The journal, made again where Redis lost it; VIDEO_NOT_FOUND where there is none to be had.
+
+        Whoever may see the video: that is for the caller of this to judge.
+        """
         journal = await self._store.get(video_id)
         if journal is None:
-            video = await self._catalog.get(video_id=video_id)
+            video = await self._catalog.look_up(video_id)
             journal = await restore(self._store, self._objects, video)
             if journal is None:
-                # A video that was finished takes no chunks, however it was made.
-                raise ReelwayError(ErrorReason.UPLOAD_SEALED if _finished(video) else ErrorReason.VIDEO_NOT_FOUND)
+                if not _finished(video):
+                    raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+                # A video that was finished takes no chunks, however it was made; who may not see it learns nothing.
+                if current_caller().user != SYSTEM_USER:
+                    await self._catalog.get(video_id=video_id)
+                raise ReelwayError(ErrorReason.UPLOAD_SEALED)
             await self._enter_again(journal)
         if journal.state is JournalState.ABORTED:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)

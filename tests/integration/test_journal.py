@@ -71,7 +71,7 @@ async def test_what_is_appended_is_read_at_once_and_stays_the_same_when_sealed(
     sealed = await client.seal(video.video_id)
     assert (sealed.state, sealed.size_bytes, sealed.etag) == (media_pb2.VIDEO_STATE_READY, len(whole), etags[-1])
     assert await client.whole(video.video_id) == whole
-    await until(lambda: client.is_compacted(video.video_id))
+    await until(lambda: client.is_compacted(video.video_id), 30)
     after = await client.video(video.video_id)
     assert (after.size_bytes, after.etag, after.object_key) == (
         len(whole), etags[-1], f"videos/{video.video_id}.webm",
@@ -87,7 +87,7 @@ async def test_what_is_appended_is_read_at_once_and_stays_the_same_when_sealed(
         async def chunks_are_gone() -> bool:
             return not await keys_under(objects, f"journal/{video.video_id}/")
 
-        await until(chunks_are_gone)
+        await until(chunks_are_gone, 30)
         assert not await keys_under(objects, f"videos/{video.video_id}.webm/")
     assert await refusal(client.append(video.video_id, b"more")) is ErrorReason.UPLOAD_SEALED
     assert await client.seal(video.video_id) == after
@@ -113,9 +113,9 @@ async def test_reads_go_on_through_seal_and_compaction(client: JournalClient, fl
         async def is_one_object() -> bool:
             return not await keys_under(objects, f"journal/{video.video_id}/")
 
-        await until(is_one_object, 20)
+        await until(is_one_object, 60)
     before = reads
-    await until(lambda: reads > before + 3, 20)
+    await until(lambda: reads > before + 3, 60)
     stopped = True
     await asyncio.gather(*readers)
 
@@ -183,7 +183,7 @@ async def test_sums_are_checked(client: JournalClient, fleet: Fleet) -> None:
         async def only_the_good_one() -> bool:
             return len(await keys_under(objects, f"journal/{video.video_id}/")) == 1
 
-        await until(only_the_good_one)
+        await until(only_the_good_one, 30)
 
 
 async def test_a_call_that_breaks_off_appends_nothing(client: JournalClient, fleet: Fleet) -> None:
@@ -204,7 +204,7 @@ async def test_a_call_that_breaks_off_appends_nothing(client: JournalClient, fle
         async def nothing_is_left() -> bool:
             return len(await keys_under(objects, f"journal/{video.video_id}/")) == 2
 
-        await until(nothing_is_left)
+        await until(nothing_is_left, 30)
 
 
 async def test_malformed_streams_are_refused(client: JournalClient) -> None:

@@ -1,0 +1,66 @@
+"""What the upload service may do to the records of videos that were appended, in the system's own name."""
+
+from __future__ import annotations
+
+from reelway.v1 import catalog_pb2, media_pb2
+
+from services.catalog.catalog import Catalog, check_uuid
+from services.catalog.changes import change
+from services.catalog.video_store import VideoStore
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.video_state import GONE, step
+
+
+class JournalChanges:
+    """From a growing video to one object; every change is safe to repeat."""
+
+    def __init__(self, catalog: Catalog, videos: VideoStore, clock: Clock) -> None:
+        self._catalog, self._videos, self._clock = catalog, videos, clock
+
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
+        check_uuid(video_id)
+        video = await self._videos.get(video_id)
+        if video is None:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return video
+
+    async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
+        """Make a growing video final; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
+
+        def freeze(video: media_pb2.Video) -> bool:
+            _require_living(video)
+            if video.state == media_pb2.VIDEO_STATE_READY:
+                if video.etag != request.etag and not video.object_key:
+                    raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+                return False
+            step(video, media_pb2.VIDEO_STATE_READY)
+            video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
+            video.modify_time.CopyFrom(request.modify_time)
+            if not request.HasField("modify_time"):
+                video.modify_time.FromDatetime(self._clock.now())
+            return True
+
+        return await change(self._catalog, self._videos, request.video_id, freeze)
+
+    async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
+        """Name a final video's object; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
+
+        def attach(video: media_pb2.Video) -> bool:
+            _require_living(video)
+            if video.object_key == request.object_key:
+                return False
+            if video.state != media_pb2.VIDEO_STATE_READY or video.object_key:
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+            video.object_key, video.container = request.object_key, request.container
+            video.size_bytes, video.etag = request.size_bytes, request.etag
+            return True
+
+        return await change(self._catalog, self._videos, request.video_id, attach)
+
+
+def _require_living(video: media_pb2.Video) -> None:
+    if video.state in GONE:
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
