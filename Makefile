@@ -67,7 +67,7 @@ k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pod
 fuzz: setup tools ## ask every published operation 300 things it was not made for (EXAMPLES=n); takes an hour
 	@EXAMPLES=$(or $(EXAMPLES),300) $(VENV)/bin/pytest tests/e2e/test_published_document.py
 
-# Tuning: ONLY=uploads|reads|seeks|memory or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
+# Tuning: ONLY=uploads|reads|seeks|memory|listings|ffmpeg or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
 # PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.
 bench: $(VENV)/.bench ## measure against S3, nginx and FastAPI; writes bench/results.md
 	@$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT)) $(if $(PEERS),--peers $(PEERS)) \

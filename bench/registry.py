@@ -27,6 +27,8 @@ class Metric(enum.Enum):
     PEAK_RSS_MIB = "peak RSS MiB"
     MIB_PER_VIEWER = "MiB/viewer"
     P99_RATIO = "p99, of that with few"
+    SECONDS_OVER_FFMPEG = "s over ffmpeg"
+    CPU_OVER_FFMPEG = "% CPU over ffmpeg"
 
 
 @dataclass(frozen=True)

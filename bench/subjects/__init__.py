@@ -1,9 +1,16 @@
 """The subjects of the benchmark, in the order in which they run."""
 
 from bench.registry import Row, Target
-from bench.subjects import listings, memory, reads, seeks, uploads
+from bench.subjects import ffmpeg, listings, memory, reads, seeks, uploads
 
-SUBJECTS = {"uploads": uploads, "reads": reads, "seeks": seeks, "memory": memory, "listings": listings}
+SUBJECTS = {
+    "uploads": uploads,
+    "reads": reads,
+    "seeks": seeks,
+    "memory": memory,
+    "listings": listings,
+    "ffmpeg": ffmpeg,
+}
 
 ROWS: tuple[Row, ...] = tuple(row for subject in SUBJECTS.values() for row in subject.ROWS)
 TARGETS: tuple[Target, ...] = tuple(target for subject in SUBJECTS.values() for target in subject.TARGETS)
