@@ -308,6 +308,7 @@ async def test_a_thousand_tasks_are_taken_in_seconds_and_delay_another_owner_by_
         async with gate:
             return str((await api.call("POST", "/ffmpeg/register", json=body, user=flood))["task_id"])
 
+    before = resident_mib(api.system)
     started = time.monotonic()
     ids = await asyncio.gather(*(one() for _ in range(1000)))
     assert time.monotonic() - started < 15
@@ -316,3 +317,11 @@ async def test_a_thousand_tasks_are_taken_in_seconds_and_delay_another_owner_by_
     sample = ids[::50]
     waiting = [task_id for task_id in sample if (await api.status(task_id, user=flood))["status"] == "pending"]
     assert len(waiting) > len(sample) / 2, "the flood was nearly over when the other owner's task came"
+    growth = {name: now - before[name] for name, now in resident_mib(api.system).items()}
+    assert max(growth.values()) < 32, growth
+
+
+def resident_mib(system: RunningSystem) -> dict[str, int]:
+    """Of each process, without its children (proc(5))."""
+    status = {one.name: Path(f"/proc/{one.pid}/status").read_text() for one in system.processes}
+    return {name: int(text.partition("VmRSS:")[2].split()[0]) // 1024 for name, text in status.items()}
