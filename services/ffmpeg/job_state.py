@@ -46,7 +46,7 @@ class JobKind(enum.StrEnum):
 
 
 # What the handlers of worker/__main__.py do. A job of any other kind would wait for ever, so it is refused.
-OFFERED: frozenset[JobKind] = frozenset({JobKind.COMMAND, JobKind.PROBE, JobKind.JOIN})
+OFFERED: frozenset[JobKind] = frozenset({JobKind.COMMAND, JobKind.PROBE, JobKind.JOIN, JobKind.TRANSCRIBE})
 
 
 class Priority(enum.IntEnum):
