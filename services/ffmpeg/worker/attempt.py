@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from services.common import logs
+from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobFailure, JobFault, Lease, Progress
@@ -94,8 +94,7 @@ class Attempt:
             self._task = asyncio.create_task(self._handle())
             await asyncio.wait([self._task])
         finally:
-            progress.cancel()
-            await asyncio.gather(progress, return_exceptions=True)
+            await tasks.end(progress)
         error = None if self._task.cancelled() else self._task.exception()
         if error is None and not self._task.cancelled():
             return await self._end_done(self._task.result())

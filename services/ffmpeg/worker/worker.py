@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from prometheus_client import Counter, Gauge
 
-from services.common import logs
+from services.common import logs, tasks
 from services.common.errors import ReelwayError
 from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
@@ -76,15 +76,12 @@ class Worker:
             await asyncio.wait([claiming, *helpers], return_when=asyncio.FIRST_COMPLETED)
         finally:
             await self._drain(claiming)
-            for helper in helpers:
-                helper.cancel()
-            claiming.cancel()
-            ended = await asyncio.gather(claiming, *helpers, return_exceptions=True)
+            await tasks.end(claiming, *helpers)
             with contextlib.suppress(ReelwayError):
                 await self._store.leave(self.name)
-        for result in ended:
-            if isinstance(result, Exception):
-                raise result
+        for task in (claiming, *helpers):
+            if not task.cancelled() and (error := task.exception()):
+                raise error
 
     async def _claim(self) -> None:
         nonce = uuid.uuid4().hex

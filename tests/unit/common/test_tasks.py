@@ -1,0 +1,32 @@
+"""A task that loses a cancellation is ended all the same."""
+
+import asyncio
+
+from services.common import tasks
+
+
+async def _forgetful(cancellations: list[int]) -> None:
+    while True:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            cancellations.append(1)
+            if len(cancellations) > 1:
+                raise
+
+
+async def test_a_lost_cancellation_is_repeated() -> None:
+    cancellations: list[int] = []
+    task = asyncio.create_task(_forgetful(cancellations))
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await tasks.end(task)
+    assert task.cancelled()
+    assert len(cancellations) == 2
+
+
+async def test_what_has_ended_is_let_be() -> None:
+    task = asyncio.create_task(asyncio.sleep(0))
+    await task
+    await tasks.end(task)
+    assert not task.cancelled()
