@@ -248,7 +248,9 @@ async def serve(
     finally:
         for task in (stopped, *loops):
             task.cancel()
-        await asyncio.gather(stopped, *loops, return_exceptions=True)
+        # Not for ever: redis-py (8.1.0) now and then loses a cancellation. A loop that does its own tidying, as a
+        # worker's drain, is waited for; whoever is left is cancelled once more by the event loop's own end.
+        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds)
     log.info("stopped")
     if broken:
         raise SystemExit(1)
