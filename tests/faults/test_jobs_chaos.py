@@ -1,4 +1,4 @@
-"""Two hundred jobs, forty of them real commands, while workers, front and Redis are killed: each ends once, whole."""
+"""Two hundred real commands and 80 scripted jobs, while workers, front and Redis are killed: each ends once, whole."""
 
 import asyncio
 import itertools
@@ -28,7 +28,7 @@ from tests.faults.jobs_rig import Workers, exit_code, gather_states, s3_settings
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
-SCRIPTED, COMMANDS, SECONDS = 160, 40, 90
+SCRIPTED, COMMANDS, SECONDS = 80, 200, 120
 WORK = ffmpeg_pb2.CommandWork(
     command="-f lavfi -i color=red:s=32x32 -frames:v 1 out_1", output_files={"out_1": "red.png"}
 )
@@ -162,7 +162,7 @@ async def register_scripted(store: RedisJobStore) -> list[str]:
                 break
             except ReelwayError:
                 await asyncio.sleep(0.3)
-        await asyncio.sleep(0.08)
+        await asyncio.sleep(0.16)
     return ids
 
 
