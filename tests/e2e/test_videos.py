@@ -47,10 +47,10 @@ from tests.support.videos_api import (
     Reply,
     VideosApi,
     catalog_side,
-    keys,
     more,
     multiparts,
     store_settings,
+    video_ids,
     videos_api,
 )
 from tests.support.waiting import until
@@ -188,14 +188,14 @@ async def test_forms_of_every_shape(api: VideosApi, size: int, shape: str) -> No
     ],
 )
 async def test_what_is_refused(api: VideosApi, store: S3Objects, body: bytes, headers: dict[str, str]) -> None:
-    before = await keys(store, "")
+    before = await video_ids(store)
     reply = await api.call("POST", "/videos", headers, body)
     assert reply.status == 422
     assert reply.json["detail"]
     for fault in reply.json["detail"]:
         assert set(fault) == {"loc", "msg", "type"}
         assert isinstance(fault["loc"], list)
-    assert await keys(store, "") == before
+    assert await video_ids(store) == before
     assert await multiparts(store) == []
 
 
@@ -247,7 +247,7 @@ async def test_the_limit_holds_for_those_who_do_not_tell_their_size(system: Runn
         videos_api(f"http://{gateway.listen}") as api,
     ):
         assert (await api.upload(mp4_of(limit))).status == 201
-        before = await keys(store, "")
+        before = await video_ids(store)
         sent = 0
 
         async def endless() -> AsyncIterator[bytes]:
@@ -263,13 +263,13 @@ async def test_the_limit_holds_for_those_who_do_not_tell_their_size(system: Runn
         assert sent < 100 * 2**20, "it was told long before the end"
         for size in (limit + 1, limit + 100_000, limit + 3 * 2**20):
             assert (await api.upload(mp4_of(size))).status == 413
-        assert await keys(store, "") == before
+        assert await video_ids(store) == before
         assert await multiparts(store) == []
 
 
 @pytest.mark.parametrize("sent", [3000, 9_000_000])
 async def test_a_client_that_vanishes_leaves_nothing(system: RunningSystem, store: S3Objects, sent: int) -> None:
-    before = await keys(store, "")
+    before = await video_ids(store)
     raw = await Raw.open(system.base_url)
     raw.send(head_of(30_000_000) + f"--{BOUNDARY}\r\n".encode() + file_part(mp4_of(sent)))
     await raw.writer.drain()
@@ -277,7 +277,7 @@ async def test_a_client_that_vanishes_leaves_nothing(system: RunningSystem, stor
         await until(lambda: _some(store))
     raw.reset()
     await until(lambda: _none(store))
-    assert await keys(store, "") == before
+    assert await video_ids(store) == before
 
 
 async def _some(store: S3Objects) -> bool:
@@ -290,13 +290,13 @@ async def _none(store: S3Objects) -> bool:
 
 async def test_a_form_that_ends_too_early_leaves_nothing(system: RunningSystem, store: S3Objects) -> None:
     """The connection is closed in order, half way: not a video that is half as long."""
-    before = await keys(store, "")
+    before = await video_ids(store)
     raw = await Raw.open(system.base_url)
     raw.send(head_of(20_000_000) + f"--{BOUNDARY}\r\n".encode() + file_part(mp4_of(500_000)))
     raw.writer.write_eof()
     await asyncio.wait_for(raw.reader.read(), 10)
     await until(lambda: _none(store))
-    assert await keys(store, "") == before
+    assert await video_ids(store) == before
 
 
 # --- reading

@@ -10,7 +10,7 @@ import pytest
 from services.common.s3_objects import S3Objects
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
-from tests.support.videos_api import keys, more, multiparts, several, store_settings, videos_api
+from tests.support.videos_api import more, multiparts, several, store_settings, video_ids, videos_api
 from tests.support.waiting import until
 
 DATA = mp4_of(24 * 2**20 + 5, seed=11)
@@ -79,13 +79,13 @@ async def test_an_upload_that_outlasts_the_drain_is_undone_before_the_process_en
         more(system, "gateway", UPLOAD_TARGET=upload.listen) as gateway,
         videos_api(f"http://{gateway.listen}") as api,
     ):
-        before = await keys(store, "")
+        before = await video_ids(store)
         never = asyncio.Event()
         posted = asyncio.create_task(api.call("POST", "/videos", FORM, form_in_two(DATA, never)))
         await until(lambda: _under_way(store))
         upload.process.signal(signal.SIGTERM)
         assert await asyncio.wait_for(upload.process.wait(), 20) == 0
         assert await multiparts(store) == []
-        assert await keys(store, "") == before
+        assert await video_ids(store) == before
         reply = await asyncio.wait_for(posted, 30)
         assert reply.status == 503

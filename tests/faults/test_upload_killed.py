@@ -11,7 +11,7 @@ from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import LEASE
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
-from tests.support.videos_api import VideosApi, keys, more, multiparts, store_settings, videos_api
+from tests.support.videos_api import VideosApi, more, multiparts, store_settings, video_ids, videos_api
 from tests.support.waiting import until
 
 QUICK = {"UPLOAD_LEASE_SECONDS": "1", "UPLOAD_SWEEP_INTERVAL_SECONDS": "0.2"}
@@ -29,7 +29,7 @@ async def test_killed_in_the_middle(system: RunningSystem, store: S3Objects, mp4
         more(system, "gateway", UPLOAD_TARGET=upload.listen) as gateway,
         videos_api(f"http://{gateway.listen}") as api,
     ):
-        before = await keys(store, "")
+        before = await video_ids(store)
         go_on = asyncio.Event()
 
         async def form() -> AsyncIterator[bytes]:
@@ -46,14 +46,14 @@ async def test_killed_in_the_middle(system: RunningSystem, store: S3Objects, mp4
         await upload.kill()
         go_on.set()
         assert await _failed(sent)
-        assert await keys(store, "") == before, "no video, no object"
+        assert await video_ids(store) == before, "no video, no object"
         assert await multiparts(store), "a killed process takes nothing with it"
         await upload.start()
         async with redis.Redis.from_url(system.redis_url) as client:
             # Whoever swept last may have been the one that was killed; its lease would hold for a minute.
             await client.delete(LEASE)
         await until(lambda: _nothing(store), 20)
-        assert await keys(store, "") == before
+        assert await video_ids(store) == before
 
         async def works_again() -> bool:
             return (await api.upload(mp4)).status == 201
@@ -80,11 +80,11 @@ async def _nothing(store: S3Objects) -> bool:
 
 async def test_many_clients_that_vanish_leave_nothing(system: RunningSystem, store: S3Objects) -> None:
     """At any byte: before the file, in its first part, between two messages."""
-    before = await keys(store, "")
+    before = await video_ids(store)
     async with videos_api(system.base_url) as api:
         await asyncio.gather(*(_vanish(api, size) for size in (10, 100, 5000, 70_000, 1_000_000, 9_000_000)))
     await until(lambda: _nothing(store), 20)
-    assert await keys(store, "") == before
+    assert await video_ids(store) == before
 
 
 async def _vanish(api: VideosApi, after: int) -> None:

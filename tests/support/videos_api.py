@@ -132,9 +132,13 @@ def store_settings(system: RunningSystem) -> S3Settings:
     return s3_settings(system.s3)
 
 
-async def keys(objects: S3Objects, prefix: str) -> list[str]:
-    """Of what is in the store."""
-    return [info.key async for info in objects.list(prefix)]
+async def video_ids(objects: S3Objects) -> set[str]:
+    """Of all videos that have bytes or a record in the store.
+
+    Not the keys: the system looks into earlier videos and compacts them meanwhile, which makes objects of theirs.
+    """
+    kept = [info.key for prefix in ("videos/", "catalog/") async for info in objects.list(prefix)]
+    return {key.partition("/")[2].partition(".")[0] for key in kept}
 
 
 async def multiparts(objects: S3Objects) -> list[str]:
