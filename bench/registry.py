@@ -28,6 +28,10 @@ class Metric(enum.Enum):
     MIB_PER_VIEWER = "MiB/viewer"
     P99_RATIO = "p99, of that with few"
     SECONDS_OVER_FFMPEG = "s over ffmpeg"
+    APPEND_MIB_PER_SECOND = "appended MiB/s"
+    TUS_MIB_PER_SECOND = "tus MiB/s"
+    TIME_OF_TUS = "of tus's time"
+    CPU_OF_TUS = "of tus's CPU"
     CPU_OVER_FFMPEG = "% CPU over ffmpeg"
 
 

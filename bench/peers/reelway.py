@@ -81,6 +81,11 @@ class Reelway:
         """Of the Redis that it uses."""
         return self._storage.redis.url
 
+    @property
+    def storage_environment(self) -> dict[str, str]:
+        """How another server is told of the same S3."""
+        return self._storage.env
+
     def authorization(self, user: UUID) -> dict[str, str]:
         """Request headers of a user."""
         return {"Authorization": f"Bearer {development_token(self._secret, user)}"}

@@ -1,10 +1,11 @@
 """The subjects of the benchmark, in the order in which they run."""
 
 from bench.registry import Row, Target
-from bench.subjects import ffmpeg, listings, memory, reads, seeks, uploads
+from bench.subjects import appends, ffmpeg, listings, memory, reads, seeks, uploads
 
 SUBJECTS = {
     "uploads": uploads,
+    "appends": appends,
     "reads": reads,
     "seeks": seeks,
     "memory": memory,
