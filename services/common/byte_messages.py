@@ -42,16 +42,20 @@ def _decode(tag: bytes, message: bytes) -> memoryview | None:
     """The payload where `message` is exactly one field of this tag; None where it is anything else."""
     if message[:1] != tag:
         return None
-    length, shift, at = 0, 0, 1
-    while True:
-        if at >= len(message) or shift > 28:
-            return None
+    length, at = _read_varint(message, 1)
+    return memoryview(message)[at:] if length >= 0 and at + length == len(message) else None
+
+
+def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+    """The number at `at` and where it ends; -1 for none that a length may be."""
+    length = shift = 0
+    while at < len(message) and shift <= 28:
         byte = message[at]
         length |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7
         if byte < 0x80:
-            break
-    return memoryview(message)[at:] if at + length == len(message) else None
+            return length, at
+    return -1, at
 
 
 def encode_read_response(pieces: Pieces) -> bytes:
@@ -112,7 +116,26 @@ def decode_append_request(message: bytes) -> AppendMessage:
     data = _decode(_DATA_2, message)
     if data is not None:
         return AppendMessage([data])
-    # Only the first and the last message come here; their data is copied once.
+    if message[:1] == _HEADER_1 and (parsed := _decode_first(message)) is not None:
+        return parsed
+    if message[:1] == _DATA_2 and message[-2:] == _FINISH:
+        size, start = _read_varint(message, 1)
+        if start + size == len(message) - 2:
+            return AppendMessage([memoryview(message)[start:-2]], finish=True)
     request = upload_pb2.AppendRequest.FromString(message)
     header = request.header if request.HasField("header") else None
     return AppendMessage([memoryview(request.data)], header, request.finish)
+
+
+def _decode_first(message: bytes) -> AppendMessage | None:
+    """A header and data, without a copy of the data; None for anything else."""
+    length, at = _read_varint(message, 1)
+    end = at + length
+    if length < 0 or message[end : end + 1] != _DATA_2:
+        return None
+    size, start = _read_varint(message, end + 1)
+    rest = message[start + size :] if size >= 0 else b"?"
+    if start + size > len(message) or rest not in (b"", _FINISH):
+        return None
+    header = upload_pb2.AppendHeader.FromString(message[at:end])
+    return AppendMessage([memoryview(message)[start : start + size]], header, bool(rest))

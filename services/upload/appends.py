@@ -24,7 +24,7 @@ from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
-from services.upload.chunk_writer import ChunkWriter
+from services.upload.chunk_writer import ChunkWriter, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
@@ -115,13 +115,11 @@ class Appends:
         chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(beginning))
         fault_points.reach("append.judged")
         try:
-            with_crc = header.HasField("crc32c")
+            sums = Sums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
             stored = await self._writer.write(
-                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, with_crc=with_crc
+                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, sums
             )
-            if header.sha256 not in (b"", bytes.fromhex(stored.sha256)) or (
-                with_crc and header.crc32c != stored.crc32c
-            ):
+            if header.sha256 != stored.sha256 or (sums.crc32c and header.crc32c != stored.crc32c):
                 raise ReelwayError(ErrorReason.CHECKSUM_MISMATCH)
         except NotUndone as error:
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
@@ -130,7 +128,7 @@ class Appends:
             raise
         metrics.BYTES.labels("in").inc(stored.length)
         fault_points.reach("append.stored")
-        chunk = dataclasses.replace(chunk, length=stored.length, sha256=stored.sha256)
+        chunk = dataclasses.replace(chunk, length=stored.length, etag=stored.etag)
         return await self._commit(header, chunk, sniff(beginning))
 
     async def _commit(

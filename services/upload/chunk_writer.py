@@ -1,4 +1,4 @@
-"""Writes one chunk to its own object while it arrives, summing it up on the way.
+"""Writes one chunk to its own object while it arrives, summing it up on the way where the client gave a sum.
 
 A chunk of known size, up to a part's, streams in one PUT. One of unknown size is collected up to a part's size, and
 is one PUT, too, if it ends there. Anything larger becomes a multipart upload.
@@ -27,11 +27,22 @@ _SMALL = 2**16
 
 
 @dataclass(frozen=True)
+class Sums:
+    """Which sums are to be made of a chunk; SHA-256 costs a third of the CPU of an append."""
+
+    sha256: bool = False
+    crc32c: bool = False
+
+
+@dataclass(frozen=True)
 class Stored:
     """What was written."""
 
     length: int
-    sha256: str
+    etag: str
+    """S3's, with quotes: made of the bytes."""
+    sha256: bytes
+    """Empty unless it was asked for."""
     crc32c: int
     """0 unless it was asked for."""
 
@@ -42,9 +53,7 @@ class ChunkWriter:
     def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
         self._objects, self._data = objects, data
 
-    async def write(
-        self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: int, *, with_crc: bool
-    ) -> Stored:
+    async def write(self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: int, sums: Sums) -> Stored:
         """Store the bytes of `pieces` under `key`.
 
         Args:
@@ -52,26 +61,24 @@ class ChunkWriter:
             pieces: the bytes; what it raises ends the object and comes out.
             declared: how many there are, checked; 0: not known.
             largest: how many there may be.
-            with_crc: sum up CRC-32C, too.
+            sums: which to make of the bytes.
 
         Raises:
             ReelwayError: CHUNK_TOO_LARGE, LENGTH_MISMATCH, STORE_UNAVAILABLE.
         """
-        source = _Source(pieces, declared, largest, with_crc=with_crc)
+        source = _Source(pieces, declared, largest, sums)
         if 0 < declared <= LARGEST_PART:
-            sha256 = await self._stream(key, source, declared)
+            etag = await self._stream(key, source, declared)
         else:
-            sha256 = await self._collect_or_split(key, source, declared or largest)
-        return Stored(source.length, sha256, source.crc)
+            etag = await self._collect_or_split(key, source, declared or largest)
+        return Stored(source.length, etag, source.sha256.digest() if sums.sha256 else b"", source.crc)
 
     async def _stream(self, key: str, source: _Source, length: int) -> str:
         first = await source.next()
-        sha256 = hashlib.sha256(first or b"")
         if source.length == length:
             # The most common chunk by far comes in one message.
             await source.next()
-            await self._data.put(key, _TYPE, length, bytes(first or b""))
-            return sha256.hexdigest()
+            return await self._data.put(key, _TYPE, length, bytes(first or b""))
         part = Part(length)
         send = asyncio.create_task(part.send(lambda size, body: self._data.put(key, _TYPE, size, body)))
         try:
@@ -79,16 +86,13 @@ class ChunkWriter:
             while piece is not None:
                 part.add(piece)
                 piece = await source.next()
-                if piece is not None:
-                    sha256.update(piece)
                 if send.done():
                     break
             part.end()
-            await send
+            return await send
         finally:
             send.cancel()
             await asyncio.gather(send, return_exceptions=True)
-        return sha256.hexdigest()
 
     async def _collect_or_split(self, key: str, source: _Source, most: int) -> str:
         size = part_size(most)
@@ -97,8 +101,7 @@ class ChunkWriter:
             kept.append(piece)
         if source.length < size:
             whole = b"".join(kept)
-            await self._data.put(key, _TYPE, len(whole), whole)
-            return hashlib.sha256(whole).hexdigest()
+            return await self._data.put(key, _TYPE, len(whole), whole)
         writer = MultipartWriter(
             self._objects, self._data, key, _TYPE, part_size=size, likely_size=source.declared or None
         )
@@ -108,14 +111,19 @@ class ChunkWriter:
             kept.clear()
             while (more := await source.next()) is not None:
                 await writer.write(more)
-            return await writer.complete()
+            await writer.complete()
+        found = await self._objects.head(key)
+        if found is None:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return found.etag
 
 
 class _Source:
     """The pieces of a chunk, counted and checked for their number; small ones put together."""
 
-    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: int, *, with_crc: bool) -> None:
-        self._pieces, self._largest, self._with_crc = pieces, largest, with_crc
+    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: int, sums: Sums) -> None:
+        self._pieces, self._largest, self._sums = pieces, largest, sums
+        self.sha256 = hashlib.sha256()
         self.declared = declared
         self.crc = 0
         self.length = 0
@@ -146,5 +154,7 @@ class _Source:
             raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
         if self.length > self._largest:
             raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._largest)})
-        if self._with_crc:
+        if self._sums.sha256:
+            self.sha256.update(piece)
+        if self._sums.crc32c:
             self.crc = crc32c.crc32c(piece, self.crc)

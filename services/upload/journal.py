@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import hashlib
 import secrets
 from dataclasses import dataclass
 
@@ -66,8 +67,8 @@ class Chunk:
     tag: str
     """Tells it from every other chunk of that offset."""
     length: int = 0
-    sha256: str = ""
-    """Of its bytes, in hex."""
+    etag: str = ""
+    """S3's, with quotes: made of its bytes."""
     begins_clip: bool = False
 
     @classmethod
@@ -97,6 +98,15 @@ class Committed:
     """Of the upload with it."""
     replayed: bool = False
     """An earlier call with the same idempotency key put it there; this call's chunk is no part of the upload."""
+
+
+def next_etag(etag: str, chunk_etag: str, size: int) -> str:
+    """Of an upload of `size` bytes that had another tag before this chunk, as journal_commit.lua makes it.
+
+    From what S3's listing tells alone, so that a journal that was made again has the tags that it had.
+    """
+    chain = hashlib.sha1(f"{etag}{chunk_etag}{size}".encode(), usedforsecurity=False).hexdigest()[:32]
+    return f'"{chain}-{size:x}"'
 
 
 def size_of_version(etag: str) -> int:

@@ -132,7 +132,7 @@ class RedisJournalStore:
                     chunk.length,
                     chunk.name,
                     int(chunk.begins_clip),
-                    chunk.sha256,
+                    chunk.etag,
                     "" if expected_offset is None else expected_offset,
                     idempotency_key,
                     now,

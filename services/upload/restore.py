@@ -8,7 +8,6 @@ got no answer has sent its chunk again.
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from reelway.v1 import media_pb2
 from services.common import logs
 from services.common.extents import Extent, journal_prefix
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.upload.journal import Journal, JournalState
+from services.upload.journal import Journal, JournalState, next_etag
 from services.upload.journal_store import JournalStore
 
 log = logs.get_logger(__name__)
@@ -82,11 +81,9 @@ async def restore(store: JournalStore, objects: S3Objects, video: media_pb2.Vide
     if sealed and size != video.size_bytes:
         log.error("chunks of a sealed video are missing", video_id=video.video_id)
         return None
-    extents, etag, digest = [], "", ""
+    extents, etag = [], ""
     for extent, stored_etag in chosen:
-        # The sums of the chunks are not known any more; what S3 says of them serves as well.
-        digest = hashlib.sha256(f"{digest} {stored_etag} {extent.length}".encode()).hexdigest()[:32]
-        etag = f'"{digest}-{extent.end:x}"'
+        etag = next_etag(etag, stored_etag, extent.end)
         extents.append((extent, etag))
     if sealed and extents:
         etag = video.etag

@@ -11,6 +11,7 @@ from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.s3_objects import S3Objects
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import (
     JournalClient,
@@ -200,11 +201,21 @@ async def test_a_call_that_breaks_off_appends_nothing(client: JournalClient, fle
     assert (await client.append(video.video_id, b"after")).offset_bytes == 6
     assert await client.whole(video.video_id) == b"beforeafter"
     async with open_objects(fleet) as objects:
+        await left_under(objects, f"journal/{video.video_id}/", 2)
 
-        async def nothing_is_left() -> bool:
-            return len(await keys_under(objects, f"journal/{video.video_id}/")) == 2
 
-        await until(nothing_is_left, 30)
+async def left_under(objects: S3Objects, prefix: str, count: int) -> None:
+    """Until so many objects and unfinished uploads are left; AssertionError with what is there instead."""
+
+    async def are_left() -> bool:
+        return len(await keys_under(objects, prefix)) == count
+
+    try:
+        await until(are_left, 30)
+    except TimeoutError:
+        objects_left = [info async for info in objects.list(prefix)]
+        uploads_left = [info async for info in objects.list_multiparts(prefix)]
+        raise AssertionError(f"left: {objects_left}, {uploads_left}") from None
 
 
 async def test_malformed_streams_are_refused(client: JournalClient) -> None:
@@ -282,6 +293,8 @@ async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: J
     assert sorted(answer.offset_bytes for answer in answers) == [before.size_bytes, before.size_bytes + 4]
     after = await client.upload(growing.video_id)
     assert (after.chunk_count, after.clip_count, after.container) == (6, 2, media_pb2.CONTAINER_WEBM)
+    # Who read it before reads on under the same tag.
+    assert await client.read(growing.video_id, 0, before.size_bytes, before.etag) == b"".join(chunks)
     assert before.clip_count == 2
     # By the journal's own tag: without one the two clips would be joined.
     assert await client.read(growing.video_id, 0, before.size_bytes, after.etag) == b"".join(chunks)

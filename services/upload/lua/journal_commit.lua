@@ -1,6 +1,6 @@
 -- Make a chunk that is in S3 part of the upload: the one step by which an upload grows.
 -- KEYS: journal, extents, idempotency keys
--- ARGV: caller, offset, length, name, begins a clip (1 or 0), sha256, expected offset ('': any), idempotency key
+-- ARGV: caller, offset, length, name, begins a clip (1 or 0), S3's etag of the chunk, expected offset ('': any), idempotency key
 --       ('': none), now, container, most chunks, most bytes
 -- Returns {'OK', offset, size, etag}, or {reason, size or state}.
 local journal, extents, keys = KEYS[1], KEYS[2], KEYS[3]
