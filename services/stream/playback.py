@@ -22,8 +22,8 @@ LONGEST_WINDOW = 64 * 2**20
 LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
-_RAMP = (64 * 2**10, 256 * 2**10)
-_MESSAGE = 2**19
+_RAMP = (64 * 2**10,)
+_MESSAGE = 2**18
 
 
 def _invalid(field: str, message: str) -> ReelwayError:
