@@ -41,7 +41,8 @@ async def test_an_upload_under_way_ends_well_and_connections_are_led_away(own_sy
             # Every answer of a draining gateway ends its connection; then it listens no more.
             try:
                 async with http.get(f"{own_system.base_url}/ready") as answer:
-                    assert (answer.status == 503) == (answer.headers.get("Connection") == "close")
+                    # An answer that was "ready" when the order came may still end its connection.
+                    assert answer.status == 200 or answer.headers.get("Connection") == "close"
                     return False
             except aiohttp.ClientConnectionError:
                 return True
