@@ -250,7 +250,7 @@ async def serve(
             task.cancel()
         # Not for ever: redis-py (8.1.0) now and then loses a cancellation. A loop that does its own tidying, as a
         # worker's drain, is waited for; whoever is left is cancelled once more by the event loop's own end.
-        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds)
+        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + 10)
     log.info("stopped")
     if broken:
         raise SystemExit(1)
