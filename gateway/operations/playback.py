@@ -36,6 +36,8 @@ _SHORT = 2**20
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 _JOIN_SECONDS = 300.0
+_WINDOW_TRIES = 10
+"""Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
 # A window that fails so may go well on another replica, or a moment later.
 _AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.DRAINING, ErrorReason.TIMEOUT}
 
@@ -46,7 +48,7 @@ class Playback:
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats: OrderedDict[tuple[str, str], tuple[float, stream_pb2.StatResponse]] = OrderedDict()
-        self._backoff = Backoff()
+        self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
