@@ -27,8 +27,12 @@ from services.common.errors import ReelwayError
 log = logs.get_logger(__name__)
 
 _FIRST_WINDOW = 2**20
-_WINDOW = 16 * 2**20
-"""Each window is twice the one before, up to this: who leaves has not cost more than it was given."""
+_GROWTH = 4
+_LONGEST_WINDOW = 256 * 2**20
+"""Each window is four times the one before, up to this: a store that reads ahead of each request does so in vain at
+its end, so one long request costs half the CPU of sixteen short ones."""
+_QUICK_SECONDS = 5.0
+"""Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
 _SHORT = 2**20
@@ -133,13 +137,13 @@ class Playback:
         """The run in windows, the next one opened while the last message of the one before is sent."""
         window: Window | None = None
         ahead: Window | None = None
-        size, attempt = _FIRST_WINDOW, 0
+        size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
         admit = _Admission(self._cache, stat, offset)
         try:
             while offset < end:
                 window_end = min(end, offset + size)
                 window, ahead = ahead or self._open(stat, offset, window_end), None
-                size = min(2 * size, _WINDOW)
+                began = now()
                 try:
                     while offset < window_end:
                         chunk = await window.read()
@@ -147,6 +151,8 @@ class Playback:
                             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
                         attempt, offset = 0, offset + len(chunk)
                         if ahead is None and window_end - offset <= _AHEAD and window_end < end:
+                            if now() - began < _QUICK_SECONDS:
+                                size = min(_GROWTH * size, _LONGEST_WINDOW)
                             ahead = self._open(stat, window_end, min(end, window_end + size))
                         admit.add(chunk)
                         yield chunk

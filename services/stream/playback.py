@@ -18,7 +18,7 @@ from services.common.s3_objects import S3Objects
 from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
 
-LONGEST_WINDOW = 64 * 2**20
+LONGEST_WINDOW = 256 * 2**20
 LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
