@@ -20,6 +20,7 @@ $(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt
 	@deploy/local/bootstrap.sh $* && touch $@
 
 run: $(RUNTIME) ## the whole system on this machine, on PORT (8000); Ctrl-C stops it
+	@deploy/local/bootstrap.sh transcribe
 	@exec $(PY) -m deploy.local
 
 token: $(RUNTIME) ## a development token: make token USER=<uuid>

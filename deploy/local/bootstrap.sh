@@ -1,10 +1,18 @@
 #!/bin/sh
 # Makes .venv with the locked requirements of one file ($1: base, local, dev, bench) and this package on top.
-# Safe to repeat. Every failure ends in one line that says what to do. INSTALLER=pip does without uv.
+# `transcribe` adds the engine of transcripts, once: 600 MB, so RUN_TRANSCRIPTS=0 and another TRANSCRIBE_ENGINE leave it
+# out, and where it can't be had everything else goes on. Safe to repeat. Every failure ends in one line that says what to do. INSTALLER=pip does without uv.
 set -eu
 cd "$(dirname "$0")/../.."
 which_set=${1:-dev}
 python=${PYTHON:-python3}
+
+if [ "$which_set" = transcribe ]; then
+    [ "${RUN_TRANSCRIPTS:-1}" != 0 ] && [ "${TRANSCRIBE_ENGINE:-faster-whisper}" = faster-whisper ] || exit 0
+    # An environment for developing has it.
+    if [ -e .venv/.dev ]; then exit 0; fi
+    if [ -e .venv/.transcribe ] && [ ! requirements/transcribe.txt -nt .venv/.transcribe ]; then exit 0; fi
+fi
 
 fail() { echo "setup: $*" >&2; exit 1; }
 
@@ -35,6 +43,16 @@ if [ "${INSTALLER:-uv}" = uv ] && .venv/bin/python -m uv --version >/dev/null 2>
     install="./.venv/bin/python -m uv pip install -q"
 else
     install=$pip
+fi
+
+if [ "$which_set" = transcribe ]; then
+    echo "setup: adding the engine of transcripts, once; RUN_TRANSCRIPTS=0 does without"
+    if said=$($install --require-hashes -r requirements/transcribe.txt 2>&1); then
+        touch .venv/.transcribe
+    else
+        echo "setup: no transcripts, their engine could not be installed: $(printf '%s' "$said" | tail -n 1)" >&2
+    fi
+    exit 0
 fi
 
 # The tools that make the stubs come with dev.txt; elsewhere they are a file of their own.

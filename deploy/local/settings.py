@@ -43,6 +43,8 @@ class LocalSettings(Settings):
     """Where the keys of bearer tokens are published."""
     ffmpeg_bin: str = ""
     """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""
+    run_transcripts: bool = True
+    """Whether recordings are transcribed on this machine; False leaves the engine out, which is large."""
     drain_seconds: Seconds = 5.0
     """How long a process that is told to stop lets accepted requests finish."""
     token_days: float = Field(30.0, gt=0)

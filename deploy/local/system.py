@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import importlib.util
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -180,6 +181,15 @@ class System:
             return {"HOST": self._settings.host, "PORT": str(self.port), **metrics}
         return {"GRPC_LISTEN": listen, **metrics}
 
+    def transcripts_environment(self) -> dict[str, str]:
+        """The engine that is asked for, else the one that is installed: without any, transcripts fail and say so."""
+        engine = "faster-whisper" if self._settings.run_transcripts and _has_engine() else "none"
+        models = str(self._settings.data_dir.absolute() / "models")
+        return {
+            "TRANSCRIBE_ENGINE": self._env.get("TRANSCRIBE_ENGINE") or engine,
+            "TRANSCRIBE_CACHE_DIR": self._env.get("TRANSCRIBE_CACHE_DIR") or models,
+        }
+
     def _shared_environment(self, ffmpeg: FfmpegTools) -> dict[str, str]:
         settings = self._settings
         return {
@@ -193,6 +203,7 @@ class System:
             "AUTH_JWT_SECRET": self.keys.jwt_secret,
             "FFMPEG_BIN": ffmpeg.ffmpeg,
             "FFPROBE_BIN": ffmpeg.ffprobe,
+            **self.transcripts_environment(),
             "WORK_DIR": str(settings.data_dir.absolute() / "work"),
             "LOG_FORMAT": settings.log_format,
             "DRAIN_SECONDS": str(settings.drain_seconds),
@@ -200,6 +211,10 @@ class System:
             "DRAIN_NOTICE_SECONDS": self._env.get("DRAIN_NOTICE_SECONDS", "0"),
             "PYTHONUNBUFFERED": "1",
         }
+
+
+def _has_engine() -> bool:
+    return importlib.util.find_spec("faster_whisper") is not None
 
 
 def _reachable(host: str) -> str:
