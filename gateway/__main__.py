@@ -20,13 +20,14 @@ from gateway.endless import Endless
 from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
-from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, UPLOADS
+from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.library_backend import LibraryBackend
 from gateway.middleware import cors, edge
 from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
 from gateway.operations.library import Library
 from gateway.operations.playback import Playback
+from gateway.operations.transcripts import Transcripts
 from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
 from gateway.routes import DIALECTS
@@ -34,6 +35,7 @@ from gateway.routes.health import OPEN_PATHS
 from gateway.routes.library import OPEN_PREFIXES
 from gateway.routing import register
 from gateway.settings import GatewaySettings
+from gateway.transcript_backend import TranscriptBackend
 from services.common import logs, metrics, server
 from services.common.channel import open_channel
 from services.common.settings import load, refuse
@@ -84,6 +86,7 @@ async def _serve(settings: GatewaySettings) -> None:
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )
         app[LIBRARY] = Library(LibraryBackend(channels["catalog"], channels["upload"]))
+        app[TRANSCRIPTS] = Transcripts(TranscriptBackend(channels["catalog"]))
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
         ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
         app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))

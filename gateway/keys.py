@@ -9,6 +9,7 @@ from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
 from gateway.operations.library import Library
 from gateway.operations.playback import Playback
+from gateway.operations.transcripts import Transcripts
 from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
 from gateway.settings import GatewaySettings
@@ -17,6 +18,7 @@ SETTINGS = web.AppKey("settings", GatewaySettings)
 UPLOADS = web.AppKey("uploads", Uploads)
 APPENDS = web.AppKey("appends", Appends)
 PLAYBACK = web.AppKey("playback", Playback)
+TRANSCRIPTS = web.AppKey("transcripts", Transcripts)
 JOBS = web.AppKey("jobs", Jobs)
 LIBRARY = web.AppKey("library", Library)
 ENDLESS = web.AppKey("endless", Endless)

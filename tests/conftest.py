@@ -3,7 +3,7 @@
 pytest_plugins = [
     "tests.support.clips",
     "tests.support.servers",
-    "tests.support.speech",
     "tests.support.foundation",
     "tests.support.system",
+    "tests.support.speech",
 ]

@@ -8,10 +8,12 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, Field
 from reelway.v1 import media_pb2
 
+from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.chunk_body import APPEND_HEADERS, read_fields
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import InvalidRequestError
-from gateway.keys import APPENDS, PLAYBACK, SETTINGS
+from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
+from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import Answer, Routes, StreamedBody
 from gateway.validation import ErrorBody, InvalidBody
@@ -89,9 +91,11 @@ class Recorded(BaseModel):
     description: str
     video_file: Annotated[str, Field(description="Absolute address at which it plays")]
     created_at: Annotated[str, Field(description="UTC")]
-    transcription: Transcription | None = None
+    transcription: Annotated[
+        Transcription | None, Field(description="null while it is not known; an empty text where nothing is said")
+    ] = None
     transcription_status: Annotated[str, Field(description="pending, running, completed or failed")] = "pending"
-    transcription_error: str | None = None
+    transcription_error: Annotated[str | None, Field(description="Why it failed")] = None
 
 
 class Page(BaseModel):
@@ -103,19 +107,23 @@ class Page(BaseModel):
 
 def _not_found(error: ReelwayError) -> ReelwayError:
     """The same in this dialect's words."""
-    if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA}:
+    if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA, ErrorReason.NO_TRANSCRIPT}:
         return ReelwayError(ErrorReason.VIDEO_NOT_FOUND, "Not found.")
     return error
 
 
 def _rendered(request: web.Request, video: media_pb2.Video) -> dict[str, object]:
     base = request.app[SETTINGS].public_url.rstrip("/") or str(request.url.origin())
+    told = Told.of(video.transcript)
     return Recorded(
         id=video.number,
         title=video.title,
         description=video.description,
         video_file=f"{base}{_BASE}/{video.number}/stream_video/",
         created_at=video.create_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+        transcription=None if told.text is None else Transcription(id=video.number, transcription_text=told.text),
+        transcription_status=told.state,
+        transcription_error=told.error,
     ).model_dump()
 
 
@@ -181,7 +189,8 @@ async def update(request: web.Request) -> web.Response:
 async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     """Phase 3: no more chunks; the video is probed and transcribed. Doing it again is harmless."""
     try:
-        await request.app[APPENDS].finish(parse_number(body.video_id), _ACCEPTED)
+        video = await request.app[APPENDS].finish(parse_number(body.video_id), _ACCEPTED)
+        await request.app[TRANSCRIPTS].request_first(video.video_id)
     except ReelwayError as error:
         raise _not_found(error) from None
     return web.json_response(Message(message="Transcription task initiated").model_dump())
@@ -230,3 +239,24 @@ async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
     except ReelwayError as error:
         raise _not_found(error) from None
     return await serve_video(request, stat, disposition="inline", name=f"video_{path.video_id}")
+
+
+@routes.get(
+    f"{_BASE}/{{video_id}}/captions.vtt",
+    summary="A video's captions",
+    aliases=[f"{_ALIAS}/{{video_id}}/captions.vtt"],
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={
+        **range_answers([CAPTIONS_TYPE]),
+        404: Answer("No such video, or its transcript is not known yet", ErrorBody),
+    },
+    head=True,
+)
+async def captions(request: web.Request, path: NumberPath) -> web.StreamResponse:
+    """What is said in the video, as WebVTT for a `<track>`; without cues where nothing is said."""
+    try:
+        video = await request.app[APPENDS].find(path.video_id)
+        found = await request.app[TRANSCRIPTS].captions(video.video_id)
+    except ReelwayError as error:
+        raise _not_found(error) from None
+    return await serve_captions(request, found, f"video_{path.video_id}")

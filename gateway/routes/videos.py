@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from aiohttp import web
-from pydantic import BaseModel
+from typing import Annotated
 
-from gateway.keys import PLAYBACK, SETTINGS, UPLOADS
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from gateway.captions_response import CAPTIONS_TYPE, serve_captions
+from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
+from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import Answer, Routes, StreamedBody
 from gateway.validation import ErrorBody, InvalidBody
@@ -25,6 +29,24 @@ class VideoPath(BaseModel):
     """Which video."""
 
     video_id: str
+
+
+class Transcribed(BaseModel):
+    """What is said in a video."""
+
+    id: str
+    status: Annotated[str, Field(description="pending, running, completed or failed")]
+    text: Annotated[str | None, Field(description="null while it is not known; empty where nothing is said")] = None
+    language: Annotated[str | None, Field(description="ISO 639-1; null where it is not known")] = None
+    error: Annotated[str | None, Field(description="Why it failed")] = None
+
+
+class Language(BaseModel):
+    """How a video is heard."""
+
+    language: Annotated[
+        str, Field(max_length=35, description="For example en or pt-BR; empty: as configured, or detected")
+    ] = ""
 
 
 class Created(BaseModel):
@@ -91,3 +113,52 @@ async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
 async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:
     """The video as an attachment; ranges work, so that a download can be resumed."""
     return await _serve(request, path.video_id, "attachment", "application/octet-stream")
+
+
+def _told(video_id: str, told: Told, status: int) -> web.Response:
+    body = Transcribed(id=video_id, status=told.state, text=told.text, language=told.language, error=told.error)
+    return web.json_response(body.model_dump(), status=status)
+
+
+@routes.post(
+    "/videos/{video_id}/transcript",
+    summary="Have a video transcribed",
+    answers={
+        202: Answer("It is under way, or there already", Transcribed),
+        403: Answer("The video is somebody else's", ErrorBody),
+        404: Answer("No such video, or not yours to see", ErrorBody),
+        409: Answer("It still grows, or is being transcribed in another language", ErrorBody),
+    },
+)
+async def transcribe(request: web.Request, path: VideoPath, query: Language) -> web.Response:
+    """Begins a transcript, unless it is there or under way; one that failed is tried again."""
+    told = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
+    return _told(path.video_id, told, 202)
+
+
+@routes.get(
+    "/videos/{video_id}/transcript",
+    summary="What is said in a video",
+    answers={
+        200: Answer("What is known now", Transcribed),
+        404: Answer("No such video, not yours to see, or nobody asked for a transcript", ErrorBody),
+    },
+)
+async def transcript(request: web.Request, path: VideoPath) -> web.Response:
+    """The transcript's text and state."""
+    return _told(path.video_id, await request.app[TRANSCRIPTS].get(path.video_id), 200)
+
+
+@routes.get(
+    "/videos/{video_id}/captions.vtt",
+    summary="A video's captions",
+    request_headers=RANGE_REQUEST_HEADERS,
+    answers={
+        **range_answers([CAPTIONS_TYPE]),
+        404: Answer("No such video, not yours to see, or its transcript is not known yet", ErrorBody),
+    },
+    head=True,
+)
+async def captions(request: web.Request, path: VideoPath) -> web.StreamResponse:
+    """What is said in the video, as WebVTT for a `<track>`; without cues where nothing is said."""
+    return await serve_captions(request, await request.app[TRANSCRIPTS].captions(path.video_id), path.video_id)

@@ -7,7 +7,7 @@ import json
 import sys
 
 import grpc
-from reelway.v1 import catalog_pb2_grpc, library_pb2_grpc
+from reelway.v1 import catalog_pb2_grpc, library_pb2_grpc, transcript_pb2_grpc
 
 from services.catalog.catalog import Catalog
 from services.catalog.journal_changes import JournalChanges
@@ -21,6 +21,11 @@ from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSettings
 from services.catalog.sweeper import Sweeper
+from services.catalog.transcript_dispatch import TranscriptDispatcher
+from services.catalog.transcript_servicer import TranscriptServicer
+from services.catalog.transcript_sweeper import SWEEP_SECONDS, TranscriptSweeper
+from services.catalog.transcripts import Hearing, Transcripts
+from services.catalog.video_jobs import VideoJobs
 from services.common import redis_client, server
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
@@ -43,11 +48,15 @@ async def _serve(settings: CatalogSettings) -> None:
         journals = JournalChanges(catalog, store, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, store, clock)
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects)
+        hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
+        transcripts = Transcripts(catalog, store, objects, clock, hearing)
+        jobs = VideoJobs(ffmpeg)
+        hearers = TranscriptDispatcher(transcripts, videos=store, lists=lists, jobs=jobs, clock=clock, hearing=hearing)
         dispatcher = Dispatcher(
             processing,
             videos=store,
             lists=lists,
-            channel=ffmpeg,
+            jobs=jobs,
             clock=clock,
             signed_seconds=settings.library_signed_seconds,
         )
@@ -55,6 +64,7 @@ async def _serve(settings: CatalogSettings) -> None:
         def register(grpc_server: grpc.aio.Server) -> None:
             catalog_pb2_grpc.add_CatalogServiceServicer_to_server(CatalogServicer(catalog, journals), grpc_server)
             library_pb2_grpc.add_LibraryServiceServicer_to_server(library, grpc_server)
+            transcript_pb2_grpc.add_TranscriptServiceServicer_to_server(TranscriptServicer(transcripts), grpc_server)
 
         async def ready() -> None:
             await objects.check()
@@ -65,11 +75,13 @@ async def _serve(settings: CatalogSettings) -> None:
             "catalog",
             settings,
             register,
-            service_names=["reelway.v1.CatalogService", "reelway.v1.LibraryService"],
+            service_names=["reelway.v1.CatalogService", "reelway.v1.LibraryService", "reelway.v1.TranscriptService"],
             ready=ready,
             background=[
                 sweeper.run(settings.catalog_sweep_interval_seconds),
                 dispatcher.run(),
+                hearers.run(),
+                TranscriptSweeper(objects, store, Lease(redis, LEASES + "transcripts", 3 * SWEEP_SECONDS), clock).run(),
                 keep_index(records, objects, store, Lease(redis, LEASES + "rebuild", LEASE_SECONDS)),
             ],
         )

@@ -30,6 +30,7 @@ TITLE_LENGTH = 255
 DESCRIPTION_LENGTH = 10_000
 FILE_NAME_LENGTH = 255
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
+_PAGE_BYTES = 2 * 2**20
 _CHANGE_ATTEMPTS = 5
 
 
@@ -56,6 +57,16 @@ def check_uuid(video_id: str) -> None:
     except ValueError:
         pass
     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+
+
+def _within_message(videos: list[media_pb2.Video]) -> list[media_pb2.Video]:
+    """As many of them as a message should hold, at least one: records carry the texts of transcripts."""
+    size = 0
+    for count, video in enumerate(videos):
+        size += video.ByteSize()
+        if count and size > _PAGE_BYTES:
+            return videos[:count]
+    return videos
 
 
 class Catalog:
@@ -126,8 +137,8 @@ class Catalog:
         after = page_token.decode(token) if token else 0
         owners = ("", user) if user else ("",)
         videos = await self._store.page(owners, after, count + 1)
-        more = page_token.encode(videos[count - 1].number) if len(videos) > count else ""
-        return videos[:count], more
+        page = _within_message(videos[:count])
+        return page, page_token.encode(page[-1].number) if len(videos) > len(page) else ""
 
     async def update(self, user: str, request: catalog_pb2.UpdateVideoRequest) -> media_pb2.Video:
         """Change the fields that are set.

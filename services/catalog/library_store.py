@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import redis.asyncio as redis
 
-from services.catalog.memberships import PROCESSING, SIGNED
+from services.catalog.memberships import SIGNED
 from services.common.redis_client import redis_errors
 
 _LARGEST_LOOK = 2_000
@@ -93,12 +93,12 @@ class LibraryStore:
             members: Any = await self._redis.zrange(SIGNED, "-inf", time, byscore=True, offset=0, num=1000)
         return [member.decode() for member in members]
 
-    async def claim_processing(self, now: float, until: float, count: int) -> list[str]:
-        """Videos whose job is to be looked after; nobody else is given them before `until`."""
+    async def claim(self, due: str, now: float, until: float, count: int) -> list[str]:
+        """Videos of a list by time whose job is to be looked after; nobody else is given them before `until`."""
         with redis_errors():
-            members: Any = await self._redis.zrange(PROCESSING, "-inf", now, byscore=True, offset=0, num=count)
+            members: Any = await self._redis.zrange(due, "-inf", now, byscore=True, offset=0, num=count)
             pipe = self._redis.pipeline(transaction=False)
             for member in members:
-                pipe.zadd(PROCESSING, {member: until}, xx=True, gt=True, ch=True)
+                pipe.zadd(due, {member: until}, xx=True, gt=True, ch=True)
             taken = await pipe.execute()
         return [member.decode() for member, changed in zip(members, taken, strict=True) if changed]

@@ -10,6 +10,7 @@ from services.common.video_state import READABLE
 
 PREFIX = "{catalog}:"
 EXPLORE, SIGNED, PROCESSING, DELETING = (PREFIX + name for name in ("explore", "signed", "processing", "deleting"))
+TRANSCRIBING = PREFIX + "transcribing"
 
 DUE = "due"
 """Instead of a score: the time of the commit that put it there first."""
@@ -47,6 +48,16 @@ def wants_processing(video: media_pb2.Video) -> bool:
     return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key) and not video.HasField("process_time")
 
 
+def transcript_under_way(video: media_pb2.Video) -> bool:
+    """Its newest request has no outcome yet."""
+    return video.transcript.state in (media_pb2.TRANSCRIPT_STATE_PENDING, media_pb2.TRANSCRIPT_STATE_RUNNING)
+
+
+def wants_transcript(video: media_pb2.Video) -> bool:
+    """It is to be heard, and its bytes are one object that can be."""
+    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key) and transcript_under_way(video)
+
+
 def memberships(video: media_pb2.Video) -> Mapping[str, str]:
     """Key of every sorted set that may have the video -> its score there; empty: it is not in there."""
     state = video.state
@@ -58,6 +69,7 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
     found = {
         owned_key(video.owner): number if state in READABLE else "",
         PROCESSING: DUE if wants_processing(video) else "",
+        TRANSCRIBING: DUE if wants_transcript(video) else "",
         DELETING: number if state == media_pb2.VIDEO_STATE_DELETING else "",
     }
     if video.owner:

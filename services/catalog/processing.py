@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import uuid
 
-import grpc
-from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, library_pb2, media_pb2
+from reelway.v1 import ffmpeg_pb2, library_pb2, media_pb2
 
 from services.catalog.catalog import Catalog
 from services.catalog.changes import change
 from services.catalog.library_store import LibraryStore
-from services.catalog.memberships import wants_processing
+from services.catalog.memberships import PROCESSING, wants_processing
 from services.catalog.redis_video_store import RedisVideoStore
+from services.catalog.video_jobs import VideoJobs
 from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller, set_caller, system_caller
-from services.common.channel import CALL_SECONDS
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.library_keys import incoming_key
 from services.common.video_state import GONE, step
@@ -123,13 +121,12 @@ class Dispatcher:
         *,
         videos: RedisVideoStore,
         lists: LibraryStore,
-        channel: grpc.aio.Channel,
+        jobs: VideoJobs,
         clock: Clock,
         signed_seconds: float,
     ) -> None:
         self._processing, self._videos, self._lists, self._clock = processing, videos, lists, clock
-        self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
-        self._signed_seconds = signed_seconds
+        self._jobs, self._signed_seconds = jobs, signed_seconds
         self._next_expiry = 0.0
 
     async def run(self) -> None:
@@ -147,7 +144,7 @@ class Dispatcher:
     async def look(self) -> None:
         """See to what is due, all of it on its own: one bad record must not hold the others back."""
         now = self._clock.seconds()
-        while due := await self._lists.claim_processing(now, now + _AGAIN_SECONDS, _AT_ONCE):
+        while due := await self._lists.claim(PROCESSING, now, now + _AGAIN_SECONDS, _AT_ONCE):
             ended = await asyncio.gather(*map(self._see_to, due), return_exceptions=True)
             for video_id, error in zip(due, ended, strict=True):
                 if error is not None:
@@ -180,15 +177,5 @@ class Dispatcher:
             video_id=video.video_id,
             parameters={"source": incoming_key(video.video_id)} if upload else {"video": video.object_key},
         )
-        request = ffmpeg_pb2.RegisterTaskRequest(
-            video=work,
-            request_id=name,
-            priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE if upload else ffmpeg_pb2.TASK_PRIORITY_NORMAL,
-        )
-        try:
-            answer = await self._ffmpeg.RegisterTask(
-                request, timeout=CALL_SECONDS, metadata=current_caller().metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        return answer.task
+        priority = ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE if upload else ffmpeg_pb2.TASK_PRIORITY_NORMAL
+        return await self._jobs.register(work, name, priority)

@@ -20,6 +20,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:explore               by listing time: published, everybody's
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
+    {catalog}:transcribing          by the time when a transcript that was asked for is looked after next
     {catalog}:deleting              tombstones whose objects may not be gone
 """
 

@@ -43,6 +43,8 @@ class ErrorReason(enum.Enum):
     VIDEO_CHANGED = "VIDEO_CHANGED"
     VERSION_CONFLICT = "VERSION_CONFLICT"
     NOT_SEALED = "NOT_SEALED"
+    TRANSCRIPT_UNDER_WAY = "TRANSCRIPT_UNDER_WAY"
+    NO_TRANSCRIPT = "NO_TRANSCRIPT"
     RANGE_NOT_SATISFIABLE = "RANGE_NOT_SATISFIABLE"
     TASK_NOT_FOUND = "TASK_NOT_FOUND"
     TASK_FINISHED = "TASK_FINISHED"
@@ -108,6 +110,10 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.VIDEO_CHANGED: ErrorKind(_C.FAILED_PRECONDITION, 412, "The video has changed"),
     ErrorReason.VERSION_CONFLICT: ErrorKind(_C.ABORTED, 409, "The record was changed meanwhile"),
     ErrorReason.NOT_SEALED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The video is not one object yet"),
+    ErrorReason.TRANSCRIPT_UNDER_WAY: ErrorKind(
+        _C.FAILED_PRECONDITION, 409, "The video is being transcribed in another language"
+    ),
+    ErrorReason.NO_TRANSCRIPT: ErrorKind(_C.NOT_FOUND, 404, "The video has no transcript yet"),
     ErrorReason.RANGE_NOT_SATISFIABLE: ErrorKind(_C.OUT_OF_RANGE, 416, "The range is not inside the video"),
     ErrorReason.TASK_NOT_FOUND: ErrorKind(_C.NOT_FOUND, 404, "Task not found"),
     ErrorReason.TASK_FINISHED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The task has finished"),

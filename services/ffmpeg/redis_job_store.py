@@ -36,6 +36,7 @@ from typing import Any
 import redis.asyncio as redis
 from redis.exceptions import NoScriptError
 
+from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
@@ -44,6 +45,7 @@ from services.ffmpeg.job_state import TRANSITIONS, JobKind
 
 TAG = "{ff}"
 WAKE, CANCEL, CHANGED = f"{TAG}:wake", f"{TAG}:cancel", f"{TAG}:changed"
+_NO_LIMIT = 2**53
 _POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
 
 
@@ -156,7 +158,8 @@ class RedisJobStore:
             json.dumps(new.spec, separators=(",", ":")),
             new.idempotency_key,
             new.retry_of,
-            self._policy.queued_max,
+            # What the system itself wants stands in the records: it is bounded there, and refusing it helps nobody.
+            _NO_LIMIT if new.owner == SYSTEM_USER else self._policy.queued_max,
             self._keep_failed,
         )
         if status == "quota":

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
-from services.common.byte_messages import Buffer
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
@@ -216,7 +215,7 @@ class Compaction:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _gathered(self, part: PartPlan) -> AsyncIterator[Buffer]:
+    async def _gathered(self, part: PartPlan) -> AsyncIterator[bytes]:
         async for piece in read_slices(self._data, part.slices):
             yield piece
 

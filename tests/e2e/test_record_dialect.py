@@ -74,13 +74,9 @@ async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip],
         async with http.get(f"{base}/{number}") as answer:
             assert answer.status == 200
             video = await answer.json()
-        assert {key: video[key] for key in ("id", "title", "description", "transcription")} == {
-            "id": number,
-            "title": "A screen",
-            "description": "What was done",
-            "transcription": None,
-        }
-        assert video["transcription_status"] == "pending"
+        assert (video["id"], video["title"], video["description"]) == (number, "A screen", "What was done")
+        # What is heard is tests/e2e/test_transcripts.py's business.
+        assert {"transcription", "transcription_status", "transcription_error"} < set(video)
         assert video["created_at"].endswith("Z")
         async with http.get(video["video_file"]) as answer:
             assert answer.content_type == KINDS[clips[name].container].content_type

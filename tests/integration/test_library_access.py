@@ -57,6 +57,18 @@ TABLE: dict[tuple[str, str], tuple[dict[str, Any], tuple[int, int, int, int, int
     ("GET", "/api/record/videos/{draft_number}"): ({}, (404, 401, 401, 401, 404, 404)),
     ("GET", "/api/record/videos/{private_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 200)),
     ("GET", "/api/record/videos/{draft_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/api/record/videos/{public_number}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/api/record/videos/{private_number}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("HEAD", "/api/record/videos/{private_number}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/api/record/videos/{draft_number}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/videos/{private}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("HEAD", "/videos/{draft}/captions.vtt"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/videos/{private}/transcript"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("GET", "/videos/{draft}/transcript"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("GET", "/videos/{public}/transcript"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("POST", "/videos/{private}/transcript"): ({}, (404, 401, 401, 401, 404, 202)),
+    ("POST", "/videos/{draft}/transcript"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("POST", "/videos/{public}/transcript"): ({}, (403, 401, 401, 401, 403, 202)),
     ("POST", "/append_video/{draft_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 404)),
     ("POST", "/append_video/{private_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 409)),
     # Last, for it ends them.
@@ -92,7 +104,7 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture(scope="module")
 async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]) -> dict[str, str]:
-    """A draft, a private and a public video of the owner, and their numbers."""
+    """A draft, a private (with captions) and a public video of the owner, and their numbers."""
     owner = LibraryUser(system, http, OWNER)
     data = clips["clip.mp4"].data
     ids = {name: await owner.upload(data, name=f"{name}.mp4") for name in ("draft", "private", "public")}
@@ -100,6 +112,14 @@ async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[
         await owner.until_mine(hash_id, 30)
     await owner.publish(ids["private"], is_private=True)
     await owner.publish(ids["public"])
+    transcript = f"/videos/{ids['private']}/transcript"
+    await owner.ask("POST", transcript, 202)
+
+    async def is_heard() -> bool:
+        return bool((await owner.ask("GET", transcript))["status"] == "completed")
+
+    # They have no sound, so that it is quick.
+    await until(is_heard, 30)
     async with redis.Redis.from_url(system.redis_url, decode_responses=True) as client:
         found = await client.hgetall("{catalog}:numbers")
     number_of = {str(hash_id): str(number) for number, hash_id in found.items()}

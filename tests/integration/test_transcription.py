@@ -22,7 +22,7 @@ from services.ffmpeg.transcription.piece_store import FolderPieces
 from services.ffmpeg.transcription.transcribe import Outcome, Progress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
 from tests.support.programs import installed
-from tests.support.speech import clips, make, normal, word_error_rate
+from tests.support.speech import clips, make, make_reading, normal, word_error_rate
 
 MIB = 1 << 20
 
@@ -70,16 +70,7 @@ def test_the_measure_counts_errors() -> None:
 async def test_readings_in_a_webm_become_text_and_cues_in_time(hear: Hearing, tmp_path: Path) -> None:
     """Each clip begins at a known second; the recording itself begins with a pause of 2 s."""
     media = tmp_path / "reading.webm"
-    begins = [2.0, 12.0, 18.0, 26.0, 35.0]
-    inputs = [word for wav, _ in clips() for word in ("-i", str(wav))]
-    delays = [f"[{i + 1}]adelay={int(at * 1000)}[a{i}]" for i, at in enumerate(begins)]
-    mix = "".join(f"[a{i}]" for i in range(5)) + "amix=inputs=5:normalize=0[speech]"
-    await make(
-        *("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=40"),
-        *inputs,
-        *("-filter_complex", ";".join(delays) + ";" + mix),
-        *("-map", "0:v", "-map", "[speech]", "-c:v", "libvpx", "-c:a", "libopus", str(media)),
-    )
+    begins = await make_reading(media)
     transcript = await hear(media)
 
     assert transcript.outcome is Outcome.SPEECH

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import aiohttp
-import pytest
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
 from services.common.caller import Caller, system_caller
 from services.common.channel import open_channel
 from tests.support.object_store import client_of, keys_of
 from tests.support.speech import clips, make, word_error_rate
-from tests.support.system import RunningSystem, start_system
+from tests.support.system import RunningSystem
 from tests.support.waiting import until
 
 ANNA, BORIS = uuid4(), uuid4()
 FINISHED = {ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED}
-
-
-@pytest.fixture(scope="module")
-async def hearing_system(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
-    folder = tmp_path_factory.mktemp("hearing")
-    async with start_system(folder, env={"TRANSCRIBE_CACHE_DIR": str(model_cache)}) as running:
-        yield running
 
 
 async def upload(system: RunningSystem, file: Path, user: UUID = ANNA) -> str:

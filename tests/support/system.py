@@ -106,7 +106,7 @@ async def start_system(
 
     Args:
         folder: its DATA_DIR and logs; a folder that an earlier system used has that system's videos.
-        env: variables for every process, over the defaults.
+        env: variables for every process, over the defaults; transcripts are off unless it says otherwise.
         services: which processes there are.
         redis_url: a running Redis instead of its own.
         s3: a running S3 with a bucket instead of its own.
@@ -121,7 +121,12 @@ async def start_system(
     settings = _OnlyWhatIsGiven.model_validate(values)
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     system = System(
-        settings, passed_on, lambda name: log_dir / f"{name}.log", services, replicas=replicas, overrides=env
+        settings,
+        passed_on,
+        lambda name: log_dir / f"{name}.log",
+        services,
+        replicas=replicas,
+        overrides={"TRANSCRIBE_ENGINE": "none", **(env or {})},
     )
     try:
         await system.start()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -13,18 +12,6 @@ SURE_SPEECH_SECONDS = 5.0
 """So much speech, detected so surely, decides for the rest of the audio."""
 LEAST_PROBABILITY = 0.5
 """Less than this is a guess that is not told."""
-
-
-def normalise(code: str) -> str:
-    """ISO 639-1 (or Whisper's three-letter codes) in lower case from `en`, `EN` or `en-US`; empty stays empty.
-
-    Raises:
-        ValueError: not a language tag.
-    """
-    primary = re.split("[-_]", code.strip().lower())[0]
-    if primary and not re.fullmatch("[a-z]{2,3}", primary):
-        raise ValueError("not a language code")
-    return primary
 
 
 @dataclass(frozen=True)

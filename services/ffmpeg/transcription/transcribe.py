@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from services.common.language_tag import primary_language
 from services.ffmpeg.transcription import webvtt
 from services.ffmpeg.transcription.audio import Audio
 from services.ffmpeg.transcription.child import Request
@@ -16,7 +16,7 @@ from services.ffmpeg.transcription.child_process import Plan, run_child
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.cues import Cue, make_cues
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
-from services.ffmpeg.transcription.language import Language, decide, normalise
+from services.ffmpeg.transcription.language import Language, decide
 from services.ffmpeg.transcription.piece_store import PieceStore
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Piece, join_text
 
@@ -51,12 +51,6 @@ class Transcript:
         return webvtt.render(self.cues)
 
 
-def transcript_key(video_id: str, source_etag: str, config: EngineConfig, language: str = "") -> str:
-    """Idempotency key: the same video, bytes, engine, model and asked-for language give the same transcript."""
-    parts = "\0".join([video_id, source_etag, config.engine, config.model, language])
-    return hashlib.sha256(parts.encode()).hexdigest()[:32]
-
-
 @dataclass(frozen=True)
 class Transcriber:
     """Makes transcripts with one configuration. Holds nothing between them."""
@@ -82,7 +76,7 @@ class Transcriber:
             TranscriptionError: see its reason; `reason.transient` says whether to try again.
         """
         try:
-            language = normalise(language)
+            language = primary_language(language)
         except ValueError:
             raise TranscriptionError(FailureReason.UNSUPPORTED_LANGUAGE, "not a language code") from None
         if not await audio.exists():

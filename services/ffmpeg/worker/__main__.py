@@ -27,7 +27,8 @@ from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from services.ffmpeg.worker.join import JoinHandler
 from services.ffmpeg.worker.look_at_video import UploadLimits, VideoLook
-from services.ffmpeg.worker.transcribe_handler import TranscribeHandler, look_up_in
+from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
+from services.ffmpeg.worker.transcript_records import TranscriptRecords
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
 MakeHandlers = Callable[[contextlib.AsyncExitStack, WorkerSettings, Isolation, Outputs], Handlers]
@@ -101,7 +102,7 @@ def handlers(
         isolation.sandbox,
         objects=outputs.objects,
         data=outputs.data,
-        look_up=look_up_in(catalog),
+        records=TranscriptRecords(catalog),
         settings=settings,
         video_bytes=settings.command_input_bytes,
     )

@@ -4,6 +4,7 @@ Handler of JobKind.TRANSCRIBE. Parameters of its VideoWork, all optional:
 
     etag       of the bytes that are meant; a video that has others by now is left alone
     language   ISO 639-1; empty: as configured, or detected
+    request    of the video's record, which then gets the outcome; for the system's own jobs
 
 Objects, all below `transcripts/{video_id}/`, where {key} is `transcript_key`:
 
@@ -16,23 +17,19 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import grpc
-from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
+from reelway.v1 import media_pb2, transcript_pb2
 
-from services.common import logs
+from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, set_caller, system_caller
-from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.transcript_keys import transcript_prefix
-from services.common.video_state import GONE
+from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix, words_key
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription import webvtt
@@ -40,39 +37,20 @@ from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.transcription.failure import TranscriptionError
 from services.ffmpeg.transcription.piece_store import S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
-from services.ffmpeg.transcription.transcribe import Transcriber, Transcript, transcript_key
+from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
 from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.transcript_records import TranscriptRecords
 
 log = logs.get_logger(__name__)
-
-LookUp = Callable[[str], Awaitable[media_pb2.Video | None]]
-"""The record of a video, tombstones included; None where there never was one."""
-
-
-def look_up_in(catalog: grpc.aio.Channel) -> LookUp:
-    """Asks the catalog, in the system's name."""
-    stub: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(catalog)
-
-    async def look_up(video_id: str) -> media_pb2.Video | None:
-        request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
-        try:
-            answer = await stub.LookUpVideo(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
-        except grpc.aio.AioRpcError as error:
-            refusal = from_rpc_error(error)
-            if refusal.reason is ErrorReason.VIDEO_NOT_FOUND:
-                return None
-            raise refusal from None
-        return answer.video
-
-    return look_up
 
 
 class TranscribeHandler:
     """See the module.
 
     Result: `outcome`: `speech`, `no_speech` and `no_audio` with `key` (prefix and {key}, to which `.vtt` and
-    `.json` are added), `language`, `language_probability`, `model`, `audio_seconds`; or `gone` (deleted) or
-    `changed` (other bytes) with nothing else. A failure's reason is a FailureReason.
+    `.json` are added), `language`, `language_probability`, `model`, `audio_seconds`; or `gone` (deleted),
+    `changed` (other bytes) or `answered` (the request has its outcome) with nothing else. A failure's reason is a
+    FailureReason.
     """
 
     def __init__(
@@ -81,11 +59,11 @@ class TranscribeHandler:
         *,
         objects: S3Objects,
         data: S3Bytes,
-        look_up: LookUp,
+        records: TranscriptRecords,
         settings: TranscribeSettings,
         video_bytes: int,
     ) -> None:
-        self._sandbox, self._objects, self._data, self._look_up = sandbox, objects, data, look_up
+        self._sandbox, self._objects, self._data, self._records = sandbox, objects, data, records
         self._language, self._video_bytes = settings.transcribe_language, video_bytes
         self._transcriber = Transcriber(
             settings.engine_config(),
@@ -100,10 +78,15 @@ class TranscribeHandler:
         set_caller(system_caller())
         video_id: str = context.job.spec["video_id"]
         parameters: Mapping[str, str] = context.job.spec["parameters"]
-        video = await self._look_up(video_id)
-        if video is None or video.state in GONE:
+        # Only the system's own jobs speak for a request.
+        request = int(parameters.get("request", 0)) if context.job.owner == SYSTEM_USER else 0
+        video = await (self._records.start(video_id, request) if request else self._records.look_up(video_id))
+        if video is None:
+            await self._remove(video_id)
             return {"outcome": "gone"}
         _require_right(context.job.owner, video)
+        if request and not _wanted(video, request):
+            return {"outcome": "answered"}
         if parameters.get("etag", video.etag) != video.etag:
             return {"outcome": "changed"}
         if not video.object_key:
@@ -112,15 +95,23 @@ class TranscribeHandler:
             result = await self._transcribe(context, video, parameters.get("language") or self._language)
         except TranscriptionError as error:
             log.warning("no transcript", video_id=video_id, reason=error.reason.value, why=error.detail)
-            await self._removed_with(video_id)
-            raise JobFault(error.reason.value, error.reason.message, may_pass=error.reason.transient) from None
-        return {"outcome": "gone"} if await self._removed_with(video_id) else result
+            fault = JobFault(error.reason.value, error.reason.message, may_pass=error.reason.transient)
+            await self._give_up(context, fault, request)
+            raise fault from None
+        except JobFault as fault:
+            await self._give_up(context, fault, request)
+            raise
+        return await self._tell(context, result, request)
 
-    async def _transcribe(self, context: JobContext, video: media_pb2.Video, language: str) -> Mapping[str, Any]:
+    async def _transcribe(
+        self, context: JobContext, video: media_pb2.Video, language: str
+    ) -> tuple[Transcript, media_pb2.TranscriptResult]:
+        """The transcript, and what the record says of it; its objects are in the store."""
         media = context.folder.path / "in" / "video"
         await self._fetch(video, media)
-        key = transcript_key(video.video_id, video.etag, self._transcriber.config, language)
-        pieces = S3Pieces(self._objects, video.video_id, key)
+        config = self._transcriber.config
+        name = transcript_key(video.video_id, video.etag, config.engine, config.model, language)
+        pieces = S3Pieces(self._objects, video.video_id, name)
 
         async def show(fraction: float) -> None:
             context.show(Progress(fraction))
@@ -128,18 +119,58 @@ class TranscribeHandler:
         audio = CagedAudio(self._sandbox, context.folder, media)
         transcript = await self._transcriber.transcribe(audio, pieces, language, show)
         await context.still_held()
-        place = f"{transcript_prefix(video.video_id)}{key}"
-        await self._objects.put(f"{place}.vtt", transcript.vtt.encode(), webvtt.CONTENT_TYPE)
-        await self._objects.put(f"{place}.json", _document(transcript), "application/json")
+        key = f"{transcript_prefix(video.video_id)}{name}"
+        await self._objects.put(captions_key(key), transcript.vtt.encode(), webvtt.CONTENT_TYPE)
+        await self._objects.put(words_key(key), _document(transcript), "application/json")
+        fault_points.reach("transcript.stored")
         await pieces.clear()
+        return transcript, media_pb2.TranscriptResult(
+            text=transcript.text,
+            language=transcript.language.code,
+            language_probability=round(transcript.language.probability, 3),
+            key=key,
+            model=transcript.model,
+            source_etag=video.etag,
+            audio_seconds=round(transcript.audio_seconds, 3),
+        )
+
+    async def _tell(
+        self, context: JobContext, made: tuple[Transcript, media_pb2.TranscriptResult], request: int
+    ) -> Mapping[str, Any]:
+        """Put the transcript into the record, if it is one of a request; the job's result."""
+        transcript, result = made
+        video_id: str = context.job.spec["video_id"]
+        if request:
+            await context.still_held()
+            outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, result=result)
+            video = await self._records.finish(outcome)
+            fault_points.reach("transcript.told")
+        else:
+            video = await self._records.look_up(video_id)
+        if video is None:
+            # Who deleted it could not see what came after.
+            await self._remove(video_id)
+            return {"outcome": "gone"}
         return {
             "outcome": transcript.outcome.value.lower(),
-            "key": place,
-            "language": transcript.language.code,
-            "language_probability": round(transcript.language.probability, 3),
-            "model": transcript.model,
-            "audio_seconds": round(transcript.audio_seconds, 3),
+            "key": result.key,
+            "language": result.language,
+            "language_probability": result.language_probability,
+            "model": result.model,
+            "audio_seconds": result.audio_seconds,
         }
+
+    async def _give_up(self, context: JobContext, fault: JobFault, request: int) -> None:
+        """Say so at once where no other attempt follows; the last of several the catalog learns from the queue."""
+        video_id: str = context.job.spec["video_id"]
+        if request and not fault.may_pass:
+            failure = media_pb2.TranscriptFailure(reason=fault.failure.reason, message=fault.failure.message)
+            outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, failure=failure)
+            video = await self._records.finish(outcome)
+        else:
+            video = await self._records.look_up(video_id)
+        if video is None:
+            await self._remove(video_id)
 
     async def _fetch(self, video: media_pb2.Video, path: Path) -> None:
         """Write the video's object into a new file."""
@@ -156,15 +187,15 @@ class TranscribeHandler:
         finally:
             await asyncio.to_thread(file.close)
 
-    async def _removed_with(self, video_id: str) -> bool:
-        """Whether the video was deleted meanwhile: who deleted it could not see what came after; it is removed."""
-        video = await self._look_up(video_id)
-        if video is not None and video.state not in GONE:
-            return False
+    async def _remove(self, video_id: str) -> None:
+        """All that was heard in a video that was deleted."""
         keys = [info.key async for info in self._objects.list(transcript_prefix(video_id))]
         for key in keys:
             await self._objects.delete(key)
-        return True
+
+
+def _wanted(video: media_pb2.Video, request: int) -> bool:
+    return video.transcript.request == request and video.transcript.state == media_pb2.TRANSCRIPT_STATE_RUNNING
 
 
 def _require_right(user: str, video: media_pb2.Video) -> None:

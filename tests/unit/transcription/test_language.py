@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from services.ffmpeg.transcription.language import Language, decide, locked, normalise
+from services.common.language_tag import primary_language
+from services.ffmpeg.transcription.language import Language, decide, locked
 from services.ffmpeg.transcription.language_names import CODES, code_of
 from services.ffmpeg.transcription.words import Heard, Word
 
@@ -13,13 +14,13 @@ WORD = (Word(0, 1, " hm"),)
     ("given", "code"), [("en", "en"), ("EN-us", "en"), ("pt_BR", "pt"), ("haw", "haw"), (" de ", "de"), ("", "")]
 )
 def test_tags_become_codes(given: str, code: str) -> None:
-    assert normalise(given) == code
+    assert primary_language(given) == code
 
 
 @pytest.mark.parametrize("given", ["english", "e", "12", "e1", "../x"])
 def test_what_is_no_tag_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="not a language"):
-        normalise(given)
+        primary_language(given)
 
 
 def test_a_sure_language_is_kept_for_the_rest() -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from services.common.transcript_keys import transcript_key
 from services.ffmpeg.transcription.audio import extract_arguments
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import Language
 from services.ffmpeg.transcription.piece_store import FolderPieces
-from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript, transcript_key
+from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
 from services.ffmpeg.transcription.words import SAMPLE_RATE
 from tests.support.waiting import is_alive, until
 from tests.unit.transcription import fake_engine
@@ -156,17 +157,15 @@ async def test_audio_beyond_the_limit_is_refused(bench: Bench) -> None:
 
 
 def test_the_key_tells_transcripts_apart() -> None:
-    config = EngineConfig()
     keys = {
-        transcript_key("v", '"e"', config),
-        transcript_key("w", '"e"', config),
-        transcript_key("v", '"f"', config),
-        transcript_key("v", '"e"', EngineConfig(engine="openai")),
-        transcript_key("v", '"e"', EngineConfig(model="small")),
-        transcript_key("v", '"e"', config, "de"),
+        transcript_key("v", '"e"', "faster-whisper", "", ""),
+        transcript_key("w", '"e"', "faster-whisper", "", ""),
+        transcript_key("v", '"f"', "faster-whisper", "", ""),
+        transcript_key("v", '"e"', "openai", "", ""),
+        transcript_key("v", '"e"', "faster-whisper", "small", ""),
+        transcript_key("v", '"e"', "faster-whisper", "", "de"),
     }
     assert len(keys) == 6
-    assert transcript_key("v", '"e"', EngineConfig(threads=2, api_key="x")) in keys
 
 
 def test_ffmpegs_arguments() -> None:

@@ -1,0 +1,88 @@
+"""What is said in videos, whatever dialect asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from reelway.v1 import media_pb2, transcript_pb2
+
+from gateway.transcript_backend import TranscriptBackend
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+_STATES: Mapping[media_pb2.TranscriptState.ValueType, str] = {
+    # Nobody asked yet: finalize will.
+    media_pb2.TRANSCRIPT_STATE_UNSPECIFIED: "pending",
+    media_pb2.TRANSCRIPT_STATE_PENDING: "pending",
+    media_pb2.TRANSCRIPT_STATE_RUNNING: "running",
+    media_pb2.TRANSCRIPT_STATE_COMPLETED: "completed",
+    media_pb2.TRANSCRIPT_STATE_FAILED: "failed",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """A transcript as clients are told of it."""
+
+    state: str
+    """pending, running, completed or failed: the newest request."""
+    text: str | None
+    """None while there is none; what an earlier request made until another one takes its place."""
+    language: str | None
+    error: str | None
+
+    @classmethod
+    def of(cls, transcript: media_pb2.Transcript) -> Told:
+        """From the record."""
+        known = transcript.HasField("result")
+        failed = transcript.state == media_pb2.TRANSCRIPT_STATE_FAILED
+        return cls(
+            _STATES.get(transcript.state, "pending"),
+            transcript.result.text if known else None,
+            transcript.result.language or None,
+            transcript.failure.message if failed else None,
+        )
+
+
+@dataclass(frozen=True)
+class Captions:
+    """A WebVTT file."""
+
+    data: bytes
+    etag: str
+    modify_time: datetime
+
+
+class Transcripts:
+    """ReelwayError as TranscriptService says, from every method."""
+
+    def __init__(self, backend: TranscriptBackend) -> None:
+        self._backend = backend
+
+    async def request(self, video_id: str, language: str = "") -> Told:
+        """Have it made, and again where it failed."""
+        request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, language=language)
+        return Told.of(await self._backend.request(request))
+
+    async def request_first(self, video_id: str) -> None:
+        """Have it made, if nobody asked before."""
+        await self._backend.request(transcript_pb2.RequestTranscriptRequest(video_id=video_id, first_only=True))
+
+    async def get(self, video_id: str) -> Told:
+        """What is known; NO_TRANSCRIPT where nobody asked."""
+        answer = await self._backend.get(video_id)
+        if not answer.HasField("transcript"):
+            raise ReelwayError(ErrorReason.NO_TRANSCRIPT)
+        return Told.of(answer.transcript)
+
+    async def captions(self, video_id: str) -> Captions:
+        """The newest captions; NO_TRANSCRIPT while there are none."""
+        answer = await self._backend.get(video_id)
+        if not answer.captions:
+            raise ReelwayError(ErrorReason.NO_TRANSCRIPT)
+        result = answer.transcript.result
+        # The key names bytes, engine, model and language; the time, the run.
+        etag = f'"{result.key.rpartition("/")[2]}-{result.finish_time.ToMilliseconds():x}"'
+        return Captions(answer.captions.encode(), etag, result.finish_time.ToDatetime(tzinfo=UTC))

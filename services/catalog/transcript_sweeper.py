@@ -1,0 +1,80 @@
+"""Removes what was heard and belongs to no transcript: what was replaced, and what attempts left that never ended."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from reelway.v1 import media_pb2
+
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import logs
+from services.common.clock import Clock
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.transcript_keys import TRANSCRIPTS, captions_key, words_key
+from services.common.video_state import GONE
+
+log = logs.get_logger(__name__)
+
+# Listing is dear, and what it finds is days old.
+SWEEP_SECONDS = 3600.0
+# No attempt lives longer than a day; whoever reads what was replaced a moment ago still finds it.
+KEEP = timedelta(days=2)
+_BATCH = 1000
+
+
+class TranscriptSweeper:
+    """One sweep at a time over all replicas; every step can be killed and repeated."""
+
+    def __init__(self, objects: S3Objects, videos: RedisVideoStore, lease: Lease, clock: Clock) -> None:
+        self._objects, self._videos, self._lease, self._clock = objects, videos, lease, clock
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            try:
+                if await self._lease.take():
+                    await self.sweep()
+            except ReelwayError as error:
+                log.warning("sweep of transcripts put off", why=str(error))
+            except Exception:
+                log.exception("sweep of transcripts failed")
+            await asyncio.sleep(SWEEP_SECONDS)
+
+    async def sweep(self) -> int:
+        """One pass; how many objects went."""
+        before = self._clock.now() - KEEP
+        removed, batch = 0, list[ObjectInfo]()
+        async for info in self._objects.list(TRANSCRIPTS):
+            if info.modified < before:
+                batch.append(info)
+            if len(batch) == _BATCH:
+                removed += await self._remove_orphans(batch)
+                batch = []
+        removed += await self._remove_orphans(batch)
+        if removed:
+            log.info("swept transcripts", objects=removed)
+        return removed
+
+    async def _remove_orphans(self, found: list[ObjectInfo]) -> int:
+        ids = list(dict.fromkeys(_video_id(info.key) for info in found))
+        videos = {video.video_id: video for video in await self._videos.records(ids)}
+        removed = 0
+        for info in found:
+            video = videos.get(_video_id(info.key))
+            # Every video has left a record, if only a tombstone: where there is none the index is to blame.
+            if video is not None and not _belongs(info.key, video):
+                await self._objects.delete(info.key)
+                removed += 1
+        return removed
+
+
+def _video_id(key: str) -> str:
+    return key.removeprefix(TRANSCRIPTS).partition("/")[0]
+
+
+def _belongs(key: str, video: media_pb2.Video) -> bool:
+    named = video.transcript.result.key
+    return video.state not in GONE and bool(named) and key in {captions_key(named), words_key(named)}

@@ -1,0 +1,145 @@
+"""What is said in videos: asked for, made by a job, and told. Start reading here for transcripts.
+
+The request stands in the video's record, so that nothing is forgotten: transcript_dispatch.py registers its job again
+and again under one name until an outcome is written. An outcome names the request that it answers; only the newest
+one's counts, and only once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reelway.v1 import media_pb2, transcript_pb2
+
+from services.catalog.access import may_change, may_see
+from services.catalog.catalog import Catalog
+from services.catalog.changes import change
+from services.catalog.memberships import transcript_under_way
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import logs
+from services.common.clock import Clock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import FieldViolation, ReelwayError
+from services.common.language_tag import primary_language
+from services.common.s3_objects import S3Objects
+from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix
+from services.common.video_state import GONE
+
+log = logs.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """How the workers are configured, as far as it names a transcript."""
+
+    engine: str
+    model: str
+    language: str
+
+    def language_of(self, transcript: media_pb2.Transcript) -> str:
+        """What it is heard in; empty: detected."""
+        return transcript.requested_language or self.language
+
+    def key(self, video: media_pb2.Video, language: str) -> str:
+        """Names the transcript of these bytes in a language that was asked for."""
+        return transcript_key(video.video_id, video.etag, self.engine, self.model, language or self.language)
+
+
+class Transcripts:
+    """Judges the calls of clients for their user; those of workers come from the system."""
+
+    def __init__(
+        self, catalog: Catalog, videos: RedisVideoStore, objects: S3Objects, clock: Clock, hearing: Hearing
+    ) -> None:
+        self._catalog, self._videos, self._objects = catalog, videos, objects
+        self._clock, self._hearing = clock, hearing
+
+    async def request(self, user: str, video_id: str, tag: str, *, first_only: bool) -> media_pb2.Transcript:
+        """Ask for a transcript, unless it is there or under way.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED, TRANSCRIPT_UNDER_WAY, INVALID_REQUEST.
+        """
+        try:
+            language = primary_language(tag)
+        except ValueError:
+            fault = FieldViolation("language", "must be a language tag, such as en or pt-BR", "language_tag")
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault]) from None
+
+        def ask(video: media_pb2.Video) -> bool:
+            if not may_see(video, user):
+                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            if not may_change(video, user):
+                raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+            if video.state != media_pb2.VIDEO_STATE_READY:
+                raise ReelwayError(ErrorReason.NOT_SEALED)
+            transcript = video.transcript
+            if first_only and transcript.request:
+                return False
+            if transcript_under_way(video):
+                if self._hearing.language_of(transcript) != (language or self._hearing.language):
+                    raise ReelwayError(ErrorReason.TRANSCRIPT_UNDER_WAY)
+                return False
+            if transcript.state == media_pb2.TRANSCRIPT_STATE_COMPLETED and self._made(video, language):
+                return False
+            transcript.state = media_pb2.TRANSCRIPT_STATE_PENDING
+            transcript.request += 1
+            transcript.requested_language = language
+            transcript.request_time.FromDatetime(self._clock.now())
+            transcript.ClearField("failure")
+            return True
+
+        return (await change(self._catalog, self._videos, video_id, ask)).transcript
+
+    def _made(self, video: media_pb2.Video, language: str) -> bool:
+        return video.transcript.result.key == transcript_prefix(video.video_id) + self._hearing.key(video, language)
+
+    async def captions(self, user: str, video_id: str) -> tuple[media_pb2.Video, str]:
+        """The video and the WebVTT of its transcript, empty where there is none; VIDEO_NOT_FOUND."""
+        # Twice: the sweeper may remove what was replaced between the record and its object.
+        for _ in range(2):
+            video = await self._catalog.get(user, video_id=video_id)
+            if not video.transcript.HasField("result"):
+                return video, ""
+            captions = await self._objects.get(captions_key(video.transcript.result.key))
+            if captions is not None:
+                return video, captions.decode()
+        log.error("captions are gone", video_id=video_id, key=video.transcript.result.key)
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    async def start(self, video_id: str, request: int) -> media_pb2.Video:
+        """A worker begins; the record as it is then. VIDEO_NOT_FOUND for a deleted video."""
+
+        def begin(video: media_pb2.Video) -> bool:
+            _require_living(video)
+            wanted = video.transcript.request == request
+            if not wanted or video.transcript.state != media_pb2.TRANSCRIPT_STATE_PENDING:
+                return False
+            video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
+            return True
+
+        return await change(self._catalog, self._videos, video_id, begin)
+
+    async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
+        """Write what came of a request that is still wanted; VIDEO_NOT_FOUND for a deleted video."""
+
+        def end(video: media_pb2.Video) -> bool:
+            _require_living(video)
+            transcript = video.transcript
+            if transcript.request != outcome.request or not transcript_under_way(video):
+                return False
+            if outcome.WhichOneof("outcome") == "result":
+                transcript.state = media_pb2.TRANSCRIPT_STATE_COMPLETED
+                transcript.result.CopyFrom(outcome.result)
+                transcript.result.finish_time.FromDatetime(self._clock.now())
+            else:
+                transcript.state = media_pb2.TRANSCRIPT_STATE_FAILED
+                transcript.failure.CopyFrom(outcome.failure)
+            return True
+
+        return await change(self._catalog, self._videos, outcome.video_id, end)
+
+
+def _require_living(video: media_pb2.Video) -> None:
+    if video.state in GONE:
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)

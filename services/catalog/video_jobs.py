@@ -1,0 +1,30 @@
+"""Work on videos that the catalog has the ffmpeg service do."""
+
+from __future__ import annotations
+
+import grpc
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
+
+from services.common.caller import current_caller
+from services.common.channel import CALL_SECONDS
+from services.common.error_translator import from_rpc_error
+
+
+class VideoJobs:
+    """Calls for the caller of the current task; raises ReelwayError."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+
+    async def register(
+        self, work: ffmpeg_pb2.VideoWork, name: str, priority: ffmpeg_pb2.TaskPriority.ValueType
+    ) -> ffmpeg_pb2.Task:
+        """The task of this name as it is now; a new one if there is none. See FfmpegService.RegisterTask."""
+        request = ffmpeg_pb2.RegisterTaskRequest(video=work, request_id=name, priority=priority)
+        try:
+            answer = await self._ffmpeg.RegisterTask(
+                request, timeout=CALL_SECONDS, metadata=current_caller().metadata()
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        return answer.task
