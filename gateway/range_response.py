@@ -238,8 +238,9 @@ async def _write_all(
         while chunk is not None:
             watch.begin()
             try:
-                if chunk is first:
-                    await response.prepare(request)
+                if chunk is first and (writer := await response.prepare(request)) is not None:
+                    # Or else they would be joined with the chunk, which copies it.
+                    writer.send_headers()
                 await response.write(chunk)
             except ConnectionError as error:
                 raise _ViewerLeftError from error

@@ -27,8 +27,12 @@ from services.common.errors import ReelwayError
 log = logs.get_logger(__name__)
 
 _FIRST_WINDOW = 2**20
-_WINDOW = 16 * 2**20
-"""Each window is twice the one before, up to this: who leaves has not cost more than it was given."""
+_GROWTH = 4
+_LONGEST_WINDOW = 256 * 2**20
+"""Each window is four times the one before, up to this: a store that reads ahead of each request does so in vain at
+its end, so one long request costs half the CPU of sixteen short ones."""
+_QUICK_SECONDS = 5.0
+"""Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
 _SHORT = 2**20
@@ -36,6 +40,8 @@ _SHORT = 2**20
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 _JOIN_SECONDS = 300.0
+_WINDOW_TRIES = 10
+"""Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
 # A window that fails so may go well on another replica, or a moment later.
 _AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.DRAINING, ErrorReason.TIMEOUT}
 
@@ -46,7 +52,7 @@ class Playback:
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats: OrderedDict[tuple[str, str], tuple[float, stream_pb2.StatResponse]] = OrderedDict()
-        self._backoff = Backoff()
+        self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind: set[asyncio.Task[None]] = set()
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
@@ -131,13 +137,13 @@ class Playback:
         """The run in windows, the next one opened while the last message of the one before is sent."""
         window: Window | None = None
         ahead: Window | None = None
-        size, attempt = _FIRST_WINDOW, 0
+        size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
         admit = _Admission(self._cache, stat, offset)
         try:
             while offset < end:
                 window_end = min(end, offset + size)
                 window, ahead = ahead or self._open(stat, offset, window_end), None
-                size = min(2 * size, _WINDOW)
+                began = now()
                 try:
                     while offset < window_end:
                         chunk = await window.read()
@@ -145,6 +151,8 @@ class Playback:
                             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
                         attempt, offset = 0, offset + len(chunk)
                         if ahead is None and window_end - offset <= _AHEAD and window_end < end:
+                            if now() - began < _QUICK_SECONDS:
+                                size = min(_GROWTH * size, _LONGEST_WINDOW)
                             ahead = self._open(stat, window_end, min(end, window_end + size))
                         admit.add(chunk)
                         yield chunk

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
+from services.common.byte_messages import Buffer
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import Slice
 
@@ -57,7 +58,7 @@ def slices(extents: Sequence[Extent], offset: int, length: int) -> list[Slice]:
     return found
 
 
-async def read_slices(store: S3Bytes, wanted: Sequence[Slice]) -> AsyncIterator[bytes]:
+async def read_slices(store: S3Bytes, wanted: Sequence[Slice]) -> AsyncIterator[Buffer]:
     """The bytes of these slices one after the other, small ones fetched a few ahead.
 
     Raises:
@@ -72,9 +73,9 @@ async def read_slices(store: S3Bytes, wanted: Sequence[Slice]) -> AsyncIterator[
                 asked += 1
             if index in fetches:
                 # It stays in `fetches` while it is awaited: whoever leaves now must not leave it running.
-                piece = await fetches[index]
+                fetched = await fetches[index]
                 del fetches[index]
-                yield piece
+                yield fetched
             else:
                 asked = index + 1
                 async for piece in store.read(wish.key, wish.start, wish.length):

@@ -1,4 +1,4 @@
-"""The store on the byte path: ranged GETs, and PUTs, over a plain HTTP client, signed by botocore's signer.
+"""The store on the byte path: ranged GETs, and PUTs, over lean HTTP clients, signed by botocore's signer.
 
 A fifth of an SDK call's CPU; everything else is in s3_objects.py. Payloads are unsigned (the transport is
 trusted or is TLS, and whole files are summed by SHA-256 above), so that nothing is read twice.
@@ -26,13 +26,12 @@ from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.range_client import RangeClient
 from services.common.s3_objects import REQUEST_ID_HEADER
 from services.common.settings import S3Settings
 
 log = logs.get_logger(__name__)
 
-# What is read ahead of a slow reader, twice: more costs memory for each viewer that stalls, and saves nothing.
-_READ_BUFFER = 2**17
 _SIGNATURE_SECONDS = 60.0
 _SIGNATURES = 10_000
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
@@ -58,6 +57,9 @@ class S3Bytes:
     def __init__(self, http: aiohttp.ClientSession, settings: S3Settings) -> None:
         self._http, self._region = http, settings.aws_region
         self._base = f"{settings.endpoint}/{settings.s3_bucket}/"
+        origin = URL(settings.endpoint).origin()
+        self._origin, self._host = str(origin), origin.host_port_subcomponent
+        self._ranges = RangeClient(origin, settings.s3_connect_seconds, settings.s3_read_seconds)
         self._static: ReadOnlyCredentials | None = None
         if settings.aws_access_key_id:
             secret = settings.aws_secret_access_key.get_secret_value()
@@ -78,12 +80,15 @@ class S3Bytes:
         async with aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
-            read_bufsize=_READ_BUFFER,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         ) as http:
-            yield cls(http, settings)
+            store = cls(http, settings)
+            try:
+                yield store
+            finally:
+                store._ranges.close()
 
     async def _credentials(self) -> ReadOnlyCredentials:
         if self._static is not None:
@@ -116,8 +121,8 @@ class S3Bytes:
                 self._signatures.popitem(last=False)
         return known[1] | {REQUEST_ID_HEADER: current_caller().request_id}
 
-    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
-        """Exactly `length` bytes from `offset`, as they come from the socket; resumes where a connection broke.
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[memoryview]:
+        """Exactly `length` bytes from `offset`, in buffers that nobody else has; resumes where a connection broke.
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND where there is no such object or range; STORE_UNAVAILABLE when the
@@ -135,16 +140,28 @@ class S3Bytes:
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
                 await self._pause_or_give_up("GET", attempt, error)
 
-    async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[bytes]:
+    async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[memoryview]:
+        wanted = f"bytes {offset}-{end - 1}/".encode()
+        async with self._ranges.get(await self._range_request(key, offset, end), end - offset) as answer:
+            head = answer.head
+            if (
+                head.status != 206
+                or head.length != end - offset
+                or not head.headers.get(b"content-range", b"").startswith(wanted)
+            ):
+                # A store that answers another range than was asked for must never reach a viewer.
+                status = head.status if head.status >= 400 else 502
+                raise _Refused(status, answer.excuse().decode("utf-8", "replace"))
+            async for piece in answer.pieces():
+                yield piece
+
+    async def _range_request(self, key: str, offset: int, end: int) -> bytes:
         url = self._base + key
         headers = await self._signed_get(url) | {"Range": f"bytes={offset}-{end - 1}"}
-        async with self._http.get(URL(url, encoded=True), headers=headers) as response:
-            if response.status != 206 or response.content_length != end - offset:
-                # A store that answers another range than was asked for must never reach a viewer.
-                raise _Refused(response.status if response.status >= 400 else 502, await self._excuse(response))
-            content = response.content
-            while chunk := await content.readany():
-                yield chunk
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if lines.count("\n") != len(headers):
+            raise ReelwayError(ErrorReason.INTERNAL)
+        return f"GET {url[len(self._origin) :]} HTTP/1.1\r\nHost: {self._host}\r\n{lines}\r\n".encode("latin-1")
 
     async def put_part(
         self,

@@ -12,18 +12,19 @@ from collections.abc import AsyncIterator
 from reelway.v1 import media_pb2
 
 from services.common import metrics
+from services.common.byte_messages import Buffer, encode_read_response
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
 from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
 
-LONGEST_WINDOW = 64 * 2**20
+LONGEST_WINDOW = 256 * 2**20
 LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _RAMP = (64 * 2**10,)
-_MESSAGE = 2**18
+_MESSAGE = 2**19
 
 
 def _invalid(field: str, message: str) -> ReelwayError:
@@ -53,23 +54,26 @@ class Playback:
             raise ReelwayError(ErrorReason.RANGE_NOT_SATISFIABLE)
         return version
 
-    async def read(self, video_id: str, offset: int, length: int, etag: str) -> AsyncIterator[list[bytes]]:
-        """The bytes of a window, a list of pieces a message. Errors as StreamService.Read says."""
+    async def read(self, video_id: str, offset: int, length: int, etag: str) -> AsyncIterator[bytes]:
+        """The bytes of a window, in messages ready to be sent. Errors as StreamService.Read says."""
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
-        pieces: list[bytes] = []
+        pieces: list[Buffer] = []
         size, sent = 0, 0
         async for chunk in self._versions.read(version, offset, length):
-            # A chunk is at most what the HTTP client buffers, so a message stays under its limit of 2 MiB.
+            # A chunk is at most one buffer of the store's client, so a message stays under its limit.
             pieces.append(chunk)
             size += len(chunk)
             if size >= (_RAMP[sent] if sent < len(_RAMP) else _MESSAGE):
-                yield pieces
+                # Serialized here, so that a viewer who stalls holds the message and not its pieces, too.
+                message = encode_read_response(pieces)
                 pieces, size, sent = [], 0, sent + 1
+                del chunk
+                yield message
         if pieces:
-            yield pieces
+            yield encode_read_response(pieces)
         metrics.BYTES.labels("out").inc(length)
 
-    async def read_range(self, video_id: str, offset: int, length: int, etag: str) -> list[bytes]:
+    async def read_range(self, video_id: str, offset: int, length: int, etag: str) -> list[Buffer]:
         """A short range at once. Errors as StreamService.ReadRange says."""
         version = await self._check(video_id, offset, length, etag, LONGEST_MESSAGE)
         pieces = [chunk async for chunk in self._versions.read(version, offset, length)]

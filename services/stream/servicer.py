@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 from reelway.v1 import stream_pb2
 
-from services.common.byte_messages import encode_read_response
+from services.common.byte_messages import Buffer, encode_read_response
 from services.stream.playback import Playback
 
 SERVICE = "reelway.v1.StreamService"
@@ -31,7 +31,6 @@ class StreamServicer:
             "Read": grpc.unary_stream_rpc_method_handler(
                 self.Read,
                 request_deserializer=stream_pb2.ReadRequest.FromString,
-                response_serializer=encode_read_response,
             ),
             "ReadRange": grpc.unary_unary_rpc_method_handler(
                 self.ReadRange,
@@ -58,12 +57,12 @@ class StreamServicer:
             number=version.number,
         )
 
-    async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[list[bytes]]:
+    async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[bytes]:
         window = self._playback.read(request.video_id, request.offset_bytes, request.length_bytes, request.etag)
-        async for pieces in window:
-            yield pieces
+        async for message in window:
+            yield message
 
-    async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> list[bytes]:
+    async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> list[Buffer]:
         return await self._playback.read_range(
             request.video_id, request.offset_bytes, request.length_bytes, request.etag
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
+from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, read_slices, slices
@@ -93,7 +94,7 @@ class Versions:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         return _of_joined(video, joined, sealed=False)
 
-    async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[bytes]:
+    async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[Buffer]:
         """Exactly these bytes, found by `find` for this range, as they come from the store.
 
         Raises:

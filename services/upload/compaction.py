@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
+from services.common.byte_messages import Buffer
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
@@ -215,7 +216,7 @@ class Compaction:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _gathered(self, part: PartPlan) -> AsyncIterator[bytes]:
+    async def _gathered(self, part: PartPlan) -> AsyncIterator[Buffer]:
         async for piece in read_slices(self._data, part.slices):
             yield piece
 

@@ -72,6 +72,19 @@ async def test_downloads_complete_though_a_replica_is_killed(
     assert digests == [DIGEST] * 4
 
 
+async def test_downloads_outlive_a_moment_without_any_replica(streams: tuple[VideosApi, list[Replica]]) -> None:
+    api, replicas = streams
+    video_id = await api.new_video(DATA)
+    place = 4 * 2**20
+    stands, go_on = asyncio.Event(), asyncio.Event()
+    viewer = asyncio.create_task(download(api, f"/videos/{video_id}/download", {place: stands}, {place: go_on}))
+    await asyncio.wait_for(stands.wait(), 60)
+    await asyncio.gather(*(replica.kill() for replica in replicas))
+    go_on.set()
+    await replicas[0].start()
+    assert await asyncio.wait_for(viewer, 60) == DIGEST
+
+
 async def test_short_reads_do_not_notice_a_dead_replica(streams: tuple[VideosApi, list[Replica]]) -> None:
     api, (first, _) = streams
     video_id = await api.new_video(DATA)

@@ -1,0 +1,239 @@
+"""The lean client of ranged GETs, against a server that answers what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from yarl import URL
+
+from services.common.range_client import BrokenAnswerError, RangeClient
+
+REQUEST = b"GET /object HTTP/1.1\r\nHost: test\r\n\r\n"
+Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+@dataclass
+class Server:
+    """Answers each request with the next of its replies; the last one again and again."""
+
+    replies: list[Reply]
+    connections: int = 0
+    requests: int = 0
+    port: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.writers.append(writer)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                await reader.readuntil(b"\r\n\r\n")
+                reply = self.replies[min(self.requests, len(self.replies) - 1)]
+                self.requests += 1
+                await reply(writer)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def asking(*replies: Reply, read_seconds: float = 5) -> AsyncIterator[tuple[RangeClient, Server]]:
+    server = Server(list(replies))
+    listener = await asyncio.start_server(server.serve, "127.0.0.1")
+    server.port = listener.sockets[0].getsockname()[1]
+    client = RangeClient(URL(f"http://127.0.0.1:{server.port}"), 5, read_seconds)
+    try:
+        yield client, server
+    finally:
+        client.close()
+        listener.close()
+        for writer in server.writers:
+            writer.close()
+        await listener.wait_closed()
+
+
+def raw(data: bytes, split: int = 2**20) -> Reply:
+    """These bytes, written in slices."""
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        for start in range(0, len(data), split):
+            writer.write(data[start : start + split])
+            await writer.drain()
+
+    return reply
+
+
+def partial(body: bytes, *, length: int | None = None) -> bytes:
+    said = len(body) if length is None else length
+    return b"HTTP/1.1 206 Partial Content\r\nX-Other: a: b\r\nContent-Length: %d\r\n\r\n" % said + body
+
+
+async def fetch(client: RangeClient, length: int) -> bytes:
+    async with client.get(REQUEST, length) as answer:
+        assert (answer.head.status, answer.head.length) == (206, length)
+        return b"".join([piece async for piece in answer.pieces()])
+
+
+def body_of(length: int) -> bytes:
+    return bytes(range(251)) * (length // 251) + bytes(length % 251)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 900_000), st.sampled_from([1000, 16_384, 65_536, 2**20]))
+async def test_every_byte_comes_however_it_is_cut(length: int, split: int) -> None:
+    body = body_of(length)
+    async with asking(raw(partial(body), split)) as (client, server):
+        assert await fetch(client, length) == body
+        assert await fetch(client, length) == body
+        assert server.connections == 1
+
+
+async def test_a_head_that_comes_byte_by_byte() -> None:
+    async with asking(raw(partial(b"ab"), 1)) as (client, _):
+        assert await fetch(client, 2) == b"ab"
+
+
+async def test_a_connection_that_the_server_gave_up_is_not_noticed() -> None:
+    async with asking(raw(partial(b"abc"))) as (client, server):
+        assert await fetch(client, 3) == b"abc"
+        server.writers[0].close()
+        await server.writers[0].wait_closed()
+        assert await fetch(client, 3) == b"abc"
+        assert server.connections == 2
+
+
+async def test_a_kept_connection_that_dies_on_the_question_is_replaced() -> None:
+    async def die(writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with asking(raw(partial(b"abc")), die, raw(partial(b"abc"))) as (client, server):
+        assert await fetch(client, 3) == b"abc"
+        assert await fetch(client, 3) == b"abc"
+        assert (server.connections, server.requests) == (2, 3)
+
+
+async def test_a_server_that_says_close_is_believed() -> None:
+    reply = partial(b"abc").replace(b"X-Other: a: b", b"Connection: Close")
+    async with asking(raw(reply)) as (client, server):
+        assert await fetch(client, 3) == b"abc"
+        assert await fetch(client, 3) == b"abc"
+        assert server.connections == 2
+
+
+async def test_two_at_once_have_a_connection_each() -> None:
+    async with asking(raw(partial(b"abc"))) as (client, server):
+        assert set(await asyncio.gather(fetch(client, 3), fetch(client, 3))) == {b"abc"}
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "status", "length"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", 404, 4),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngone" + bytes(100_000), 200, 4),
+        (partial(b"gone"), 206, 4),
+        (b"HTTP/1.1 206 x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\ngone", 206, -1),
+        (b"HTTP/1.0 206 x\r\nContent-Length: +3\r\n\r\ngone", 206, -1),
+    ],
+)
+async def test_another_answer_is_shown_and_its_connection_not_used_again(
+    reply: bytes, status: int, length: int
+) -> None:
+    async with asking(raw(reply), raw(partial(b"abc"))) as (client, server):
+        async with client.get(REQUEST, 3) as answer:
+            assert (answer.head.status, answer.head.length) == (status, length)
+            assert answer.excuse().startswith(b"gone")
+        assert await fetch(client, 3) == b"abc"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"SSH-2.0-OpenSSH_9\r\n\r\n",
+        b"HTTP/2 206\r\n\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"HTTP/1.1 206 x\r\nno colon\r\n\r\n",
+        b"HTTP/1.1 206 x\r\n: no name\r\n\r\n",
+        b"HTTP/1.1 206 x\r\nContent-Length : 3\r\n\r\nabc",
+        b"HTTP/1.1 206 x\r\n" + b"X: " + b"y" * 20_000,
+        partial(b"abcd", length=3),
+    ],
+)
+async def test_what_is_not_http_ends_the_request(reply: bytes) -> None:
+    async with asking(raw(reply)) as (client, _):
+        with pytest.raises(BrokenAnswerError):
+            await fetch(client, 3)
+
+
+async def test_what_came_before_the_break_is_given_out() -> None:
+    async def break_off(writer: asyncio.StreamWriter) -> None:
+        writer.write(partial(body_of(100_000), length=1_000_000))
+        writer.close()
+
+    async with asking(break_off) as (client, _):
+        got = b""
+        with pytest.raises(BrokenAnswerError):
+            async with client.get(REQUEST, 1_000_000) as answer:
+                async for piece in answer.pieces():
+                    got += piece
+        assert got == body_of(100_000)
+
+
+async def test_a_silent_server_is_left() -> None:
+    async def silence(writer: asyncio.StreamWriter) -> None:
+        writer.write(partial(b"a", length=3))
+
+    async with asking(silence, read_seconds=0.05) as (client, _):
+        with pytest.raises(TimeoutError):
+            await fetch(client, 3)
+
+
+async def test_a_slow_server_is_not() -> None:
+    async def trickle(writer: asyncio.StreamWriter) -> None:
+        for byte in partial(b"abcdefgh"):
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.005)
+
+    async with asking(trickle, read_seconds=0.2) as (client, _):
+        assert await fetch(client, 8) == b"abcdefgh"
+
+
+async def test_a_reader_that_rests_holds_little() -> None:
+    """The server gets rid of what the sockets hold, and of the pieces that are read ahead."""
+    body = bytes(64 * 2**20)
+    sent = 0
+
+    async def reply(writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        writer.write(partial(b"", length=len(body)))
+        for _ in range(64):
+            writer.write(body[: 2**20])
+            await writer.drain()
+            sent += 1
+
+    async with asking(reply) as (client, _), client.get(REQUEST, len(body)) as answer:
+        pieces = answer.pieces()
+        await anext(pieces)
+        connection = answer._connection
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.1)
+        assert connection.received < 2**20
+        left = len(body) - 2**16
+        async for piece in pieces:
+            left -= len(piece)
+        assert left == 0
+
+
+async def test_nobody_there_is_an_error() -> None:
+    async with asking() as (_, server):
+        port = server.port
+    client = RangeClient(URL(f"http://127.0.0.1:{port}"), 5, 5)
+    with pytest.raises(ConnectionRefusedError):
+        await fetch(client, 3)
