@@ -154,7 +154,8 @@ class CatalogSide:
         self._tokens = CallTokens(secret) if secret else None
         self._stub: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(channel)
 
-    def _metadata(self, user: str) -> tuple[tuple[str, str | bytes], ...]:
+    def metadata(self, user: str) -> tuple[tuple[str, str | bytes], ...]:
+        """What a call in the name of a user carries."""
         if self._tokens is None:
             return Caller(user).metadata()
         return ((TOKEN_KEY, f"Bearer {self._tokens.make(user)}"),)
@@ -162,17 +163,17 @@ class CatalogSide:
     async def make_private(self, video_id: str, user: str, private: bool = True) -> None:
         """Hide a video from all but its owner."""
         request = catalog_pb2.UpdateVideoRequest(video_id=video_id, is_private=private)
-        await self._stub.UpdateVideo(request, metadata=self._metadata(user), timeout=10)
+        await self._stub.UpdateVideo(request, metadata=self.metadata(user), timeout=10)
 
     async def delete(self, video_id: str, user: str = "") -> None:
         """Delete it."""
         request = catalog_pb2.DeleteVideoRequest(video_id=video_id)
-        await self._stub.DeleteVideo(request, metadata=self._metadata(user), timeout=10)
+        await self._stub.DeleteVideo(request, metadata=self.metadata(user), timeout=10)
 
     async def get(self, video_id: str, user: str = "") -> Any:
         """Its record."""
         request = catalog_pb2.GetVideoRequest(video_id=video_id)
-        return (await self._stub.GetVideo(request, metadata=self._metadata(user), timeout=10)).video
+        return (await self._stub.GetVideo(request, metadata=self.metadata(user), timeout=10)).video
 
 
 @asynccontextmanager
