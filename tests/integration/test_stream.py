@@ -52,7 +52,7 @@ class StreamSide:
         return (await self.stub.ReadRange(request, metadata=self._catalog.metadata(user), timeout=10)).data
 
     async def presign(self, video_id: str, seconds: int, user: str = "", **more: str) -> str:
-        request = stream_pb2.PresignReadRequest(video_id=video_id, expires_seconds=seconds, **more)  # type: ignore[arg-type]
+        request = stream_pb2.PresignReadRequest(video_id=video_id, expires_seconds=seconds, **more)
         return (await self.stub.PresignRead(request, metadata=self._catalog.metadata(user), timeout=10)).url
 
 
