@@ -7,7 +7,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -53,23 +53,32 @@ class _Edge(grpc.aio.ServerInterceptor):
 
     def __init__(self, max_unary_seconds: float) -> None:
         self._max_unary_seconds = max_unary_seconds
+        self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        handler = await continuation(details)
         method = details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler = await continuation(details)
         if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return handler
+        # Only for methods that exist: their number is small.
+        wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
 
-        def let_in() -> None:
+    def _wrap(self, method: str, handler: Any) -> Any:
+        observed = _Observed(method)
+
+        def let_in(context: Any) -> None:
             # Inside the handler, so that a refusal is answered as any other.
-            callers.set_caller(callers.from_metadata(details.invocation_metadata))
+            callers.set_caller(callers.from_metadata(context.invocation_metadata()))
 
         if handler.response_streaming:
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-                with _observed(method, context):
+                with observed(context):
                     try:
-                        let_in()
+                        let_in(context)
                         async for response in handler_call(request, context):
                             yield response
                     except Exception as error:
@@ -86,10 +95,12 @@ class _Edge(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
-            with _observed(method, context):
+            with observed(context):
                 try:
-                    let_in()
-                    async with asyncio.timeout(self._max_unary_seconds if bounded else None):
+                    let_in(context)
+                    if not bounded:
+                        return await single_call(request, context)
+                    async with asyncio.timeout(self._max_unary_seconds):
                         return await single_call(request, context)
                 except Exception as error:
                     await _abort(context, method, error)
@@ -101,27 +112,35 @@ class _Edge(grpc.aio.ServerInterceptor):
         return make_single(unary, handler.request_deserializer, handler.response_serializer)
 
 
-@contextlib.contextmanager
-def _observed(method: str, context: Any) -> Any:
-    started = time.perf_counter()
-    metrics.RPC_STARTED.labels(method).inc()
-    in_flight = metrics.RPC_IN_FLIGHT.labels(method)
-    in_flight.inc()
-    code = grpc.StatusCode.OK
-    try:
-        yield
-    except asyncio.CancelledError:
-        code = grpc.StatusCode.CANCELLED
-        raise
-    except BaseException:
-        code = _code_of(context)
-        raise
-    finally:
-        in_flight.dec()
-        metrics.RPC_HANDLED.labels(method, code.name).inc()
-        seconds = time.perf_counter() - started
-        metrics.RPC_SECONDS.labels(method).observe(seconds)
-        log.debug("rpc", method=method, code=code.name, seconds=round(seconds, 4))
+class _Observed:
+    """The metrics of one method; its labels are looked up once."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._started = metrics.RPC_STARTED.labels(method)
+        self._in_flight = metrics.RPC_IN_FLIGHT.labels(method)
+        self._seconds = metrics.RPC_SECONDS.labels(method)
+
+    @contextlib.contextmanager
+    def __call__(self, context: Any) -> Iterator[None]:
+        started = time.perf_counter()
+        self._started.inc()
+        self._in_flight.inc()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except BaseException:
+            code = _code_of(context)
+            raise
+        finally:
+            self._in_flight.dec()
+            metrics.RPC_HANDLED.labels(self._method, code.name).inc()
+            seconds = time.perf_counter() - started
+            self._seconds.observe(seconds)
+            log.debug("rpc", method=self._method, code=code.name, seconds=round(seconds, 4))
 
 
 def _code_of(context: Any) -> grpc.StatusCode:
