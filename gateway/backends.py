@@ -16,7 +16,7 @@ from services.common.error_translator import from_rpc_error
 
 WINDOW_SECONDS = 60.0
 """Deadline of one window; a viewer too slow for it has the rest fetched again from where it stopped."""
-_MESSAGE = 2**19
+_MESSAGE = 2**20
 
 Window: TypeAlias = "grpc.aio.UnaryStreamCall[stream_pb2.ReadRequest, memoryview]"
 
