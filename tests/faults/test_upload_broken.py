@@ -57,8 +57,10 @@ async def test_parts_that_break_off_are_sent_again(weather: Weather, known: bool
 
 
 async def test_a_store_that_stays_away_ends_the_upload_and_the_sweep_gets_what_is_left(
-    juicefs_s3: S3Server, clean_redis: str
+    juicefs_s3: S3Server, clean_redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As many tries as ever; only the SDK's seconds between them, some ten in all, tell nothing.
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
     data = mp4_of(SMALLEST_PART + 2_000_000)
     async with (
         chaos_proxy(juicefs_s3.endpoint_url) as proxy,

@@ -3,6 +3,7 @@
 JuiceFS's gateway enforces what is signed (POST policies, expiry); moto's what is stored (EntityTooSmall, If-Match).
 """
 
+import functools
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -39,7 +40,7 @@ class S3Server:
     def with_new_bucket(self) -> "S3Server":
         """The same server with an empty bucket that nobody else has."""
         bucket = f"test-{secrets.token_hex(8)}"
-        client = botocore.session.get_session().create_client(
+        client = _session().create_client(
             "s3",
             endpoint_url=self.endpoint_url,
             aws_access_key_id=self.access_key,
@@ -51,6 +52,12 @@ class S3Server:
         finally:
             client.close()
         return replace(self, bucket=bucket)
+
+
+@functools.cache
+def _session() -> botocore.session.Session:
+    """One for the whole run: it reads the descriptions of S3 once, which takes longer than making a bucket."""
+    return botocore.session.get_session()
 
 
 @pytest.fixture(scope="session")

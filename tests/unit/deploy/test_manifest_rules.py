@@ -4,6 +4,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -202,6 +203,20 @@ def test_what_a_process_calls_lets_it_in(overlay: str) -> None:
                 targets += 1
     # The gateway calls every service; upload, stream, worker and catalog call 2, 3, 3 and 1 of them.
     assert targets == len(("upload", "stream", "catalog", "ffmpeg")) + 2 + 3 + 3 + 1
+
+
+@PER_OVERLAY
+def test_who_has_a_key_to_a_store_reaches_it_and_nobody_else(overlay: str) -> None:
+    s3 = urlsplit(Workload(overlay, named(overlay, "Deployment", "stream")).environment["S3_ENDPOINT_URL"])
+    for policy, key, port in (
+        ("uses-redis", "REDIS_URL_FILE", 6379),
+        ("uses-s3", "AWS_ACCESS_KEY_ID_FILE", s3.port or {"https": 443}[s3.scheme]),
+    ):
+        spec = named(overlay, "NetworkPolicy", policy)["spec"]
+        reach = {workload.name for workload in processes(overlay) if _selects(spec["podSelector"], workload.labels)}
+        assert reach == {workload.name for workload in processes(overlay) if key in workload.environment}
+        assert reach, policy
+        assert [rule["ports"] for rule in spec["egress"]] == [[{"protocol": "TCP", "port": port}]]
 
 
 def _allows(overlay: str, direction: str, side: str, *, owner: str, peer: str, port: int) -> bool:

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Iterator
 
+import promql_parser
 import pytest
 import yaml
 from prometheus_client import REGISTRY
@@ -44,6 +45,7 @@ def test_rules_and_panels_ask_for_what_there_is(known: set[str]) -> None:
         asked = set(_NAME.findall(re.sub(r'"[^"]*"', '""', expression)))
         assert asked, expression
         assert asked <= known, expression
+        promql_parser.parse(re.sub(r"\$__\w+", "5m", expression))
 
 
 def test_every_metric_of_ours_is_on_the_dashboard(known: set[str]) -> None:
