@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import datetime, timedelta
 from typing import Annotated
 
 from aiohttp import web
@@ -31,6 +31,7 @@ _FAILURES = {
     media_pb2.PROCESSING_FAILURE_CORRUPTED: "Corrupted/Invalid file",
     media_pb2.PROCESSING_FAILURE_UNSUPPORTED: "Unsupported video type",
 }
+_EPOCH = datetime(1970, 1, 1)
 _EDITABLE = ("title", "description", "is_private")
 
 routes = Routes(
@@ -159,7 +160,9 @@ class UserPath(BaseModel):
 
 
 def _time(moment: Timestamp) -> str:
-    return moment.ToDatetime(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    # Timestamp.ToDatetime takes more than twice as long, and a page has a thousand of them.
+    passed = timedelta(seconds=moment.seconds, microseconds=moment.nanos // 1000)
+    return (_EPOCH + passed).isoformat(timespec="microseconds") + "Z"
 
 
 def _uploaded(video: media_pb2.Video) -> str:

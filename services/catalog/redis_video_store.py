@@ -60,6 +60,7 @@ class RedisVideoStore:
         self._redis, self._clock = client, clock
         self._commit_script = client.register_script((_LUA / "commit_video.lua").read_text())
         self._saved_script = client.register_script((_LUA / "mark_saved.lua").read_text())
+        self._read_script = client.register_script((_LUA / "read_videos.lua").read_text())
         self._number_script = client.register_script((_LUA / "next_number.lua").read_text())
 
     async def next_number(self) -> int:
@@ -131,12 +132,8 @@ class RedisVideoStore:
     async def records(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
         """Those that exist, in this order. An absent index is told apart from an absent record."""
         with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            pipe.exists(_MARKER)
-            for video_id in video_ids:
-                pipe.hget(_video_key(video_id), "record")
-            marker, *records = await pipe.execute()
-        if not marker:
+            records: Any = await self._read_script(keys=[_MARKER, *map(_video_key, video_ids)])
+        if records is None:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return [media_pb2.Video.FromString(record) for record in records if record]
 
