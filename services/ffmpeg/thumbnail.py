@@ -33,11 +33,17 @@ def _require_cage(result: RunResult) -> None:
         raise RuntimeError(result.stderr.decode(errors="replace").strip())
 
 
-async def thumbnail(sandbox: Sandbox, folder: WorkFolder, path: Path, at_seconds: float) -> bytes | None:
-    """A JPEG of the frame at this time, of the first one where there is none; None where nothing can be decoded."""
+async def thumbnail(
+    sandbox: Sandbox, folder: WorkFolder, path: Path, at_seconds: float, *, whole: bool
+) -> bytes | None:
+    """A JPEG of the frame at this time, of the first one where there is none; None where nothing can be decoded.
+
+    Of a file with holes, of the next frame that needs no other one.
+    """
+    decoding = () if whole else ("-skip_frame", "nokey", "-err_detect", "explode")
     target = folder.path / "out" / _NAME
     for second in dict.fromkeys((at_seconds, 0.0)):
-        argv = _input(sandbox, path, "-ss", f"{second:.3f}")
+        argv = _input(sandbox, path, *decoding, "-ss", f"{second:.3f}")
         argv += ["-map", "0:V:0", "-frames:v", "1", "-vf", _FIT, "-q:v", "4", "-f", "image2", "-update", "1"]
         result = await run_sandboxed(sandbox, [*argv, f"file:{target}"], folder, _LIMITS)
         _require_cage(result)

@@ -96,7 +96,7 @@ def handlers(
         data=outputs.data,
         catalog=catalog,
         uploads=UploadLimits(settings.library_max_bytes, settings.library_types),
-        video_bytes=settings.command_input_bytes,
+        whole_bytes=settings.command_input_bytes,
     )
     transcribe = TranscribeHandler(
         isolation.sandbox,

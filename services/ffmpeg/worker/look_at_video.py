@@ -3,7 +3,7 @@
 Handler of JobKind.PROBE. Parameters of its VideoWork, one of:
 
     source   key of a signed upload under `incoming/`: checked, moved to `videos/`, and made a draft
-    video    key of a finished video's object: only described
+    video    key of a finished video's object: only described; of a very large one parts are read (excerpt.py)
 
 Each step can be killed and repeated: objects are written before the record that names them, the upload goes last, and
 the catalog takes the first outcome and no other.
@@ -35,11 +35,14 @@ from services.ffmpeg.job import JobFault
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.thumbnail import measured_seconds, thumbnail
+from services.ffmpeg.worker.excerpt import fetch_excerpt
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.video_check import Unusable, container_of
 
 log = logs.get_logger(__name__)
 
+_EXCERPT = 24
+"""Of a video that is too large to be fetched, this fraction of what may be is."""
 _CORRUPTED = media_pb2.PROCESSING_FAILURE_CORRUPTED
 
 
@@ -62,10 +65,10 @@ class VideoLook:
         data: S3Bytes,
         catalog: grpc.aio.Channel,
         uploads: UploadLimits,
-        video_bytes: int,
+        whole_bytes: int,
     ) -> None:
         self._sandbox, self._objects, self._data, self._uploads = sandbox, objects, data, uploads
-        self._video_bytes = video_bytes
+        self._whole_bytes = whole_bytes
         self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
 
     async def __call__(self, context: JobContext) -> Mapping[str, Any]:
@@ -77,10 +80,16 @@ class VideoLook:
         key = parameters["source"] if upload else parameters["video"]
         info = await self._objects.head(key)
         if info is None:
-            # An earlier attempt had it done; or the video was deleted meanwhile.
+            # An earlier attempt had it done; or the video was deleted meanwhile, perhaps before its picture was stored.
+            if not upload:
+                await self._objects.delete(thumbnail_key(video_id))
             return {"outcome": "gone"}
         try:
-            found = await (self._take_in(context, video_id, info) if upload else self._describe(context, info))
+            found = await (
+                self._take_in(context, video_id, info)
+                if upload
+                else self._describe(context, info, whole=info.size <= self._whole_bytes)
+            )
         except Unusable as error:
             log.info("not a usable video", video_id=video_id, why=str(error))
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, failure=error.failure)
@@ -122,7 +131,7 @@ class VideoLook:
             raise Unusable(_CORRUPTED)
         head = b"".join([chunk async for chunk in self._data.read(info.key, 0, min(SNIFF_BYTES, info.size))])
         container = container_of(head, self._uploads.content_types)
-        found = await self._describe(context, info)
+        found = await self._describe(context, info, whole=True)
         found.container, found.object_key = container, object_key(video_id, container)
         await context.still_held()
         if not await self._objects.copy_if(info.key, found.object_key, KINDS[container].content_type, info.etag):
@@ -131,13 +140,14 @@ class VideoLook:
         fault_points.reach("look.moved")
         return found
 
-    async def _describe(self, context: JobContext, info: ObjectInfo) -> library_pb2.Processed:
-        """What the file is; its thumbnail is in the store then. Unusable where no frame of it can be shown."""
-        if info.size > self._video_bytes:
-            raise Unusable(media_pb2.PROCESSING_FAILURE_TOO_LARGE)
+    async def _describe(self, context: JobContext, info: ObjectInfo, *, whole: bool) -> library_pb2.Processed:
+        """What the file is, read as a whole or in parts; its thumbnail is in the store then.
+
+        Unusable where no frame of it can be shown.
+        """
         folder = context.folder
         path = folder.path / "in" / "video"
-        sha256 = await self._fetch(info, path)
+        sha256 = await self._fetch(info, path, whole=whole)
         fault_points.reach("look.fetched")
         try:
             media = await probe(self._sandbox, folder, path)
@@ -149,9 +159,9 @@ class VideoLook:
             other = any(stream.kind in ("audio", "video", "subtitle") for stream in media.streams)
             raise Unusable(media_pb2.PROCESSING_FAILURE_UNSUPPORTED if other else _CORRUPTED)
         seconds = media.duration_seconds
-        if seconds is None:
+        if seconds is None and whole:
             seconds = await measured_seconds(self._sandbox, folder, path)
-        picture = await thumbnail(self._sandbox, folder, path, (seconds or 0.0) / 3)
+        picture = await thumbnail(self._sandbox, folder, path, (seconds or 0.0) / 3, whole=whole)
         if picture is None:
             raise Unusable(_CORRUPTED)
         await context.still_held()
@@ -169,18 +179,22 @@ class VideoLook:
             thumbnail_key=picture_key,
         )
 
-    async def _fetch(self, info: ObjectInfo, path: Path) -> str:
-        """Write the object into a new file; its SHA-256 in hex."""
-        sha256 = hashlib.sha256()
-        file = await asyncio.to_thread(path.open, "xb")
+    async def _fetch(self, info: ObjectInfo, path: Path, *, whole: bool) -> str:
+        """Write the object, or the parts of it that tell most, into a new file; the SHA-256 of a whole one in hex."""
         try:
-            async for chunk in self._data.read(info.key, 0, info.size):
-                sha256.update(chunk)
-                await asyncio.to_thread(file.write, chunk)
+            if not whole:
+                await fetch_excerpt(self._data, info.key, info.size, path, self._whole_bytes // _EXCERPT)
+                return ""
+            sha256 = hashlib.sha256()
+            file = await asyncio.to_thread(path.open, "xb")
+            try:
+                async for chunk in self._data.read(info.key, 0, info.size):
+                    sha256.update(chunk)
+                    await asyncio.to_thread(file.write, chunk)
+            finally:
+                await asyncio.to_thread(file.close)
+            return sha256.hexdigest()
         except ReelwayError as error:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:
                 raise JobFault("INPUT_UNAVAILABLE", "the file went away while it was read", may_pass=True) from None
             raise
-        finally:
-            await asyncio.to_thread(file.close)
-        return sha256.hexdigest()
