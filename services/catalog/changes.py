@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 
@@ -9,10 +10,11 @@ from reelway.v1 import media_pb2
 
 from services.catalog.catalog import Catalog, check_uuid
 from services.catalog.video_store import VideoStore
+from services.common.backoff import Backoff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-_ATTEMPTS = 5
+_BACKOFF = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
 
 
 async def change(
@@ -23,10 +25,10 @@ async def change(
     It is given tombstones, too, and judges who may do what.
 
     Raises:
-        ReelwayError: VIDEO_NOT_FOUND where there never was one; VERSION_CONFLICT after five tries.
+        ReelwayError: VIDEO_NOT_FOUND where there never was one; SERVICE_UNAVAILABLE where others always come first.
     """
     check_uuid(video_id)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(1, _BACKOFF.attempts + 1):
         video = await store.get(video_id)
         if video is None:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
@@ -39,4 +41,5 @@ async def change(
         if await store.replace(video, mark):
             await catalog.save(video, mark)
             return video
-    raise ReelwayError(ErrorReason.VERSION_CONFLICT)
+        await asyncio.sleep(_BACKOFF.pause(attempt))
+    raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)

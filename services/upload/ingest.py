@@ -92,9 +92,15 @@ class Ingest:
 
     async def notice(self, keys: Iterable[str]) -> int:
         """Look at some objects now; how many of them are of ours."""
-        wanted = [key for key in keys if _video_id(key)]
+        wanted = {key for key in keys if _video_id(key)}
         set_caller(system_caller())
-        found = await asyncio.gather(*map(self._objects.head, wanted))
+        gate = asyncio.Semaphore(_AT_ONCE)
+
+        async def find(key: str) -> ObjectInfo | None:
+            async with gate:
+                return await self._objects.head(key)
+
+        found = await asyncio.gather(*map(find, wanted))
         await self._tell([info for info in found if info is not None])
         return len(wanted)
 
