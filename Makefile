@@ -65,7 +65,7 @@ k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pod
 	@deploy/local/install_tools.sh ffmpeg buildah podman runc mmdebstrap catatonit iptables /usr/lib/cni/bridge:containernetworking-plugins
 	@$(VENV)/bin/pytest $(K8S_SMOKE)
 
-fuzz: setup tools ## ask every published operation 300 things it was not made for (EXAMPLES=n); takes an hour
+fuzz: setup tools ## ask every published operation 300 things it was not made for (EXAMPLES=n); takes ten minutes
 	@EXAMPLES=$(or $(EXAMPLES),300) $(VENV)/bin/pytest tests/e2e/test_published_document.py
 
 # Tuning: ONLY=uploads|reads|seeks|memory|listings|ffmpeg or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;

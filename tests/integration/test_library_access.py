@@ -1,5 +1,7 @@
 """Every route of dialect 003, and the bytes behind the others, for every kind of caller: the status each must get."""
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -9,6 +11,7 @@ import aiohttp
 import jwt
 import pytest
 import redis.asyncio as redis
+from yarl import URL
 
 from gateway.routes.library import routes
 from services.common.caller import SYSTEM_USER
@@ -69,6 +72,24 @@ TABLE: dict[tuple[str, str], tuple[dict[str, Any], tuple[int, int, int, int, int
     ("POST", "/videos/{private}/transcript"): ({}, (404, 401, 401, 401, 404, 202)),
     ("POST", "/videos/{draft}/transcript"): ({}, (404, 401, 401, 401, 404, 404)),
     ("POST", "/videos/{public}/transcript"): ({}, (403, 401, 401, 401, 403, 202)),
+    ("HEAD", "/record/videos/{private_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 200)),
+    ("HEAD", "/record/videos/{draft_number}/stream_video"): ({}, (404, 401, 401, 401, 404, 404)),
+    ("PATCH", "/api/record/videos/update_video_chunck"): (
+        {"json": {"video_id": "{draft_number}", "video_chunck": "bW9yZQ=="}},
+        (404, 401, 401, 401, 404, 404),
+    ),
+    ("PATCH", "/record/videos/update_video_chunck"): (
+        {"json": {"video_id": "{private_number}", "video_chunck": "bW9yZQ=="}},
+        (404, 401, 401, 401, 404, 409),
+    ),
+    ("POST", "/api/record/videos/finalize_video_upload"): (
+        {"json": {"video_id": "{draft_number}"}},
+        (404, 401, 401, 401, 404, 404),
+    ),
+    ("POST", "/record/videos/finalize_video_upload"): (
+        {"json": {"video_id": "{private_number}"}},
+        (404, 401, 401, 401, 404, 200),
+    ),
     ("POST", "/append_video/{draft_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 404)),
     ("POST", "/append_video/{private_number}/"): ({"data": b"more"}, (404, 401, 401, 401, 404, 409)),
     # Last, for it ends them.
@@ -139,6 +160,9 @@ async def test_each_caller_gets_its_status(
     system: RunningSystem, http: aiohttp.ClientSession, names: dict[str, str], method: str, path: str
 ) -> None:
     options, statuses = TABLE[method, path]
+    if isinstance(body := options.get("json"), dict):
+        filled = {name: value.format_map(names) if isinstance(value, str) else value for name, value in body.items()}
+        options = {**options, "json": filled}
     got = []
     for headers in tokens(system).values():
         url = system.base_url + path.format_map(names)
@@ -150,6 +174,73 @@ async def test_each_caller_gets_its_status(
         if "/video/my/" in path and response.status in {204, 404, 425}:
             assert body == b""
     assert dict(zip(CALLERS, got, strict=True)) == dict(zip(CALLERS, statuses, strict=True))
+
+
+async def test_lists_show_a_draft_or_private_video_to_its_owner_alone(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner = LibraryUser.new(system, http)
+    users = {"owner": owner, "other": LibraryUser.new(system, http), "anybody": LibraryUser(system, http, None)}
+    draft = (await owner.draft(clips["clip.mp4"].data, name="secret-draft.mp4"))["hash_id"]
+    private = (await owner.draft(clips["clip.mp4"].data, name="secret-private.mp4"))["hash_id"]
+    await owner.publish(private, title="secret-private.mp4", is_private=True)
+    lists = ("/api/record/videos", "/record/videos/", "/video/explore?include_my=true", f"/video/user/{owner.id}")
+    for name, user in users.items():
+        seen = json.dumps([await user.ask("GET", path) for path in lists])
+        assert ("secret-private" in seen) == (name == "owner")
+        # Not even its owner finds a draft anywhere but among its own.
+        assert "secret-draft" not in seen and draft not in seen
+    assert {draft, private} == {video["hash_id"] for video in (await owner.ask("GET", "/video/my"))["videos"]}
+
+
+@pytest.fixture(scope="module")
+async def draft(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]) -> str:
+    """One more draft of the owner."""
+    return str((await LibraryUser(system, http, OWNER).draft(clips["clip.mp4"].data))["hash_id"])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("PUT", "/video/my/{draft}", b'{"title":"\\ud800","description":"d"}', 422),
+        ("PUT", "/video/my/{draft}", b'{"title":"\xff","description":"d"}', 422),
+        ("PUT", "/video/my/{draft}", b"[" * 100_000, 422),
+        ("PUT", "/video/my/{draft}", b'["title"]', 422),
+        ("PUT", "/video/my/{draft}", b"", 422),
+        ("PUT", "/video/my/{draft}", b'{"title":null,"description":null}', 400),
+        ("PUT", "/video/my/{draft}", b'{"title":" ","description":"d"}', 400),
+        ("PUT", "/video/my/{draft}", b'{"title":"t","description":"d","state":"READY"}', 400),
+        ("PUT", "/video/my/{draft}", b'{"title":"' + b"t" * 256 + b'","description":"d"}', 422),
+        ("PUT", "/video/my/%00", b'{"title":"t","description":"d"}', 404),
+        ("DELETE", "/video/my/{draft}%2F..", b"", 404),
+        ("GET", "/video/user/%FF", b"", 404),
+        ("GET", "/video/user/" + "u" * 3000, b"", 404),
+        ("GET", "/video/user/", b"", 404),
+        ("GET", "/video/watch?user_id=%FF&hash_id=%00", b"", 404),
+        ("GET", "/video/watch?user_id=&hash_id={draft}", b"", 404),
+        ("GET", "/video/explore?include_my=perhaps", b"", 422),
+        ("GET", "/video/explore?next=%00%FF", b"", 422),
+        ("GET", "/video/explore?next=" + "A" * 4000, b"", 422),
+        ("POST", "/video/explore", b"", 405),
+    ],
+)
+async def test_what_no_honest_client_sends(
+    system: RunningSystem, http: aiohttp.ClientSession, draft: str, asked: tuple[str, str, bytes, int]
+) -> None:
+    method, path, body, status = asked
+    url = URL(system.base_url + path.replace("{draft}", draft), encoded=True)
+    headers = {**system.authorization(OWNER), "Content-Type": "application/json"}
+    async with http.request(method, url, headers=headers, data=body or None) as response:
+        assert response.status == status, await response.text()
+
+
+async def test_edits_at_once_are_all_taken(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    owner = LibraryUser.new(system, http)
+    hash_id = (await owner.draft(clips["clip.mp4"].data))["hash_id"]
+    await asyncio.gather(*(owner.publish(hash_id, title=f"Title {number}") for number in range(20)))
+    assert (await owner.mine(hash_id))["title"].startswith("Title ")
 
 
 async def test_a_draft_or_private_video_is_no_input_of_a_task(

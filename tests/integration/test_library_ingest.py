@@ -4,14 +4,17 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from urllib.parse import quote_plus
 
 import aiohttp
 import pytest
 import redis.asyncio as redis
-from reelway.v1 import signing_pb2, signing_pb2_grpc
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, signing_pb2, signing_pb2_grpc
 
+from deploy.local.embedded import find_ffmpeg
 from deploy.local.ports import free_port
+from services.common.caller import system_caller
 from services.common.channel import open_channel
 from services.common.s3_objects import S3Objects
 from tests.support.clips import Clip
@@ -24,6 +27,7 @@ from tests.support.waiting import until
 
 TOKEN = "events-token"
 MAX_BYTES = 300_000
+FETCHED_BYTES = 2_000_000
 
 
 @pytest.fixture
@@ -46,6 +50,7 @@ async def eventful(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Async
         "INGEST_EVENTS_TOKEN": TOKEN,
         "LIBRARY_MAX_BYTES": str(MAX_BYTES),
         "LIBRARY_SIGNED_SECONDS": "8",
+        "COMMAND_INPUT_BYTES": str(FETCHED_BYTES),
     }
     async with start_system(tmp_path_factory.mktemp("eventful"), env=env) as running:
         yield running
@@ -105,15 +110,36 @@ async def test_an_event_by_grpc_and_too_large_a_file(eventful: RunningSystem, ht
     assert await keys_of(eventful.s3, signed.hash_id) == {f"catalog/{signed.hash_id}.json"}
 
 
-async def test_what_is_being_processed_is_not_deleted_and_what_never_comes_expires(
+async def give_up_processing(system: RunningSystem, video_id: str) -> None:
+    """Cancel its job; the catalog looks after it now and not half a minute later."""
+
+    async def cancelled() -> bool:
+        async with redis.Redis.from_url(system.redis_url, decode_responses=True) as client:
+            specs = {key: await client.hget(key, "spec") async for key in client.scan_iter(match="{ff}:job:*")}
+        return any([await cancel(key.rpartition(":")[2]) for key, spec in specs.items() if video_id in str(spec)])
+
+    async def cancel(task_id: str) -> bool:
+        async with open_channel(system.process("ffmpeg").listen) as channel:
+            stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+            request = ffmpeg_pb2.CancelTaskRequest(task_id=task_id)
+            await stub.CancelTask(request, timeout=10, metadata=system_caller().metadata())
+        return True
+
+    await until(cancelled)
+    async with redis.Redis.from_url(system.redis_url) as client:
+        await client.zadd("{catalog}:processing", {video_id: 0}, xx=True)
+
+
+async def test_what_is_being_processed_is_not_deleted_and_what_is_given_up_or_never_comes_ends(
     eventful: RunningSystem, http: aiohttp.ClientSession, hook: str, clips: dict[str, Clip]
 ) -> None:
     owner = LibraryUser.new(eventful, http)
-    signed, forgotten = await owner.sign("a.mp4"), await owner.sign("b.mp4")
-    assert await owner.post(signed, clips["clip.mp4"].data) == 204
+    signed, hopeless, forgotten = [await owner.sign(name) for name in ("a.mp4", "b.mp4", "c.mp4")]
+    for upload in (signed, hopeless):
+        assert await owner.post(upload, clips["clip.mp4"].data) == 204
     await eventful.process("worker").kill()
     try:
-        await notify(http, hook, event(signed.fields["key"]))
+        await notify(http, hook, event(signed.fields["key"], hopeless.fields["key"]))
         entry = await owner.unprocessed(signed.hash_id)
         assert set(entry) == {"hash_id", "user_id", "file_name", "upload_time"}
         assert await owner.ask("DELETE", f"/video/my/{signed.hash_id}", 425) is None
@@ -121,6 +147,11 @@ async def test_what_is_being_processed_is_not_deleted_and_what_never_comes_expir
         watch = {"user_id": owner.id, "hash_id": signed.hash_id}
         await owner.ask("GET", "/video/watch", 404, params=watch)
         assert await owner.status("GET", f"/videos/{signed.hash_id}/stream") == 404
+        await give_up_processing(eventful, hopeless.hash_id)
+        failed = await owner.until_failed(hopeless.hash_id)
+        assert failed["failure_reason"] == "Internal error, please try again later"
+        await owner.ask("DELETE", f"/video/my/{hopeless.hash_id}", 204)
+        assert await keys_of(eventful.s3, hopeless.hash_id) == {f"catalog/{hopeless.hash_id}.json"}
     finally:
         await eventful.process("worker").restart()
     await owner.until_mine(signed.hash_id, 30)
@@ -139,6 +170,42 @@ async def test_what_is_being_processed_is_not_deleted_and_what_never_comes_expir
 
     await until(is_thrown_away)
     assert await owner.unprocessed(forgotten.hash_id) is None
+
+
+async def test_a_video_too_large_to_be_fetched_is_described_by_its_parts(
+    eventful: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    """Red, green and blue for four seconds each: a third in, it is green."""
+    large, picture = tmp_path / "large.mp4", tmp_path / "picture.jpg"
+    thirds = "".join(f"color={color}:d=4:s=320x240[{color}];" for color in ("red", "lime", "blue"))
+    source = f"{thirds}[red][lime][blue]concat=n=3,noise=alls=60:allf=t+u"
+    encoded = ("-g", "1", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "33")
+    await ffmpeg("-f", "lavfi", "-i", source, *encoded, str(large))
+    assert large.stat().st_size > FETCHED_BYTES
+    owner = LibraryUser.new(eventful, http)
+    form = aiohttp.FormData()
+    form.add_field("video", large.read_bytes(), filename="large.mp4")
+    created = await owner.ask("POST", "/videos", 201, data=form)
+
+    async def is_described() -> bool:
+        return "thumbnail_url" in await owner.mine(created["id"])
+
+    await until(is_described, 20)
+    video = await owner.mine(created["id"])
+    assert (video["duration_seconds"], video["size_in_bytes"]) == (12, large.stat().st_size)
+    async with http.get(video["thumbnail_url"]) as answer:
+        picture.write_bytes(await answer.read())
+    red, green, blue = await ffmpeg("-i", str(picture), "-vf", "scale=1:1", "-pix_fmt", "rgb24", "-f", "rawvideo", "-")
+    assert green > 100 > max(red, blue)
+
+
+async def ffmpeg(*arguments: str) -> bytes:
+    """What it writes to its standard output."""
+    command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", *arguments]
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    return output
 
 
 async def test_a_form_binds_key_type_size_and_time(juicefs_s3: S3Server, http: aiohttp.ClientSession) -> None:

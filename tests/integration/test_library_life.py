@@ -1,12 +1,19 @@
 """Dialect 003 on the whole system: the life of a video, from a signed form to its objects being gone."""
 
+import base64
 import functools
+import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from io import BytesIO
 
 import aiohttp
 import pytest
+import redis.asyncio as redis
+from yarl import URL
 
+from services.common.lease import Lease
+from services.upload.redis_journal_store import lease_name
 from tests.support.clips import Clip
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
@@ -66,6 +73,9 @@ async def test_from_a_signed_form_to_gone(
     )
     data = clips["clip.mp4"].data
     signed = await owner.sign("my-clip.mp4")
+    policy = json.loads(base64.b64decode(signed.fields["policy"]))
+    assert ["content-length-range", 1, 1_000_000_000] in policy["conditions"]
+    assert 50 < (datetime.fromisoformat(policy["expiration"]) - datetime.now(UTC)).total_seconds() <= 61
     # Promised, and not arrived: in no list, for nobody.
     nothing: dict[str, list[str]] = {"unprocessed_videos": [], "videos": []}
     assert await owner.ask("GET", "/video/my") == nothing
@@ -110,6 +120,7 @@ async def test_from_a_signed_form_to_gone(
         assert [v["hash_id"] for v in (await user.ask("GET", f"/video/user/{owner.id}/"))["videos"]] == [signed.hash_id]
         record = await user.ask("GET", "/video/watch", params=watch)
         assert record["video"]["title"] == "A title"
+        assert URL(record["watchable_url"]).query["X-Amz-Expires"] == str(7 * 86_400)
         async with http.get(record["watchable_url"], headers={"Range": "bytes=0-1"}) as part:
             assert (part.status, await part.read()) == (206, data[:2])
             assert part.content_type == "video/mp4"
@@ -144,6 +155,10 @@ async def test_from_a_signed_form_to_gone(
         return await keys_of(system.s3, signed.hash_id) == {f"catalog/{signed.hash_id}.json"}
 
     await until(are_gone)
+
+
+async def has_picture(user: LibraryUser, hash_id: str) -> bool:
+    return "thumbnail_url" in await user.mine(hash_id)
 
 
 @pytest.mark.parametrize("name", ["clip.webm", "clip.ogv", "clip.avi", "clip.mpg"])
@@ -186,13 +201,45 @@ async def test_a_video_of_another_door_gets_its_metadata(
     form = aiohttp.FormData()
     form.add_field("video", clips["clip.mov"].data, filename="holiday.mov")
     created = await owner.ask("POST", "/videos", 201, data=form)
-
-    async def has_thumbnail() -> bool:
-        return "thumbnail_url" in await owner.mine(created["id"])
-
-    await until(has_thumbnail)
+    await until(functools.partial(has_picture, owner, created["id"]))
     video = await owner.mine(created["id"])
     assert (video["video_type"], video["file_name"]) == ("video/quicktime", "holiday.mov")
     assert "duration_seconds" in video and "listing_time" not in video
     await owner.publish(video["hash_id"])
     assert (await owner.mine(created["id"]))["listing_time"]
+
+
+async def test_a_recording_can_be_watched_as_soon_as_it_is_one_object(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    """Between its end and that moment there is nothing that a signed address could lead to: come back, it says."""
+    owner = LibraryUser.new(system, http)
+    data = clips["clip.webm"].data
+    number = (await owner.ask("POST", "/api/record/videos", 201, json={"title": "Recorded", "description": ""}))[
+        "video_id"
+    ]
+    await owner.ask("POST", f"/append_video/{number}/", data=data[:1000])
+    await owner.ask("POST", f"/append_video/{number}/", data=data[1000:])
+    async with redis.Redis.from_url(system.redis_url, decode_responses=True) as client:
+        hash_id = str(await client.hget("{catalog}:numbers", str(number)))
+        watch = {"user_id": owner.id, "hash_id": hash_id}
+        await owner.ask("GET", "/video/watch", 404, params=watch)
+        compactor = Lease(client, lease_name(hash_id), 60)
+        assert await compactor.take()
+        await owner.ask("POST", "/api/record/videos/finalize_video_upload", json={"video_id": number})
+        url = f"{system.base_url}/video/watch"
+        async with http.get(url, headers=owner.headers, params=watch) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (503, "2")
+        assert await owner.status("GET", f"/videos/{hash_id}/stream") == 200
+        await compactor.release()
+
+    async def can_be_watched() -> bool:
+        return await owner.status("GET", "/video/watch", params=watch) == 200
+
+    await until(can_be_watched, 20)
+    record = await owner.ask("GET", "/video/watch", params=watch)
+    async with http.get(record["watchable_url"]) as whole:
+        assert (whole.content_type, await whole.read()) == ("video/webm", data)
+    # And the same is known of it as of an upload.
+    await until(functools.partial(has_picture, owner, hash_id), 20)
+    assert {"duration_seconds", "size_in_bytes"} <= set(await owner.mine(hash_id))

@@ -226,4 +226,6 @@ async def test_signed_urls_are_for_the_endpoint_that_clients_reach(juicefs_store
         assert (await objects.presign_get("videos/a.mp4", 60, "", "")).startswith(
             f"https://cdn.example/{juicefs_store.server.bucket}/videos/a.mp4?"
         )
+        url, _ = await objects.presign_post("incoming/a", "video/mp4", 10, 60)
+        assert url.rstrip("/") == f"https://cdn.example/{juicefs_store.server.bucket}"
         assert objects.object_url("videos/a.mp4") == (f"https://cdn.example/{juicefs_store.server.bucket}/videos/a.mp4")
