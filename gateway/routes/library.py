@@ -368,5 +368,11 @@ async def watch(request: web.Request, query: WatchQuery) -> web.Response:
     video = shown.video
     kind = KINDS[video.container]
     disposition = content_disposition("inline", f"{video.video_id}.{kind.extension}")
-    url = await request.app[PLAYBACK].signed_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
+    try:
+        url = await request.app[PLAYBACK].signed_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
+    except ReelwayError as error:
+        if error.reason is ErrorReason.NOT_SEALED:
+            # A recording that has just ended: its chunks are becoming the one object that an address can name.
+            raise ReelwayError(ErrorReason.JOINING, "The video is not one object yet") from None
+        raise
     return _json(WatchRecord(watchable_url=url, video=_body(shown)))

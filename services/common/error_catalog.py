@@ -109,7 +109,7 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.VIDEO_EXISTS: ErrorKind(_C.ALREADY_EXISTS, 409, "A video with this id exists"),
     ErrorReason.VIDEO_CHANGED: ErrorKind(_C.FAILED_PRECONDITION, 412, "The video has changed"),
     ErrorReason.VERSION_CONFLICT: ErrorKind(_C.ABORTED, 409, "The record was changed meanwhile"),
-    ErrorReason.NOT_SEALED: ErrorKind(_C.ABORTED, 503, "The video is not one object yet", 2.0),
+    ErrorReason.NOT_SEALED: ErrorKind(_C.FAILED_PRECONDITION, 409, "The video is not one object yet"),
     ErrorReason.TRANSCRIPT_UNDER_WAY: ErrorKind(
         _C.FAILED_PRECONDITION, 409, "The video is being transcribed in another language"
     ),
