@@ -77,7 +77,8 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str,
             return not any(is_alive(system.process(name).pid) for name in workers)
 
         await until(all_workers_died, 60)
-        await asyncio.gather(*(arm(system, name, "") for name in workers))
+        # One does for what four have left.
+        await arm(system, workers[0], "")
         for upload in signed:
             draft = await owner.until_mine(upload.hash_id, 60)
             assert draft["size_in_bytes"] == len(clips["clip.mp4"].data)
