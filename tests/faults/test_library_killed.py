@@ -70,8 +70,8 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str,
         await arm(system, "catalog", "")
         async with redis.Redis.from_url(system.redis_url) as client:
             # So would the dead one's hold on the jobs that it was about to look after.
-            claimed = await client.zrange("{catalog}:processing", 0, -1)
-            await client.zadd("{catalog}:processing", dict.fromkeys(claimed, 0), xx=True)
+            due = {upload.hash_id: 0 for upload in signed}
+            await client.zadd("{catalog}:processing", due, xx=True)
 
         def all_workers_died() -> bool:
             return not any(is_alive(system.process(name).pid) for name in workers)
