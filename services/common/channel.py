@@ -84,7 +84,8 @@ def open_channel(addresses: str, settings: Settings | None = None) -> grpc.aio.C
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
+        # Not a pause: how long a connection may take to be greeted. A busy replica needs more than a moment.
+        ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]
     if settings is None or not settings.grpc_tls_cert_file:

@@ -1,0 +1,58 @@
+"""What a client's channel puts up with."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
+
+from services.common.channel import open_channel
+
+LATE_SECONDS = 0.6
+"""Twice what used to be too late."""
+
+
+async def _pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(2**16):
+            writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+async def slow_to_greet() -> AsyncIterator[str]:
+    """A server that takes connections at once and says nothing on them for a while, as a busy one does."""
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    connections: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(LATE_SECONDS)
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_pass_on(reader, to_writer), _pass_on(to_reader, writer))
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(serve(reader, writer))
+        connections.add(task)
+        task.add_done_callback(connections.discard)
+
+    front = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield f"127.0.0.1:{front.sockets[0].getsockname()[1]}"
+    front.close()
+    await server.stop(0)
+    for task in connections:
+        task.cancel()
+    await asyncio.gather(*connections, return_exceptions=True)
+
+
+async def test_a_replica_that_is_slow_to_greet_is_waited_for(slow_to_greet: str) -> None:
+    async with open_channel(slow_to_greet) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
