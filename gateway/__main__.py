@@ -89,7 +89,8 @@ async def _serve(settings: GatewaySettings) -> None:
         app[TRANSCRIPTS] = Transcripts(TranscriptBackend(channels["catalog"]))
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
         ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
-        app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel))
+        asking_why = open_channel(settings.ffmpeg_target, settings, serving_only=False)
+        app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel, await stack.enter_async_context(asking_why)))
         app[ENDLESS] = Endless()
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)

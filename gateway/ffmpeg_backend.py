@@ -31,10 +31,14 @@ def _unanswered(error: Exception) -> bool:
 
 
 class FfmpegBackend:
-    """For the caller of the request that the current task serves."""
+    """For the caller of the request that the current task serves.
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    `asking_why` also reaches a service that is not ready: where isolation is missing, it is the one that knows what.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, asking_why: grpc.aio.Channel) -> None:
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        self._asking_why: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(asking_why)
 
     async def register(self, command: ffmpeg_pb2.CommandWork, request_id: str) -> ffmpeg_pb2.Task:
         """See FfmpegService.RegisterTask; one task however often the connection breaks."""
@@ -47,7 +51,10 @@ class FfmpegBackend:
                 )
             return answer.task
 
-        return await retry(call, _unanswered, Backoff())
+        try:
+            return await retry(call, _unanswered, Backoff())
+        except ReelwayError as error:
+            raise await self._explained(error) from None
 
     async def plan(self, command: ffmpeg_pb2.CommandWork) -> ffmpeg_pb2.PlanTaskResponse:
         """See FfmpegService.PlanTask."""
@@ -93,6 +100,16 @@ class FfmpegBackend:
     async def health(self) -> ffmpeg_pb2.CheckHealthResponse:
         """See FfmpegService.CheckHealth."""
         with _refusals():
-            return await self._stub.CheckHealth(
+            return await self._asking_why.CheckHealth(
                 ffmpeg_pb2.CheckHealthRequest(), timeout=CALL_SECONDS, metadata=current_caller().metadata()
             )
+
+    async def _explained(self, error: ReelwayError) -> ReelwayError:
+        """`error`, or that isolation is missing, where that is why nobody took the call."""
+        if error.reason is ErrorReason.SERVICE_UNAVAILABLE:
+            with contextlib.suppress(ReelwayError):
+                found = await self.health()
+                if not found.isolated:
+                    missing = ", ".join(found.missing_layers) or "ffmpeg"
+                    return ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, f"isolation-unavailable: {missing}")
+        return error

@@ -94,7 +94,14 @@ async def _bind(request: web.Request, shapes: Mapping[str, _Shape]) -> dict[str,
 def _items(error: ValidationError, source: str) -> list[ErrorItem]:
     # Without the input and its context: a client knows what it sent, and both may be large.
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    return [ErrorItem(loc=[source, *item["loc"]], msg=item["msg"], type=item["type"]) for item in found]
+    return [
+        ErrorItem(loc=[source, *_written(source, item["loc"])], msg=item["msg"], type=item["type"]) for item in found
+    ]
+
+
+def _written(source: str, loc: Sequence[str | int]) -> list[str | int]:
+    """A place in a client's terms: a header's name has hyphens, a field of a model can't."""
+    return [part.replace("_", "-") if source == "header" and isinstance(part, str) else part for part in loc]
 
 
 class _Shape:
@@ -142,7 +149,11 @@ async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
         raise InvalidRequestError.content_type("application/json")
     await send_continue(request)
-    body = await request.read()
+    try:
+        body = await request.read()
+    except web.RequestPayloadError:
+        # Not what its Content-Encoding or Transfer-Encoding says.
+        raise InvalidRequestError.at("body", msg="The body cannot be decoded", kind="body_encoding") from None
     if not body:
         raise InvalidRequestError.missing("body")
     return shape.model.model_validate_json(body)

@@ -14,7 +14,8 @@ from reelway.v1 import ffmpeg_pb2
 from gateway.keys import ENDLESS, JOBS
 from gateway.operations.jobs import Command
 from gateway.routing import Answer, Routes
-from gateway.validation import ErrorBody
+from gateway.validation import ErrorBody, InvalidRequestError
+from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
 routes = Routes(
@@ -154,6 +155,16 @@ def _status(task: ffmpeg_pb2.Task) -> TaskStatus:
     )
 
 
+def _in_its_place(error: ReelwayError) -> Exception:
+    """Refusals of what a header or the query brought name that, not a field of a body."""
+    if error.reason is ErrorReason.INVALID_PAGE_TOKEN:
+        return InvalidRequestError.at("query", "next", msg=error.message, kind="invalid_page_token")
+    for violation in error.violations:
+        if violation.field == "request_id":
+            return InvalidRequestError.at("header", "idempotency-key", msg=violation.message, kind=violation.type)
+    return error
+
+
 def _json(body: BaseModel, status: int = 200) -> web.Response:
     return web.json_response(text=body.model_dump_json(), status=status)
 
@@ -172,7 +183,10 @@ async def register(request: web.Request, json: RegisterBody, headers: RegisterHe
 
     Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`.
     """
-    task = await request.app[JOBS].register(json.command, headers.idempotency_key)
+    try:
+        task = await request.app[JOBS].register(json.command, headers.idempotency_key)
+    except ReelwayError as error:
+        raise _in_its_place(error) from None
     return _json(TaskBody.model_validate(_status(task).model_dump(include=set(TaskBody.model_fields))))
 
 
@@ -196,7 +210,10 @@ async def status(request: web.Request, path: TaskPath) -> web.Response:
 @routes.get("/ffmpeg/tasks", summary="Your tasks", answers={200: Answer("A page of them", TaskPage)})
 async def tasks(request: web.Request, query: PageQuery) -> web.Response:
     """The tasks of the token's user, newest first; without a token there are none."""
-    found, token = await request.app[JOBS].page(query.limit, query.next)
+    try:
+        found, token = await request.app[JOBS].page(query.limit, query.next)
+    except ReelwayError as error:
+        raise _in_its_place(error) from None
     return _json(TaskPage(tasks=[_status(task) for task in found], next=token or None))
 
 

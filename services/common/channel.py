@@ -42,12 +42,13 @@ _IDEMPOTENT = [
 ]
 
 
-def _service_config() -> str:
+def _service_config(*, serving_only: bool = True) -> str:
+    # A replica that says NOT_SERVING (it drains, or lost its store) gets no new calls.
+    healthy = {"healthCheckConfig": {"serviceName": ""}} if serving_only else {}
     return json.dumps(
         {
             "loadBalancingConfig": [{"round_robin": {}}],
-            # A replica that says NOT_SERVING (it drains, or lost its store) gets no new calls.
-            "healthCheckConfig": {"serviceName": ""},
+            **healthy,
             "methodConfig": [
                 {
                     "name": _IDEMPOTENT,
@@ -70,15 +71,17 @@ def target_of(addresses: str) -> str:
     return f"ipv4:{addresses}" if "," in addresses else addresses
 
 
-def open_channel(addresses: str, settings: Settings | None = None) -> grpc.aio.Channel:
+def open_channel(addresses: str, settings: Settings | None = None, *, serving_only: bool = True) -> grpc.aio.Channel:
     """A channel to every replica behind `addresses`; lazy, lives as long as the process.
+
+    Not `serving_only`: to those that are not ready, too, for asking them why.
 
     In Kubernetes the address is `dns:///name-headless:port`, which names each pod. With GRPC_TLS_… set in `settings`
     both sides show certificates.
     """
     options: list[tuple[str, int | str]] = [
         *TRANSPORT_OPTIONS,
-        ("grpc.service_config", _service_config()),
+        ("grpc.service_config", _service_config(serving_only=serving_only)),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),

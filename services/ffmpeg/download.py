@@ -11,6 +11,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -50,7 +51,7 @@ class DownloadLimits:
     connect_seconds: float = 10.0
     """For one connection."""
     idle_seconds: float = 20.0
-    """Between two reads."""
+    """Between two reads; with `connect_seconds`, from the dial to the end of the header."""
     min_bytes_per_second: int = 16 * 1024
     """Average since the start, once the grace is over."""
     grace_seconds: float = 15.0
@@ -103,18 +104,21 @@ class Fetcher:
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 
-    async def fetch(self, url: str, destination: Path) -> int:
+    async def fetch(self, url: str, destination: Path, spend: Callable[[int], None] = lambda size: None) -> int:
         """Stream `url` into the new file `destination`; returns its size in bytes.
 
-        Raises DownloadRefused or DownloadInterrupted; then there is no file.
+        `spend` is told of every piece before it is written. Raises DownloadRefused, DownloadInterrupted or what
+        `spend` raises; then there is no file.
         """
         try:
             async with asyncio.timeout(self._limits.total_seconds):
-                return await self._follow(url, destination)
+                return await self._follow(url, destination, spend)
         except TimeoutError:
             raise DownloadInterrupted("the input took too long to arrive") from None
         except AddressRefused as error:
             raise DownloadRefused(f"the input's address is not allowed: {error.detail}") from None
+        except aiohttp.InvalidURL:
+            raise DownloadRefused("the input's address is not a plain URL") from None
         except aiohttp.ClientError as error:
             if refusal := _refusal_in(error):
                 raise DownloadRefused(f"the input's address is not allowed: {refusal.detail}") from None
@@ -125,20 +129,24 @@ class Fetcher:
         if self._session is not None:
             await self._session.close()
 
-    async def _follow(self, url: str, destination: Path) -> int:
+    async def _follow(self, url: str, destination: Path, spend: Callable[[int], None]) -> int:
         for _ in range(self._limits.max_redirects + 1):
             self._policy.check_url(url)
-            async with self._client().get(url, allow_redirects=False) as response:
+            async with await self._ask(url) as response:
                 if response.status not in _REDIRECTS:
-                    return await self._save(response, destination)
-                location = response.headers.get("Location", "")
-                target = urljoin(url, location)
+                    return await self._save(response, destination, spend)
+                target = _target(url, response.headers.get("Location", ""))
                 if url.lower().startswith("https:") and not target.lower().startswith("https:"):
                     raise DownloadRefused("the input redirects from https to another scheme")
                 url = target
         raise DownloadRefused(f"the input redirects more than {self._limits.max_redirects} times")
 
-    async def _save(self, response: aiohttp.ClientResponse, destination: Path) -> int:
+    async def _ask(self, url: str) -> aiohttp.ClientResponse:
+        # A header that comes byte by byte never breaks the pause between two reads, but this.
+        async with asyncio.timeout(self._limits.connect_seconds + self._limits.idle_seconds):
+            return await self._client().get(url, allow_redirects=False)
+
+    async def _save(self, response: aiohttp.ClientResponse, destination: Path, spend: Callable[[int], None]) -> int:
         if response.status != 200:
             kind = DownloadInterrupted if response.status in _TRY_AGAIN else DownloadRefused
             raise kind(f"the input's server answered {response.status}")
@@ -148,7 +156,7 @@ class Fetcher:
             raise DownloadRefused(f"the input is larger than {self._limits.max_bytes} bytes")
         descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
-            size = await self._copy(response, descriptor)
+            size = await self._copy(response, descriptor, spend)
         except BaseException:
             os.unlink(destination)  # noqa: PTH108 - one system call, not worth a thread
             raise
@@ -156,7 +164,7 @@ class Fetcher:
             os.close(descriptor)
         return size
 
-    async def _copy(self, response: aiohttp.ClientResponse, descriptor: int) -> int:
+    async def _copy(self, response: aiohttp.ClientResponse, descriptor: int, spend: Callable[[int], None]) -> int:
         limits = self._limits
         size = 0
         started = time.monotonic()
@@ -164,6 +172,7 @@ class Fetcher:
             size += len(data)
             if size > limits.max_bytes:
                 raise DownloadRefused(f"the input is larger than {limits.max_bytes} bytes")
+            spend(len(data))
             await asyncio.to_thread(_write, descriptor, data)
             elapsed = time.monotonic() - started
             if elapsed > limits.grace_seconds and size < limits.min_bytes_per_second * elapsed:
@@ -200,6 +209,13 @@ class Fetcher:
         made = socket.socket(family, kind, protocol)
         made.setblocking(False)
         return made
+
+
+def _target(url: str, location: str) -> str:
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise DownloadRefused("the input redirects to what is no address") from None
 
 
 def _write(descriptor: int, data: bytes) -> None:

@@ -12,6 +12,7 @@ from enum import Enum
 from functools import cache
 from importlib import resources
 
+from services.ffmpeg.digits import whole_number
 from services.ffmpeg.filter_graph import Parts, RawFilter, RawGraph, check_depth, escape_value, join_parts
 from services.ffmpeg.format_table import words
 from services.ffmpeg.limits import Limits
@@ -84,7 +85,7 @@ _COUNT_OPTIONS = words("""
 _COUNTED_FILTERS = words("""
     split asplit amix amerge concat hstack vstack xstack mix interleave ainterleave join
 """)
-_SIZE = re.compile(r"(\d+)x(\d+)")
+_SIZE = re.compile(r"([0-9]+)x([0-9]+)")
 _MAX_PADS = 64
 _MAX_VALUE = 8192
 
@@ -207,10 +208,11 @@ def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: L
     if loop := _LOOP.search(value):
         raise CommandRefused(subject, f"'{loop[0]}…' in an expression could run for ever")
     if rule.kinds[key] is Kind.SIZE and (match := _SIZE.fullmatch(value)):
-        _check_sides(rule.name, int(match[1]), int(match[2]), limits)
-    if key == "threads" and not (value.isdigit() and int(value) <= limits.threads):
+        _check_sides(rule.name, whole_number(match[1]) or 0, whole_number(match[2]) or 0, limits)
+    count = whole_number(value)
+    if key == "threads" and (count is None or count > limits.threads):
         raise CommandRefused(subject, f"at most {limits.threads}")
-    if rule.name in _COUNTED_FILTERS and key in _COUNT_OPTIONS and value.isdigit() and int(value) > _MAX_PADS:
+    if rule.name in _COUNTED_FILTERS and key in _COUNT_OPTIONS and (count or 0) > _MAX_PADS:
         raise CommandRefused(subject, f"at most {_MAX_PADS}")
 
 
@@ -219,7 +221,7 @@ def _check_picture(name: str, named: dict[str, str], limits: Limits) -> None:
     if name in _PICTURE_FILTERS:
         width = next((named[key] for key in ("w", "width", "out_w") if key in named), "0")
         height = next((named[key] for key in ("h", "height", "out_h") if key in named), "0")
-        _check_sides(name, int(width) if width.isdecimal() else 0, int(height) if height.isdecimal() else 0, limits)
+        _check_sides(name, whole_number(width) or 0, whole_number(height) or 0, limits)
 
 
 def _check_sides(name: str, width: int, height: int, limits: Limits) -> None:

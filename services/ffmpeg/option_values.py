@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from services.ffmpeg import format_table
+from services.ffmpeg.digits import whole_number
 from services.ffmpeg.filter_graph import check_depth
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OptionRule, Value
@@ -14,13 +15,13 @@ from services.ffmpeg.refusal import CommandRefused
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;+%|@#() -]{1,512}")
 _RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?")
 _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
-_SIDES = re.compile(r"(\d+)x(\d+)")
+_SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
 _LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
 _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
-_TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?)(s|ms|us)?")
+_TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,18}(?:\.[0-9]*)?)(s|ms|us)?")
 _MAX_TEXT = 4096
 _MAX_QUEUE = 65536
 _MAX_THREADS = 16
@@ -54,7 +55,7 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
         raise CommandRefused(option, f"the placeholder {{{{{stray}}}}} cannot stand here")
     match rule.value:
         case Value.COUNT:
-            if not value.isdigit() or int(value) > _MAX_QUEUE:
+            if (count := whole_number(value)) is None or count > _MAX_QUEUE:
                 raise CommandRefused(option, f"a number up to {_MAX_QUEUE}")
         case Value.TEXT:
             if len(value) > _MAX_TEXT or "=" not in value:
@@ -91,15 +92,15 @@ def _require(pattern: re.Pattern[str], option: str, value: str) -> None:
 
 def _threads(option: str, value: str, limits: Limits) -> str:
     # 0 means as many as there are cores, which a container's limits don't lower.
-    if not value.isdecimal() or int(value) > _MAX_THREADS:
+    if (count := whole_number(value)) is None or count > _MAX_THREADS:
         raise CommandRefused(option, f"a number up to {_MAX_THREADS}")
-    return str(min(int(value) or limits.threads, limits.threads))
+    return str(min(count or limits.threads, limits.threads))
 
 
 def _check_size(option: str, value: str, limits: Limits) -> None:
     _require(_PLAIN, option, value)
     if match := _SIDES.fullmatch(value):
-        width, height = int(match[1]), int(match[2])
+        width, height = whole_number(match[1]) or 0, whole_number(match[2]) or 0
         if max(width, height) > limits.max_side or width * height > limits.max_pixels:
             raise CommandRefused(option, f"more than {limits.max_pixels} pixels, or {limits.max_side} on a side")
 
@@ -117,7 +118,7 @@ def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
 
 
 def _is_thread_count(value: str, limits: Limits) -> bool:
-    return value.isdecimal() and 0 < int(value) <= limits.threads
+    return 0 < (whole_number(value) or 0) <= limits.threads
 
 
 def _check_bitstream_filters(option: str, value: str) -> None:

@@ -21,7 +21,8 @@ class Progress:
     finished: bool
 
 
-_DURATION = re.compile(rb"Duration: (\d+):(\d\d):(\d\d\.\d+)")
+# A title in the log can look like such a line, with as many digits as its author likes.
+_DURATION = re.compile(rb"Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,6})")
 _HEAD_BYTES = 64 * 1024
 
 

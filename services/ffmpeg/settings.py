@@ -63,7 +63,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     command_memory_bytes: Size = 3 * 2**30
     """Resident memory of one command."""
     command_input_bytes: Size = 5 * 2**30
-    """Largest input."""
+    """Largest input, and all inputs of a command together."""
     command_output_bytes: Size = 5 * 2**30
     """Largest output, and all outputs of a command together."""
     command_threads: int = Field(4, ge=1, le=64)

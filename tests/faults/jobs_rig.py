@@ -16,9 +16,11 @@ from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
-# A lease short enough for a test; the ratios are those of the defaults.
+# So short that a test can wait for one to run out; the ratios are those of the defaults.
+SHORT_LEASE = {"JOB_LEASE_SECONDS": "2"}
+# Where none shall run out, a machine that has no time for a worker must not make one.
 TIMES = {
-    "JOB_LEASE_SECONDS": "2",
+    "JOB_LEASE_SECONDS": "15",
     "JOB_RENEW_SECONDS": "0.5",
     "JOB_STALLED_CHECK_SECONDS": "0.7",
     "JOB_BACKOFF_SECONDS": "0.2",
@@ -78,7 +80,7 @@ async def get(store: RedisJobStore, job_id: str) -> Job:
     return found
 
 
-async def until_state(store: RedisJobStore, job_id: str, state: str, seconds: float = 20) -> Job:
+async def until_state(store: RedisJobStore, job_id: str, state: str, seconds: float = 40) -> Job:
     """The job, once it is in this state."""
     try:
         await until(lambda: _is(store, job_id, state), seconds)
@@ -97,11 +99,11 @@ async def children(record: Path, at_least: int = 1) -> list[int]:
     def noted() -> list[int]:
         return [int(line) for line in record.read_text().split()] if record.exists() else []
 
-    await until(lambda: len(noted()) >= at_least, 20)
+    await until(lambda: len(noted()) >= at_least, 40)
     return noted()
 
 
-async def exit_code(worker: "subprocess.Popen[bytes]", seconds: float = 20) -> int:
+async def exit_code(worker: "subprocess.Popen[bytes]", seconds: float = 40) -> int:
     """How the process ended, once it has."""
     await until(lambda: worker.poll() is not None, seconds)
     code: int | None = worker.poll()

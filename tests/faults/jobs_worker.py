@@ -1,8 +1,8 @@
 """The real worker with a handler that a test scripts: `python -m tests.faults.jobs_worker`.
 
-Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process, `record` a file
-that gets a line for each such start (the child's pid), `die` to take the worker with it, `fault` to fail by it,
-`outputs` names to publish.
+Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process (`again` of them in
+every later attempt), `record` a file that gets a line for each such start (the child's pid), `die` to take the worker
+with it, `fault` to fail by it, `outputs` names to publish.
 """
 
 import asyncio
@@ -44,9 +44,10 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
 
 
 async def act_in_child(context: JobContext, spec: Mapping[str, Any]) -> None:
+    seconds = spec.get("again", spec["seconds"]) if context.job.attempt > 1 else spec["seconds"]
     child = await asyncio.create_subprocess_exec(
         *(sys.executable, "-ISs", deploy.local.tether.__file__, str(os.getpid()), str(int(signal.SIGKILL))),
-        *("sleep", str(spec.get("seconds", 0))),
+        *("sleep", str(seconds)),
     )
     try:
         if record := spec.get("record"):

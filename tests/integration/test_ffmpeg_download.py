@@ -7,14 +7,19 @@ import gzip
 import socket
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import pytest
 from aiohttp import web
 from aiohttp.abc import ResolveResult
 
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.download import DownloadFailed, DownloadInterrupted, DownloadLimits, DownloadRefused, Fetcher
+from services.ffmpeg.job import JobFault
+from services.ffmpeg.plan import PlannedInput
+from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from tests.support.waiting import until
 
 BODY = bytes(range(256)) * 4096
@@ -144,6 +149,10 @@ async def test_five_hops_and_no_more(server: Server, fetcher: Fetcher, tmp_path:
         ("/redirect?to=file:///etc/passwd", DownloadRefused, "only http"),
         ("/redirect?to=//user@127.0.0.1/", DownloadRefused, "user name"),
         ("/redirect?to=", DownloadRefused, "more than 5 times"),
+        ("/redirect?to=http://[", DownloadRefused, "no address"),
+        ("/redirect?to=http://[::ffff:169.254.169.254]/", DownloadRefused, "not a public one"),
+        ("/redirect?to=http://a..b/", DownloadRefused, "neither"),
+        ("/redirect?to=data:,x", DownloadRefused, "only http"),
     ],
 )
 async def test_what_goes_wrong_is_told_and_leaves_no_file(
@@ -177,6 +186,88 @@ async def test_cancelling_leaves_no_file(server: Server, fetcher: Fetcher, tmp_p
     assert list(tmp_path.iterdir()) == []
 
 
+class Talker:
+    """A server that sends one beginning and then the same piece again and again."""
+
+    def __init__(self, begin: bytes, piece: bytes, pause: float) -> None:
+        self._begin, self._piece, self._pause = begin, piece, pause
+        self.hung_up = asyncio.Event()
+
+    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(self._begin)
+            while self._piece:
+                writer.write(self._piece)
+                await writer.drain()
+                await asyncio.sleep(self._pause)
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.hung_up.set()
+            writer.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece", "pause", "error"),
+    [
+        # Headers that never end: slowly, line by line, and as answers before the answer (RFC 9110, 15.2).
+        (OK + b"X: ", b"x", 0.05, DownloadInterrupted),
+        (OK, b"X-Y: z\r\n", 0.01, DownloadInterrupted),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", 0.01, DownloadInterrupted),
+        (OK + b"X: " + b"x" * 10**6, b"", 0, DownloadInterrupted),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFF\r\n", b"x" * 65536, 0, DownloadFailed),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 10**6, b"", 0, DownloadInterrupted),
+        (OK + b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n", 0.05, DownloadInterrupted),
+        (OK + b"Content-Length: -1\r\n\r\n", b"", 0, DownloadInterrupted),
+        (OK + b"Content-Length: 5\r\nContent-Length: 6\r\n\r\n", b"x", 0.01, DownloadInterrupted),
+        (OK + b"Content-Length: 99999999999999999999\r\n\r\n", b"x", 0.01, DownloadFailed),
+        (b"SSH-2.0-OpenSSH\r\n", b"", 0, DownloadInterrupted),
+        (b"", b"\0" * 65536, 0, DownloadInterrupted),
+        (b"HTTP/1.1 302 Found\r\nLocation: /\xff\xfe\r\n\r\n", b"", 0, DownloadRefused),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://xn--a.example/\r\n\r\n", b"", 0, DownloadFailed),
+    ],
+)
+async def test_a_server_that_never_comes_to_the_point_is_left_in_time(
+    tmp_path: Path, begin: bytes, piece: bytes, pause: float, error: type[DownloadFailed]
+) -> None:
+    talker = Talker(begin, piece, pause)
+    async with await asyncio.start_server(talker.answer, "127.0.0.1", 0) as serving:
+        port = serving.sockets[0].getsockname()[1]
+        limits = replace(LIMITS, connect_seconds=0.5, idle_seconds=0.5, total_seconds=30)
+        fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{port}"]), limits, Answers(("203.0.113.1",)))
+        started = time.monotonic()
+        with pytest.raises(error):
+            await fetcher.fetch(f"http://127.0.0.1:{port}/", tmp_path / "in")
+        assert time.monotonic() - started < 2.5
+        await asyncio.wait_for(talker.hung_up.wait(), 2)
+        await fetcher.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_what_a_job_may_bring_in_is_counted_over_all_its_inputs(
+    server: Server, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    url = f"http://127.0.0.1:{server.port}/file"
+    planned = tuple(PlannedInput(f"in_{n}", url, f"in/{n}") for n in range(3))
+
+    def inputs(max_bytes: int) -> Inputs:
+        return Inputs(fetcher, StreamedVideos(grpc.aio.insecure_channel("127.0.0.1:1")), max_bytes)
+
+    await inputs(3 * len(BODY)).bring("anna", planned, tmp_path)
+    assert {path.stat().st_size for path in (tmp_path / "in").iterdir()} == {len(BODY)}
+    for path in (tmp_path / "in").iterdir():
+        path.unlink()
+    with pytest.raises(JobFault, match="with it the inputs are larger") as refused:
+        await inputs(3 * len(BODY) - 1).bring("anna", planned, tmp_path)
+    assert refused.value.failure.message.startswith("in_")
+    assert (refused.value.failure.reason, refused.value.may_pass) == ("INPUT_TOO_LARGE", False)
+
+
 class Answers:
     """A resolver that gives a list of answers, one a question."""
 
@@ -193,7 +284,25 @@ class Answers:
         """Nothing is held."""
 
 
-@pytest.mark.parametrize("answer", [("127.0.0.1",), ("10.0.0.1",), ("1.1.1.1", "127.0.0.1"), ("169.254.169.254",)])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        ("127.0.0.1",),
+        ("10.0.0.1",),
+        ("1.1.1.1", "127.0.0.1"),
+        ("169.254.169.254",),
+        ("::1",),
+        ("::ffff:127.0.0.1",),
+        ("::ffff:a9fe:a9fe",),
+        ("64:ff9b::7f00:1",),
+        ("64:ff9b:1::a00:1",),
+        ("2002:7f00:1::",),
+        ("2001:0:7f00:1::",),
+        ("fd00:ec2::254",),
+        ("fe80::1%lo",),
+        ("2606:4700::1111", "fc00::1"),
+    ],
+)
 async def test_one_bad_answer_poisons_all(server: Server, tmp_path: Path, answer: tuple[str, ...]) -> None:
     fetcher = Fetcher(AddressPolicy(), LIMITS, Answers(answer))
     with pytest.raises(DownloadRefused, match="not a public one"):

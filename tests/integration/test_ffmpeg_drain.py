@@ -26,7 +26,7 @@ DRAIN_SECONDS = 25.0
 
 @pytest.fixture
 async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
-    env = {"DRAIN_SECONDS": str(DRAIN_SECONDS)}
+    env = {"DRAIN_SECONDS": str(DRAIN_SECONDS), "JOB_QUEUED_PER_OWNER": "1"}
     async with start_system(tmp_path_factory.mktemp("system"), env=env, services=PARTS) as running:
         yield running
 
@@ -36,6 +36,7 @@ async def test_followers_hold_neither_front_nor_gateway_in_its_drain(system: Run
     async with open_channel(front.listen) as channel, aiohttp.ClientSession() as http:
         stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         task_id = (await stub.RegisterTask(ffmpeg_pb2.RegisterTaskRequest(command=COMMAND))).task.task_id
+        await expect_a_full_queue(http, system)
         url = f"{system.base_url}/ffmpeg/events/{task_id}"
         async with http.get(url) as events:
             await anext(line async for line in events.content if line.startswith(b"data:"))
@@ -50,6 +51,18 @@ async def test_followers_hold_neither_front_nor_gateway_in_its_drain(system: Run
                 pass
         assert from_rpc_error(ended.value).reason is ErrorReason.SERVICE_UNAVAILABLE
         assert await stopping < DRAIN_SECONDS / 2
+
+
+async def expect_a_full_queue(http: aiohttp.ClientSession, system: RunningSystem) -> None:
+    """Who has as many tasks waiting as an owner may have is told to come later; others are not."""
+    body = {"ffmpeg_command": COMMAND.command, "input_files": {}, "output_files": {"out_1": "a.mp4"}}
+    url = f"{system.base_url}/ffmpeg/register"
+    async with http.post(url, json=body) as answer:
+        assert answer.status == 429
+        assert answer.headers["Retry-After"]
+        assert (await answer.json())["detail"] == "1 tasks are waiting already; try again later"
+    async with http.post(url, json=body, headers=system.authorization()) as answer:
+        assert answer.status == 200
 
 
 async def seconds_to_end(replica: Replica) -> float:

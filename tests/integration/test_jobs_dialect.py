@@ -2,12 +2,13 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import grpc
@@ -22,6 +23,8 @@ from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.ffmpeg.job_state import OFFERED, JobKind
 from services.ffmpeg.task_messages import KINDS
+from tests.support.library import LibraryUser
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
 
@@ -32,8 +35,8 @@ FINISHED = ("completed", "failed")
 class Api:
     """The gateway, and the folder that a server of inputs serves."""
 
-    def __init__(self, system: RunningSystem, http: aiohttp.ClientSession, inputs: str) -> None:
-        self.system, self.http, self.inputs = system, http, inputs
+    def __init__(self, system: RunningSystem, http: aiohttp.ClientSession, inputs: str, files: Path) -> None:
+        self.system, self.http, self.inputs, self.files = system, http, inputs, files
 
     async def call(self, method: str, path: str, expect: int = 200, user: Any = ANNA, **options: Any) -> Any:
         headers = options.pop("headers", {}) | (self.system.authorization(user) if user else {})
@@ -46,6 +49,13 @@ class Api:
         inputs = {f"in_{n}": file if "://" in file else self.inputs + file for n, file in enumerate(files, 1)}
         body = {"ffmpeg_command": command, "input_files": inputs, "output_files": outputs}
         return str((await self.call("POST", "/ffmpeg/register", json=body, **options))["task_id"])
+
+    async def register_over_grpc(self, command: str, outputs: dict[str, str], inputs: dict[str, str], user: Any) -> str:
+        work = ffmpeg_pb2.CommandWork(command=command, input_files=inputs, output_files=outputs)
+        async with open_channel(self.system.process("ffmpeg").listen) as channel:
+            stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+            request = ffmpeg_pb2.RegisterTaskRequest(command=work)
+            return (await stub.RegisterTask(request, metadata=Caller(user=str(user)).metadata())).task.task_id
 
     async def status(self, task_id: str, **options: Any) -> Any:
         return await self.call("GET", f"/ffmpeg/status/{task_id}", **options)
@@ -65,7 +75,7 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
+async def api(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     folder = tmp_path_factory.mktemp("jobs")
     files = folder / "files"
     files.mkdir()
@@ -78,10 +88,20 @@ async def api(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]:
     await runner.setup()
     port = free_port()
     await web.TCPSite(runner, "127.0.0.1", port).start()
-    env = {"FFMPEG_INPUT_ALLOW": f"127.0.0.1:{port}", "JOB_BACKOFF_SECONDS": "0.1", "WORK_DIR": str(folder / "work")}
-    async with aiohttp.ClientSession() as http, start_system(folder / "system", env=env) as system:
-        yield Api(system, http, f"http://127.0.0.1:{port}/")
+    env = {
+        "FFMPEG_INPUT_ALLOW": f"127.0.0.1:{port}",
+        "JOB_BACKOFF_SECONDS": "0.1",
+        "WORK_DIR": str(folder / "work"),
+        "S3_PUBLIC_ENDPOINT_URL": public_endpoint(juicefs_s3),
+    }
+    async with aiohttp.ClientSession() as http, start_system(folder / "system", env=env, s3=juicefs_s3) as system:
+        yield Api(system, http, f"http://127.0.0.1:{port}/", files)
     await runner.cleanup()
+
+
+def public_endpoint(s3: S3Server) -> str:
+    """The store as clients reach it: the same server by another name."""
+    return s3.endpoint_url.replace("127.0.0.1", "localhost")
 
 
 def make_video(path: Path, seconds: int) -> None:
@@ -108,7 +128,9 @@ async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Pat
     assert (done["status"], done["error_message"], done["progress"], done["attempt"]) == ("completed", None, 1.0, 1)
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
     url = done["output_urls"]["out_1"]
-    assert f"/ffmpeg-outputs/{task_id}/output.mp4?" in url
+    s3 = api.system.s3
+    assert "localhost" not in s3.endpoint_url
+    assert url.startswith(f"{public_endpoint(s3)}/{s3.bucket}/ffmpeg-outputs/{task_id}/output.mp4?")
     assert "X-Amz-Expires=604800" in url
     stream = probe(await api.fetch(url, tmp_path / "output.mp4"))["streams"][0]
     assert (stream["width"], stream["height"]) == (1280, 720)
@@ -139,17 +161,40 @@ async def test_several_inputs_and_outputs_with_awkward_names(api: Api, tmp_path:
     assert float(sound["format"]["duration"]) == pytest.approx(30, abs=0.5)
 
 
-async def test_a_video_of_this_system_is_an_input_for_who_may_read_it(api: Api, tmp_path: Path) -> None:
-    source = tmp_path / "mine.mp4"
-    make_video(source, 1)
-    form = aiohttp.FormData()
-    form.add_field("video", source.read_bytes(), filename="mine.mp4")
-    video_id = (await api.call("POST", "/videos", 201, data=form))["id"]
-    done = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{video_id}"))
-    assert done["status"] == "completed", done["error_message"]
-    missing = f"video://{uuid4()}"
-    failed = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, missing))
-    assert failed["error_message"] == "in_1: there is no such video, or it is not yours"
+async def test_a_video_of_this_system_is_an_input_for_who_may_read_it(api: Api) -> None:
+    owner, other = (LibraryUser(api.system, api.http, user) for user in (ANNA, BORIS))
+    film = await asyncio.to_thread((api.files / "video.mp4").read_bytes)
+    hash_id = (await owner.draft(film))["hash_id"]
+
+    async def outcomes() -> list[str]:
+        """What becomes of the owner's task, somebody else's, nobody's, and somebody else's over gRPC."""
+        copy, outputs, video = "-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{hash_id}"
+        ids = [(user, await api.register(copy, outputs, video, user=user)) for user in (ANNA, BORIS, None)]
+        ids.append((BORIS, await api.register_over_grpc(copy, outputs, {"in_1": video}, BORIS)))
+        done = [await api.finished(task_id, user=user) for user, task_id in ids]
+        return [task["error_message"] or task["status"] for task in done]
+
+    refused = "in_1: there is no such video, or it is not yours"
+    assert await outcomes() == [refused] * 4, "a draft is nobody's to read, as through every other door"
+    await owner.publish(hash_id, is_private=True)
+    # What the stream service knows of a video is a second old at most.
+    await until_status(other, f"/videos/{hash_id}/stream", 404)
+    await until_status(owner, f"/videos/{hash_id}/stream", 200)
+    assert await outcomes() == ["completed", refused, refused, refused]
+    await owner.ask("PUT", f"/video/my/{hash_id}", 204, json={"is_private": False})
+    await until_status(other, f"/videos/{hash_id}/stream", 200)
+    assert await outcomes() == ["completed"] * 4
+    missing = await api.finished(
+        await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{uuid4()}"), 10
+    )
+    assert missing["error_message"] == refused, "what is not there looks the same"
+
+
+async def until_status(user: LibraryUser, path: str, status: int) -> None:
+    async def is_answered_so() -> bool:
+        return await user.status("HEAD", path) == status
+
+    await until(is_answered_so, 5)
 
 
 async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
@@ -204,15 +249,16 @@ async def test_a_plan_is_the_verdict_without_the_run(api: Api) -> None:
 
 
 async def test_a_task_is_its_owners_alone(api: Api) -> None:
-    task_id = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4", user=BORIS)
+    owner = uuid4()
+    task_id = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4", user=owner)
     for user in (ANNA, None):
         for method, path in (("GET", "status"), ("POST", "cancel"), ("GET", "events")):
             answer = await api.call(method, f"/ffmpeg/{path}/{task_id}", 404, user=user)
             assert answer == {"detail": "Task not found"}
-    assert [task["task_id"] for task in (await api.call("GET", "/ffmpeg/tasks", user=BORIS))["tasks"]] == [task_id]
+    assert [task["task_id"] for task in (await api.call("GET", "/ffmpeg/tasks", user=owner))["tasks"]] == [task_id]
     assert task_id not in json.dumps(await api.call("GET", "/ffmpeg/tasks?limit=100"))
     assert (await api.call("GET", "/ffmpeg/tasks", user=None)) == {"tasks": [], "next": None}
-    assert (await api.finished(task_id, user=BORIS))["status"] == "completed"
+    assert (await api.finished(task_id, user=owner))["status"] == "completed"
 
 
 async def test_what_nobody_owns_is_open_to_whoever_has_its_id(api: Api) -> None:
@@ -223,8 +269,9 @@ async def test_what_nobody_owns_is_open_to_whoever_has_its_id(api: Api) -> None:
 async def test_unknown_tasks_and_bad_tokens(api: Api) -> None:
     for task_id in (uuid4(), "nonsense", "x:y"):
         assert await api.call("GET", f"/ffmpeg/status/{task_id}", 404) == {"detail": "Task not found"}
-    await api.call("GET", "/ffmpeg/tasks?next=bogus", 422)
-    await api.call("GET", "/ffmpeg/tasks?limit=101", 422)
+    for query in ("next=bogus", "limit=101"):
+        refused = await api.call("GET", f"/ffmpeg/tasks?{query}", 422)
+        assert refused["detail"][0]["loc"] == ["query", query.partition("=")[0]]
 
 
 async def test_an_idempotency_key_makes_one_task(api: Api) -> None:
@@ -233,7 +280,11 @@ async def test_an_idempotency_key_makes_one_task(api: Api) -> None:
     ids = {await api.register("-i in_1 -c copy out_1", outputs, "video.mp4", headers=key) for _ in range(3)}
     assert len(ids) == 1
     body = {"ffmpeg_command": "-i in_1 out_1", "input_files": {"in_1": f"{api.inputs}x.mp4"}, "output_files": outputs}
-    await api.call("POST", "/ffmpeg/register", 422, json=body, headers=key)
+    reused = await api.call("POST", "/ffmpeg/register", 422, json=body, headers=key)
+    place = ["header", "idempotency-key"]
+    assert reused == {"detail": [{"loc": place, "msg": "was used for another task", "type": "value_error"}]}
+    too_long = await api.call("POST", "/ffmpeg/register", 422, json=body, headers={"Idempotency-Key": "k" * 201})
+    assert (too_long["detail"][0]["loc"], too_long["detail"][0]["type"]) == (place, "string_too_long")
 
 
 async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(api: Api) -> None:
@@ -246,6 +297,10 @@ async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(ap
         f"{api.system.base_url}/ffmpeg/events/{task_id}", headers=api.system.authorization(ANNA)
     ) as response:
         assert response.content_type == "text/event-stream"
+        # Neither a cache nor a proxy may keep an event back.
+        assert (response.headers["Cache-Control"], response.headers["X-Accel-Buffering"]) == ("no-store", "no")
+        assert response.headers["X-Request-Id"]
+        assert await response.content.readline() == b"retry: 2000\n"
         async for line in response.content:
             if not line.startswith(b"data: "):
                 continue
@@ -314,11 +369,25 @@ async def test_a_thousand_tasks_are_taken_in_seconds_and_delay_another_owner_by_
     assert time.monotonic() - started < 15
     lone = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4"))
     assert lone["status"] == "completed"
+    between = [at for at in await started_times(api, flood) if lone["created_at"] < at <= lone["started_at"]]
+    slots = len(os.sched_getaffinity(0))
+    assert len(between) <= 2 * slots, "it waited for more than two tasks of each slot"
     sample = ids[::50]
     waiting = [task_id for task_id in sample if (await api.status(task_id, user=flood))["status"] == "pending"]
     assert len(waiting) > len(sample) / 2, "the flood was nearly over when the other owner's task came"
     growth = {name: now - before[name] for name, now in resident_mib(api.system).items()}
     assert max(growth.values()) < 32, growth
+
+
+async def started_times(api: Api, user: UUID) -> list[str]:
+    """Of all tasks of a user that have started."""
+    found: list[str] = []
+    token = ""
+    while True:
+        page = await api.call("GET", "/ffmpeg/tasks", user=user, params={"limit": 100, "next": token})
+        found += [task["started_at"] for task in page["tasks"] if task["started_at"]]
+        if not (token := page["next"]):
+            return found
 
 
 def resident_mib(system: RunningSystem) -> dict[str, int]:

@@ -23,7 +23,15 @@ from aiohttp import web
 
 from tests.support.programs import installed
 
-ATTACKS = json.loads((Path(__file__).parent.parent / "data" / "ffmpeg_attacks.json").read_text("utf-8"))
+
+def _read_attacks(*names: str) -> dict[str, Any]:
+    """The cases and fixtures of all files together."""
+    found = [json.loads((Path(__file__).parent.parent / "data" / name).read_text("utf-8")) for name in names]
+    fixtures = {name: made for one in found for name, made in one["meta"]["fixtures"].items()}
+    return {"meta": {"fixtures": fixtures}, "cases": [case for one in found for case in one["cases"]]}
+
+
+ATTACKS = _read_attacks("ffmpeg_attacks.json", "ffmpeg_attacks_more.json")
 CANARY = "CANARY-5e1f0d"
 ENVIRONMENT_SECRET = "CANARY-ENV-SECRET"
 _IN_OPEN, _IN_ACCESS, _IN_CREATE, _IN_MODIFY, _IN_NONBLOCK = 0x20, 0x1, 0x100, 0x2, 0x800
@@ -60,6 +68,11 @@ def make_media(folder: Path) -> None:
     _ffmpeg(folder, *attach, "attach.mkv")
     (folder / "bomb.png").write_bytes(png(30000, 30000))
     (folder / "bomb16k.png").write_bytes(png(16000, 16000))
+    (folder / "bomb.gif").write_bytes(b"GIF89a\xff\xff\xff\xff\0\0\0,\0\0\0\0\xff\xff\xff\xff\0\x02\x02L\x01\0;")
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "fat.srt").write_text(f"1\n00:00:00,000 --> 00:00:02,000\n{'<b>x ' * 50_000}\n\n")
+    title = f"title=Duration: {'9' * 400}:00:00.00, Output"
+    _ffmpeg(folder, "-i", "video.mp4", "-c", "copy", "-metadata", title, "long_title.mkv")
     # Nothing here loads code: only the policy stands against that, and it is asked without the file.
     (folder / "evil.so").write_bytes(b"\x7fELF")
 

@@ -30,11 +30,24 @@ _STAT_SECONDS = 10.0
 _WINDOW_TRIES = 4
 
 
+class Budget:
+    """Bytes that all inputs of one job may have together: what they fill is a disk that jobs share."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = self._left = max_bytes
+
+    def spend(self, size: int) -> None:
+        """Raise JobFault when it is more than is left."""
+        self._left -= size
+        if self._left < 0:
+            raise JobFault("INPUT_TOO_LARGE", f"with it the inputs are larger than {self._max_bytes} bytes together")
+
+
 class VideoSource(Protocol):
     """Reads videos of this system."""
 
-    async def copy(self, owner: str, video_id: str, destination: Path, max_bytes: int) -> None:
-        """Write the video into a new file, as `owner` may read it; raises ReelwayError."""
+    async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
+        """Write the video into a new file, as `owner` may read it; raises ReelwayError, or JobFault by the budget."""
         ...
 
 
@@ -44,7 +57,7 @@ class StreamedVideos:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: stream_pb2_grpc.StreamServiceAsyncStub = stream_pb2_grpc.StreamServiceStub(channel)
 
-    async def copy(self, owner: str, video_id: str, destination: Path, max_bytes: int) -> None:
+    async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
         """Window by window; a window that breaks is asked for again, from any replica."""
         metadata = Caller(user=owner, request_id=uuid.uuid4().hex).metadata()
         try:
@@ -53,8 +66,7 @@ class StreamedVideos:
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
-        if stat.size_bytes > max_bytes:
-            raise JobFault("INPUT_TOO_LARGE", f"the video is larger than {max_bytes} bytes")
+        budget.spend(stat.size_bytes)
         file = await asyncio.to_thread(destination.open, "xb")
         try:
             offset, failures = 0, 0
@@ -87,11 +99,11 @@ class Inputs:
 
     async def bring(self, owner: str, inputs: tuple[PlannedInput, ...], folder: Path) -> None:
         """All inputs under `folder`; raises JobFault naming the placeholder of the first that failed."""
-        gate = asyncio.Semaphore(_AT_ONCE)
+        gate, budget = asyncio.Semaphore(_AT_ONCE), Budget(self._max_bytes)
 
         async def one(planned: PlannedInput) -> None:
             async with gate:
-                await self._bring(owner, planned, folder / planned.path)
+                await self._bring(owner, planned, folder / planned.path, budget)
 
         tasks = [asyncio.create_task(one(planned)) for planned in inputs]
         try:
@@ -102,12 +114,12 @@ class Inputs:
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    async def _bring(self, owner: str, planned: PlannedInput, destination: Path) -> None:
+    async def _bring(self, owner: str, planned: PlannedInput, destination: Path, budget: Budget) -> None:
         with _faults(planned.placeholder):
             if video_id := video_id_of(planned.url):
-                await self._videos.copy(owner, video_id, destination, self._max_bytes)
+                await self._videos.copy(owner, video_id, destination, budget)
             else:
-                await self._fetcher.fetch(planned.url, destination)
+                await self._fetcher.fetch(planned.url, destination, budget.spend)
 
 
 @contextlib.contextmanager

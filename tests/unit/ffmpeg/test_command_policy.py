@@ -352,6 +352,30 @@ def test_whatever_passes_names_no_file_but_ours(words: list[str]) -> None:
     assert argv.count("-i") == argv.count("-format_whitelist") == argv.count("-protocol_whitelist")
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "9" * 400, "\u00b2", "\u0663", "0" * 5000, "-1", "1e999", "0x9"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "-filter_threads {} -i in_1 out_1",
+        "-i in_1 -max_muxing_queue_size {} out_1",
+        "-i in_1 -t {} out_1",
+        "-i in_1 -t {}:{}:{} out_1",
+        "-i in_1 -s {}x{} out_1",
+        "-i in_1 -x264opts threads={} out_1",
+        "-i in_1 -vf scale={}:{} out_1",
+        "-i in_1 -vf scale=threads={} out_1",
+        "-i in_1 -vf showcqt=s={}x{} out_1",
+        "-i in_1 -vf split={} out_1",
+    ],
+)
+def test_a_number_of_any_length_and_script_is_taken_or_refused(command: str, number: str) -> None:
+    try:
+        seconds = plan(command.replace("{}", number), ONE, OUT).stop_seconds
+    except CommandRefused:
+        return
+    assert seconds is None or seconds >= 0
+
+
 @given(st.text(max_size=60))
 @settings(max_examples=300)
 def test_any_filter_text_passes_or_is_refused_and_names_no_file(text: str) -> None:

@@ -30,6 +30,12 @@ def test_a_command_that_stops_earlier_is_done_earlier() -> None:
     assert report.fraction == 1.0
 
 
+def test_a_title_that_looks_like_a_duration_breaks_nothing() -> None:
+    head = b"Input #0\n  title : Duration: " + b"9" * 5000 + b":00:00." + b"1" * 5000 + b"\n" + HEAD
+    (report,) = reports(None, head, b"out_time_us=6000000", b"progress=continue")
+    assert report.fraction == 0.1
+
+
 def test_nothing_is_claimed_where_the_length_is_not_known() -> None:
     (report,) = reports(None, b"Duration: N/A\nOutput #0", b"out_time_us=N/A", b"speed=N/A", b"progress=continue")
     assert report == Progress(None, 0.0, 0.0, 0.0, finished=False)

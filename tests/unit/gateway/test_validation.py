@@ -126,7 +126,12 @@ async def test_headers(connection: Wire) -> None:
         200,
         {"upload_offset": 7, "key": "k"},
     )
-    assert await ask(connection, "/headers") == wrong((["header", "upload_offset"], "Field required", "missing"))
+    assert await ask(connection, "/headers") == wrong((["header", "upload-offset"], "Field required", "missing"))
+
+
+async def test_a_body_that_is_not_encoded_as_it_says(connection: Wire) -> None:
+    refused = await ask(connection, "/json", JSON, "Content-Encoding: gzip", body=b'{"title": "a", "tags": ["x"]}')
+    assert refused == wrong((["body"], "The body cannot be decoded", "body_encoding"))
 
 
 @pytest.mark.parametrize("path", ["/json", "/json/", "/as/json", "/as/json/"])
