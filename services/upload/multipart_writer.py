@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+from collections.abc import Coroutine
 from types import TracebackType
+from typing import Any
 
 from services.common.byte_messages import Buffer
 from services.common.errors import ReelwayError
@@ -20,6 +22,17 @@ _SMALL = 2**16
 
 class NotUndone(Exception):
     """The store failed while a broken-off upload was being removed; something of it may be left."""
+
+
+_leaving: set[asyncio.Task[None]] = set()
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Awaited like any other, but not ended half way where the call is cancelled again."""
+    task = asyncio.create_task(work)
+    _leaving.add(task)
+    task.add_done_callback(_leaving.discard)
+    await asyncio.shield(task)
 
 
 class MultipartWriter:
@@ -60,15 +73,21 @@ class MultipartWriter:
             self._upload_id = await asyncio.shield(begun)
         except asyncio.CancelledError:
             # The request is on its way: only its answer tells what is to be aborted.
-            with contextlib.suppress(ReelwayError):
-                await self._objects.abort_multipart(self._key, await begun)
+            await _to_the_end(self._abort_begun(begun))
             raise
         return self
+
+    async def _abort_begun(self, begun: asyncio.Task[str]) -> None:
+        with contextlib.suppress(ReelwayError):
+            await self._objects.abort_multipart(self._key, await begun)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes what is there unless it was completed."""
+        await _to_the_end(self._leave(error))
+
+    async def _leave(self, error: BaseException | None) -> None:
         for send in self._sends:
             send.cancel()
         # A part that S3 takes after the abort would keep the upload alive: wait until none is on its way.
