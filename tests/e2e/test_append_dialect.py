@@ -123,6 +123,14 @@ async def test_a_body_that_breaks_off_adds_nothing(system: RunningSystem, http: 
         assert await answer.read() == b"whole and more"
 
 
+async def test_many_small_chunks(http: aiohttp.ClientSession) -> None:
+    number, data = await create(http), mp4_of(100 * 1024)
+    for start in range(0, len(data), 1024):
+        assert (await append(http, number, data[start : start + 1024]))[0] == 200
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == data
+
+
 async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
     number = await create(http)
     data = mp4_of(3000)
