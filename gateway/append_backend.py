@@ -15,6 +15,8 @@ from services.common.channel import CALL_SECONDS
 from services.common.error_translator import from_rpc_error
 
 _MESSAGE = 2**20
+# A chunk up to this is one message; a larger one is judged, and its request to the store begun, with this much of it.
+_FIRST_MESSAGE = 2**17
 
 
 class AppendBackend:
@@ -53,30 +55,53 @@ class AppendBackend:
         An exception that `data` raises cancels the call, which then appends nothing, and comes out.
         """
         call = self._append(timeout=self._max_seconds, metadata=current_caller().metadata())
+        # The service may refuse the chunk while we wait for the client's next bytes, which may be long in coming.
+        sending = asyncio.ensure_future(_send(call, header, data))
+        answer = asyncio.ensure_future(_answer(call))
         try:
-            await self._send(call, header, data)
-            response: upload_pb2.AppendResponse = await call
-            return response
+            await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                await sending
+            return await answer
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
         finally:
             if not call.done():
                 call.cancel()
+            sending.cancel()
+            answer.cancel()
+            await asyncio.gather(sending, answer, return_exceptions=True)
 
-    @staticmethod
-    async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> None:
-        first: upload_pb2.AppendHeader | None = header
-        pieces: list[Buffer] = []
-        size = 0
-        try:
-            async for piece in data:
-                if size >= _MESSAGE:
-                    await call.write(AppendMessage(pieces, first))
-                    first, pieces, size = None, [], 0
-                pieces.append(piece)
-                size += len(piece)
-            # A small chunk is one message in all.
-            await call.write(AppendMessage(pieces, first, finish=True))
-            await call.done_writing()
-        except asyncio.InvalidStateError:
-            pass  # the service has answered already; awaiting the call tells what
+
+async def _answer(call: Any) -> upload_pb2.AppendResponse:
+    response: upload_pb2.AppendResponse = await call
+    return response
+
+
+async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> None:
+    """One message is on its way while the next is gathered."""
+    first: upload_pb2.AppendHeader | None = header
+    pieces: list[Buffer] = []
+    size, sent, enough = 0, 0, _FIRST_MESSAGE
+    under_way: asyncio.Future[None] | None = None
+    try:
+        async for piece in data:
+            pieces.append(piece)
+            size += len(piece)
+            # What ends a chunk of known size goes with the last message.
+            if size >= enough and sent + size != header.declared_size_bytes:
+                if under_way is not None:
+                    await under_way
+                under_way = asyncio.ensure_future(call.write(AppendMessage(pieces, first)))
+                first, pieces, sent, size, enough = None, [], sent + size, 0, _MESSAGE
+        if under_way is not None:
+            await under_way
+        # A small chunk is one message in all.
+        await call.write(AppendMessage(pieces, first, finish=True))
+        await call.done_writing()
+    except asyncio.InvalidStateError:
+        pass  # the service has answered already; awaiting the call tells what
+    finally:
+        if under_way is not None:
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)

@@ -27,7 +27,7 @@ SECONDS = Histogram("reelway_http_request_seconds", "Duration of requests", ["ro
 IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 
 _REQUEST_ID = "X-Request-Id"
-_EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id"
+_EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Upload-Offset, Retry-After"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _HEADERS = (
     "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id, "

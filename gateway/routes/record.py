@@ -167,12 +167,15 @@ async def update(request: web.Request) -> web.Response:
     if number is None:
         raise InvalidRequestError.missing("body", "video_id")
     try:
-        await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
+        appended = await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
     except ReelwayError as error:
         if error.reason is ErrorReason.EMPTY_CHUNK:
             raise InvalidRequestError.at("body", _CHUNK_FIELDS[0], msg="The chunk is empty", kind="missing") from None
         raise _not_found(error) from None
-    return web.json_response(Message(message="Chunk uploaded successfully").model_dump())
+    return web.json_response(
+        Message(message="Chunk uploaded successfully").model_dump(),
+        headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},
+    )
 
 
 @routes.post(

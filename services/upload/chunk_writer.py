@@ -102,8 +102,15 @@ class ChunkWriter:
         if source.length < size:
             whole = b"".join(kept)
             return await self._data.put(key, _TYPE, len(whole), whole)
+        # The source sums up what is wanted.
         writer = MultipartWriter(
-            self._objects, self._data, key, _TYPE, part_size=size, likely_size=source.declared or None
+            self._objects,
+            self._data,
+            key,
+            _TYPE,
+            part_size=size,
+            likely_size=source.declared or None,
+            hashing=False,
         )
         async with writer:
             for piece in kept:

@@ -151,6 +151,9 @@ class Compaction:
                 fault_points.reach("compact.begun")
                 made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
+                # Who died between beginning an upload of parts and noting it has left one.
+                async for left in self._objects.list_multiparts(made.key):
+                    await self._objects.abort_multipart(left.key, left.upload_id)
                 await self._name_object(journal, made)
             except ReelwayError as error:
                 if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
@@ -182,6 +185,7 @@ class Compaction:
             if found is not None and found.size == made.size:
                 return made
             begun = await self._objects.create_multipart(key, KINDS[made.container].content_type)
+            fault_points.reach("compact.unnoted")
             upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
             if upload_id != begun:
                 await self._objects.abort_multipart(key, begun)

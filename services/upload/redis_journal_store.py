@@ -70,7 +70,9 @@ def _owned(owner: str) -> str:
 
 def offset_mismatch(size: int) -> ReelwayError:
     """OFFSET_MISMATCH, with where the upload ends."""
-    return ReelwayError(ErrorReason.OFFSET_MISMATCH, metadata={"size_bytes": str(size)})
+    return ReelwayError(
+        ErrorReason.OFFSET_MISMATCH, f"The video ends at offset {size}", metadata={"size_bytes": str(size)}
+    )
 
 
 class RedisJournalStore:

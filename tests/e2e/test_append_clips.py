@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis.asyncio
 
 from deploy.local.embedded import find_ffmpeg
 from services.common.s3_objects import S3Objects
@@ -60,7 +61,19 @@ async def fetch(http: aiohttp.ClientSession, number: int) -> tuple[bytes, aiohtt
         return data, answer
 
 
-async def test_clips_of_one_kind_are_joined_packet_by_packet(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def joins(system: RunningSystem, number: int) -> list[dict[str, Any]]:
+    """What each join that was ever made of a video says of itself."""
+    async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
+        video_id = await id_of(objects, number)
+    async with redis.asyncio.Redis.from_url(system.redis_url, decode_responses=True) as client:
+        jobs: list[Any] = [await client.hgetall(key) async for key in client.scan_iter("{ff}:job:*")]
+    results = [json.loads(job["result"]) for job in jobs if job["kind"] == "join" and video_id in job["spec"]]
+    return [{"clips": one["clips"], "encoded": one["encoded"]} for one in results]
+
+
+async def test_clips_of_one_kind_are_joined_packet_by_packet(
+    system: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
     clips = [make_clip(tmp_path / f"{index}.mp4", X264, seconds=0.4 + index / 5).read_bytes() for index in range(3)]
     halves = len(clips[1]) // 2
     # The second clip comes in two slices.
@@ -77,10 +90,15 @@ async def test_clips_of_one_kind_are_joined_packet_by_packet(http: aiohttp.Clien
     longer, after = await fetch(http, number)
     assert after.headers["ETag"] != answer.headers["ETag"]
     assert packets(longer, tmp_path) == packets(joined, tmp_path) + packets(clips[0], tmp_path)
+    made = await joins(system, number)
+    assert sorted(made, key=lambda one: one["clips"]) == [
+        {"clips": 3, "encoded": False},
+        {"clips": 4, "encoded": False},
+    ]
 
 
 async def test_clips_of_different_kinds_become_one_video_with_every_frame(
-    http: aiohttp.ClientSession, tmp_path: Path
+    system: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
     sound = (argument.format(440, 0.6) for argument in SINE)
     mp4 = make_clip(tmp_path / "a.mp4", (*sound, *X264, "-c:a", "aac", "-shortest"), seconds=0.6).read_bytes()
@@ -89,10 +107,11 @@ async def test_clips_of_different_kinds_become_one_video_with_every_frame(
     ).read_bytes()
     avi = make_clip(tmp_path / "c.avi", ("-c:v", "mpeg4"), seconds=0.4, size="64x48").read_bytes()
     number = await append_all(http, mp4, webm, avi)
-    # Asked for by several at once, made once.
+    # Asked for by several at once, made once; and kept.
     answers = await asyncio.gather(*(fetch(http, number) for _ in range(4)))
     joined = answers[0][0]
-    assert all(data == joined for data, _ in answers)
+    assert all(data == joined for data, _ in [*answers, await fetch(http, number)])
+    assert await joins(system, number) == [{"clips": 3, "encoded": True}]
     assert frames(joined, tmp_path) == sum(frames(clip, tmp_path) for clip in (mp4, webm, avi))
     streams = probe(joined, tmp_path, "-show_streams")["streams"]
     assert [(one["codec_name"], one.get("width"), one.get("height")) for one in streams] == [

@@ -140,11 +140,29 @@ async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
         assert await append(http, number, data, **headers) == (200, FIRST)
     status, _ = await append(http, number, data, **{"Content-Digest": digest[:12] + "A" * 43 + "=:"})
     assert status == 422
-    assert (await append(http, number, data, **{"Upload-Offset": "17"}))[0] == 409
+    for malformed in ("sha-256=:short:", "sha-256=nothing", "SHA-256=::", "sha-512=:AAAA:, sha-256=:%:"):
+        assert (await append(http, number, data, **{"Content-Digest": malformed}))[0] == 422
+    status, refused = await append(http, number, data, **{"Upload-Offset": "17"})
+    assert (status, refused) == (409, {"detail": "The video ends at offset 3000"})
     assert (await append(http, number, data, **{"Upload-Offset": "x"}))[0] == 422
     assert await append(http, number, b"end", **{"Upload-Offset": "3000"}) == (200, LATER)
     async with http.get(f"/get_video/{number}/") as answer:
         assert await answer.read() == data + b"end"
+
+
+async def test_a_refusal_does_not_wait_for_the_body(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    await append(http, number, b"whole")
+    address = urlsplit(system.base_url)
+    too_large = 2**30 + 1
+    for length, header, status in ((10**8, "Upload-Offset: 7", 409), (too_large, "X-No: 1", 413)):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"POST /append_video/{number}/ HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{header}\r\n\r\n"
+        # A little of it, and then nothing: the client is slow.
+        writer.write(head.encode() + bytes(300_000))
+        answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        writer.close()
 
 
 async def test_only_the_owner_appends(system: RunningSystem, http: aiohttp.ClientSession) -> None:

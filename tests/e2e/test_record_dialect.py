@@ -119,6 +119,18 @@ async def test_every_kind_of_body_and_both_spellings(http: aiohttp.ClientSession
         assert (answer.status, await answer.json()) == INITIATED
 
 
+async def test_what_is_held_in_memory_may_be_larger_than_a_message(http: aiohttp.ClientSession) -> None:
+    number, data = await begin(http), mp4_of(6 * 2**20)
+    encoded = base64.b64encode(data).decode()
+    assert await send(http, json={"video_id": number, "video_chunck": encoded}) == UPLOADED
+    # No clip of its own: without the signature that the first begins with.
+    assert await send(http, data=form(number, data[64:], id_first=False)) == UPLOADED
+    async with http.patch(f"{BASES[0]}/update_video_chunck", json={"x": "y" * 17 * 2**20}) as answer:
+        assert answer.status == 413
+    async with http.get(f"{BASES[0]}/{number}/stream_video", headers={"Range": "bytes=-5"}) as answer:
+        assert answer.headers["Content-Range"].endswith(f"/{2 * len(data) - 64}")
+
+
 async def test_refusals(http: aiohttp.ClientSession) -> None:
     for body, fields in (
         ({}, {"title", "description"}),

@@ -87,6 +87,7 @@ async def only_committed_chunks(rig: Rig, video_id: str) -> None:
 APPEND_POINTS = [
     ("append.judged", 5000, False),
     ("append.stored", 5000, False),
+    ("multipart.part", 17 * MIB, False),
     ("append.stored", 17 * MIB, False),
     ("append.moved", 9 * MIB, False),
     ("append.committed", 5000, True),
@@ -140,6 +141,7 @@ SEAL_POINTS = [
     "seal.frozen",
     "seal.recorded",
     "compact.begun",
+    "compact.unnoted",
     "compact.multipart",
     "compact.part@1",
     "compact.part@3",
