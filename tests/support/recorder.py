@@ -17,8 +17,20 @@ RECORD = "/api/record/videos"
 _ORDER = ("pending", "running", "completed")
 
 
-async def record(user: LibraryUser, media: Path, chunks: int = 5) -> int:
+FINALIZE = f"{RECORD}/finalize_video_upload"
+
+
+async def record(user: LibraryUser, media: Path) -> int:
     """All three phases, the last one twice; the video's number."""
+    number = await send(user, media)
+    for _ in range(2):
+        done = await user.ask("POST", FINALIZE, json={"video_id": number})
+        assert done == {"message": "Transcription task initiated"}
+    return number
+
+
+async def send(user: LibraryUser, media: Path, chunks: int = 5) -> int:
+    """All but the last phase; the video's number."""
     number: int = (await user.ask("POST", RECORD, 201, json={"title": media.stem, "description": ""}))["video_id"]
     data = await asyncio.to_thread(media.read_bytes)
     step = len(data) // chunks + 1
@@ -27,9 +39,6 @@ async def record(user: LibraryUser, media: Path, chunks: int = 5) -> int:
         form.add_field("video_id", str(number))
         form.add_field("video_chunck", data[start : start + step], filename="blob", content_type="video/webm")
         await user.ask("PATCH", f"{RECORD}/update_video_chunck", data=form)
-    for _ in range(2):
-        done = await user.ask("POST", f"{RECORD}/finalize_video_upload", json={"video_id": number})
-        assert done == {"message": "Transcription task initiated"}
     return number
 
 

@@ -1,0 +1,61 @@
+"""SIGKILL at every step between a finished recording and its transcript: the next attempt finishes it, once."""
+
+import contextlib
+from pathlib import Path
+
+import aiohttp
+
+from deploy.local.process import StartError
+from tests.support.library import LibraryUser
+from tests.support.object_store import keys_of
+from tests.support.recorder import FINALIZE, ended, send, transcriptions, uuid_of
+from tests.support.speech import make
+from tests.support.system import RunningSystem, start_system
+from tests.support.waiting import is_alive, until
+
+QUICK = {"JOB_LEASE_SECONDS": "2", "JOB_RENEW_SECONDS": "0.5", "JOB_STALLED_CHECK_SECONDS": "0.3"}
+
+
+async def arm(system: RunningSystem, name: str, point: str) -> None:
+    """Start a process again, to die at a point; empty: to live."""
+    replica = system.process(name)
+    replica.env["FAULT_POINT"] = point
+    # What it left before leads it there perhaps before it says that it is ready.
+    with contextlib.suppress(StartError) if point else contextlib.nullcontext():
+        await replica.restart()
+
+
+async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path) -> None:
+    """A video without sound takes the same steps, and no time."""
+    media = tmp_path / "mute.webm"
+    await make("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=1", "-c:v", "libvpx", str(media))
+    async with start_system(tmp_path / "system", env=QUICK) as system, aiohttp.ClientSession() as http:
+
+        async def dies_at(name: str, point: str) -> None:
+            await arm(system, name, point)
+            await until(lambda: not is_alive(system.process(name).pid), 30)
+
+        async def finalizes() -> bool:
+            return await user.status("POST", FINALIZE, json={"video_id": number}) == 200
+
+        async def finalizes_or_dies() -> bool:
+            return await finalizes() or not is_alive(system.process("catalog").pid)
+
+        user = LibraryUser.new(system, http)
+        await arm(system, "worker", "transcript.stored")
+        await arm(system, "catalog", "transcript.registered")
+        number = await send(user, media)
+        # It may die before it answers.
+        await until(finalizes_or_dies, 30)
+        await until(lambda: not is_alive(system.process("catalog").pid), 30)
+        await arm(system, "catalog", "")
+        await until(finalizes, 30)
+        await until(lambda: not is_alive(system.process("worker").pid), 30)
+        await dies_at("worker", "transcript.told")
+        await arm(system, "worker", "")
+        assert (await ended(user, number, 30))["transcription_status"] == "completed"
+        video_id = await uuid_of(system, number)
+        assert await transcriptions(system, video_id) == 1
+        made = await keys_of(system.s3, f"transcripts/{video_id}/")
+        assert {key.rpartition(".")[2] for key in made} == {"json", "vtt"}
+        assert len(made) == 2
