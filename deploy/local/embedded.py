@@ -163,13 +163,24 @@ class EmbeddedS3:
         access_key: at least 3 characters.
         secret_key: at least 8 characters.
         log: the file that its output is appended to; default: `s3.log` in `folder`.
+        metadata: where it keeps what is stored where, a URL of JuiceFS's relative to `folder`; of one volume always
+            the same.
     """
 
     name = "s3"
     region = "us-east-1"
 
-    def __init__(self, folder: Path, access_key: str, secret_key: str, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        access_key: str,
+        secret_key: str,
+        log: Path | None = None,
+        # Relative: an absolute path would need quoting that juicefs doesn't undo.
+        metadata: str = "sqlite3://meta.db",
+    ) -> None:
         self._folder = folder.absolute()
+        self._metadata = metadata
         self._log = log or self._folder / "s3.log"
         self._access_key = access_key
         self._secret_key = secret_key
@@ -206,8 +217,7 @@ class EmbeddedS3:
             MINIO_ROOT_USER=self._access_key,
             MINIO_ROOT_PASSWORD=self._secret_key,
         )
-        # Relative to its folder: a URL would need quoting that juicefs doesn't undo.
-        metadata = "sqlite3://meta.db"
+        metadata = self._metadata
         volume = ["--storage", "file", "--bucket", f"{blocks}/"]
         format_command = [juicefs, "format", "--no-update", "--trash-days", "0", *volume, metadata, "reelway"]
         formatting = Process("juicefs format", format_command, env, self._log, self._folder)
