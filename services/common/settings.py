@@ -6,6 +6,7 @@ unit and default, and calls `load` in its `__main__`.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from collections.abc import Mapping
@@ -158,11 +159,20 @@ class ServiceSettings(Settings):
     fault_point: str = Field("", pattern=r"^([a-z_.]+(@[1-9]\d*)?)?$")
     """Where the process kills itself, for tests of what a crash leaves (fault_points.py); empty: nowhere."""
 
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Nobody on another machine can call: GRPC_LISTEN is a loopback address or `localhost`."""
+        host = self.grpc_listen.rpartition(":")[0].strip("[]")
+        if host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
     @model_validator(mode="after")
     def _strangers_cannot_call(self) -> Self:
-        host = self.grpc_listen.rpartition(":")[0].strip("[]")
-        loopback = host == "localhost" or host.startswith("127.") or host == "::1" or host.startswith("unix")
-        if not loopback and not self.service_token_secret.get_secret_value():
+        if not self.listens_on_loopback and not self.service_token_secret.get_secret_value():
             raise ValueError("SERVICE_TOKEN_SECRET: needed where GRPC_LISTEN is not on loopback")
         return self
 

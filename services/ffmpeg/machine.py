@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from pathlib import Path
 
@@ -31,21 +30,11 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     found = await examine(Sandbox(ffmpeg, ffprobe, detect_layers()), Mode(settings.isolation), root)
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
-    if found.ready and found.loopback_only and not _is_loopback(settings.grpc_listen):
+    if found.ready and found.loopback_only and not settings.listens_on_loopback:
         raise SystemExit(
             f"settings: GRPC_LISTEN: {settings.grpc_listen}: without isolation only loopback is listened on"
         )
     return found
-
-
-def _is_loopback(listen: str) -> bool:
-    host = listen.rpartition(":")[0].strip("[]")
-    if listen.startswith("unix:") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _beside(ffmpeg: str) -> str:

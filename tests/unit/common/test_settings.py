@@ -203,3 +203,19 @@ def test_a_process_without_its_bucket_ends_with_status_2_and_one_line(module: st
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == ["settings: S3_BUCKET: Field required"]
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("listen", ["127.0.0.9:1", "localhost:1", "[::1]:1"])
+def test_on_loopback_no_secret_is_needed(monkeypatch: pytest.MonkeyPatch, listen: str) -> None:
+    monkeypatch.setenv("GRPC_LISTEN", listen)
+    assert load(UploadSettings).listens_on_loopback
+
+
+@pytest.mark.usefixtures("bucket")
+@pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "127.evil.example:1", "unix.example:1"])
+def test_elsewhere_one_is(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], listen: str) -> None:
+    monkeypatch.setenv("GRPC_LISTEN", listen)
+    with pytest.raises(SystemExit):
+        load(UploadSettings)
+    assert "SERVICE_TOKEN_SECRET" in capsys.readouterr().err
