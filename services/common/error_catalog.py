@@ -55,7 +55,6 @@ class ErrorReason(enum.Enum):
     DRAINING = "DRAINING"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     TIMEOUT = "TIMEOUT"
-    CANCELLED = "CANCELLED"
     COMMAND_REFUSED = "COMMAND_REFUSED"
     INPUT_REFUSED = "INPUT_REFUSED"
     ISOLATION_UNAVAILABLE = "ISOLATION_UNAVAILABLE"
@@ -126,7 +125,6 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.DRAINING: ErrorKind(_C.UNAVAILABLE, 503, "The service is stopping", 1.0),
     ErrorReason.TOO_MANY_REQUESTS: ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5.0),
     ErrorReason.TIMEOUT: ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long"),
-    ErrorReason.CANCELLED: ErrorKind(_C.CANCELLED, 499, "The request was cancelled"),
     ErrorReason.COMMAND_REFUSED: ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed"),
     ErrorReason.INPUT_REFUSED: ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed"),
     ErrorReason.ISOLATION_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30.0),

@@ -20,7 +20,8 @@ _BARE = {
     # The connection broke within a message (RST_STREAM; a write that failed). Our own INTERNAL comes with details.
     grpc.StatusCode.INTERNAL: ErrorReason.SERVICE_UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: ErrorReason.TIMEOUT,
-    grpc.StatusCode.CANCELLED: ErrorReason.CANCELLED,
+    # Our own cancelling never comes out as a status: a server that was told to stop gives calls this one.
+    grpc.StatusCode.CANCELLED: ErrorReason.SERVICE_UNAVAILABLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ErrorReason.TOO_MANY_REQUESTS,
 }
 

@@ -38,7 +38,6 @@ _UNCERTAIN = {
     ErrorReason.STORE_UNAVAILABLE,
     ErrorReason.SERVICE_UNAVAILABLE,
     ErrorReason.TIMEOUT,
-    ErrorReason.CANCELLED,
     ErrorReason.INTERNAL,
 }
 

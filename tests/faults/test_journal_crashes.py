@@ -20,7 +20,7 @@ from tests.support.waiting import until
 MIB = 2**20
 SIGKILL = 9
 WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
-BROKEN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.CANCELLED, ErrorReason.INTERNAL}
+BROKEN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.INTERNAL}
 
 
 @dataclass

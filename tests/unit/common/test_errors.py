@@ -24,7 +24,6 @@ HTTP_OF_CODE = {
     grpc.StatusCode.OUT_OF_RANGE: {416},
     grpc.StatusCode.UNAVAILABLE: {503},
     grpc.StatusCode.DEADLINE_EXCEEDED: {504},
-    grpc.StatusCode.CANCELLED: {499},
 }
 
 
@@ -90,7 +89,7 @@ def test_a_status_tells_when_to_try_again() -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.DEADLINE_EXCEEDED, ErrorReason.TIMEOUT),
-        (grpc.StatusCode.CANCELLED, ErrorReason.CANCELLED),
+        (grpc.StatusCode.CANCELLED, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.INTERNAL, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.UNKNOWN, ErrorReason.INTERNAL),
         (grpc.StatusCode.UNIMPLEMENTED, ErrorReason.INTERNAL),
