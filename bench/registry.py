@@ -32,7 +32,6 @@ class Metric(enum.Enum):
     TUS_MIB_PER_SECOND = "tus MiB/s"
     TIME_OF_TUS = "of tus's time"
     CPU_OF_TUS = "of tus's CPU"
-    REQUESTS_OF_TUS = "of tus's S3 requests"
     CPU_OVER_FFMPEG = "% CPU over ffmpeg"
 
 

@@ -6,7 +6,6 @@ from typing import cast
 from bench.peers.reelway import Reelway
 from bench.peers.tus import tus_server, upload_in_chunks
 from bench.registry import OURS, Bound, Metric, Outcome, Row, Target, Trial
-from bench.s3_requests import requests_answered
 
 MIB = 2**20
 
@@ -17,38 +16,28 @@ def beside_tus(chunk: int, total: int, trial: Trial) -> Outcome:
     processes = ours.processes
     assert processes is not None
     host, port = ours.address
-    storage = ours.storage_environment
     # Its first upload opens connections and warms caches, here as there.
     upload_in_chunks("append", f"http://{host}:{port}", trial.source, chunk, chunk)
-    before, asked = sum(processes.cpu_by_process().values()), requests_answered(storage)
+    before = sum(processes.cpu_by_process().values())
     our_seconds = upload_in_chunks("append", f"http://{host}:{port}", trial.source, chunk, total)
     our_cpu = sum(processes.cpu_by_process().values()) - before
-    our_requests = requests_answered(storage) - asked
-    with tus_server(storage) as tus:
+    with tus_server(ours.storage_environment) as tus:
         # Its first upload compiles its code.
         upload_in_chunks("tus", tus.url, trial.source, chunk, chunk)
-        before, asked = sum(tus.processes.cpu_by_process().values()), requests_answered(storage)
+        before = sum(tus.processes.cpu_by_process().values())
         tus_seconds = upload_in_chunks("tus", tus.url, trial.source, chunk, total)
         tus_cpu = sum(tus.processes.cpu_by_process().values()) - before
-        tus_requests = requests_answered(storage) - asked
     return Outcome(
         values={
             Metric.APPEND_MIB_PER_SECOND: total / MIB / our_seconds,
             Metric.TUS_MIB_PER_SECOND: total / MIB / tus_seconds,
             Metric.TIME_OF_TUS: our_seconds / tus_seconds,
             Metric.CPU_OF_TUS: our_cpu / tus_cpu,
-            Metric.REQUESTS_OF_TUS: our_requests / tus_requests,
         }
     )
 
 
-_METRICS = (
-    Metric.APPEND_MIB_PER_SECOND,
-    Metric.TUS_MIB_PER_SECOND,
-    Metric.TIME_OF_TUS,
-    Metric.CPU_OF_TUS,
-    Metric.REQUESTS_OF_TUS,
-)
+_METRICS = (Metric.APPEND_MIB_PER_SECOND, Metric.TUS_MIB_PER_SECOND, Metric.TIME_OF_TUS, Metric.CPU_OF_TUS)
 
 ROWS = (
     Row(
