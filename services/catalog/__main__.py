@@ -10,18 +10,18 @@ import grpc
 from reelway.v1 import catalog_pb2_grpc, library_pb2_grpc, transcript_pb2_grpc
 
 from services.catalog.catalog import Catalog
+from services.catalog.due_jobs import DueJobs
 from services.catalog.journal_changes import JournalChanges
 from services.catalog.library import Library
 from services.catalog.library_servicer import LibraryServicer
 from services.catalog.library_store import LibraryStore
-from services.catalog.processing import Dispatcher, Processing
+from services.catalog.processing import Processing
 from services.catalog.rebuild import LEASE_SECONDS, keep_index, rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.catalog.servicer import CatalogServicer
 from services.catalog.settings import CatalogSettings
 from services.catalog.sweeper import Sweeper
-from services.catalog.transcript_dispatch import TranscriptDispatcher
 from services.catalog.transcript_servicer import TranscriptServicer
 from services.catalog.transcript_sweeper import SWEEP_SECONDS, TranscriptSweeper
 from services.catalog.transcripts import Hearing, Transcripts
@@ -42,22 +42,23 @@ async def _serve(settings: CatalogSettings) -> None:
     async with S3Objects.open(settings) as objects, redis, open_channel(settings.ffmpeg_target, settings) as ffmpeg:
         store, records = RedisVideoStore(redis, clock), RecordStore(objects)
         catalog = Catalog(store, records, objects, clock)
-        lease = Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30)
-        sweeper = Sweeper(catalog, store, lease, clock, settings.catalog_sweep_grace_seconds)
-
         journals = JournalChanges(catalog, store, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, store, clock)
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
         transcripts = Transcripts(catalog, store, objects, clock, hearing)
         jobs = VideoJobs(ffmpeg)
-        hearers = TranscriptDispatcher(transcripts, videos=store, lists=lists, jobs=jobs, clock=clock, hearing=hearing)
-        dispatcher = Dispatcher(
+        duties = [
+            DueJobs(duty, videos=store, lists=lists, jobs=jobs, clock=clock) for duty in (processing, transcripts)
+        ]
+        sweeper = Sweeper(
+            catalog,
             processing,
-            videos=store,
+            store=store,
             lists=lists,
-            jobs=jobs,
+            lease=Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30),
             clock=clock,
+            grace_seconds=settings.catalog_sweep_grace_seconds,
             signed_seconds=settings.library_signed_seconds,
         )
 
@@ -79,8 +80,7 @@ async def _serve(settings: CatalogSettings) -> None:
             ready=ready,
             background=[
                 sweeper.run(settings.catalog_sweep_interval_seconds),
-                dispatcher.run(),
-                hearers.run(),
+                *(each.run() for each in duties),
                 TranscriptSweeper(objects, store, Lease(redis, LEASES + "transcripts", 3 * SWEEP_SECONDS), clock).run(),
                 keep_index(records, objects, store, Lease(redis, LEASES + "rebuild", LEASE_SECONDS)),
             ],

@@ -10,8 +10,8 @@ from typing import Any
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
 from services.catalog.library import Library
-from services.catalog.processing import Processing, require_system
-from services.common.caller import current_caller
+from services.catalog.processing import Processing
+from services.common.caller import current_caller, require_system
 from services.common.s3_objects import S3Objects
 
 _URL_SECONDS = 7 * 86_400

@@ -8,8 +8,7 @@ from reelway.v1 import catalog_pb2, catalog_pb2_grpc
 
 from services.catalog.catalog import Catalog
 from services.catalog.journal_changes import JournalChanges
-from services.catalog.processing import require_system
-from services.common.caller import current_caller
+from services.common.caller import current_caller, require_system
 
 
 class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):

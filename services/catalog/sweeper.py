@@ -1,4 +1,4 @@
-"""Finishes what a crash left half done: records not saved to S3, deletions not carried through."""
+"""Finishes what was left half done: records not saved to S3, deletions not carried through, promised uploads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import contextlib
 from collections.abc import Iterator
 
 from services.catalog.catalog import Catalog
+from services.catalog.library_store import LibraryStore
+from services.catalog.processing import Processing
 from services.catalog.video_store import VideoStore
 from services.common import logs
 from services.common.clock import Clock
@@ -19,9 +21,20 @@ log = logs.get_logger(__name__)
 class Sweeper:
     """Runs on every replica; the lease lets one at a time work."""
 
-    def __init__(self, catalog: Catalog, store: VideoStore, lease: Lease, clock: Clock, grace_seconds: float) -> None:
-        self._catalog, self._store, self._lease = catalog, store, lease
-        self._clock, self._grace = clock, grace_seconds
+    def __init__(
+        self,
+        catalog: Catalog,
+        processing: Processing,
+        *,
+        store: VideoStore,
+        lists: LibraryStore,
+        lease: Lease,
+        clock: Clock,
+        grace_seconds: float,
+        signed_seconds: float,
+    ) -> None:
+        self._catalog, self._processing, self._store, self._lists = catalog, processing, store, lists
+        self._lease, self._clock, self._grace, self._signed = lease, clock, grace_seconds, signed_seconds
 
     async def run(self, interval_seconds: float) -> None:
         """Sweep for ever."""
@@ -46,6 +59,10 @@ class Sweeper:
         for video_id in await self._store.deleting():
             with _put_off(video_id):
                 await self._catalog.finish_delete(video_id)
+        for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
+            with _put_off(video_id):
+                log.info("a signed upload never arrived", video_id=video_id)
+                await self._processing.expire(video_id)
 
 
 @contextlib.contextmanager

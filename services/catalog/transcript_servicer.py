@@ -6,9 +6,8 @@ from typing import Any
 
 from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
-from services.catalog.processing import require_system
 from services.catalog.transcripts import Transcripts
-from services.common.caller import current_caller
+from services.common.caller import current_caller, require_system
 
 
 class TranscriptServicer(transcript_pb2_grpc.TranscriptServiceServicer):

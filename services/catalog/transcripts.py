@@ -1,20 +1,20 @@
 """What is said in videos: asked for, made by a job, and told. Start reading here for transcripts.
 
-The request stands in the video's record, so that nothing is forgotten: transcript_dispatch.py registers its job again
-and again under one name until an outcome is written. An outcome names the request that it answers; only the newest
-one's counts, and only once.
+The request stands in the video's record, so that nothing is forgotten: due_jobs.py registers its job again and again
+until an outcome is written. An outcome names the request that it answers; only the newest one's counts, and only once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reelway.v1 import media_pb2, transcript_pb2
+from reelway.v1 import ffmpeg_pb2, media_pb2, transcript_pb2
 
 from services.catalog.access import may_change, may_see
 from services.catalog.catalog import Catalog
 from services.catalog.changes import change
-from services.catalog.memberships import transcript_under_way
+from services.catalog.due_jobs import DueJob
+from services.catalog.memberships import TRANSCRIBING, transcript_under_way, wants_transcript
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs
 from services.common.clock import Clock
@@ -47,6 +47,8 @@ class Hearing:
 
 class Transcripts:
     """Judges the calls of clients for their user; those of workers come from the system."""
+
+    duty, due = "transcript", TRANSCRIBING
 
     def __init__(
         self, catalog: Catalog, videos: RedisVideoStore, objects: S3Objects, clock: Clock, hearing: Hearing
@@ -138,6 +140,28 @@ class Transcripts:
             return True
 
         return await change(self._catalog, self._videos, outcome.video_id, end)
+
+    def job(self, video: media_pb2.Video) -> DueJob | None:
+        """The job that hears it; None: nobody waits for it."""
+        if not wants_transcript(video):
+            return None
+        request, language = str(video.transcript.request), self._hearing.language_of(video.transcript)
+        work = ffmpeg_pb2.VideoWork(
+            kind=ffmpeg_pb2.TASK_KIND_TRANSCRIBE,
+            video_id=video.video_id,
+            parameters={"etag": video.etag, "language": language, "request": request},
+        )
+        # Names the video, its bytes, the engine and the model; and, where it failed before, which try this is.
+        return DueJob(f"transcribe-{self._hearing.key(video, language)}-{request}", work)
+
+    async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
+        """The job ended without an outcome."""
+        failure = media_pb2.TranscriptFailure(
+            reason=error.reason or "CANCELLED", message=error.message or "Transcription was cancelled"
+        )
+        outcome = transcript_pb2.FinishTranscriptRequest(video_id=video.video_id, failure=failure)
+        outcome.request = video.transcript.request
+        await self.finish(outcome)
 
 
 def _require_living(video: media_pb2.Video) -> None:

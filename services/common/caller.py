@@ -13,6 +13,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 
 from services.common.call_token import CallTokens
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
 USER_KEY = "reelway-user-bin"
 TOKEN_KEY = "authorization"  # noqa: S105 - a name, not a secret
@@ -65,6 +67,12 @@ def current_caller() -> Caller:
 def set_caller(caller: Caller) -> None:
     """Called once a request, by the server's edge."""
     _current.set(caller)
+
+
+def require_system() -> None:
+    """UNAUTHENTICATED unless one of our own processes calls in its own name."""
+    if current_caller().user != SYSTEM_USER:
+        raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
 def system_caller() -> Caller:

@@ -14,9 +14,7 @@ from services.common.byte_messages import (
     decode_append_request,
     decode_upload_request,
 )
-from services.common.caller import SYSTEM_USER, current_caller
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
+from services.common.caller import require_system
 from services.common.s3_objects import S3Objects
 from services.upload.appends import Appends
 from services.upload.journal import Journal, JournalState
@@ -112,8 +110,7 @@ class UploadServicer:
     async def LocateExtents(
         self, request: upload_pb2.LocateExtentsRequest, context: Any
     ) -> upload_pb2.LocateExtentsResponse:
-        if current_caller().user != SYSTEM_USER:
-            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+        require_system()
         located = await self._journals.locate(
             request.video_id, request.offset_bytes, request.length_bytes, request.etag
         )

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from deploy.local.replica import Replica
-from tests.support.chaos_proxy import chaos_proxy
+from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
 from tests.support.videos_api import VideosApi, more, several, videos_api
@@ -28,6 +28,18 @@ async def streams(system: RunningSystem) -> AsyncIterator[tuple[VideosApi, list[
             videos_api(f"http://{gateway.listen}") as api,
         ):
             yield api, replicas
+
+
+@pytest.fixture
+async def brittle(system: RunningSystem) -> AsyncIterator[tuple[VideosApi, ChaosProxy]]:
+    """A gateway without a cache over a replica whose way to the store can break."""
+    async with (
+        chaos_proxy(system.s3.endpoint_url) as proxy,
+        more(system, "stream", S3_ENDPOINT_URL=proxy.url) as stream,
+        more(system, "gateway", STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0") as gateway,
+        videos_api(f"http://{gateway.listen}") as api,
+    ):
+        yield api, proxy
 
 
 async def download(api: VideosApi, path: str, at: dict[int, asyncio.Event], go_on: dict[int, asyncio.Event]) -> str:
@@ -108,34 +120,24 @@ async def test_with_no_replica_left_a_viewer_is_told_when_to_come_back(
     assert all(replica.listen not in reply.body.decode() for replica in replicas)
 
 
-async def test_a_store_that_breaks_connections_is_not_noticed(system: RunningSystem) -> None:
-    async with (
-        chaos_proxy(system.s3.endpoint_url) as proxy,
-        more(system, "stream", S3_ENDPOINT_URL=proxy.url) as stream,
-        more(system, "gateway", STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0") as gateway,
-        videos_api(f"http://{gateway.listen}") as api,
-    ):
-        video_id = await api.new_video(DATA)
-        proxy.break_downloads(700_000, 1_500_000, 300_000)
-        reply = await api.get(f"/videos/{video_id}/download")
-        assert hashlib.sha256(reply.body).hexdigest() == DIGEST
-        assert proxy.unused == 0
+async def test_a_store_that_breaks_connections_is_not_noticed(brittle: tuple[VideosApi, ChaosProxy]) -> None:
+    api, proxy = brittle
+    video_id = await api.new_video(DATA)
+    proxy.break_downloads(700_000, 1_500_000, 300_000)
+    reply = await api.get(f"/videos/{video_id}/download")
+    assert hashlib.sha256(reply.body).hexdigest() == DIGEST
+    assert proxy.unused == 0
 
 
-async def test_bytes_that_never_come_break_the_connection_off(system: RunningSystem) -> None:
+async def test_bytes_that_never_come_break_the_connection_off(brittle: tuple[VideosApi, ChaosProxy]) -> None:
     """The status is out already: a shorter body must never look whole."""
-    async with (
-        chaos_proxy(system.s3.endpoint_url) as proxy,
-        more(system, "stream", S3_ENDPOINT_URL=proxy.url) as stream,
-        more(system, "gateway", STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0") as gateway,
-        videos_api(f"http://{gateway.listen}") as api,
-    ):
-        video_id = await api.new_video(DATA)
-        proxy.go_down_after(20 * 2**20)
-        got = b""
-        with pytest.raises(aiohttp.ClientPayloadError):
-            async with api.session.get(f"{api.base_url}/videos/{video_id}/download") as answer:
-                async for chunk in answer.content.iter_any():
-                    got += chunk
-        assert 0 < len(got) < SIZE
-        assert DATA.startswith(got)
+    api, proxy = brittle
+    video_id = await api.new_video(DATA)
+    proxy.go_down_after(20 * 2**20)
+    got = b""
+    with pytest.raises(aiohttp.ClientPayloadError):
+        async with api.session.get(f"{api.base_url}/videos/{video_id}/download") as answer:
+            async for chunk in answer.content.iter_any():
+                got += chunk
+    assert 0 < len(got) < SIZE
+    assert DATA.startswith(got)

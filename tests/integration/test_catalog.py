@@ -12,6 +12,8 @@ from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.catalog import TITLE_LENGTH, Catalog
+from services.catalog.library_store import LibraryStore
+from services.catalog.processing import Processing
 from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
 from services.common.error_catalog import ErrorReason
@@ -85,7 +87,16 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
 
 
 def catalog_sweeper(parts: Foundation) -> Sweeper:
-    return Sweeper(parts.catalog, parts.videos, Lease(parts.redis, "test", 30), parts.clock, 30)
+    return Sweeper(
+        parts.catalog,
+        Processing(parts.catalog, parts.videos, parts.clock),
+        store=parts.videos,
+        lists=LibraryStore(parts.redis),
+        lease=Lease(parts.redis, "test", 30),
+        clock=parts.clock,
+        grace_seconds=30,
+        signed_seconds=86_400,
+    )
 
 
 async def test_creating_again_is_answered_as_the_first_time(near: Foundation) -> None:

@@ -50,6 +50,7 @@ async def eventful(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Async
         "INGEST_EVENTS_TOKEN": TOKEN,
         "LIBRARY_MAX_BYTES": str(MAX_BYTES),
         "LIBRARY_SIGNED_SECONDS": "8",
+        "CATALOG_SWEEP_INTERVAL_SECONDS": "0.5",
         "COMMAND_INPUT_BYTES": str(FETCHED_BYTES),
     }
     async with start_system(tmp_path_factory.mktemp("eventful"), env=env) as running:

@@ -1,0 +1,103 @@
+"""Sees to it that every video that a job is due for gets an outcome.
+
+What is to be done stands in the records (memberships.py), so that nothing is forgotten: a video stays in its list
+until an outcome was written, and its job is registered again and again under one name, which the queue takes for one
+job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+from typing import Protocol
+
+from reelway.v1 import ffmpeg_pb2, media_pb2
+
+from services.catalog.library_store import LibraryStore
+from services.catalog.redis_video_store import RedisVideoStore
+from services.catalog.video_jobs import VideoJobs
+from services.common import fault_points, logs
+from services.common.caller import set_caller, system_caller
+from services.common.clock import Clock
+from services.common.errors import ReelwayError
+
+log = logs.get_logger(__name__)
+
+_LOOK_SECONDS = 0.5
+_AGAIN_SECONDS = 30.0
+_AT_ONCE = 32
+_ENDED_WITHOUT = (ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED)
+
+
+@dataclass(frozen=True)
+class DueJob:
+    """What a video is due for; the queue takes equal names for one job."""
+
+    name: str
+    work: ffmpeg_pb2.VideoWork
+    priority: ffmpeg_pb2.TaskPriority.ValueType = ffmpeg_pb2.TASK_PRIORITY_NORMAL
+
+
+class Duty(Protocol):
+    """One kind of job, and the videos that are due for it."""
+
+    @property
+    def duty(self) -> str:
+        """Its name in log lines and fault points."""
+
+    @property
+    def due(self) -> str:
+        """Key of the list by time that they are in."""
+
+    def job(self, video: media_pb2.Video) -> DueJob | None:
+        """The job; None: it is not due any more."""
+
+    async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
+        """Write the outcome of a job that ended without one; `error` is empty where it was cancelled."""
+
+
+class DueJobs:
+    """Runs on every replica; each takes videos that no other one has taken."""
+
+    def __init__(
+        self, duty: Duty, *, videos: RedisVideoStore, lists: LibraryStore, jobs: VideoJobs, clock: Clock
+    ) -> None:
+        self._duty, self._videos, self._lists, self._jobs, self._clock = duty, videos, lists, jobs, clock
+        self._log = log.bind(duty=duty.duty)
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            set_caller(system_caller())
+            try:
+                await self._look()
+            except ReelwayError as error:
+                self._log.warning("due jobs put off", why=str(error))
+            except Exception:
+                self._log.exception("looking for due jobs failed")
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _look(self) -> None:
+        """See to what is due, each on its own: one bad record must not hold the others back."""
+        now = self._clock.seconds()
+        while due := await self._lists.claim(self._duty.due, now, now + _AGAIN_SECONDS, _AT_ONCE):
+            ended = await asyncio.gather(*map(self._see_to, due), return_exceptions=True)
+            for video_id, error in zip(due, ended, strict=True):
+                if error is not None:
+                    why = f"{type(error).__name__}: {error}"
+                    self._log.warning("cannot see to a video", video_id=video_id, why=why)
+
+    async def _see_to(self, video_id: str) -> None:
+        video = await self._videos.get(video_id)
+        job = video and self._duty.job(video)
+        if not video or not job:
+            return
+        task = await self._jobs.register(job.work, job.name, job.priority)
+        fault_points.reach(f"{self._duty.duty}.registered")
+        if task.state == ffmpeg_pb2.TASK_STATE_COMPLETED:
+            self._log.warning("a job left no outcome, running it again", video_id=video_id)
+            await self._jobs.register(job.work, uuid.uuid4().hex, job.priority)
+        elif task.state in _ENDED_WITHOUT:
+            self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
+            await self._duty.give_up(video, task.error)
