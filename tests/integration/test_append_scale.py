@@ -2,12 +2,14 @@
 
 import asyncio
 import hashlib
+import itertools
 import random
 import statistics
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import aiohttp
 import pytest
 import redis.asyncio
 
@@ -27,7 +29,7 @@ SAMPLE = 200
 
 @pytest.fixture(scope="module")
 async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
-    async with start_fleet(redis_url, juicefs_s3, tmp_path_factory.mktemp("scale"), replicas=2) as running:
+    async with start_fleet(redis_url, juicefs_s3, tmp_path_factory.mktemp("scale"), replicas=2, gateways=2) as running:
         yield running
 
 
@@ -84,14 +86,23 @@ async def test_the_last_of_10_000_appends_costs_what_the_first_did(client: Journ
     assert hashlib.sha256(read).digest() == hashlib.sha256(whole).digest()
 
 
-async def test_64_uploads_at_once_do_not_mix(client: JournalClient) -> None:
-    async def record(seed: int) -> None:
-        source = random.Random(seed)
-        video, parts = await client.create(), []
+async def test_64_uploads_at_once_do_not_mix(fleet: Fleet) -> None:
+    """Over HTTP: the chunks of each come through both gateways, which know both replicas of every service."""
+    gateways = [f"http://{gateway.address}" for gateway in fleet.of("gateway")]
+
+    async def record(http: aiohttp.ClientSession, seed: int) -> None:
+        source, turns = random.Random(seed), itertools.cycle(gateways)
+        async with http.post(f"{next(turns)}/create_video/") as answer:
+            number = (await answer.json())["video_id"]
+        whole = b""
         for _ in range(8):
             chunk = source.randbytes(source.randrange(1, 60_000))
-            await client.append(video.video_id, chunk)
-            parts.append(chunk)
-        assert await client.whole(video.video_id) == b"".join(parts)
+            async with http.post(f"{next(turns)}/append_video/{number}/", data=chunk) as answer:
+                assert answer.status == 200, await answer.text()
+            whole += chunk
+        for gateway in gateways:
+            async with http.get(f"{gateway}/get_video/{number}/") as answer:
+                assert (answer.status, await answer.read()) == (200, whole)
 
-    await asyncio.gather(*map(record, range(64)))
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
+        await asyncio.gather(*(record(http, seed) for seed in range(64)))

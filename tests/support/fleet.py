@@ -1,5 +1,7 @@
-"""Service processes for a test, forked from one that has imported everything: a start costs no import."""
+"""Processes for a test, forked from one that has imported everything: a start costs no import."""
 
+import asyncio
+import contextlib
 import importlib
 import multiprocessing
 import os
@@ -12,6 +14,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -19,7 +22,10 @@ from deploy.local.ports import free_port
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
-_MODULES = {name: f"services.{name}.__main__" for name in ("catalog", "upload", "stream")}
+_MODULES = {
+    **{name: f"services.{name}.__main__" for name in ("catalog", "upload", "stream")},
+    "gateway": "gateway.__main__",
+}
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([*_MODULES.values(), "uvloop", "tests.support.fleet"])
 
@@ -46,7 +52,8 @@ class Running:
 
     async def start(self, **more: str) -> None:
         """Start it, with more environment; returns once it serves."""
-        environment = {**self._environment, **more, "GRPC_LISTEN": self.address}
+        host, _, port = self.address.rpartition(":")
+        environment = {**self._environment, **more, "GRPC_LISTEN": self.address, "HOST": host, "PORT": port}
         self._process = _context.Process(
             target=_main, args=(_MODULES[self.service], environment, str(self.log)), daemon=True
         )
@@ -57,6 +64,8 @@ class Running:
         assert self._process is not None
         if not self._process.is_alive():
             raise RuntimeError(f"{self.service} ended with {self._process.exitcode}:\n{self.log.read_text()[-3000:]}")
+        if self.service == "gateway":
+            return await self._answers()
         async with grpc.aio.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
             try:
                 health: Any = health_pb2_grpc.HealthStub(channel)
@@ -64,6 +73,12 @@ class Running:
             except grpc.RpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError):
+            async with aiohttp.ClientSession() as http, http.get(f"http://{self.address}/ready") as answer:
+                return answer.status == 200
+        return False
 
     async def died(self, seconds: float = 20) -> int:
         """The signal that killed it, awaited."""
@@ -86,7 +101,7 @@ class Running:
 
 
 class Fleet:
-    """Catalog, upload and stream processes on one Redis and one bucket."""
+    """Catalog, upload, stream and gateway processes on one Redis and one bucket."""
 
     def __init__(self, redis_url: str, s3: S3Server, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder = folder
@@ -128,15 +143,21 @@ class Fleet:
 
 @asynccontextmanager
 async def start_fleet(
-    redis_url: str, s3: S3Server, folder: Path, settings: Mapping[str, str] | None = None, *, replicas: int = 1
+    redis_url: str,
+    s3: S3Server,
+    folder: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    replicas: int = 1,
+    gateways: int = 0,
 ) -> AsyncIterator[Fleet]:
-    """Catalog, upload and stream, `replicas` of each, with `settings` in the environment of all."""
+    """Catalog, upload and stream, `replicas` of each, and gateways; with `settings` in the environment of all."""
     fleet = Fleet(redis_url, s3, folder, settings or {})
     for service in ("catalog", "upload", "stream"):
         fleet.add(service, replicas)
+    fleet.add("gateway", gateways)
     try:
-        for process in fleet.processes:
-            await process.start()
+        await asyncio.gather(*(process.start() for process in fleet.processes))
         yield fleet
     finally:
         for process in fleet.processes:
