@@ -28,8 +28,9 @@ USER = uuid4()
 
 pytestmark = pytest.mark.timeout(400)  # a minute where nobody else wants the processors
 
-# The time between two replacements, 10 s in the manifests: longer than the pause between two tries of a client to
-# connect (services/common/channel.py), so that everybody has found the new one when the next goes.
+# The time between two replacements: longer than the pause between two tries of a client to connect
+# (services/common/channel.py), so that everybody has found the new one when the next goes. The manifests give 30 s,
+# because there clients find it by DNS.
 MIN_READY_SECONDS = 2.5
 # More than one window and one part; it goes through every buffer on the way.
 LARGE = mp4_of(9 * 2**20)

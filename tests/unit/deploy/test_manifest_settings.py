@@ -18,6 +18,7 @@ from services.common.settings import Settings
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import TAG
 from services.ffmpeg.settings import FrontSettings, WorkerSettings
+from services.ffmpeg.transcription.words import SAMPLE_RATE
 from services.stream.settings import StreamSettings
 from services.upload.settings import UploadSettings
 from tests.support.manifests import KUBERNETES, OVERLAYS, Workload, named, of_kind, processes, quantity
@@ -89,7 +90,8 @@ def test_every_variable_is_known_to_the_settings_of_its_process(overlay: str) ->
 
 
 def test_every_setting_is_in_a_manifest_or_listed_as_left_at_its_default() -> None:
-    left = set(re.findall(r"^\| `([A-Z0-9_]+)` \|", (KUBERNETES / "README.md").read_text(), re.MULTILINE))
+    rows = re.findall(r"^\| `([A-Z0-9_]+)` \| ([a-z, ]+) \|$", (KUBERNETES / "README.md").read_text(), re.MULTILINE)
+    left = {name for name, _ in rows}
     used: set[str] = set()
     fields: dict[str, set[str]] = {}
     for overlay in OVERLAYS:
@@ -101,6 +103,9 @@ def test_every_setting_is_in_a_manifest_or_listed_as_left_at_its_default() -> No
     superfluous = {name for name in left if not any(name in names for names in fields.values())}
     assert superfluous == set()
     assert {name for name in left for field in used if name in fields.get(field, set())} == set()
+    for name, of in rows:
+        whose = [process for process in SETTINGS if any(name in one for one in names_of(SETTINGS[process]).values())]
+        assert of == ("all" if len(whose) == len(SETTINGS) else ", ".join(whose)), name
 
 
 @PER_OVERLAY
@@ -182,7 +187,29 @@ def test_a_pod_is_given_the_time_that_its_drain_takes(overlay: str, monkeypatch:
             assert settings.drain_seconds >= settings.command_wall_seconds
             drain += settings.job_kill_seconds + 5
         assert workload.pod["terminationGracePeriodSeconds"] > before + drain
-        assert workload.deployment["spec"]["minReadySeconds"] * 1000 >= 2 * 5_000  # DNS is asked each 5 s at most
+        # CoreDNS as kubeadm sets it up keeps an answer for 30 s (until Kubernetes 1.32, and others still).
+        called = any(port["name"] == "grpc" for port in workload.container["ports"])
+        assert workload.deployment["spec"]["minReadySeconds"] >= (30 if called else 10)
+
+
+def _most_memory(settings: WorkerSettings) -> float:
+    """Bytes of a worker whose slots are all at what their watchdogs allow: commands and joins, then probes with their
+    thumbnails, transcripts, and the worker itself."""
+    ours = 2**29
+    transcript = max(settings.transcribe_memory, 2**30)  # the model's, and before it that of ffmpeg
+    commands = (settings.slots_command + settings.slots_join) * settings.command_memory_bytes
+    return ours + commands + settings.slots_probe * 2**31 + settings.slots_transcribe * transcript
+
+
+def _most_disk(settings: WorkerSettings) -> float:
+    """Bytes of its work folder then."""
+    model = 2**29
+    samples = settings.transcribe_max_seconds * 2 * SAMPLE_RATE
+    commands = (settings.slots_command + settings.slots_join) * (
+        settings.command_input_bytes + settings.command_output_bytes
+    )
+    looks = settings.slots_probe * settings.command_input_bytes
+    return model + commands + looks + settings.slots_transcribe * (settings.command_input_bytes + samples)
 
 
 @PER_OVERLAY
@@ -193,15 +220,21 @@ def test_a_worker_has_room_for_the_jobs_that_it_takes(overlay: str, monkeypatch:
         settings = read_settings(worker, environment, PLACED)
     assert isinstance(settings, WorkerSettings)
     limits = worker.container["resources"]["limits"]
-    commands = settings.slots_command
-    assert commands * settings.command_memory_bytes + 2**30 <= quantity(limits["memory"])
+    assert _most_memory(settings) <= quantity(limits["memory"])
     work = next(volume for volume in worker.pod["volumes"] if volume["name"] == "work")["emptyDir"]["sizeLimit"]
-    assert commands * (settings.command_input_bytes + settings.command_output_bytes) <= quantity(work)
+    assert _most_disk(settings) <= quantity(work)
     assert settings.work_dir.as_posix() == "/work"
     # Both say the same of a command's limits: the front plans what a worker runs.
     for name in ("COMMAND_MEMORY_BYTES", "COMMAND_THREADS", "ISOLATION"):
         assert worker.environment[name] == front.environment[name]
     assert settings.isolation == "strict"
+
+
+@PER_OVERLAY
+def test_transcripts_are_named_alike_where_they_are_asked_for_and_where_they_are_made(overlay: str) -> None:
+    catalog, worker = (Workload(overlay, named(overlay, "Deployment", name)) for name in ("catalog", "worker"))
+    for name in ("TRANSCRIBE_ENGINE", "TRANSCRIBE_MODEL", "TRANSCRIBE_LANGUAGE"):
+        assert catalog.environment.get(name) == worker.environment.get(name)
 
 
 def test_workers_are_scaled_by_every_kind_of_job(monkeypatch: pytest.MonkeyPatch) -> None:
