@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +20,7 @@ from deploy.local.token import development_token
 from tests.support.clips import make_clip
 from tests.support.manifests import workloads
 from tests.support.podman import Cluster, Pod, Podman
+from tests.support.speech import clips, make, word_error_rate
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(1500)
@@ -174,13 +176,13 @@ def test_the_image_has_what_runs_and_no_more(podman: Podman) -> None:
 
 async def test_pods_run_as_nobody_on_a_read_only_root(ready: Cluster) -> None:
     for pod in ready.pods:
-        status = dict(
-            line.split(":\t", 1) for line in ready.execute(pod, "cat", "/proc/1/status").splitlines() if ":\t" in line
-        )
+        process = ready.process_of(pod)
+        lines = (process / "status").read_text().splitlines()
+        status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
         assert status["Uid"].split() == ["10001"] * 4
         assert int(status["CapBnd"], 16) == 0
         assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
-        root = next(line for line in ready.execute(pod, "cat", "/proc/1/mounts").splitlines() if line.split()[1] == "/")
+        root = next(line for line in (process / "mounts").read_text().splitlines() if line.split()[1] == "/")
         assert root.split()[3].split(",")[0] == "ro"
 
 
@@ -204,6 +206,24 @@ async def test_a_video_is_uploaded_and_streamed_and_worked_on_in_strict_isolatio
     await until(finished, 60)
     status = await client.get(f"/ffmpeg/status/{task}")
     assert (status["status"], status["error_message"]) == ("completed", None)
+
+
+async def test_speech_becomes_words_without_anything_from_outside(client: Client, tmp_path: Path) -> None:
+    wav, words = clips()[1]
+    media = tmp_path / "speech.webm"
+    picture = ("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=3")
+    await make(*picture, "-i", str(wav), "-c:v", "libvpx", "-c:a", "libopus", str(media))
+    path = f"/videos/{await client.upload(await asyncio.to_thread(media.read_bytes))}/transcript"
+    async with client.http.post(f"{client.url}{path}?language=en", headers=HEADERS) as answer:
+        assert answer.status == 202, await answer.text()
+
+    async def ended() -> bool:
+        return (await client.get(path))["status"] in ("completed", "failed")
+
+    await until(ended, 90)
+    transcript = await client.get(path)
+    assert transcript["status"] == "completed", transcript
+    assert word_error_rate(words, transcript["text"]) <= 0.15
 
 
 async def test_a_replica_stops_under_load_and_no_request_fails(ready: Cluster, client: Client, clip: bytes) -> None:

@@ -135,12 +135,17 @@ class Cluster:
     def stop(self, pod: Pod) -> None:
         """SIGTERM, and time to drain; the exit status must be 0."""
         self._podman.run("podman", "stop", "-t", str(STOP_SECONDS), self._container(pod), seconds=STOP_SECONDS + 60)
-        state = json.loads(self._podman.run("podman", "inspect", self._container(pod)))[0]["State"]
+        state = self._state(pod)
         assert state["ExitCode"] == 0, f"{pod.name}: {state}"
 
-    def execute(self, pod: Pod, *command: str) -> str:
-        """What a command in the pod's container prints."""
-        return self._podman.run("podman", "exec", self._container(pod), *command)
+    def _state(self, pod: Pod) -> Mapping[str, Any]:
+        found: list[dict[str, Any]] = json.loads(self._podman.run("podman", "inspect", self._container(pod)))
+        state: dict[str, Any] = found[0]["State"]
+        return state
+
+    def process_of(self, pod: Pod) -> Path:
+        """The folder of /proc of the pod's one process."""
+        return Path("/proc") / str(self._state(pod)["Pid"])
 
     def logs(self, pod: Pod) -> str:
         """The end of what its process wrote."""
