@@ -43,7 +43,7 @@ typecheck: setup ## mypy, strict
 check: lint typecheck ## everything that needs no server
 
 tools:
-	@deploy/local/install_tools.sh ffmpeg chromium curl
+	@deploy/local/install_tools.sh ffmpeg chromium curl git
 
 test: setup tools deploy-tools ## every check and test
 	@$(MAKE) --no-print-directory check
