@@ -125,6 +125,10 @@ def test_autoscalers_have_a_range_and_a_target_that_asks_for_cpu(overlay: str) -
 def test_disruption_budgets_let_a_node_drain(overlay: str) -> None:
     budgets = {budget["metadata"]["name"]: budget["spec"] for budget in of_kind(overlay, "PodDisruptionBudget")}
     assert set(budgets) == {workload.name for workload in processes(overlay)}
+    for workload in processes(overlay):
+        # Without it a pod with an emptyDir keeps cluster-autoscaler from its node.
+        annotations = workload.deployment["spec"]["template"]["metadata"]["annotations"]
+        assert annotations["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "true"
     for name, spec in budgets.items():
         # The API server takes one of the two, and not both.
         assert len({"minAvailable", "maxUnavailable"} & set(spec)) == 1
