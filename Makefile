@@ -42,8 +42,9 @@ typecheck: setup ## mypy, strict
 
 check: lint typecheck ## everything that needs no server
 
+# The last is for the Node.js that playwright carries.
 tools:
-	@deploy/local/install_tools.sh ffmpeg chromium curl git
+	@deploy/local/install_tools.sh ffmpeg chromium curl git '/usr/lib/*/libatomic.so.1:libatomic1'
 
 test: setup tools deploy-tools ## every check and test
 	@$(MAKE) --no-print-directory check

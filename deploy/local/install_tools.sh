@@ -1,11 +1,19 @@
 #!/bin/sh
-# Makes sure that programs are there: each argument is a program, or program:package where the names differ.
+# Makes sure that programs are there: each argument is a program, or program:package where the names differ. A path
+# may stand for it, with a wildcard for the folder of a library, which is named after the architecture.
 # Root gets Debian's packages of what is missing; anybody else one line that says what to install.
 set -eu
 
+is_there() {
+    case $1 in
+    /*) ls $1 ;;
+    *) command -v "$1" ;;
+    esac >/dev/null 2>&1
+}
+
 missing=
 for tool in "$@"; do
-    command -v "${tool%%:*}" >/dev/null 2>&1 || missing="$missing ${tool##*:}"
+    is_there "${tool%%:*}" || missing="$missing ${tool##*:}"
 done
 [ -z "$missing" ] && exit 0
 
