@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from gateway.operations.transcripts import Captions
-from gateway.range_response import Representation, content_disposition, respond
+from gateway.range_response import Batch, Representation, content_disposition, respond
 
 CAPTIONS_TYPE = "text/vtt"
 
@@ -15,8 +15,8 @@ CAPTIONS_TYPE = "text/vtt"
 async def serve_captions(request: web.Request, captions: Captions, name: str) -> web.StreamResponse:
     """The WebVTT file: conditionals, ranges, HEAD; `name` without its extension."""
 
-    async def read(offset: int, length: int) -> AsyncIterator[bytes]:
-        yield captions.data[offset : offset + length]
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        yield (captions.data[offset : offset + length],)
 
     representation = Representation(
         size=len(captions.data),

@@ -6,6 +6,7 @@ versions of a video together in a resumed download.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def evaluate(method: str, headers: MultiMapping[str], etag: str, modify_time: da
     return Decision(Outcome.PROCEED, method == "GET" and _range_is_current(headers, etag, modified))
 
 
+@functools.lru_cache(4096)
 def http_date(moment: datetime) -> str:
     """`moment`, timezone-aware, as an IMF-fixdate; fractions of a second are dropped."""
     return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True)

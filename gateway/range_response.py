@@ -1,17 +1,18 @@
 """Answers GET and HEAD of a video: conditionals, ranges, multipart/byteranges, and the bytes themselves.
 
 The rules are in `byte_range` and `conditional`; this module writes. Nothing here buffers: a response holds the
-chunk it is writing and what the kernel has of it, however slowly the viewer reads.
+batch it is writing and what the kernel has of it, however slowly the viewer reads.
 
-A viewer that stops reading keeps a chunk in memory and a connection open, so it is let go after
+A viewer that stops reading keeps a batch in memory and a connection open, so it is let go after
 `WRITE_TIMEOUT_S`. A paused player stops reading, too: browsers and players then ask for the rest with a new
 Range request, which is why nginx gets along with 60 s between two writes. We allow twice that. The limit is for
-one whole chunk rather than for any sign of life, so a reader that takes a byte a minute does not stay either.
+one whole batch rather than for any sign of life, so a reader that takes a byte a minute does not stay either.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -27,14 +28,14 @@ from gateway.stall_watch import StallWatch
 from services.common.logs import get_logger
 
 Chunk: TypeAlias = bytes | bytearray | memoryview
+#: Chunks that are there at once, and are written at once; never empty.
+Batch: TypeAlias = Sequence[Chunk]
 #: Called with offset and length; yields exactly `length` bytes in chunks of any size. Errors raised before the
-#: first chunk become the response; later ones break the connection off.
-Read: TypeAlias = Callable[[int, int], AsyncIterator[Chunk]]
+#: first batch become the response; later ones break the connection off.
+Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]
 
-#: Seconds that a viewer may take for one chunk.
+#: Seconds that a viewer may take for one batch.
 WRITE_TIMEOUT_S = 120.0
-#: A body this small goes out in one write with its headers.
-_SMALL_BODY = 64 * 1024
 
 _log = get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Representation:
     cache_control: str = "private, no-cache"
 
 
+@functools.lru_cache(4096)
 def content_disposition(kind: str, filename: str) -> str:
     """Value of Content-Disposition (RFC 6266): `kind` is inline or attachment.
 
@@ -95,10 +97,10 @@ async def respond(
         request: the request.
         representation: what is asked for.
         read: gives the bytes.
-        write_timeout: seconds that the viewer may take for one chunk before the connection is closed.
+        write_timeout: seconds that the viewer may take for one batch before the connection is closed.
 
     Raises:
-        Exception: whatever `read` raises before its first chunk; nothing was sent then.
+        Exception: whatever `read` raises before its first batch; nothing was sent then.
     """
     decision = evaluate(request.method, request.headers, representation.etag, representation.modify_time)
     headers = {
@@ -128,16 +130,12 @@ async def respond(
     status = 200 if ranges is None else 206
     if request.method == "HEAD" or body.length == 0:
         return web.Response(status=status, headers=headers)
-    async with contextlib.aclosing(body.chunks(read)) as chunks:
+    async with contextlib.aclosing(body.batches(read)) as batches:
         # The first bytes are here before the status is: a failure up to now is still an ordinary error answer.
-        first = await anext(chunks)
-        if len(first) == body.length <= _SMALL_BODY:
-            # Let the reader come to its end by itself: closing it early would cancel a call that is done.
-            await anext(chunks, None)
-            return web.Response(status=status, headers=headers, body=bytes(first))
+        first = await anext(batches)
         response = web.StreamResponse(status=status, headers=headers)
         try:
-            await _write_all(request, response, first, chunks, write_timeout)
+            await _write_all(request, response, first, batches, write_timeout)
         except _ViewerLeftError:
             _break_off(request)
         except Exception:
@@ -188,26 +186,26 @@ class _Body:
         length = len(closing) + sum(len(head) + r.length for head, r in parts)
         return cls(parts, closing, f"multipart/byteranges; boundary={boundary}", length)
 
-    async def chunks(self, read: Read) -> AsyncGenerator[Chunk, None]:
+    async def batches(self, read: Read) -> AsyncGenerator[Batch, None]:
         """The bytes of the response; raises where `read` gives more or fewer than it was asked for."""
         for head, r in self.parts:
             if head:
-                yield head
+                yield (head,)
             missing = r.length
             source = read(r.offset, r.length)
             try:
-                async for chunk in source:
-                    missing -= len(chunk)
+                async for batch in source:
+                    missing -= sum(map(len, batch))
                     if missing < 0:
                         raise _WrongLengthError(r, missing)
-                    yield chunk
+                    yield batch
             finally:
                 if isinstance(source, AsyncGenerator):
                     await source.aclose()
             if missing:
                 raise _WrongLengthError(r, missing)
         if self.closing:
-            yield self.closing
+            yield (self.closing,)
 
 
 class _WrongLengthError(Exception):
@@ -224,8 +222,8 @@ class _ViewerLeftError(Exception):
 async def _write_all(
     request: web.Request,
     response: web.StreamResponse,
-    first: Chunk,
-    rest: AsyncIterator[Chunk],
+    first: Batch,
+    rest: AsyncIterator[Batch],
     write_timeout: float,
 ) -> None:
     def stalled() -> None:
@@ -233,19 +231,26 @@ async def _write_all(
         _break_off(request)
 
     watch = StallWatch(write_timeout, stalled)
-    chunk: Chunk | None = first
+    batch: Batch | None = first
     try:
-        while chunk is not None:
+        writer = await response.prepare(request)
+        if writer is None:
+            raise _ViewerLeftError
+        while batch is not None:
             watch.begin()
             try:
-                if chunk is first and (writer := await response.prepare(request)) is not None:
-                    # Or else they would be joined with the chunk, which copies it.
+                if batch is first:
+                    # Or else they would be joined with the batch, which copies it.
                     writer.send_headers()
-                await response.write(chunk)
+                # Past the writer, which knows no batches: a write for each chunk is a system call for each.
+                if request.transport is None or request.transport.is_closing():
+                    raise _ViewerLeftError
+                request.transport.writelines(batch)
+                await writer.drain()
             except ConnectionError as error:
                 raise _ViewerLeftError from error
             watch.end()
-            chunk = await anext(rest, None)
+            batch = await anext(rest, None)
     finally:
         watch.close()
 

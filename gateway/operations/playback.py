@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 from reelway.v1 import stream_pb2
@@ -35,6 +35,8 @@ _QUICK_SECONDS = 5.0
 """Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
+_BATCH = 3
+"""Blocks that are written at once; a range of a block's length touches two."""
 _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
@@ -93,31 +95,41 @@ class Playback:
 
     async def read(
         self, stat: stream_pb2.StatResponse, offset: int, length: int
-    ) -> AsyncGenerator[bytes | memoryview, None]:
+    ) -> AsyncGenerator[Sequence[bytes | memoryview], None]:
         """Exactly these bytes of the version that `stat` describes; errors as StreamService.Read says."""
         end = offset + length
         while offset < end:
+            if hot := self._in_memory(stat, offset, end):
+                yield hot
+                offset += sum(map(len, hot))
+                continue
             key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
-            block_end = (key.number + 1) * BLOCK
-            block = self._cache.get(key) if stat.sealed else None
-            if block is None and end - offset <= BLOCK and stat.sealed and self._cache.is_wanted(key):
+            if end - offset <= BLOCK and stat.sealed and self._cache.is_wanted(key):
                 block = await self._cache.load(key, lambda key=key: self._fetch_block(stat, key))  # type: ignore[misc]
-            if block is not None:
-                start = offset - key.number * BLOCK
-                stop = min(end, block_end) - key.number * BLOCK
-                yield block if stop - start == len(block) else memoryview(block)[start:stop]
-                offset = key.number * BLOCK + stop
+                yield (piece := _cut(block, offset, end),)
+                offset += len(piece)
             elif end - offset <= _SHORT:
                 if key.number != (end - 1) // BLOCK:
                     self._cache.is_wanted(key._replace(number=key.number + 1))
-                yield await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
+                yield (await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset),)
                 return
             else:
                 run_end = self._end_of_run(stat, offset, end)
                 async with contextlib.aclosing(self._stream(stat, offset, run_end)) as chunks:
                     async for chunk in chunks:
-                        yield chunk
+                        yield (chunk,)
                 offset = run_end
+
+    def _in_memory(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> list[bytes | memoryview]:
+        """The beginning of the range, as far as its blocks are here; of a long one a few blocks."""
+        found: list[bytes | memoryview] = []
+        while stat.sealed and offset < end and len(found) < _BATCH:
+            block = self._cache.get(BlockKey(stat.video_id, stat.etag, offset // BLOCK))
+            if block is None:
+                break
+            found.append(_cut(block, offset, end))
+            offset += len(found[-1])
+        return found
 
     async def _fetch_block(self, stat: stream_pb2.StatResponse, key: BlockKey) -> bytes:
         start = key.number * BLOCK
@@ -180,6 +192,12 @@ class Playback:
         task = asyncio.create_task(_run_out(call))
         self._left_behind.add(task)
         task.add_done_callback(self._left_behind.discard)
+
+
+def _cut(block: bytes, offset: int, end: int) -> bytes | memoryview:
+    """What of the block that `offset` lies in belongs to the range up to `end`."""
+    start, length = offset % BLOCK, end - offset
+    return block if not start and length >= len(block) else memoryview(block)[start : start + length]
 
 
 async def _run_out(call: Window) -> None:

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from gateway.range_response import Chunk, Read, Representation, content_disposition, respond
+from gateway.range_response import Batch, Read, Representation, content_disposition, respond
 from tests.support.http_server import Answer, Wire, serving, wire
 from tests.support.waiting import until
 
@@ -37,14 +37,14 @@ class Reader:
         self.asked: list[tuple[int, int]] = []
         self.open = 0
 
-    async def __call__(self, offset: int, length: int) -> AsyncIterator[Chunk]:
+    async def __call__(self, offset: int, length: int) -> AsyncIterator[Batch]:
         self.asked.append((offset, length))
         self.open += 1
         try:
             position = offset
             while position < offset + length:
                 end = min(position + 65_537, offset + length)
-                yield memoryview(DATA)[position:end]
+                yield (memoryview(DATA)[position:end],)
                 position = end
                 await asyncio.sleep(0)
         finally:
@@ -230,10 +230,10 @@ async def test_no_bytes_at_all() -> None:
 
 
 async def test_a_reader_that_fails_at_once_is_an_error_answer() -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Chunk]:
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
         if length:
             raise web.HTTPServiceUnavailable
-        yield b""
+        yield (b"",)
 
     async with viewer(read) as connection:
         answer = await connection.ask("GET")
@@ -243,8 +243,8 @@ async def test_a_reader_that_fails_at_once_is_an_error_answer() -> None:
 @pytest.mark.parametrize("given", [70_000, SIZE - 1])
 @pytest.mark.parametrize("how", ["raises", "ends", "loses its connection"])
 async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: str) -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Chunk]:
-        yield DATA[:given]
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        yield (DATA[:given],)
         if how == "raises":
             raise RuntimeError("the store is gone")
         if how == "loses its connection":
@@ -266,9 +266,9 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
 
 
 async def test_a_reader_that_gives_too_much_is_not_believed() -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Chunk]:
-        yield DATA[:100_000]
-        yield DATA[:100_000]
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        yield (DATA[:100_000],)
+        yield (DATA[:100_000],)
 
     with capture_logs() as logs:
         async with viewer(read) as connection:
@@ -288,12 +288,12 @@ class Endless(Reader):
 
     size = 1 << 40
 
-    async def __call__(self, offset: int, length: int) -> AsyncIterator[Chunk]:
+    async def __call__(self, offset: int, length: int) -> AsyncIterator[Batch]:
         self.asked.append((offset, length))
         self.open += 1
         try:
             while True:
-                yield DATA
+                yield (DATA,)
         finally:
             self.open -= 1
 
@@ -324,10 +324,10 @@ async def test_a_viewer_that_stops_reading_is_let_go() -> None:
 
 
 async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Chunk]:
-        yield DATA[:100_000]
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        yield (DATA[:100_000],)
         await asyncio.sleep(0.4)
-        yield DATA[100_000:]
+        yield (DATA[100_000:],)
 
     async with viewer(read, write_timeout=0.1) as connection:
         assert (await connection.ask("GET")).body == DATA
