@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Awaitable, Callable
 
@@ -29,6 +30,7 @@ IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 _REQUEST_ID = "X-Request-Id"
 _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Upload-Offset, Retry-After"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
+_KNOWN = frozenset(_METHODS.split(", "))
 _HEADERS = (
     "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id, "
     "Upload-Offset, Content-Digest"
@@ -36,6 +38,12 @@ _HEADERS = (
 _PROBED = {"/health", "/ready"}
 _ROUTINE = {206, 304}
 _READING = {"GET", "HEAD", "OPTIONS"}
+
+
+@functools.cache
+def _measures(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """Looked up once: of all three there are few."""
+    return REQUESTS.labels(route, method, str(status)), SECONDS.labels(route, method)
 
 
 def _route(request: web.Request) -> str:
@@ -95,8 +103,10 @@ def edge(
             IN_FLIGHT.dec()
             idle.request_ended(request.protocol)
             route, seconds = _route(request), time.perf_counter() - started
-            REQUESTS.labels(route, request.method, str(status)).inc()
-            SECONDS.labels(route, request.method).observe(seconds)
+            method = request.method if request.method in _KNOWN else "other"
+            requests, durations = _measures(route, method, status)
+            requests.inc()
+            durations.observe(seconds)
             # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
             routine = request.path in _PROBED if status == 200 else status in _ROUTINE
             say = log.debug if routine else log.info

@@ -6,8 +6,8 @@ must prove that it comes from one of us (see call_token.py); where it is not, on
 
 from __future__ import annotations
 
+import os
 import re
-import uuid
 from collections.abc import Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def system_caller() -> Caller:
 
 def new_request_id(offered: str | None = None) -> str:
     """The client's own id where it is harmless in a log line, else a new one."""
-    return offered if offered and _REQUEST_ID.fullmatch(offered) else uuid.uuid4().hex
+    return offered if offered and _REQUEST_ID.fullmatch(offered) else os.urandom(16).hex()
 
 
 def from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:

@@ -207,15 +207,20 @@ class _Connection(asyncio.BufferedProtocol):
         if self._error is not None:
             raise self._error
         self._waiter = self._loop.create_future()
-        before = self.received
+        # A fraction of what asyncio.timeout costs, and a seek waits three times.
+        alarm = self._loop.call_later(seconds, self._silence, self.received)
         try:
-            async with asyncio.timeout(seconds):
-                await self._waiter
-        except TimeoutError:
-            if self.received == before:
-                raise
+            await self._waiter
         finally:
+            alarm.cancel()
             self._waiter = None
+
+    def _silence(self, received: int) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            if self.received == received:
+                self._waiter.set_exception(TimeoutError())
+            else:
+                self._waiter.set_result(None)
 
     @property
     def reusable(self) -> bool:

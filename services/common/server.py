@@ -120,6 +120,7 @@ class _Observed:
         self._started = metrics.RPC_STARTED.labels(method)
         self._in_flight = metrics.RPC_IN_FLIGHT.labels(method)
         self._seconds = metrics.RPC_SECONDS.labels(method)
+        self._handled: dict[grpc.StatusCode, Any] = {}
 
     @contextlib.contextmanager
     def __call__(self, context: Any) -> Iterator[None]:
@@ -137,7 +138,9 @@ class _Observed:
             raise
         finally:
             self._in_flight.dec()
-            metrics.RPC_HANDLED.labels(self._method, code.name).inc()
+            if (handled := self._handled.get(code)) is None:
+                handled = self._handled[code] = metrics.RPC_HANDLED.labels(self._method, code.name)
+            handled.inc()
             seconds = time.perf_counter() - started
             self._seconds.observe(seconds)
             log.debug("rpc", method=self._method, code=code.name, seconds=round(seconds, 4))
