@@ -1,4 +1,8 @@
-"""Fixtures that every test can ask for."""
+"""Fixtures that every test can ask for, and what the workers of one run share."""
+
+import pytest
+
+from deploy.local.ports import take_share
 
 pytest_plugins = [
     "tests.support.clips",
@@ -7,3 +11,9 @@ pytest_plugins = [
     "tests.support.system",
     "tests.support.speech",
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers (`-n 2`) take ports of their own."""
+    if worker := getattr(config, "workerinput", None):
+        take_share(int(worker["workerid"].removeprefix("gw")) % worker["workercount"], worker["workercount"])

@@ -7,12 +7,31 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 TETHER = Path(__file__).with_name("tether.py")
 LOOK_SECONDS = 0.1  # between two questions whether it answers
 MAX_LINE = 64 * 1024  # bytes of one line of output that are kept together
 
 LineSink = Callable[[str], None]
+
+
+class Child(Protocol):
+    """What is asked of a started process; asyncio's are such."""
+
+    @property
+    def pid(self) -> int:
+        """Its process id, and its group's."""
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit status, -N for signal N; None while it runs."""
+
+    async def wait(self) -> int:
+        """The exit status, once there is one."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Nothing happens where it has ended."""
 
 
 class StartError(Exception):
@@ -52,7 +71,7 @@ class Process:
         self._env = dict(env)
         self._output = output
         self._cwd = cwd
-        self._child: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._pump: asyncio.Task[None] | None = None
         self._last_line = ""
 
@@ -72,7 +91,7 @@ class Process:
         return self._child is not None and self._child.returncode is None
 
     @property
-    def _started(self) -> asyncio.subprocess.Process:
+    def _started(self) -> Child:
         if self._child is None:
             raise RuntimeError(f"{self.name} was not started")
         return self._child
@@ -85,7 +104,7 @@ class Process:
             out: int = asyncio.subprocess.PIPE
             if isinstance(self._output, Path):
                 out = files.enter_context(self._output.open("ab")).fileno()
-            self._child = await asyncio.create_subprocess_exec(
+            child = await asyncio.create_subprocess_exec(
                 *command,
                 *self._argv,
                 env=self._env,
@@ -95,8 +114,9 @@ class Process:
                 stderr=asyncio.subprocess.STDOUT,
                 start_new_session=True,
             )
-        if self._child.stdout is not None and not isinstance(self._output, Path):
-            self._pump = asyncio.create_task(self._read(self._child.stdout, self._output))
+        self._child = child
+        if child.stdout is not None and not isinstance(self._output, Path):
+            self._pump = asyncio.create_task(self._read(child.stdout, self._output))
 
     async def start_answering(self, answers: Callable[[], Awaitable[bool]], seconds: float) -> None:
         """Starts it, and returns once `answers` says so; it is asked again and again.

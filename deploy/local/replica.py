@@ -25,6 +25,7 @@ class Replica:
         env: its whole environment.
         output: where its lines go, see Process.
         stop_seconds: how long it may take to end.
+        launch: how `python -m` is run; default: as any command.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class Replica:
         env: Mapping[str, str],
         output: LineSink | Path,
         stop_seconds: float,
+        launch: type[Process] = Process,
     ) -> None:
         self.service = service
         self.name = name
@@ -43,6 +45,7 @@ class Replica:
         self.env = dict(env)
         self._output = output
         self._stop_seconds = stop_seconds
+        self._launch = launch
         self._process: Process | None = None
 
     @property
@@ -64,7 +67,7 @@ class Replica:
             StartError: it ended or did not get ready.
         """
         command = [sys.executable, "-m", self.service.module]
-        self._process = Process(self.name, command, self.env, self._output)
+        self._process = self._launch(self.name, command, self.env, self._output)
         await self._process.start_answering(self.is_ready, START_SECONDS)
 
     async def stop(self) -> None:

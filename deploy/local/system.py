@@ -46,6 +46,7 @@ class System:
         services: which processes there are.
         replicas: how many of a service, by its name; default 1. There is one gateway.
         overrides: variables for every process that go over all that is worked out here.
+        launch: how processes are run, see Replica.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class System:
         *,
         replicas: Mapping[str, int] | None = None,
         overrides: Mapping[str, str] | None = None,
+        launch: type[Process] = Process,
     ) -> None:
         self._settings = settings
         self._env = env
@@ -64,6 +66,7 @@ class System:
         self._services = services
         self._replicas = replicas or {}
         self._overrides = overrides or {}
+        self._launch = launch
         self.keys = load_keys(settings)
         self.redis: EmbeddedRedis | None = None
         self.s3: EmbeddedS3 | None = None
@@ -167,6 +170,7 @@ class System:
                     env={**self._env, **shared, **self._listen_environment(service, listen), **self._overrides},
                     output=self._output(name),
                     stop_seconds=self._settings.drain_seconds + DRAIN_MARGIN,
+                    launch=self._launch,
                 )
                 self.replicas.append(replica)
 

@@ -12,13 +12,18 @@ import sys
 PR_SET_PDEATHSIG = 1
 
 
-def main(parent: int, signal: int, command: list[str]) -> None:
-    """Ties this process to `parent` and becomes `command`."""
+def tie_to(parent: int, signal: int) -> None:
+    """This process gets `signal` when `parent`, which started it, ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
         # The parent may have gone before the call above: nobody would tell us any more.
         if os.getppid() != parent:
             sys.exit(1)
+
+
+def main(parent: int, signal: int, command: list[str]) -> None:
+    """Ties this process to `parent` and becomes `command`."""
+    tie_to(parent, signal)
     try:
         os.execvp(command[0], command)  # noqa: S606 - there is no shell, and none is wanted
     except OSError as error:

@@ -2,17 +2,17 @@
 
 import asyncio
 import os
-import signal
-import subprocess
 import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
+from deploy.local.process import Process
 from services.common.settings import S3Settings
 from services.ffmpeg.job import Job, NewJob
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
+from tests.support.forked import Forked
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
@@ -47,13 +47,11 @@ class Workers:
         }
         self.work_folder = folder / "work"
         self._log = folder / "workers.log"
-        self._running: list[subprocess.Popen[bytes]] = []
+        self._running: list[Process] = []
 
-    def start(self, module: str = "tests.faults.jobs_worker", **environment: str) -> "subprocess.Popen[bytes]":
-        with self._log.open("ab") as log:
-            worker = subprocess.Popen(
-                [sys.executable, "-m", module], env=self._environment | environment, stderr=log, stdout=log
-            )
+    async def start(self, module: str = "tests.faults.jobs_worker", **environment: str) -> Process:
+        worker = Forked("worker", [sys.executable, "-m", module], self._environment | environment, self._log)
+        await worker.start()
         self._running.append(worker)
         return worker
 
@@ -61,12 +59,8 @@ class Workers:
     def log(self) -> str:
         return self._log.read_text()
 
-    def end(self) -> None:
-        for worker in self._running:
-            if worker.poll() is None:
-                worker.send_signal(signal.SIGCONT)
-                worker.kill()
-            worker.wait(10)
+    async def end(self) -> None:
+        await asyncio.gather(*(worker.kill() for worker in self._running))
 
 
 async def add(store: RedisJobStore, owner: str = "anna", kind: JobKind = JobKind.PROBE, **spec: Any) -> str:
@@ -103,12 +97,9 @@ async def children(record: Path, at_least: int = 1) -> list[int]:
     return noted()
 
 
-async def exit_code(worker: "subprocess.Popen[bytes]", seconds: float = 40) -> int:
+async def exit_code(worker: Process, seconds: float = 40) -> int:
     """How the process ended, once it has."""
-    await until(lambda: worker.poll() is not None, seconds)
-    code: int | None = worker.poll()
-    assert code is not None
-    return code
+    return await asyncio.wait_for(worker.wait(), seconds)
 
 
 async def gather_states(store: RedisJobStore, ids: list[str]) -> dict[str, Job]:

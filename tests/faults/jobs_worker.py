@@ -1,4 +1,4 @@
-"""The real worker with a handler that a test scripts: `python -m tests.faults.jobs_worker`.
+"""The real worker with a handler that a test scripts.
 
 Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process (`again` of them in
 every later attempt), `record` a file that gets a line for each such start (the child's pid), `die` to take the worker
@@ -68,6 +68,6 @@ def handlers(stack: AsyncExitStack, settings: WorkerSettings, isolation: Isolati
     return {**real, JobKind.PROBE: lambda context: act(context, outputs)}
 
 
-if __name__ == "__main__":
+def main() -> None:
     settings = load(WorkerSettings)
     run("worker", settings, lambda: serve_worker(settings, handlers))

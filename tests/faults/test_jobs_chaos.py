@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import random
-import subprocess
+import signal
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -14,6 +14,7 @@ from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
 from deploy.local.embedded import EmbeddedRedis
 from deploy.local.ports import free_port
+from deploy.local.process import Process
 from services.common.caller import Caller
 from services.common.channel import open_channel
 from services.common.error_translator import from_rpc_error
@@ -78,14 +79,14 @@ async def test_no_task_is_lost_or_done_twice_in_effect(juicefs_s3: S3Server, tmp
             assert (stats.active, stats.delayed, sum(kind.unfinished for kind in stats.kinds.values())) == (0, 0, 0)
 
             for worker in chaos.workers:
-                worker.terminate()
+                worker.signal(signal.SIGTERM)
                 assert await exit_code(worker) == 0
             assert ffmpegs_of(rig.work_folder) == []
             # The front's own folder is there as long as it lives.
             left = [path for path in rig.work_folder.glob("*/*") if path.name != "lock"]
             assert left == [], "a work folder is left"
     finally:
-        rig.end()
+        await rig.end()
         await server.stop()
 
 
@@ -94,15 +95,16 @@ class Chaos:
 
     def __init__(self, rig: Workers, server: EmbeddedRedis, rng: random.Random, front_address: str) -> None:
         self._rig, self._server, self._rng, self._front_address = rig, server, rng, front_address
-        self.workers = [self._worker() for _ in range(3)]
-        self._front = self._start_front()
+        self.workers: list[Process] = []
         self.kills: Counter[str] = Counter()
         self.enough = False
 
     async def run(self) -> None:
         """Until it is enough; one of each first."""
+        self.workers = [await self._worker() for _ in range(3)]
+        front = await self._start_front()
         for round_number in itertools.count():
-            # A start costs a worker two seconds of CPU: killed all the time, they would do nothing else.
+            # A start takes a worker a while: killed all the time, they would do nothing else.
             pause = asyncio.get_running_loop().time() + self._rng.uniform(2, 3) * (1 if round_number < 3 else 2)
             while asyncio.get_running_loop().time() < pause:
                 if self.enough:
@@ -112,12 +114,12 @@ class Chaos:
             self.kills[what] += 1
             if what == "worker":
                 victim = self._rng.randrange(len(self.workers))
-                self.workers[victim].kill()
-                self.workers[victim] = self._worker()
+                self.workers[victim].signal(signal.SIGKILL)
+                self.workers[victim] = await self._worker()
             elif what == "front":
-                self._front.kill()
-                self._front.wait()
-                self._front = self._start_front()
+                front.signal(signal.SIGKILL)
+                await front.wait()
+                front = await self._start_front()
             else:
                 await self._server.process.kill()
                 await asyncio.sleep(self._rng.uniform(0.1, 0.6))
@@ -126,11 +128,11 @@ class Chaos:
     def _choose(self) -> str:
         return self._rng.choices(["worker", "front", "redis"], [6, 1, 2])[0]
 
-    def _worker(self) -> "subprocess.Popen[bytes]":
-        return self._rig.start("tests.faults.jobs_worker", **PATIENCE)
+    async def _worker(self) -> Process:
+        return await self._rig.start("tests.faults.jobs_worker", **PATIENCE)
 
-    def _start_front(self) -> "subprocess.Popen[bytes]":
-        return self._rig.start("services.ffmpeg", GRPC_LISTEN=self._front_address)
+    async def _start_front(self) -> Process:
+        return await self._rig.start("services.ffmpeg", GRPC_LISTEN=self._front_address)
 
 
 async def register(stub: "ffmpeg_pb2_grpc.FfmpegServiceAsyncStub") -> list[str]:

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +35,10 @@ async def store(clean_redis: str) -> AsyncIterator[RedisJobStore]:
 
 
 @pytest.fixture
-def workers(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> Iterator[Workers]:
+async def workers(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[Workers]:
     rig = Workers(clean_redis, juicefs_s3, tmp_path)
     yield rig
-    rig.end()
+    await rig.end()
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ async def test_a_killed_workers_job_runs_again_elsewhere_and_leaves_no_child(
     store: RedisJobStore, workers: Workers, objects: S3Objects, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    both = {worker.pid: worker for worker in (workers.start(**SHORT_LEASE), workers.start(**SHORT_LEASE))}
+    both = {worker.pid: worker for worker in [await workers.start(**SHORT_LEASE) for _ in range(2)]}
 
     async def both_live() -> bool:
         return (await store.stats()).workers == 2
@@ -59,7 +59,7 @@ async def test_a_killed_workers_job_runs_again_elsewhere_and_leaves_no_child(
     await until(both_live, 40)
     job_id = await add(store, seconds=60, again=0, record=str(record), outputs=["a.mp4"])
     (child,) = await children(record)
-    both[parent_of(child)].kill()
+    both[parent_of(child)].signal(signal.SIGKILL)
     killed = time.monotonic()
     await until(lambda: not is_alive(child), 2)
     job = await until_state(store, job_id, "completed")
@@ -77,13 +77,13 @@ async def test_a_frozen_worker_that_wakes_kills_its_child_and_is_refused(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    frozen = workers.start(**SHORT_LEASE)
+    frozen = await workers.start(**SHORT_LEASE)
     job_id = await add(store, seconds=60, again=1, record=str(record))
     (child,) = await children(record)
-    frozen.send_signal(signal.SIGSTOP)
-    workers.start(**SHORT_LEASE)
+    frozen.signal(signal.SIGSTOP)
+    await workers.start(**SHORT_LEASE)
     await children(record, 2)
-    frozen.send_signal(signal.SIGCONT)
+    frozen.signal(signal.SIGCONT)
     await until(lambda: not is_alive(child), 2)
     job = await until_state(store, job_id, "completed")
     assert (job.attempt, job.result["attempt"]) == (2, 2)
@@ -94,7 +94,7 @@ async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    workers.start()
+    await workers.start()
     job_id = await add(store, seconds=60, record=str(record))
     (child,) = await children(record)
     started = time.monotonic()
@@ -105,7 +105,7 @@ async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
 
 
 async def test_progress_moves_while_a_job_runs(store: RedisJobStore, workers: Workers) -> None:
-    workers.start()
+    await workers.start()
     job_id = await add(store, seconds=60)
 
     async def moved() -> bool:
@@ -118,10 +118,10 @@ async def test_a_drain_lets_a_short_job_finish_and_takes_nothing_new(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    worker = workers.start(SLOTS_PROBE="1")
+    worker = await workers.start(SLOTS_PROBE="1")
     short = await add(store, seconds=2, record=str(record))
     await children(record)
-    worker.terminate()
+    worker.signal(signal.SIGTERM)
     later = await add(store, seconds=0)
     assert await exit_code(worker) == 0
     done = await get(store, short)
@@ -133,10 +133,10 @@ async def test_a_drain_gives_back_what_is_too_long_uncounted(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    worker = workers.start(DRAIN_SECONDS="0.5")
+    worker = await workers.start(DRAIN_SECONDS="0.5")
     job_id = await add(store, seconds=30, record=str(record))
     (child,) = await children(record)
-    worker.terminate()
+    worker.signal(signal.SIGTERM)
     assert await exit_code(worker, 10) == 0
     assert not is_alive(child)
     job = await get(store, job_id)
@@ -147,20 +147,20 @@ async def test_a_drain_gives_back_what_is_too_long_uncounted(
 async def test_a_drain_in_the_middle_of_commands_loses_none(
     store: RedisJobStore, workers: Workers, objects: S3Objects
 ) -> None:
-    worker = workers.start(SLOTS_COMMAND="2", DRAIN_SECONDS="0.2")
+    worker = await workers.start(SLOTS_COMMAND="2", DRAIN_SECONDS="0.2")
     ids = [await add(store, kind=JobKind.COMMAND, **SLOW_COMMAND) for _ in range(3)]
 
     async def two_encode() -> bool:
         return (await store.stats()).active == 2 and len(encoders(workers.work_folder)) == 2
 
     await until(two_encode, 20)
-    worker.terminate()
+    worker.signal(signal.SIGTERM)
     assert await exit_code(worker) == 0
     assert encoders(workers.work_folder) == []
     for job_id in ids:
         job = await get(store, job_id)
         assert (job.state, job.tries, job.lost_workers) == ("pending", 0, 0)
-    workers.start(SLOTS_COMMAND="3")
+    await workers.start(SLOTS_COMMAND="3")
     for job_id in ids:
         job = await until_state(store, job_id, "completed")
         assert job.failure is None
@@ -192,7 +192,7 @@ async def test_a_job_that_kills_its_workers_ends_as_poison(
     record = tmp_path / "record"
     job_id = await add(store, seconds=0, die=True, record=str(record))
     for started in range(1, 5):
-        assert await exit_code(workers.start()) == -signal.SIGKILL
+        assert await exit_code(await workers.start()) == -signal.SIGKILL
         assert len(await children(record, started)) == started
         await _expire(store, job_id)
         await store.reap()
@@ -206,7 +206,7 @@ async def _expire(store: RedisJobStore, job_id: str) -> None:
 
 
 async def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_not(store: RedisJobStore, workers: Workers) -> None:
-    workers.start()
+    await workers.start()
     passing = await add(store, fault="INPUT_UNAVAILABLE", may_pass=True)
     lasting = await add(store, fault="FFMPEG_FAILED")
     assert (await until_state(store, lasting, "failed")).attempt == 1
@@ -216,7 +216,7 @@ async def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_not(store: Re
 
 async def test_kinds_have_slots_of_their_own(store: RedisJobStore, workers: Workers, tmp_path: Path) -> None:
     record = tmp_path / "record"
-    workers.start(SLOTS_PROBE="2")
+    await workers.start(SLOTS_PROBE="2")
     ids = [await add(store, seconds=60, record=str(record)) for _ in range(4)]
     await children(record, 2)
     stats = await store.stats()
@@ -237,7 +237,7 @@ async def test_redis_killed_under_running_jobs_loses_nothing(juicefs_s3: S3Serve
         async with connect(RedisSettings(redis_url=server.url)) as client:
             store = RedisJobStore(client, JobPolicy(lease_seconds=3))
             record = tmp_path / "record"
-            rig.start(SLOTS_PROBE="2")
+            await rig.start(SLOTS_PROBE="2")
             ids = [await add(store, seconds=2.5, record=str(record), outputs=["a.mp4"]) for _ in range(2)]
             await children(record, 2)
             await kill_and_restart(server, 1.0)
@@ -248,7 +248,7 @@ async def test_redis_killed_under_running_jobs_loses_nothing(juicefs_s3: S3Serve
                 assert (job.attempt, job.lost_workers) == (1, 0)
             assert time.monotonic() - back < 12
     finally:
-        rig.end()
+        await rig.end()
         await server.stop()
 
 
@@ -262,7 +262,7 @@ async def test_redis_away_for_longer_than_the_lease_ends_the_child_and_runs_the_
         async with connect(RedisSettings(redis_url=server.url)) as client:
             store = RedisJobStore(client, JobPolicy(lease_seconds=2))
             record = tmp_path / "record"
-            rig.start(**SHORT_LEASE)
+            await rig.start(**SHORT_LEASE)
             job_id = await add(store, seconds=60, again=0, record=str(record))
             (child,) = await children(record)
             await server.process.kill()
@@ -271,7 +271,7 @@ async def test_redis_away_for_longer_than_the_lease_ends_the_child_and_runs_the_
             job = await until_state(store, job_id, "completed")
             assert (job.attempt, job.lost_workers) == (2, 1)
     finally:
-        rig.end()
+        await rig.end()
         await server.stop()
 
 

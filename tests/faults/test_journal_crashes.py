@@ -1,24 +1,26 @@
 """kill -9 of the upload service at each step of an append, a seal and a compaction."""
 
+import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from signal import SIGKILL
 
 import grpc
 import pytest
 from reelway.v1 import media_pb2, upload_pb2
 
+from deploy.local.replica import Replica
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from tests.support.fleet import Fleet, Running, start_fleet
+from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import JournalClient, keys_under, open_objects, refusal
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 MIB = 2**20
-SIGKILL = 9
 WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
 BROKEN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.INTERNAL}
 
@@ -28,18 +30,21 @@ class Rig:
     """One process that dies, another that stays, and clients of either."""
 
     fleet: Fleet
-    mortal: Running
+    mortal: Replica
     client: JournalClient
 
     async def arm(self, point: str) -> None:
-        self.mortal.kill()
-        await self.mortal.start(FAULT_POINT=point)
+        self.mortal.env |= {"FAULT_POINT": point, "COMPACTION_INTERVAL_SECONDS": "3600"}
+        await self.mortal.restart()
+
+    async def has_died(self) -> None:
+        assert await asyncio.wait_for(self.mortal.process.wait(), 20) == -SIGKILL
 
     @contextlib.asynccontextmanager
     async def of_mortal(self) -> AsyncIterator[JournalClient]:
         """Calls that reach the process that dies."""
         async with (
-            open_channel(self.mortal.address) as upload,
+            open_channel(self.mortal.listen) as upload,
             open_channel(self.fleet.target("stream")) as stream,
             open_channel(self.fleet.target("catalog")) as catalog,
         ):
@@ -61,6 +66,7 @@ async def rig(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.Tem
     async with start_fleet(redis_url, juicefs_s3, folder, settings) as fleet:
         target = fleet.target("upload")
         [mortal] = fleet.add("upload")
+        await mortal.start()
         async with (
             open_channel(target) as upload,
             open_channel(fleet.target("stream")) as stream,
@@ -107,7 +113,7 @@ async def test_an_append_that_dies_is_there_once_or_not_at_all(rig: Rig) -> None
                 whole += b"overtaking "
             else:
                 assert await refusal(mortal.append(video_id, chunk, idempotency_key="k")) in BROKEN, point
-        assert await rig.mortal.died() == SIGKILL
+        await rig.has_died()
         now = await rig.client.whole(video_id)
         assert now == (whole + chunk if is_in else whole), point
         answer = await rig.client.append(video_id, chunk, idempotency_key="k")
@@ -164,11 +170,12 @@ async def test_a_seal_or_compaction_that_dies_is_finished_by_the_next(rig: Rig) 
         async with rig.of_mortal() as mortal:
             with contextlib.suppress(ReelwayError):
                 await mortal.seal(video.video_id)
-        assert await rig.mortal.died() == SIGKILL
+        await rig.has_died()
         # Whatever is done and whatever not: the bytes are there.
         assert await rig.client.whole(video.video_id) == whole, point
         assert await refusal(rig.client.append(video.video_id, b"more")) is ErrorReason.UPLOAD_SEALED
-        await rig.mortal.start(COMPACTION_INTERVAL_SECONDS="0.1")
+        rig.mortal.env |= {"FAULT_POINT": "", "COMPACTION_INTERVAL_SECONDS": "0.1"}
+        await rig.mortal.start()
         await until(lambda video=video: rig.client.is_compacted(video.video_id), 20)  # type: ignore[misc]
         record = await rig.client.video(video.video_id)
         assert (record.state, record.etag, record.size_bytes) == (
@@ -191,18 +198,18 @@ async def test_create_and_abort_that_die_are_taken_back(rig: Rig) -> None:
     await rig.arm("create.recorded")
     async with rig.of_mortal() as mortal:
         assert await refusal(mortal.create(title="half made")) in BROKEN
-    assert await rig.mortal.died() == SIGKILL
+    await rig.has_died()
     await rig.arm("abort.stopped")
     video = await rig.client.create()
     await rig.client.append(video.video_id, noise(1000))
     async with rig.of_mortal() as mortal:
         assert await refusal(mortal.abort(video.video_id)) in BROKEN
-    assert await rig.mortal.died() == SIGKILL
+    await rig.has_died()
     assert await refusal(rig.client.append(video.video_id, b"x")) is ErrorReason.VIDEO_NOT_FOUND
     # The sweeper of idle uploads finishes what was begun.
     [other] = [one for one in rig.fleet.of("upload") if one is not rig.mortal]
-    other.kill()
-    await other.start(APPEND_IDLE_EXPIRY_SECONDS="0.1")
+    other.env["APPEND_IDLE_EXPIRY_SECONDS"] = "0.1"
+    await other.restart()
 
     async def gone() -> bool:
         return await refusal_or_none(rig.client.video(video.video_id)) is ErrorReason.VIDEO_NOT_FOUND

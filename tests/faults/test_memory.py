@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.process import Process
 from deploy.local.replica import Replica
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
@@ -62,14 +63,11 @@ async def sampled(*processes: Replica) -> AsyncIterator[Sampler]:
 
 @pytest.fixture(scope="module")
 async def processes(system: RunningSystem) -> AsyncIterator[dict[str, Replica]]:
-    """Fresh ones: nothing that went before is in their memory."""
-    async with (
-        several(more(system, "upload"), more(system, "stream")) as (upload, stream),
-        more(
-            system, "gateway", UPLOAD_TARGET=upload.listen, STREAM_TARGET=stream.listen, BLOCK_CACHE_BYTES="0"
-        ) as gateway,
-    ):
-        yield {"upload": upload, "stream": stream, "gateway": gateway}
+    """Fresh ones: nothing that went before is in their memory, nor in that of a process they are forked from."""
+    async with several(more(system, "upload", Process), more(system, "stream", Process)) as (upload, stream):
+        targets = {"UPLOAD_TARGET": upload.listen, "STREAM_TARGET": stream.listen}
+        async with more(system, "gateway", Process, BLOCK_CACHE_BYTES="0", **targets) as gateway:
+            yield {"upload": upload, "stream": stream, "gateway": gateway}
 
 
 @pytest.fixture(scope="module")

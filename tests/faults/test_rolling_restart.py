@@ -19,6 +19,7 @@ from deploy.local.ports import free_port
 from deploy.local.replica import Replica
 from services.common.channel import open_channel
 from tests.support.clips import mp4_of
+from tests.support.forked import Forked
 from tests.support.journal_client import JournalClient
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
@@ -187,7 +188,9 @@ async def gateways(system: RunningSystem, tmp_path: Path) -> AsyncIterator[Gatew
     port = free_port()
     env = {**first.env, "PORT": str(port), "METRICS_LISTEN": ""}
     log = tmp_path / "gateway-2.log"
-    second = Replica(first.service, "gateway-2", listen=f"127.0.0.1:{port}", env=env, output=log, stop_seconds=20)
+    second = Replica(
+        first.service, "gateway-2", listen=f"127.0.0.1:{port}", env=env, output=log, stop_seconds=20, launch=Forked
+    )
     await second.start()
     yield Gateways([first, second])
     await second.stop()

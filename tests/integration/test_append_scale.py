@@ -88,7 +88,7 @@ async def test_the_last_of_10_000_appends_costs_what_the_first_did(client: Journ
 
 async def test_64_uploads_at_once_do_not_mix(fleet: Fleet) -> None:
     """Over HTTP: the chunks of each come through both gateways, which know both replicas of every service."""
-    gateways = [f"http://{gateway.address}" for gateway in fleet.of("gateway")]
+    gateways = [f"http://{gateway.listen}" for gateway in fleet.of("gateway")]
 
     async def record(http: aiohttp.ClientSession, seed: int) -> None:
         source, turns = random.Random(seed), itertools.cycle(gateways)

@@ -19,6 +19,7 @@ from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from tests.support.dns_server import headless_names
+from tests.support.forked import Forked
 from tests.support.servers import S3Server
 from tests.support.system import PASSED_ON
 from tests.support.waiting import until
@@ -51,7 +52,9 @@ def start_replica(tmp_path: Path, port: int, clean_redis: str, juicefs_s3: S3Ser
             "MAX_CONNECTION_AGE_SECONDS": "2",
         }
         log = tmp_path / f"{address}.log"
-        replica = Replica(CATALOG, address, listen=f"{address}:{port}", env=env, output=log, stop_seconds=20)
+        replica = Replica(
+            CATALOG, address, listen=f"{address}:{port}", env=env, output=log, stop_seconds=20, launch=Forked
+        )
         await replica.start()
         try:
             yield replica

@@ -1,103 +1,19 @@
-"""Processes for a test, forked from one that has imported everything: a start costs no import."""
+"""Replicas of services for a test, on servers that it is given."""
 
 import asyncio
-import contextlib
-import importlib
-import multiprocessing
 import os
 import secrets
-import signal
-import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
-
-import aiohttp
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from deploy.local.ports import free_port
+from deploy.local.replica import Replica
+from deploy.local.services import SERVICES
+from tests.support.forked import Forked
 from tests.support.servers import S3Server
-from tests.support.waiting import until
 
-_MODULES = {
-    **{name: f"services.{name}.__main__" for name in ("catalog", "upload", "stream")},
-    "gateway": "gateway.__main__",
-}
-_context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload([*_MODULES.values(), "uvloop", "tests.support.fleet"])
-
-
-def _main(module: str, environment: Mapping[str, str], log: str) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(descriptor, 1)
-    os.dup2(descriptor, 2)
-    # pytest's interrupt is for pytest; what it started it stops.
-    os.setsid()
-    sys.argv[1:] = []
-    importlib.import_module(module).main()
-
-
-class Running:
-    """One process of a service at a fixed address; it can die and be started again."""
-
-    def __init__(self, service: str, address: str, environment: Mapping[str, str], log: Path) -> None:
-        self.service, self.address, self.log = service, address, log
-        self._environment = dict(environment)
-        self._process: ForkServerProcess | None = None
-
-    async def start(self, **more: str) -> None:
-        """Start it, with more environment; returns once it serves."""
-        host, _, port = self.address.rpartition(":")
-        environment = {**self._environment, **more, "GRPC_LISTEN": self.address, "HOST": host, "PORT": port}
-        self._process = _context.Process(
-            target=_main, args=(_MODULES[self.service], environment, str(self.log)), daemon=True
-        )
-        self._process.start()
-        await until(self._serves, 30)
-
-    async def _serves(self) -> bool:
-        assert self._process is not None
-        if not self._process.is_alive():
-            raise RuntimeError(f"{self.service} ended with {self._process.exitcode}:\n{self.log.read_text()[-3000:]}")
-        if self.service == "gateway":
-            return await self._answers()
-        async with grpc.aio.insecure_channel(self.address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
-            try:
-                health: Any = health_pb2_grpc.HealthStub(channel)
-                answer = await health.Check(health_pb2.HealthCheckRequest(), timeout=2)
-            except grpc.RpcError:
-                return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
-
-    async def _answers(self) -> bool:
-        with contextlib.suppress(aiohttp.ClientError):
-            async with aiohttp.ClientSession() as http, http.get(f"http://{self.address}/ready") as answer:
-                return answer.status == 200
-        return False
-
-    async def died(self, seconds: float = 20) -> int:
-        """The signal that killed it, awaited."""
-        process = self._process
-        assert process is not None
-        await until(lambda: not process.is_alive(), seconds)
-        return -(process.exitcode or 0)
-
-    def kill(self) -> None:
-        """As a crash does."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-
-    def freeze(self) -> None:
-        """It does nothing until `thaw`."""
-        assert self._process is not None
-        assert self._process.pid is not None
-        os.kill(self._process.pid, signal.SIGSTOP)
+_SERVICES = {service.name: service for service in SERVICES}
 
 
 class Fleet:
@@ -115,30 +31,35 @@ class Fleet:
             **settings,
         }
         self.redis_url, self.s3 = redis_url, s3
-        self.processes: list[Running] = []
+        self.replicas: list[Replica] = []
 
-    def add(self, service: str, count: int = 1) -> list[Running]:
+    def add(self, service: str, count: int = 1) -> list[Replica]:
         """Plan processes; every one that is planned later knows their addresses."""
-        found = [
-            Running(
-                service,
-                f"127.0.0.1:{free_port()}",
-                self._environment,
-                self._folder / f"{service}-{secrets.token_hex(2)}.log",
-            )
-            for _ in range(count)
-        ]
-        self._environment[f"{service.upper()}_TARGET"] = ",".join(one.address for one in found)
-        self.processes += found
+        found = [self._plan(service) for _ in range(count)]
+        self._environment[f"{service.upper()}_TARGET"] = ",".join(one.listen for one in found)
+        self.replicas += found
         return found
+
+    def _plan(self, service: str) -> Replica:
+        port = str(free_port())
+        listen, name = f"127.0.0.1:{port}", f"{service}-{secrets.token_hex(2)}"
+        return Replica(
+            _SERVICES[service],
+            name,
+            listen=listen,
+            env={**self._environment, "GRPC_LISTEN": listen, "PORT": port},
+            output=self._folder / f"{name}.log",
+            stop_seconds=10,
+            launch=Forked,
+        )
 
     def target(self, service: str) -> str:
         """The gRPC target of all processes of a service."""
         return self._environment[f"{service.upper()}_TARGET"]
 
-    def of(self, service: str) -> list[Running]:
+    def of(self, service: str) -> list[Replica]:
         """Its processes."""
-        return [one for one in self.processes if one.service == service]
+        return [one for one in self.replicas if one.service.name == service]
 
 
 @asynccontextmanager
@@ -157,8 +78,7 @@ async def start_fleet(
         fleet.add(service, replicas)
     fleet.add("gateway", gateways)
     try:
-        await asyncio.gather(*(process.start() for process in fleet.processes))
+        await asyncio.gather(*(replica.start() for replica in fleet.replicas))
         yield fleet
     finally:
-        for process in fleet.processes:
-            process.kill()
+        await asyncio.gather(*(replica.kill() for replica in fleet.replicas), return_exceptions=True)

@@ -14,6 +14,7 @@ from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
 from deploy.local.token import development_token
+from tests.support.forked import Forked
 from tests.support.servers import S3Server
 
 # What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere.
@@ -127,6 +128,7 @@ async def start_system(
         services,
         replicas=replicas,
         overrides={"TRANSCRIBE_ENGINE": "none", **(env or {})},
+        launch=Forked,
     )
     try:
         await system.start()

@@ -13,11 +13,13 @@ from multidict import CIMultiDict
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc
 
 from deploy.local.ports import free_port
+from deploy.local.process import Process
 from deploy.local.replica import Replica
 from services.common.call_token import CallTokens
 from services.common.caller import TOKEN_KEY, Caller
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
+from tests.support.forked import Forked
 from tests.support.foundation import s3_settings
 from tests.support.system import RunningSystem
 
@@ -90,7 +92,9 @@ async def videos_api(base_url: str) -> AsyncIterator[VideosApi]:
 
 
 @asynccontextmanager
-async def more(system: RunningSystem, name: str, **env: str) -> AsyncIterator[Replica]:
+async def more(
+    system: RunningSystem, name: str, launch: type[Process] = Forked, /, **env: str
+) -> AsyncIterator[Replica]:
     """One more process of a service of the running system, at an address of its own, with more environment."""
     model = system.process(name)
     listen = f"127.0.0.1:{free_port()}"
@@ -109,6 +113,7 @@ async def more(system: RunningSystem, name: str, **env: str) -> AsyncIterator[Re
         env=env,
         output=system.log_dir / f"{name}-{listen}.log",
         stop_seconds=10,
+        launch=launch,
     )
     await replica.start()
     try:
