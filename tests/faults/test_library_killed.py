@@ -20,6 +20,7 @@ QUICK = {
     "JOB_LEASE_SECONDS": "3",
     "JOB_RENEW_SECONDS": "1",
     "JOB_STALLED_CHECK_SECONDS": "0.5",
+    "JOB_BACKOFF_SECONDS": "0.5",
     # Every worker dies once here, and one job may meet them all.
     "JOB_LOST_WORKERS": "20",
     "INGEST_INTERVAL_SECONDS": "0.3",
@@ -30,9 +31,14 @@ async def arm(system: RunningSystem, name: str, point: str) -> None:
     """Start a process again, to die at a point; empty: to live."""
     replica = system.process(name)
     replica.env["FAULT_POINT"] = point
+    await replica.kill()
+    if name == "upload":
+        # The dead one's lease and its marks would run out by themselves in half a minute.
+        async with redis.Redis.from_url(system.redis_url) as client:
+            await client.delete("{ingest}:lease", *[key async for key in client.scan_iter(match="{ingest}:told:*")])
     # What it left before leads it there perhaps before it says that it is ready.
     with contextlib.suppress(StartError) if point else contextlib.nullcontext():
-        await replica.restart()
+        await replica.start()
 
 
 async def outcomes(system: RunningSystem) -> Counter[str]:
@@ -58,10 +64,6 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str,
             assert await owner.post(upload, clips["clip.mp4"].data) == 204
         # The uploads are claimed, and nobody is told of them.
         await until(lambda: not is_alive(system.process("upload").pid), 40)
-        async with redis.Redis.from_url(system.redis_url) as client:
-            marks = [key async for key in client.scan_iter(match="{ingest}:told:*")]
-            # The marks of the dead would run out by themselves in half a minute.
-            await client.delete(*marks)
         await arm(system, "catalog", "arrival.noted")
         await arm(system, "upload", "")
         await until(lambda: not is_alive(system.process("catalog").pid), 40)
@@ -69,7 +71,7 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str,
         await until(lambda: not is_alive(system.process("catalog").pid), 40)
         await arm(system, "catalog", "")
         async with redis.Redis.from_url(system.redis_url) as client:
-            # So would the dead one's hold on the jobs that it was about to look after.
+            # So would the dead catalog's hold on the jobs that it was about to look after.
             due = {upload.hash_id: 0 for upload in signed}
             await client.zadd("{catalog}:processing", due, xx=True)
 

@@ -13,7 +13,12 @@ from tests.support.speech import make
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import is_alive, until
 
-QUICK = {"JOB_LEASE_SECONDS": "2", "JOB_RENEW_SECONDS": "0.5", "JOB_STALLED_CHECK_SECONDS": "0.3"}
+QUICK = {
+    "JOB_LEASE_SECONDS": "2",
+    "JOB_RENEW_SECONDS": "0.5",
+    "JOB_STALLED_CHECK_SECONDS": "0.3",
+    "JOB_BACKOFF_SECONDS": "0.5",
+}
 
 
 async def arm(system: RunningSystem, name: str, point: str) -> None:
