@@ -8,7 +8,7 @@ import aiohttp
 import jwt
 import pytest
 
-from deploy.local.process import StartError
+from deploy.local.process import Process, StartError
 from deploy.local.services import SERVICES, Service
 from deploy.local.token import development_token
 from tests.support.servers import S3Server
@@ -26,7 +26,7 @@ async def get(url: str) -> dict[str, str]:
 
 async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere.invalid:1/0")
-    async with start_system(tmp_path, services=STAND_INS, env={"EXTRA": "1"}, stream=2) as system:
+    async with start_system(tmp_path, services=STAND_INS, launch=Process, env={"EXTRA": "1"}, stream=2) as system:
         assert [one.name for one in system.processes] == ["catalog", "stream-1", "stream-2", "gateway"]
         told = await get(f"{system.base_url}/environment")
         assert told["REDIS_URL"] == system.redis_url
@@ -45,7 +45,7 @@ async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatc
 
 
 async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
-    async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=juicefs_s3) as system:
+    async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=juicefs_s3) as system:
         catalog = system.process("catalog")
         pid, listen = catalog.pid, catalog.listen
         await catalog.kill()
@@ -70,17 +70,19 @@ async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str
         juicefs_s3.endpoint_url, juicefs_s3.access_key, juicefs_s3.secret_key, juicefs_s3.region, "not-there"
     )
     with pytest.raises(StartError, match="S3_BUCKET: there is no bucket 'not-there'"):
-        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=missing):
+        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=missing):
             pass
     wrong = S3Server(juicefs_s3.endpoint_url, juicefs_s3.access_key, "wrong-secret", juicefs_s3.region, "not-there")
     with pytest.raises(StartError, match="answers 403"):
-        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=wrong):
+        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=wrong):
             pass
 
 
 async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: S3Server) -> None:
     with pytest.raises(StartError, match="REDIS_URL: no Redis answers there"):
-        async with start_system(tmp_path, services=STAND_INS, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3):
+        async with start_system(
+            tmp_path, services=STAND_INS, launch=Process, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3
+        ):
             pass
 
 

@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from deploy.local.process import Process
 from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
@@ -101,6 +102,7 @@ async def start_system(
     services: Sequence[Service] = SERVICES,
     redis_url: str = "",
     s3: S3Server | None = None,
+    launch: type[Process] = Forked,
     **replicas: int,
 ) -> AsyncIterator[RunningSystem]:
     """Runs a system of its own: `async with start_system(tmp_path, stream=2) as system`.
@@ -111,6 +113,7 @@ async def start_system(
         services: which processes there are.
         redis_url: a running Redis instead of its own.
         s3: a running S3 with a bucket instead of its own.
+        launch: how processes are run.
         replicas: how many processes of a service; default one of each.
     """
     log_dir = folder / "logs"
@@ -128,7 +131,7 @@ async def start_system(
         services,
         replicas=replicas,
         overrides={"TRANSCRIBE_ENGINE": "none", **(env or {})},
-        launch=Forked,
+        launch=launch,
     )
     try:
         await system.start()
