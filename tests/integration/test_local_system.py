@@ -60,7 +60,12 @@ async def test_a_process_that_refuses_its_settings_is_named_with_its_own_words(
 ) -> None:
     with pytest.raises(StartError, match="ended with status 1: settings: STAND_IN: cannot be 'fail'"):
         async with start_system(
-            tmp_path, services=STAND_INS[:1], redis_url=redis_url, s3=juicefs_s3, env={"STAND_IN": "fail"}
+            tmp_path,
+            services=STAND_INS[:1],
+            launch=Process,
+            redis_url=redis_url,
+            s3=juicefs_s3,
+            env={"STAND_IN": "fail"},
         ):
             pass
 
