@@ -31,14 +31,15 @@ async def test_bytes_are_moved_without_the_newer_engines_threads() -> None:
 
     assert os.environ[grpc_engine.VARIABLE].startswith("-event_engine")
     server = grpc.aio.server()
-    handler = grpc.unary_stream_rpc_method_handler(read)
+    handler: Any = grpc.unary_stream_rpc_method_handler(read)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("Bytes", {"Read": handler}),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         await channel.channel_ready()
         before = _switches("event_engine")
-        received = [len(message) async for message in channel.unary_stream("/Bytes/Read")(b"")]
+        stub: Any = channel.unary_stream("/Bytes/Read")
+        received = [len(message) async for message in stub(b"")]
         woken = _switches("event_engine") - before
     await server.stop(0)
     assert received == [2**16] * CALLS
