@@ -14,7 +14,7 @@ from bench.peers.fastapi import FastApi
 from bench.peers.nginx import Nginx
 from bench.peers.reelway import Reelway
 from bench.peers.s3 import S3Directly
-from bench.registry import OURS, Row, Trial
+from bench.registry import OURS, Outcome, Row, Trial
 from bench.source import Source
 from bench.storage import Storage, StoredVideo
 
@@ -127,7 +127,8 @@ class Lab:
         if processes is not None:
             processes.reset_peak()
             before = processes.cpu_by_process()
-        outcome = row.measure(trial)
+        measured = row.measure(trial)
+        outcome = measured if isinstance(measured, Outcome) else await measured
         spent = {}
         peak = None
         if processes is not None:
@@ -139,7 +140,7 @@ class Lab:
         self.discard(trial.made)
         values = {metric.value: value for metric, value in outcome.values.items()}
         cpu_seconds = sum(spent.values()) if processes else None
-        return Observation(outcome.load, values, cpu_seconds, outcome.by_process or spent, peak)
+        return Observation(outcome.load, values, cpu_seconds, spent if outcome.load else outcome.by_process, peak)
 
 
 async def run_row(lab: Lab, row: Row, repetitions: int, note: Callable[[str], None]) -> dict[str, list[Observation]]:

@@ -6,7 +6,7 @@ A new subject (appending, listings, …) is a module with `ROWS` and `TARGETS`, 
 
 import enum
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,9 @@ class Metric(enum.Enum):
     TUS_MIB_PER_SECOND = "tus MiB/s"
     TIME_OF_TUS = "of tus's time"
     CPU_OF_TUS = "of tus's CPU"
+    S3_REQUESTS = "requests to S3"
+    TUS_S3_REQUESTS = "tus's requests to S3"
+    REQUESTS_OF_TUS = "of tus's requests to S3"
     CPU_OVER_FFMPEG = "% CPU over ffmpeg"
 
 
@@ -87,7 +90,7 @@ class Row:
     id: str
     title: str
     metrics: tuple[Metric, ...]
-    measure: Callable[[Trial], Outcome]
+    measure: Callable[[Trial], Outcome | Awaitable[Outcome]]
     prepare: Callable[[Trial], None] = lambda trial: None
     fresh_videos: int = 0
     peers: tuple[str, ...] = ("s3", "nginx", "fastapi", OURS)

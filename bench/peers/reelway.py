@@ -27,8 +27,10 @@ class Reelway:
     title = "Reelway"
     caches = True
 
-    def __init__(self, storage: Storage, folder: Path) -> None:
+    def __init__(self, storage: Storage, folder: Path, **environment: str) -> None:
+        """`environment` is for its processes, and comes before the storage's."""
         self._storage = storage
+        self._environment = environment
         self._folder = folder
         self._port = 0
         self._process: Process | None = None
@@ -40,7 +42,7 @@ class Reelway:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         env = inherited(
-            **self._storage.env,
+            **self._storage.env | self._environment,
             HOST="127.0.0.1",
             PORT=str(self._port),
             DATA_DIR=str(self._folder / "data"),
@@ -75,6 +77,11 @@ class Reelway:
     def processes(self) -> ProcessSet | None:
         """The gateway and all services."""
         return ProcessSet(self._modules)
+
+    @property
+    def storage(self) -> Storage:
+        """Where it keeps its videos."""
+        return self._storage
 
     @property
     def redis_url(self) -> str:
