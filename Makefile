@@ -46,7 +46,7 @@ check: lint typecheck ## everything that needs no server
 tools:
 	@deploy/local/install_tools.sh ffmpeg chromium curl git '/usr/lib/*/libatomic.so.1:libatomic1'
 
-# Two files at a time, in their order: the long ones first, so that the end is evenly shared.
+# Two files at a time, in the order of their names: unit tests, which are short, share the end evenly.
 TWO_FILES := -n 2 --dist loadfile --no-loadscope-reorder
 test: setup tools deploy-tools ## every check and test
 	@$(MAKE) --no-print-directory check
