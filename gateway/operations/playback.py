@@ -35,8 +35,6 @@ _QUICK_SECONDS = 5.0
 """Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
-_BATCH = 3
-"""Blocks that are written at once; a range of a block's length touches two."""
 _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
@@ -121,9 +119,13 @@ class Playback:
                 offset = run_end
 
     def _in_memory(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> list[bytes | memoryview]:
-        """The beginning of the range, as far as its blocks are here; of a long one a few blocks."""
+        """The beginning of the range, as far as its blocks are here; at most a block's length.
+
+        A viewer has the same time for it as for one chunk of a stream, however much there is at once.
+        """
+        end = min(end, offset + BLOCK)
         found: list[bytes | memoryview] = []
-        while stat.sealed and offset < end and len(found) < _BATCH:
+        while stat.sealed and offset < end:
             block = self._cache.get(BlockKey(stat.video_id, stat.etag, offset // BLOCK))
             if block is None:
                 break
