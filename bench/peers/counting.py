@@ -4,41 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.peers import answers
-from bench.peers.nginx import START_SECONDS, STOP_SECONDS, find_nginx
+from bench.peers.nginx import STOP_SECONDS, start_nginx
 from bench.storage import BUCKET, Storage
-from deploy.local.ports import free_port
-from deploy.local.process import Process, inherited
-
-# The Host header goes through as it came: it is signed.
-CONFIGURATION = """\
-daemon off;
-pid {folder}/nginx.pid;
-error_log {folder}/error.log warn;
-events {{ worker_connections 1024; }}
-http {{
-    log_format each "$request_method $request_uri";
-    access_log {folder}/requests.log each;
-    client_max_body_size 0;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    upstream s3 {{ server {s3}; keepalive 16; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://s3;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_set_header Host $http_host;
-            proxy_buffering off;
-            proxy_request_buffering off;
-        }}
-    }}
-}}
-"""
 
 
 class CountingProxy:
@@ -55,22 +22,13 @@ class CountingProxy:
         return sum(path.startswith(wanted) and path != wanted for path in paths)
 
 
-def _configured(storage: Storage, folder: Path, port: int) -> list[str]:
-    """The command that starts it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    configuration = folder / "nginx.conf"
-    configuration.write_text(CONFIGURATION.format(folder=folder, port=port, s3=storage.signer.host))
-    return [find_nginx(), "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")]
-
-
 @asynccontextmanager
 async def counting_proxy(storage: Storage, folder: Path) -> AsyncIterator[CountingProxy]:
     """A proxy in front of the storage, with its files in `folder`."""
-    port = free_port()
-    process = Process("counting nginx", _configured(storage, folder, port), inherited(), folder / "error.log")
-    url = f"http://127.0.0.1:{port}"
-    await process.start_answering(lambda: answers(url + "/"), START_SECONDS)
+    log = folder / "requests.log"
+    # The Host header goes through as it came: it is signed.
+    process, port = await start_nginx(storage, folder, "$http_host", f"{log} each")
     try:
-        yield CountingProxy(url, folder / "requests.log")
+        yield CountingProxy(f"http://127.0.0.1:{port}", log)
     finally:
         await process.stop(STOP_SECONDS)

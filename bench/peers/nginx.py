@@ -24,7 +24,8 @@ pid {folder}/nginx.pid;
 error_log {folder}/error.log warn;
 events {{ worker_connections 2048; }}
 http {{
-    access_log off;
+    log_format each "$request_method $request_uri";
+    access_log {access_log};
     client_max_body_size 0;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
@@ -39,7 +40,7 @@ http {{
             proxy_pass http://s3;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
-            proxy_set_header Host {s3};
+            proxy_set_header Host {host};
             proxy_buffering off;
             proxy_buffer_size 256k;
             proxy_buffers 8 256k;
@@ -65,18 +66,7 @@ class Nginx:
 
     async def start(self) -> None:
         """Start it with a configuration of our own in its folder."""
-        program = find_nginx()
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._port = free_port()
-        configuration = self._folder / "nginx.conf"
-        configuration.write_text(
-            NGINX_CONFIGURATION.format(folder=self._folder, port=self._port, s3=self._storage.signer.host)
-        )
-        log = self._folder / "error.log"
-        arguments = [program, "-p", str(self._folder), "-c", str(configuration), "-e", str(log)]
-        self._process = Process("nginx", arguments, inherited(), log)
-        url = f"http://127.0.0.1:{self._port}/"
-        await self._process.start_answering(lambda: answers(url), START_SECONDS)
+        self._process, self._port = await start_nginx(self._storage, self._folder, self._storage.signer.host)
 
     async def stop(self) -> None:
         """Stop it."""
@@ -104,6 +94,35 @@ class Nginx:
         target = self._storage.signer.presign("PUT", self._storage.path(key))
         head = f"PUT {target} HTTP/1.1\r\nHost: {self._storage.signer.host}\r\nContent-Length: {size}\r\n\r\n"
         return load.send(self.address, head, source), StoredVideo(Path(key).stem, key, size)
+
+
+async def start_nginx(storage: Storage, folder: Path, host: str, access_log: str = "off") -> tuple[Process, int]:
+    """One in front of the storage, with its files in `folder`, and its port.
+
+    Args:
+        storage: whose S3 it is for.
+        folder: absolute.
+        host: the Host header that S3 gets, which may have nginx's variables in it.
+        access_log: value of that directive; the format `each` is a line `METHOD URI` a request.
+
+    Raises:
+        StartError: It is missing or does not answer.
+    """
+    port = free_port()
+    process = Process("nginx", _command(storage, folder, port, host, access_log), inherited(), folder / "error.log")
+    await process.start_answering(lambda: answers(f"http://127.0.0.1:{port}/"), START_SECONDS)
+    return process, port
+
+
+def _command(storage: Storage, folder: Path, port: int, host: str, access_log: str) -> list[str]:
+    program = find_nginx()
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "nginx.conf"
+    s3 = storage.signer.host
+    configuration.write_text(
+        NGINX_CONFIGURATION.format(folder=folder, port=port, s3=s3, host=host, access_log=access_log)
+    )
+    return [program, "-p", str(folder), "-c", str(configuration), "-e", str(folder / "error.log")]
 
 
 def find_nginx() -> str:

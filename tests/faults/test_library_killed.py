@@ -1,14 +1,13 @@
 """SIGKILL at every step between a file's arrival and its draft: the next attempt finishes it, once."""
 
 import asyncio
-import contextlib
 from collections import Counter
 from pathlib import Path
 
 import aiohttp
 import redis.asyncio as redis
 
-from deploy.local.process import StartError
+from tests.support.armed import arm
 from tests.support.clips import Clip
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
@@ -25,20 +24,6 @@ QUICK = {
     "JOB_LOST_WORKERS": "20",
     "INGEST_INTERVAL_SECONDS": "0.3",
 }
-
-
-async def arm(system: RunningSystem, name: str, point: str) -> None:
-    """Start a process again, to die at a point; empty: to live."""
-    replica = system.process(name)
-    replica.env["FAULT_POINT"] = point
-    await replica.kill()
-    if name == "upload":
-        # The dead one's lease and its marks would run out by themselves in half a minute.
-        async with redis.Redis.from_url(system.redis_url) as client:
-            await client.delete("{ingest}:lease", *[key async for key in client.scan_iter(match="{ingest}:told:*")])
-    # What it left before leads it there perhaps before it says that it is ready.
-    with contextlib.suppress(StartError) if point else contextlib.nullcontext():
-        await replica.start()
 
 
 async def outcomes(system: RunningSystem) -> Counter[str]:

@@ -1,16 +1,15 @@
 """SIGKILL at every step between a finished recording and its transcript: the next attempt finishes it, once."""
 
-import contextlib
 from pathlib import Path
 
 import aiohttp
 
-from deploy.local.process import StartError
+from tests.support.armed import arm
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
 from tests.support.recorder import FINALIZE, ended, send, transcriptions, uuid_of
 from tests.support.speech import make
-from tests.support.system import RunningSystem, start_system
+from tests.support.system import start_system
 from tests.support.waiting import is_alive, until
 
 QUICK = {
@@ -19,15 +18,6 @@ QUICK = {
     "JOB_STALLED_CHECK_SECONDS": "0.3",
     "JOB_BACKOFF_SECONDS": "0.5",
 }
-
-
-async def arm(system: RunningSystem, name: str, point: str) -> None:
-    """Start a process again, to die at a point; empty: to live."""
-    replica = system.process(name)
-    replica.env["FAULT_POINT"] = point
-    # What it left before leads it there perhaps before it says that it is ready.
-    with contextlib.suppress(StartError) if point else contextlib.nullcontext():
-        await replica.restart()
 
 
 async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path) -> None:
