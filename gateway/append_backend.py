@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from reelway.v1 import media_pb2, upload_pb2, upload_pb2_grpc
 
+from gateway.client_stream import answer_to
 from services.common.byte_messages import AppendMessage, Buffer, encode_append_request
 from services.common.caller import current_caller
 from services.common.channel import CALL_SECONDS
@@ -55,27 +56,8 @@ class AppendBackend:
         An exception that `data` raises cancels the call, which then appends nothing, and comes out.
         """
         call = self._append(timeout=self._max_seconds, metadata=current_caller().metadata())
-        # The service may refuse the chunk while we wait for the client's next bytes, which may be long in coming.
-        sending = asyncio.ensure_future(_send(call, header, data))
-        answer = asyncio.ensure_future(_answer(call))
-        try:
-            await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending
-            return await answer
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        finally:
-            if not call.done():
-                call.cancel()
-            sending.cancel()
-            answer.cancel()
-            await asyncio.gather(sending, answer, return_exceptions=True)
-
-
-async def _answer(call: Any) -> upload_pb2.AppendResponse:
-    response: upload_pb2.AppendResponse = await call
-    return response
+        answer: upload_pb2.AppendResponse = await answer_to(call, _send(call, header, data))
+        return answer
 
 
 async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> None:

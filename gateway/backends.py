@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import grpc
 from reelway.v1 import stream_pb2, upload_pb2
 
+from gateway.client_stream import answer_to
 from services.common.byte_messages import Buffer, decode_read_response, encode_upload_request
 from services.common.caller import current_caller
 from services.common.channel import CALL_SECONDS
@@ -40,22 +41,8 @@ class UploadBackend:
         An exception that `data` raises cancels the upload, which then leaves nothing behind, and comes out.
         """
         call = self._upload_video(timeout=self._max_seconds, metadata=current_caller().metadata())
-        # The service may end the call while we wait for the client's next bytes, which may be long in coming.
-        sending = asyncio.ensure_future(self._send(call, header, data))
-        answer = asyncio.ensure_future(_answer(call))
-        try:
-            await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending
-            return await answer
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        finally:
-            if not call.done():
-                call.cancel()
-            sending.cancel()
-            answer.cancel()
-            await asyncio.gather(sending, answer, return_exceptions=True)
+        answer: upload_pb2.UploadVideoResponse = await answer_to(call, self._send(call, header, data))
+        return answer
 
     @staticmethod
     async def _send(call: Any, header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]) -> None:
@@ -74,11 +61,6 @@ class UploadBackend:
             await call.done_writing()
         except asyncio.InvalidStateError:
             pass  # the service has answered already; awaiting the call tells what
-
-
-async def _answer(call: Any) -> upload_pb2.UploadVideoResponse:
-    response: upload_pb2.UploadVideoResponse = await call
-    return response
 
 
 class StreamBackend:
