@@ -64,7 +64,7 @@ async def profile(options: argparse.Namespace, lab: Lab, rows: tuple[Row, ...]) 
         if peer.processes is None or options.profile not in peer.processes.roots:
             raise PeerError(f"there is no process {options.profile}")
         output = options.data / f"{options.profile}-{row.id}.{'svg' if options.svg else 'json'}"
-        with recording(peer.processes.roots[options.profile], output, native=options.native):
+        with recording(peer.processes.roots[options.profile][0], output, native=options.native):
             for repetition, videos in enumerate(rounds):
                 await lab.observe(row, peer, videos, repetition + 1)
         note(f"written: {output}" + ("" if options.svg else "; open it at speedscope.app or with `npx speedscope`"))

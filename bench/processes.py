@@ -1,7 +1,7 @@
 """What the processes of a peer cost, read from /proc."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,10 +20,10 @@ class ProcessSet:
     """Some named processes and all their descendants.
 
     Args:
-        roots: Process ids by name.
+        roots: Process ids by name; some that are replicas of each other share one.
     """
 
-    def __init__(self, roots: Mapping[str, int]) -> None:
+    def __init__(self, roots: Mapping[str, Sequence[int]]) -> None:
         self.roots = dict(roots)
 
     def pids(self, name: str | None = None) -> list[int]:
@@ -32,8 +32,8 @@ class ProcessSet:
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and (fields := _stat_fields(int(entry.name))):
                 parents[int(entry.name)] = int(fields[1])
-        roots = self.roots.values() if name is None else [self.roots[name]]
-        found = {pid for pid in roots if pid in parents}
+        names = self.roots if name is None else (name,)
+        found = {pid for each in names for pid in self.roots[each] if pid in parents}
         while grown := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= grown
         return sorted(found)
@@ -71,12 +71,12 @@ class ProcessSet:
         return total
 
 
-def python_modules(root: int) -> dict[str, int]:
+def python_modules(root: int) -> dict[str, list[int]]:
     """The descendants of a process that are `python -m MODULE`, by the last word of the module's name."""
-    found = {}
-    for pid in ProcessSet({"root": root}).pids():
+    found: dict[str, list[int]] = {}
+    for pid in ProcessSet({"root": [root]}).pids():
         with suppress(OSError):
             words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
             if pid != root and "-m" in words:
-                found[words[words.index("-m") + 1].rpartition(".")[2]] = pid
+                found.setdefault(words[words.index("-m") + 1].rpartition(".")[2], []).append(pid)
     return found

@@ -136,9 +136,9 @@ def document(
         "\n".join(f"- {line}" for line in facts) + "\n",
         f"The load client took at most {share:.0%} of one core ({busiest}).\n",
         "*Cold*: ranges of a video that was uploaded for this repetition and that the peer never read, at most one "
-        "range in each MiB; S3's own page cache is warm for everybody. *Hot*: the video was read to its end twice just "
-        "before; only Reelway keeps anything. *Upload*: to S3 in parts, three at once, through nginx as one PUT, else "
-        "as a multipart form. CPU and memory are those of the processes between client and S3.\n",
+        "range in each MiB; S3's own page cache is warm for everybody. *Hot*: the video was read to its end again and "
+        "again just before; only Reelway keeps anything. *Upload*: to S3 in parts, three at once, through nginx as one "
+        "PUT, else as a multipart form. CPU and memory are those of the processes between client and S3.\n",
     ]
     if found:
         missed = sum(not verdict.reached for verdict in found)

@@ -98,6 +98,13 @@ async def _serve(settings: GatewaySettings) -> None:
         await _run(app, settings, readiness, idle)
 
 
+async def _listen(runner: Runner, name: str, host: str, port: int, *, shared: bool = False) -> None:
+    try:
+        await web.TCPSite(runner, host, port, reuse_port=shared).start()
+    except OSError as error:
+        refuse(f"{name}: cannot listen on {host}:{port}: {error.strerror}")
+
+
 async def _run(app: web.Application, settings: GatewaySettings, readiness: Readiness, idle: IdleConnections) -> None:
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -112,10 +119,10 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         shutdown_timeout=_LAST_SECONDS,
     )
     await runner.setup()
-    try:
-        await web.TCPSite(runner, settings.host, settings.port).start()
-    except OSError as error:
-        refuse(f"PORT: cannot listen on {settings.host}:{settings.port}: {error.strerror}")
+    if settings.own_listen:
+        host, _, port = settings.own_listen.rpartition(":")
+        await _listen(runner, "OWN_LISTEN", host, int(port))
+    await _listen(runner, "PORT", settings.host, settings.port, shared=bool(settings.own_listen))
     metrics.serve_metrics(settings.metrics_listen)
     log.info("listening", address=f"{settings.host}:{settings.port}")
     watch = asyncio.create_task(idle.watch(runner.server)) if runner.server is not None else None

@@ -18,6 +18,9 @@ class GatewaySettings(Settings):
     """Address it listens on."""
     port: Port = 8000
     """Port it listens on."""
+    own_listen: ListenOrNot = ""
+    """host:port of this process alone, where several gateways of a machine listen on HOST:PORT: the kernel gives each
+    new connection to one of them (SO_REUSEPORT), and probes must reach a certain one. Empty: PORT is not shared."""
     metrics_listen: ListenOrNot = ""
     """host:port of the Prometheus page; empty: none."""
     drain_seconds: Seconds = 30.0

@@ -53,7 +53,7 @@ class FastApi:
     @property
     def processes(self) -> ProcessSet | None:
         """The one process."""
-        return ProcessSet({self.name: self._process.pid}) if self._process else None
+        return ProcessSet({self.name: [self._process.pid]}) if self._process else None
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A GET of its streaming route."""

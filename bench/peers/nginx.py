@@ -81,7 +81,7 @@ class Nginx:
     @property
     def processes(self) -> ProcessSet | None:
         """The master and its workers."""
-        return ProcessSet({self.name: self._process.pid}) if self._process else None
+        return ProcessSet({self.name: [self._process.pid]}) if self._process else None
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A GET presigned for S3."""

@@ -21,7 +21,7 @@ STOP_SECONDS = 20.0
 
 
 class Reelway:
-    """`python -m deploy.local` with the shared S3 and Redis: the gateway and each service in a process."""
+    """`python -m deploy.local` with the shared S3 and Redis: gateways and services in processes of their own."""
 
     name = OURS
     title = "Reelway"
@@ -34,7 +34,7 @@ class Reelway:
         self._folder = folder
         self._port = 0
         self._process: Process | None = None
-        self._modules: dict[str, int] = {}
+        self._modules: dict[str, list[int]] = {}
         self._secret = secrets.token_hex(32)
 
     async def start(self) -> None:
@@ -75,7 +75,7 @@ class Reelway:
 
     @property
     def processes(self) -> ProcessSet | None:
-        """The gateway and all services."""
+        """The gateways and all services."""
         return ProcessSet(self._modules)
 
     @property

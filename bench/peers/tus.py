@@ -41,7 +41,7 @@ def tus_server(storage: Mapping[str, str]) -> Iterator[TusServer]:
             port = server.stdout.readline().strip()
             if not port.isdigit():
                 raise PeerError("tus does not start")
-            yield TusServer(f"http://127.0.0.1:{port}/files", ProcessSet({"tus": server.pid}))
+            yield TusServer(f"http://127.0.0.1:{port}/files", ProcessSet({"tus": [server.pid]}))
         finally:
             server.terminate()
 

@@ -8,16 +8,19 @@ RANGE_METRICS = (Metric.MIB_PER_SECOND, Metric.P50_MS, Metric.P99_MS, Metric.CPU
 BULK_METRICS = (Metric.MIB_PER_SECOND, Metric.CPU_SECONDS_PER_GIB, Metric.PEAK_RSS_MIB)
 # A video has 128 ranges that share no MiB; enough videos that every viewer asks twice or more.
 FRESH_VIDEOS = {16: 2, 64: 2, 256: 4}
-WARM_READINGS = 2
+WARM_READINGS, WARM_VIEWERS = 24, 12
 # What is in memory is given in a tenth of a second; to open the connections takes longer.
 HOT_ROUNDS = 4
 
 
 def warm(trial: Trial) -> None:
-    """Read the whole video twice, so that what can be cached is: many caches keep nothing that was read once."""
+    """Read the whole video often enough for each of several processes that share a port to have read it twice.
+
+    Many caches keep nothing that was read once. Which process gets a connection is the kernel's choice.
+    """
     if trial.peer.caches:
         requests = [trial.peer.get(video) for video in trial.videos] * WARM_READINGS
-        load.read(trial.peer.address, requests, 1)
+        load.read(trial.peer.address, requests, WARM_VIEWERS)
 
 
 def bulk(trial: Trial) -> Outcome:

@@ -20,14 +20,15 @@ try:
 
 
 async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
-    output = Output(max(len(service.name) for service in services), settings.log_dir)
+    numbered = len("-1") if settings.gateways > 1 else 0
+    output = Output(max(len(service.name) for service in services) + numbered, settings.log_dir)
     if settings.log_dir:
         try:
             settings.log_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StartError(f"LOG_DIR {settings.log_dir}: {error.strerror}") from error
     with sole_user(settings.data_dir):
-        system = System(settings, inherited(), output.of, services)
+        system = System(settings, inherited(), output.of, services, replicas={"gateway": settings.gateways})
 
         def ready() -> None:
             for line in BANNER.format(url=system.base_url, data_dir=settings.data_dir).splitlines():

@@ -1,5 +1,6 @@
 """What `make run` reads from the environment. All else in it reaches the services as it is."""
 
+import os
 from pathlib import Path
 from typing import Self
 
@@ -21,6 +22,8 @@ class LocalSettings(Settings):
     """Address that the gateway binds."""
     port: Port = 8000
     """Port of the gateway; 0: a free one."""
+    gateways: int = Field(default_factory=lambda: min(len(os.sched_getaffinity(0)), 4), ge=1, le=64)
+    """How many gateway processes listen on that port; by default one for each core, up to four."""
     redis_url: str = Field("", pattern=r"^((redis|rediss|unix)://\S+)?$")
     """Empty: an embedded Redis."""
     s3_endpoint_url: str = Field("", pattern=r"^(https?://[^\s/]+/?)?$")

@@ -44,7 +44,7 @@ class System:
         env: the environment that every process gets, besides its addresses and keys.
         output: for the name of a service's process, where its lines go.
         services: which processes there are.
-        replicas: how many of a service, by its name; default 1. There is one gateway.
+        replicas: how many of a service, by its name; default 1. Gateways share the port.
         overrides: variables for every process that go over all that is worked out here.
         launch: how processes are run, see Replica.
     """
@@ -153,10 +153,7 @@ class System:
             await check_redis(settings.redis_url)
 
     def _plan_replicas(self, ffmpeg: FfmpegTools) -> None:
-        listens = {
-            service.name: [self._address(service) for _ in range(self._replicas.get(service.name, 1))]
-            for service in self._services
-        }
+        listens = {service.name: self._addresses(service) for service in self._services}
         shared = self._shared_environment(ffmpeg)
         shared |= {service.target: ",".join(listens[service.name]) for service in self._services if service.target}
         for service in self._services:
@@ -167,22 +164,30 @@ class System:
                     service,
                     name,
                     listen=listen,
-                    env={**self._env, **shared, **self._listen_environment(service, listen), **self._overrides},
+                    env={
+                        **self._env,
+                        **shared,
+                        **self._listen_environment(service, listen, several=several),
+                        **self._overrides,
+                    },
                     output=self._output(name),
                     stop_seconds=self._settings.drain_seconds + DRAIN_MARGIN,
                     launch=self._launch,
                 )
                 self.replicas.append(replica)
 
-    def _address(self, service: Service) -> str:
-        if service.kind is Kind.GATEWAY:
-            return f"{_reachable(self._settings.host)}:{self.port}"
-        return f"127.0.0.1:{free_port()}"
+    def _addresses(self, service: Service) -> list[str]:
+        """Of each replica one at which nobody else answers."""
+        count = self._replicas.get(service.name, 1)
+        if service.kind is Kind.GATEWAY and count == 1:
+            return [f"{_reachable(self._settings.host)}:{self.port}"]
+        return [f"127.0.0.1:{free_port()}" for _ in range(count)]
 
-    def _listen_environment(self, service: Service, listen: str) -> dict[str, str]:
+    def _listen_environment(self, service: Service, listen: str, *, several: bool) -> dict[str, str]:
         metrics = {"METRICS_LISTEN": f"127.0.0.1:{free_port()}"}
         if service.kind is Kind.GATEWAY:
-            return {"HOST": self._settings.host, "PORT": str(self.port), **metrics}
+            own = {"OWN_LISTEN": listen} if several else {}
+            return {"HOST": self._settings.host, "PORT": str(self.port), **own, **metrics}
         return {"GRPC_LISTEN": listen, **metrics}
 
     def transcripts_environment(self) -> dict[str, str]:

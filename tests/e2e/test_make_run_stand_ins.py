@@ -28,7 +28,7 @@ KEPT = ("AUTH_JWT_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_END
 def make_run(folder: Path, **env: str) -> AbstractAsyncContextManager[Terminal]:
     """`make run` with stand-ins."""
     command = (sys.executable, "-m", "tests.support.stand_ins")
-    return run_in_terminal(command, {"DATA_DIR": str(folder), "PORT": str(free_port()), **env})
+    return run_in_terminal(command, {"DATA_DIR": str(folder), "PORT": str(free_port()), "GATEWAYS": "1", **env})
 
 
 def command_of(pid: int) -> str:
