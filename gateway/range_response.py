@@ -239,9 +239,6 @@ async def _write_all(
         while batch is not None:
             watch.begin()
             try:
-                if batch is first:
-                    # Or else they would be joined with the batch, which copies it.
-                    writer.send_headers()
                 # Past the writer, which knows no batches: a write for each chunk is a system call for each.
                 if request.transport is None or request.transport.is_closing():
                     raise _ViewerLeftError

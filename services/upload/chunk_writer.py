@@ -20,7 +20,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.multipart_writer import MultipartWriter
 from services.upload.part import Part
-from services.upload.part_plan import LARGEST_PART, part_size
+from services.upload.part_plan import PART
 
 _TYPE = "application/octet-stream"
 _SMALL = 2**16
@@ -67,10 +67,10 @@ class ChunkWriter:
             ReelwayError: CHUNK_TOO_LARGE, LENGTH_MISMATCH, STORE_UNAVAILABLE.
         """
         source = _Source(pieces, declared, largest, sums)
-        if 0 < declared <= LARGEST_PART:
+        if 0 < declared <= PART:
             etag = await self._stream(key, source, declared)
         else:
-            etag = await self._collect_or_split(key, source, declared or largest)
+            etag = await self._collect_or_split(key, source)
         return Stored(source.length, etag, source.sha256.digest() if sums.sha256 else b"", source.crc)
 
     async def _stream(self, key: str, source: _Source, length: int) -> str:
@@ -94,12 +94,11 @@ class ChunkWriter:
             send.cancel()
             await asyncio.gather(send, return_exceptions=True)
 
-    async def _collect_or_split(self, key: str, source: _Source, most: int) -> str:
-        size = part_size(most)
+    async def _collect_or_split(self, key: str, source: _Source) -> str:
         kept: list[Buffer] = []
-        while source.length < size and (piece := await source.next()) is not None:
+        while source.length < PART and (piece := await source.next()) is not None:
             kept.append(piece)
-        if source.length < size:
+        if source.length < PART:
             whole = b"".join(kept)
             return await self._data.put(key, _TYPE, len(whole), whole)
         # The source sums up what is wanted.
@@ -108,7 +107,6 @@ class ChunkWriter:
             self._data,
             key,
             _TYPE,
-            part_size=size,
             likely_size=source.declared or None,
             hashing=False,
         )

@@ -15,7 +15,7 @@ from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.part import Part
-from services.upload.part_plan import IN_FLIGHT
+from services.upload.part_plan import IN_FLIGHT, PART
 
 # Pieces are kept until S3 has them, and each costs some 300 bytes of its own: smaller ones are put together.
 _SMALL = 2**16
@@ -50,16 +50,15 @@ class MultipartWriter:
         key: str,
         content_type: str,
         *,
-        part_size: int,
         likely_size: int | None,
         hashing: bool = True,
     ) -> None:
-        """A writer of parts of `part_size` bytes; a file will most likely have `likely_size`, None: not known.
+        """The file will most likely have `likely_size` bytes, None: not known.
 
         Without `hashing`, which costs a third of the CPU, `complete` answers the sum of nothing.
         """
         self._objects, self._store, self._key, self._content_type = objects, store, key, content_type
-        self._part_size, self._likely_size = part_size, likely_size
+        self._likely_size = likely_size
         self._upload_id = ""
         self._hashing = hashing
         self._part: Part | None = None
@@ -132,16 +131,16 @@ class MultipartWriter:
             if self._part is None:
                 await self._places.acquire()
                 self._part = self._begin_part()
-            taken = view[: self._part_size - self._part.size]
+            taken = view[: PART - self._part.size]
             self._part.add(taken)
             self._placed += len(taken)
             view = view[len(taken) :]
-            if self._part.size == self._part_size:
+            if self._part.size == PART:
                 self._end_part()
 
     def _begin_part(self) -> Part:
         left = (self._likely_size or 0) - self._placed
-        part, number = Part(min(self._part_size, left) if left > 0 else None), len(self._sends) + 1
+        part, number = Part(min(PART, left) if left > 0 else None), len(self._sends) + 1
         send = asyncio.create_task(
             part.send(lambda length, body: self._store.put_part(self._key, self._upload_id, number, length, body))
         )

@@ -27,7 +27,6 @@ from services.upload.file_name import plain_name
 from services.upload.messages import idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
-from services.upload.part_plan import part_size
 
 log = logs.get_logger(__name__)
 
@@ -131,10 +130,9 @@ class Uploads:
         data: AsyncIterator[Buffer],
     ) -> media_pb2.Video:
         likely = header.declared_size_bytes or header.max_size_bytes or None
-        size = part_size(min(likely or self._max_bytes, self._max_bytes))
         kind = KINDS[container]
         async with MultipartWriter(
-            self._objects, self._store, upload.key, kind.content_type, part_size=size, likely_size=likely
+            self._objects, self._store, upload.key, kind.content_type, likely_size=likely
         ) as writer:
             await self._write(writer, first, header)
             async for piece in data:

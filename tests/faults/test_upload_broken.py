@@ -11,7 +11,7 @@ from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.open_uploads import OpenUpload
-from services.upload.part_plan import MIB, SMALLEST_PART
+from services.upload.part_plan import MIB, PART
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages, open_store
@@ -50,7 +50,7 @@ async def is_whole(parts: Foundation, video: media_pb2.Video, data: bytes) -> bo
 @pytest.mark.parametrize("known", [True, False])
 async def test_parts_that_break_off_are_sent_again(weather: Weather, known: bool) -> None:
     """Both ways to send a part: while it arrives, and when it is whole."""
-    data = mp4_of(2 * SMALLEST_PART + 700_000)
+    data = mp4_of(2 * PART + 700_000)
     weather.proxy.break_uploads(3 * MIB, 5 * MIB, 300_000)
     video = await weather.parts.uploads.upload(messages(data, most=len(data) if known else 0))
     assert await is_whole(weather.parts, video, data)
@@ -61,7 +61,7 @@ async def test_a_store_that_stays_away_ends_the_upload_and_the_sweep_gets_what_i
 ) -> None:
     # As many tries as ever; only the SDK's seconds between them, some ten in all, tell nothing.
     monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0.01)
-    data = mp4_of(SMALLEST_PART + 2_000_000)
+    data = mp4_of(PART + 2_000_000)
     async with (
         chaos_proxy(juicefs_s3.endpoint_url) as proxy,
         open_store(juicefs_s3.with_new_bucket(), proxy.url) as store,
@@ -90,7 +90,7 @@ async def test_an_upload_that_goes_silent_is_given_up(each_store: Store, clean_r
         silence = asyncio.Event()
 
         async def then_silence() -> Messages:
-            async for message in messages(mp4_of(SMALLEST_PART + 1_000_000)):
+            async for message in messages(mp4_of(PART + 1_000_000)):
                 yield message
             await silence.wait()
 
@@ -112,7 +112,7 @@ async def test_a_client_that_sends_nothing_at_all_is_given_up(juicefs_store: Sto
         assert refused.value.reason is ErrorReason.TIMEOUT
 
 
-@pytest.mark.parametrize("at", [10_000, SMALLEST_PART + 600_000])
+@pytest.mark.parametrize("at", [10_000, PART + 600_000])
 async def test_a_client_that_vanishes_leaves_nothing(parts: Foundation, at: int) -> None:
     reached = asyncio.Event()
 
@@ -189,7 +189,7 @@ async def test_a_live_upload_is_never_swept(each_store: Store, clean_redis: str)
     """It lasts for many leases; its heart beats."""
     async with foundation(each_store, clean_redis, lease_seconds=0.4) as parts:
         swept = asyncio.Event()
-        data = mp4_of(SMALLEST_PART + 100_000)
+        data = mp4_of(PART + 100_000)
 
         async def slow() -> Messages:
             async for message in messages(data[:-1]):
@@ -272,7 +272,7 @@ async def test_redis_that_is_emptied_ends_the_uploads_under_way_cleanly(each_sto
     async with foundation(each_store, clean_redis, lease_seconds=0.4) as parts:
 
         async def then_it_is_emptied() -> Messages:
-            async for message in messages(mp4_of(SMALLEST_PART + 100_000)):
+            async for message in messages(mp4_of(PART + 100_000)):
                 yield message
             await parts.redis.flushall()
             await asyncio.Event().wait()

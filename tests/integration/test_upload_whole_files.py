@@ -11,12 +11,12 @@ from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.multipart_writer import MultipartWriter
-from services.upload.part_plan import MIB, SMALLEST_PART
+from services.upload.part_plan import MIB, PART
 from services.upload.uploads import FRAMING
 from tests.support.clips import Clip, mp4_of
 from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages
 
-LIMIT = 20 * MIB
+LIMIT = 36 * MIB
 
 
 @pytest.fixture
@@ -35,16 +35,14 @@ async def check_stored(parts: Foundation, video: media_pb2.Video, data: bytes) -
     assert left["records"] == [f"catalog/{video.video_id}.json"]
 
 
-@pytest.mark.parametrize(
-    "size", [1000, SMALLEST_PART - 1, SMALLEST_PART, SMALLEST_PART + 1, 2 * SMALLEST_PART + 321_001]
-)
+@pytest.mark.parametrize("size", [1000, PART - 1, PART, PART + 1, 2 * PART + 321_001])
 async def test_a_file_of_any_size_is_stored_whole(parts: Foundation, size: int) -> None:
     data = mp4_of(size)
     video = await parts.uploads.upload(messages(data, [1, 2, 4093, 70_001]))
     await check_stored(parts, video, data)
 
 
-@pytest.mark.parametrize("size", [5000, SMALLEST_PART, SMALLEST_PART + MIB + 5])
+@pytest.mark.parametrize("size", [5000, PART, PART + MIB + 5])
 @pytest.mark.parametrize("off", [2, -2, 1_000_000, -1_000_000])
 async def test_a_wrong_guess_of_the_size_costs_no_byte(parts: Foundation, size: int, off: int) -> None:
     """The header's bound is only likely: forms have framing behind the file, and not every client writes all of it."""
@@ -55,7 +53,7 @@ async def test_a_wrong_guess_of_the_size_costs_no_byte(parts: Foundation, size: 
 
 async def test_a_guess_that_is_met_sends_each_byte_once(parts: Foundation) -> None:
     """Parts are sent on while they arrive: the last byte is awaited, and only it."""
-    data = mp4_of(SMALLEST_PART + 100_000)
+    data = mp4_of(PART + 100_000)
     sent: list[int] = []
     put = parts.store.put_part
 
@@ -66,7 +64,7 @@ async def test_a_guess_that_is_met_sends_each_byte_once(parts: Foundation) -> No
     parts.store.put_part = counting  # type: ignore[method-assign]
     video = await parts.uploads.upload(messages(data, most=len(data)))
     await check_stored(parts, video, data)
-    assert sent == [SMALLEST_PART, 100_000]
+    assert sent == [PART, 100_000]
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -95,7 +93,7 @@ async def refused(parts: Foundation, source: AsyncIterator[upload_pb2.UploadHead
 
 @pytest.mark.parametrize("off", [-1, 1, 9 * MIB])
 async def test_a_file_that_is_not_as_long_as_declared_is_refused(parts: Foundation, off: int) -> None:
-    data = mp4_of(SMALLEST_PART + 200_000)
+    data = mp4_of(PART + 200_000)
     error = await refused(parts, messages(data, declared=len(data) + off))
     assert error.reason is ErrorReason.LENGTH_MISMATCH
 
@@ -172,9 +170,7 @@ async def test_what_comes_in_tiny_pieces_takes_little_more_memory_than_it_has_by
     """Each piece that is kept costs some 300 bytes of its own: a part of two-byte pieces would be a gigabyte."""
     data = mp4_of(100_000)
     async with foundation(juicefs_store, clean_redis) as near:
-        writer = MultipartWriter(
-            near.objects, near.store, "videos/tiny.mp4", "video/mp4", part_size=SMALLEST_PART, likely_size=None
-        )
+        writer = MultipartWriter(near.objects, near.store, "videos/tiny.mp4", "video/mp4", likely_size=None)
         async with writer:
             tracemalloc.start()
             try:
