@@ -95,7 +95,7 @@ APPEND_POINTS = [
     ("append.stored", 5000, False),
     ("multipart.part", 17 * MIB, False),
     ("append.stored", 17 * MIB, False),
-    ("append.moved", 9 * MIB, False),
+    ("append.moved", 17 * MIB, False),
     ("append.committed", 5000, True),
 ]
 

@@ -190,7 +190,7 @@ async def test_sums_are_checked(client: JournalClient, fleet: Fleet) -> None:
 async def test_a_call_that_breaks_off_appends_nothing(client: JournalClient, fleet: Fleet) -> None:
     video = await client.create()
     await client.append(video.video_id, b"before")
-    for size, declared in ((1000, 0), (1000, 5000), (9 * MIB, 0), (20 * MIB, 30 * MIB)):
+    for size, declared in ((1000, 0), (1000, 5000), (17 * MIB, 0), (20 * MIB, 30 * MIB)):
         call = client.open_append()
         header = upload_pb2.AppendHeader(video_id=video.video_id, declared_size_bytes=declared)
         data = noise(size)
