@@ -8,7 +8,7 @@ RANGE_METRICS = (Metric.MIB_PER_SECOND, Metric.P50_MS, Metric.P99_MS, Metric.CPU
 BULK_METRICS = (Metric.MIB_PER_SECOND, Metric.CPU_SECONDS_PER_GIB, Metric.PEAK_RSS_MIB)
 # A video has 128 ranges that share no MiB; enough videos that every viewer asks twice or more.
 FRESH_VIDEOS = {16: 2, 64: 2, 256: 4}
-WARM_READINGS, WARM_VIEWERS = 24, 12
+WARM_READINGS = WARM_VIEWERS = 12
 # What is in memory is given in a tenth of a second; to open the connections takes longer.
 HOT_ROUNDS = 4
 
