@@ -38,7 +38,7 @@ from gateway.settings import GatewaySettings
 from gateway.transcript_backend import TranscriptBackend
 from services.common import logs, metrics, server
 from services.common.channel import open_channel
-from services.common.settings import load, refuse
+from services.common.settings import host_and_port, load, refuse
 
 log = logs.get_logger(__name__)
 
@@ -120,8 +120,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
     )
     await runner.setup()
     if settings.own_listen:
-        host, _, port = settings.own_listen.rpartition(":")
-        await _listen(runner, "OWN_LISTEN", host, int(port))
+        await _listen(runner, "OWN_LISTEN", *host_and_port(settings.own_listen))
     await _listen(runner, "PORT", settings.host, settings.port, shared=bool(settings.own_listen))
     metrics.serve_metrics(settings.metrics_listen)
     log.info("listening", address=f"{settings.host}:{settings.port}")

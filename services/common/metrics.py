@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 
-from services.common.settings import refuse
+from services.common.settings import host_and_port, refuse
 
 RPC_STARTED = Counter("reelway_rpc_started_total", "RPCs begun", ["method"])
 RPC_HANDLED = Counter("reelway_rpc_handled_total", "RPCs ended, by status", ["method", "code"])
@@ -21,8 +21,8 @@ BYTES = Counter("reelway_bytes_total", "Bytes of videos moved", ["direction"])
 def serve_metrics(listen: str) -> None:
     """Serve /metrics on `host:port`, in a thread of its own; an empty `listen` serves nothing."""
     if listen:
-        host, _, port = listen.rpartition(":")
+        host, port = host_and_port(listen)
         try:
-            start_http_server(int(port), addr=host, registry=REGISTRY)
+            start_http_server(port, addr=host, registry=REGISTRY)
         except OSError as error:
             refuse(f"METRICS_LISTEN: cannot listen on {listen}: {error.strerror}")

@@ -57,6 +57,12 @@ def _check_listen(value: str) -> str:
     return value
 
 
+def host_and_port(listen: str) -> tuple[str, int]:
+    """The halves of a Listen; an IPv6 address without its brackets."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
 Listen = Annotated[str, AfterValidator(_check_listen)]
 """host:port to bind; port 0 takes a free one."""
 ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _check_listen(value))]
@@ -162,7 +168,7 @@ class ServiceSettings(Settings):
     @property
     def listens_on_loopback(self) -> bool:
         """Nobody on another machine can call: GRPC_LISTEN is a loopback address or `localhost`."""
-        host = self.grpc_listen.rpartition(":")[0].strip("[]")
+        host, _ = host_and_port(self.grpc_listen)
         if host == "localhost":
             return True
         try:

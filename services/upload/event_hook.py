@@ -17,7 +17,7 @@ from pydantic import BaseModel, Field, ValidationError
 from services.common import logs
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.settings import refuse
+from services.common.settings import host_and_port, refuse
 
 log = logs.get_logger(__name__)
 
@@ -71,10 +71,10 @@ async def event_hook(listen: str, token: str, notice: Callable[[list[str]], Awai
     app.router.add_post("/{path:.*}", take)
     runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=5)
     await runner.setup()
-    host, _, port = listen.rpartition(":")
+    host, port = host_and_port(listen)
     try:
         try:
-            await web.TCPSite(runner, host.strip("[]"), int(port)).start()
+            await web.TCPSite(runner, host, port).start()
         except OSError as error:
             refuse(f"INGEST_EVENTS_LISTEN: cannot listen on {listen}: {error.strerror}")
         yield

@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(400)  # a minute where nobody else wants the pr
 # because there clients find it by DNS.
 MIN_READY_SECONDS = 2.5
 # More than one window and one part; it goes through every buffer on the way.
-LARGE = mp4_of(9 * 2**20)
+LARGE = mp4_of(17 * 2**20)
 WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
 
 

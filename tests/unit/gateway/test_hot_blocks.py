@@ -36,5 +36,5 @@ async def test_hot_ranges_are_exact_and_bounded(offset: int, length: int) -> Non
     batches = [batch async for batch in Playback(NOBODY_IS_ASKED, cache, 1).read(STAT, offset, length)]
     assert b"".join(bytes(piece) for batch in batches for piece in batch) == DATA[offset : offset + length]
     assert all(0 < sum(map(len, batch)) <= BLOCK for batch in batches)
-    # A range no longer than a block goes out with its headers in one write.
+    # A range no longer than a block goes out in one write.
     assert length > BLOCK or len(batches) == 1
