@@ -22,6 +22,9 @@ _HEAD_BYTES = 2**14
 _FIRST_PIECE = 2**16
 _PIECE = 2**18
 """The first piece is small so that the first byte is quick; of the others one is read ahead of the caller."""
+_LONG_ANSWER = 16 * 2**20
+_LONG_AHEAD = 4
+"""Of an answer so long so many: whoever asks for it takes it quickly, and each pause costs two system calls."""
 _IDLE_SECONDS = 15.0
 """A connection unused for so long is closed: servers drop them at about that age without a word."""
 _IDLE_CONNECTIONS = 256
@@ -88,6 +91,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Bytes of the body for which there is no buffer yet."""
         self._piece: memoryview | None = None
         self._next_size = _FIRST_PIECE if length > 2 * _FIRST_PIECE else length
+        self._ahead = _LONG_AHEAD if length >= _LONG_ANSWER else 1
         self._ready.clear()
 
     # What asyncio calls.
@@ -158,7 +162,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._piece, self._filled = None, 0
         if self._missing:
             self._piece = self._new_piece()
-            self._pause()
+            if len(self._ready) >= self._ahead:
+                self._pause()
         self._wake()
 
     def _pause(self) -> None:

@@ -25,6 +25,8 @@ LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _RAMP = (64 * 2**10,)
 _MESSAGE = 2**19
+# Who asks for this much at once took what came before quickly. Only then the largest are worth what they hold.
+_LONG_WINDOW = 16 * 2**20
 
 
 def _invalid(field: str, message: str) -> ReelwayError:
@@ -59,11 +61,12 @@ class Playback:
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
         pieces: list[Buffer] = []
         size, sent = 0, 0
+        full = LONGEST_MESSAGE if length >= _LONG_WINDOW else _MESSAGE
         async for chunk in self._versions.read(version, offset, length):
             # A chunk is at most one buffer of the store's client, so a message stays under its limit.
             pieces.append(chunk)
             size += len(chunk)
-            if size >= (_RAMP[sent] if sent < len(_RAMP) else _MESSAGE):
+            if size >= (_RAMP[sent] if sent < len(_RAMP) else full):
                 # Serialized here, so that a viewer who stalls holds the message and not its pieces, too.
                 message = encode_read_response(pieces)
                 pieces, size, sent = [], 0, sent + 1

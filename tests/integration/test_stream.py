@@ -105,6 +105,19 @@ async def test_a_window_is_exactly_what_was_asked_for(
     assert await stream.short(video_id, offset, short) == DATA[offset : offset + short]
 
 
+@pytest.mark.parametrize(("length", "largest"), [(15 * 2**20, 2**19), (17 * 2**20, 2**20)])
+async def test_a_long_window_comes_in_large_messages(
+    system: RunningSystem, stream: StreamSide, length: int, largest: int
+) -> None:
+    data = mp4_of(length, seed=22)
+    async with videos_api(system.base_url) as api:
+        video_id = await api.new_video(data, system.authorization(ANNA))
+    messages = await stream.messages(video_id, 0, length)
+    assert b"".join(messages) == data
+    assert len(messages[0]) == 2**16
+    assert max(map(len, messages)) == largest
+
+
 @pytest.mark.parametrize("offset", [0, 12_345])
 async def test_the_longest_answer_in_one_message(stream: StreamSide, video_id: str, offset: int) -> None:
     assert await stream.short(video_id, offset, LONGEST_MESSAGE) == DATA[offset : offset + LONGEST_MESSAGE]
