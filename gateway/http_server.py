@@ -37,7 +37,8 @@ def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
     if connection is None or not hasattr(socket, "TCP_INFO"):
         return
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP_AT + 4)
-    if struct.unpack_from("=I", info, _ROUND_TRIP_AT)[0] <= _NEAR_MICROSECONDS:
+    # 0 is a handshake that was not timed, as with SYN cookies.
+    if 0 < struct.unpack_from("=I", info, _ROUND_TRIP_AT)[0] <= _NEAR_MICROSECONDS:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NEAR_SEND_BUFFER)
 
 
