@@ -1,17 +1,22 @@
 """The journal over gRPC, on real Redis and both S3 servers."""
 
 import asyncio
+import dataclasses
 import hashlib
 import random
 from collections.abc import AsyncIterator
 
 import crc32c
 import pytest
+import redis.asyncio
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
+from services.upload.journal import Chunk, Committed
+from services.upload.journal_store import Limits
+from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import (
     JournalClient,
@@ -148,6 +153,21 @@ async def test_a_retry_with_its_key_is_answered_as_the_first_was(client: Journal
     last = await client.append(other.video_id, WEBM, idempotency_key="last")
     await client.seal(other.video_id)
     assert await client.append(other.video_id, WEBM, idempotency_key="last") == last
+
+
+@pytest.mark.parametrize("key", ["", "lost"])
+async def test_a_commit_whose_answer_was_lost_is_no_replay(client: JournalClient, fleet: Fleet, key: str) -> None:
+    """The Redis client asks again by itself; a replay would remove the chunk that was just made part of the upload."""
+    video_id = (await client.create()).video_id
+    chunk = dataclasses.replace(Chunk.new(video_id, 0, begins_clip=False), length=3, etag='"of the bytes"')
+    async with redis.asyncio.Redis.from_url(fleet.redis_url, decode_responses=True) as connection:
+        store = RedisJournalStore(connection)
+        first, again = [
+            await store.commit(chunk, "", Limits(10, MIB), now=0, container=0, idempotency_key=key) for _ in range(2)
+        ]
+    assert isinstance(first, Committed)
+    assert (first.size, first.replayed) == (3, False)
+    assert again == first
 
 
 async def test_an_offset_that_is_not_the_end_is_refused_with_the_end(client: JournalClient) -> None:

@@ -16,17 +16,18 @@ end
 if owner ~= '' and owner ~= caller then
     return {'OWNER', ''}
 end
+-- The client library repeats a call whose answer was lost: this very chunk may be in. Asked before the idempotency
+-- key, which it then has stored itself: to be told that another chunk came first is to remove one's own.
+local there = redis.call('ZRANGE', extents, ARGV[2], ARGV[2], 'BYSCORE')[1]
+if there and string.sub(there, 1, #name + 1) == name .. ' ' then
+    local _, _, long, tag = string.find(there, '^%S+ (%d+) (.+)$')
+    return {'OK', ARGV[2], string.format('%.0f', offset + tonumber(long)), tag}
+end
 if key ~= '' then
     local first = redis.call('HGET', keys, key)
     if first then
         return {'DONE', first}
     end
-end
--- The client library repeats a call whose answer was lost: this very chunk may be in.
-local there = redis.call('ZRANGE', extents, ARGV[2], ARGV[2], 'BYSCORE')[1]
-if there and string.sub(there, 1, #name + 1) == name .. ' ' then
-    local _, _, long, tag = string.find(there, '^%S+ (%d+) (.+)$')
-    return {'OK', ARGV[2], string.format('%.0f', offset + tonumber(long)), tag}
 end
 if state ~= 'open' then
     return {'STATE', state}
