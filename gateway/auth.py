@@ -54,7 +54,11 @@ class _Jwks:
             try:
                 async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(_FETCH_SECONDS)) as answer:
                     answer.raise_for_status()
-                    body = await answer.content.read(_LARGEST_JWKS)
+                    body = b""
+                    async for data in answer.content.iter_any():
+                        body += data
+                        if len(body) > _LARGEST_JWKS:
+                            raise ValueError("the answer is too long")
                 keys = jwt.PyJWKSet.from_json(body.decode()).keys
             except (aiohttp.ClientError, TimeoutError, jwt.PyJWTError, ValueError) as error:
                 log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")

@@ -10,9 +10,11 @@
 | what a holder creates is theirs | test_what_a_holder_creates_is_theirs |
 """
 
+import asyncio
 import base64
 import hmac
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -59,7 +61,7 @@ class KeyServer:
         told = {name: value for name, value in told.items() if value is not None}
         return jwt.encode(told, self.keys[key_id], algorithm, headers={"kid": published_as or key_id})
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         self.fetched += 1
         if self.broken:
             raise web.HTTPInternalServerError
@@ -69,7 +71,13 @@ class KeyServer:
                 jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
             )
             published.append(json.loads(algorithm.to_jwk(key.public_key())) | {"kid": key_id, "use": "sig"})
-        return web.json_response({"keys": published})
+        # A key set of any length comes in pieces.
+        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
+        await answer.prepare(request)
+        for piece in re.findall(r".{1,200}", json.dumps({"keys": published})):
+            await answer.write(piece.encode())
+            await asyncio.sleep(0.005)
+        return answer
 
 
 @pytest.fixture(scope="module")
