@@ -40,7 +40,8 @@ async def serve_video(
     kind = kind_of(stat)
     content_type = content_type or kind.content_type
     disposition = content_disposition(disposition, f"{name}.{kind.extension}")
-    if settings.playback_mode == "redirect" and stat.sealed:
+    # A signed URL is signed for one method: HEAD costs no bytes, and is answered here.
+    if settings.playback_mode == "redirect" and stat.sealed and request.method == "GET":
         try:
             url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
             return web.Response(status=307, headers={"Location": url, "Cache-Control": "no-store"})
