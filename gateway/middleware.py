@@ -13,7 +13,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from gateway.auth import Authenticator
 from gateway.http_errors import response_of, response_of_http
 from gateway.idle_connections import IdleConnections
-from gateway.request_body import ClientGoneError
+from gateway.range_response import BROKEN_OFF
+from gateway.request_body import ClientGoneError, check_expectation
 from services.common import logs
 from services.common.caller import Caller, current_caller, new_request_id, set_caller
 from services.common.error_catalog import ErrorReason
@@ -62,6 +63,7 @@ def edge(
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
+            check_expectation(request)
             user = await authenticator.user(request.headers.get("Authorization"))
             if not user and not is_open(request):
                 reading = request.method in _READING
@@ -94,7 +96,7 @@ def edge(
         IN_FLIGHT.inc()
         try:
             response = await answer(request, handler)
-            status = response.status
+            status = request.get(BROKEN_OFF, response.status)
             return response
         except web.HTTPException as redirect:
             status = redirect.status

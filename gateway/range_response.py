@@ -36,6 +36,9 @@ Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]
 
 #: Seconds that a viewer may take for one batch.
 WRITE_TIMEOUT_S = 120.0
+#: The request's item that says, as a status, how an answer ended whose own status was out before.
+BROKEN_OFF = web.RequestKey("broken_off", int)
+_VIEWER_LEFT, _FAILED = 499, 500
 
 _log = get_logger(__name__)
 
@@ -137,13 +140,13 @@ async def respond(
         try:
             await _write_all(request, response, first, batches, write_timeout)
         except _ViewerLeftError:
-            _break_off(request)
+            _break_off(request, _VIEWER_LEFT)
         except Exception:
             # The status is out: only a broken connection still tells the client that bytes are missing.
             _log.exception("read failed in the middle of a response")
-            _break_off(request)
+            _break_off(request, _FAILED)
         except BaseException:
-            _break_off(request)
+            _break_off(request, _VIEWER_LEFT)
             raise
     return response
 
@@ -188,17 +191,17 @@ class _Body:
 
     async def batches(self, read: Read) -> AsyncGenerator[Batch, None]:
         """The bytes of the response; raises where `read` gives more or fewer than it was asked for."""
-        for head, r in self.parts:
-            if head:
-                yield (head,)
-            missing = r.length
+        for opening, r in self.parts:
+            head, missing = opening, r.length
             source = read(r.offset, r.length)
             try:
                 async for batch in source:
                     missing -= sum(map(len, batch))
                     if missing < 0:
                         raise _WrongLengthError(r, missing)
-                    yield batch
+                    # Nothing goes out before the first bytes are here.
+                    yield (head, *batch) if head else batch
+                    head = b""
             finally:
                 if isinstance(source, AsyncGenerator):
                     await source.aclose()
@@ -228,7 +231,7 @@ async def _write_all(
 ) -> None:
     def stalled() -> None:
         _log.info("viewer stopped reading", seconds=write_timeout)
-        _break_off(request)
+        _break_off(request, _VIEWER_LEFT)
 
     watch = StallWatch(write_timeout, stalled)
     batch: Batch | None = first
@@ -252,6 +255,7 @@ async def _write_all(
         watch.close()
 
 
-def _break_off(request: web.Request) -> None:
+def _break_off(request: web.Request, outcome: int) -> None:
+    request[BROKEN_OFF] = outcome
     if request.transport is not None:
         request.transport.abort()

@@ -93,8 +93,16 @@ class RequestBody:
 
 
 async def defer_continue(request: web.Request) -> None:
-    """An aiohttp expect handler that only refuses what it does not know; see `send_continue`."""
-    if request.headers.get(hdrs.EXPECT, "").lower() != "100-continue":
+    """An aiohttp expect handler that does nothing: it is asked before any middleware. See `send_continue`."""
+
+
+def check_expectation(request: web.Request) -> None:
+    """Refuse what a server may refuse to promise (RFC 9110, section 10.1.1).
+
+    Raises:
+        web.HTTPExpectationFailed: anything but 100-continue is expected.
+    """
+    if request.headers.get(hdrs.EXPECT, "100-continue").lower() != "100-continue":
         raise web.HTTPExpectationFailed
 
 

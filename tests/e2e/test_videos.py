@@ -239,6 +239,14 @@ async def test_too_large_is_told_before_the_body_is_read(system: RunningSystem, 
     raw.reset()
 
 
+async def test_an_expectation_that_nobody_knows(system: RunningSystem) -> None:
+    async with videos_api(system.base_url) as api:
+        reply = await api.call("GET", "/health", {"Expect": "tea"})
+    assert reply.status == 417
+    assert isinstance(reply.json["detail"], str)
+    assert reply.headers["X-Request-Id"]
+
+
 async def test_the_limit_holds_for_those_who_do_not_tell_their_size(system: RunningSystem, store: S3Objects) -> None:
     limit = 2**20
     async with (

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from gateway.range_response import Batch, Read, Representation, content_disposition, respond
+from gateway.range_response import BROKEN_OFF, Batch, Read, Representation, content_disposition, respond
 from tests.support.http_server import Answer, Wire, serving, wire
 from tests.support.waiting import until
 
@@ -53,13 +53,18 @@ class Reader:
 
 @contextlib.asynccontextmanager
 async def viewer(
-    read: Read, representation: Representation = REPRESENTATION, write_timeout: float = 20
+    read: Read,
+    representation: Representation = REPRESENTATION,
+    write_timeout: float = 20,
+    broken_off: list[int] | None = None,
 ) -> AsyncIterator[Wire]:
     async def handler(request: web.Request) -> web.StreamResponse:
         try:
             return await respond(request, representation, read, write_timeout=write_timeout)
         finally:
             left_open.append(read.open if isinstance(read, Reader) else 0)
+            if broken_off is not None:
+                broken_off.append(request.get(BROKEN_OFF, 0))
 
     left_open: list[int] = []
     async with serving(handler) as port, wire(port) as connection:
@@ -229,14 +234,15 @@ async def test_no_bytes_at_all() -> None:
     assert (ranged.status, ranged.headers["content-range"]) == (416, "bytes */0")
 
 
-async def test_a_reader_that_fails_at_once_is_an_error_answer() -> None:
+@pytest.mark.parametrize("asked", [[], ["Range: bytes=1-2"], ["Range: bytes=1-2,5-6"]])
+async def test_a_reader_that_fails_at_once_is_an_error_answer(asked: list[str]) -> None:
     async def read(offset: int, length: int) -> AsyncIterator[Batch]:
         if length:
             raise web.HTTPServiceUnavailable
         yield (b"",)
 
     async with viewer(read) as connection:
-        answer = await connection.ask("GET")
+        answer = await connection.ask("GET", "/", *asked)
     assert answer.status == 503
 
 
@@ -250,8 +256,9 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
         if how == "loses its connection":
             raise ConnectionResetError
 
+    told: list[int] = []
     with capture_logs() as logs:
-        async with viewer(read) as connection:
+        async with viewer(read, broken_off=told) as connection:
             await connection.send("GET")
             answer = await connection.head()
             with contextlib.suppress(ConnectionResetError):
@@ -260,6 +267,7 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
                 assert DATA.startswith(got)
             assert connection.reader.at_eof() or connection.reader.exception() is not None
     assert answer.headers["content-length"] == str(SIZE)
+    assert told == [500], "counted as the failure that it is"
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
         "read failed in the middle of a response"
     ]
@@ -303,12 +311,14 @@ ENDLESS = Representation(Endless.size, '"e"', REPRESENTATION.modify_time, "video
 
 async def test_a_viewer_that_leaves_is_no_error() -> None:
     reader = Endless()
+    told: list[int] = []
     with capture_logs() as logs:
-        async with viewer(reader, ENDLESS) as connection:
+        async with viewer(reader, ENDLESS, broken_off=told) as connection:
             await connection.send("GET")
             await connection.reader.readexactly(3_000_000)
             connection.writer.transport.abort()
             await closed(reader)
+    assert told == [499]
     assert not [entry for entry in logs if entry["log_level"] not in ("debug", "info")]
 
 

@@ -63,11 +63,6 @@ async def test_a_refusal_comes_instead_of_continue() -> None:
         assert (await connection.head()).status == 413
 
 
-async def test_other_expectations() -> None:
-    async with serving(echo_length) as port, wire(port) as connection:
-        assert (await connection.ask("POST", "/", "Content-Length: 0", "Expect: tea")).status == 417
-
-
 async def test_a_client_that_sends_nothing_is_given_up() -> None:
     async with serving(echo_length) as port, wire(port) as connection:
         await connection.send("POST", "/", "Content-Length: 10", body=b"abc")
