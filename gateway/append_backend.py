@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 from reelway.v1 import media_pb2, upload_pb2, upload_pb2_grpc
 
+from gateway.backends import LONGEST_GATHERING
 from gateway.client_stream import answer_to
 from services.common.byte_messages import AppendMessage, Buffer, encode_append_request
 from services.common.caller import current_caller
@@ -64,18 +65,20 @@ async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[
     """One message is on its way while the next is gathered."""
     first: upload_pb2.AppendHeader | None = header
     pieces: list[Buffer] = []
-    size, sent, enough = 0, 0, _FIRST_MESSAGE
+    size, sent, enough, now = 0, 0, _FIRST_MESSAGE, asyncio.get_running_loop().time
+    due = now() + LONGEST_GATHERING
     under_way: asyncio.Future[None] | None = None
     try:
         async for piece in data:
             pieces.append(piece)
             size += len(piece)
             # What ends a chunk of known size goes with the last message.
-            if size >= enough and sent + size != header.declared_size_bytes:
+            if (size >= enough or now() >= due) and sent + size != header.declared_size_bytes:
                 if under_way is not None:
                     await under_way
                 under_way = asyncio.ensure_future(call.write(AppendMessage(pieces, first)))
                 first, pieces, sent, size, enough = None, [], sent + size, 0, _MESSAGE
+                due = now() + LONGEST_GATHERING
         if under_way is not None:
             await under_way
         # A small chunk is one message in all.

@@ -18,6 +18,8 @@ from services.common.error_translator import from_rpc_error
 WINDOW_SECONDS = 60.0
 """Deadline of one window; a viewer too slow for it has the rest fetched again from where it stopped."""
 _MESSAGE = 2**20
+LONGEST_GATHERING = 5.0
+"""Seconds after which what a slow client has brought is sent, however little: who takes it sees that it lives."""
 
 Window: TypeAlias = "grpc.aio.UnaryStreamCall[stream_pb2.ReadRequest, memoryview]"
 
@@ -49,13 +51,14 @@ class UploadBackend:
         try:
             await call.write(header)
             pieces: list[Buffer] = []
-            size = 0
+            size, now = 0, asyncio.get_running_loop().time
+            due = now() + LONGEST_GATHERING
             async for piece in data:
                 pieces.append(piece)
                 size += len(piece)
-                if size >= _MESSAGE:
+                if size >= _MESSAGE or now() >= due:
                     await call.write(pieces)
-                    pieces, size = [], 0
+                    pieces, size, due = [], 0, now() + LONGEST_GATHERING
             if pieces:
                 await call.write(pieces)
             await call.done_writing()

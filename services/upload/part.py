@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeAlias
 
 from services.common.byte_messages import Buffer
+from services.common.errors import ReelwayError
 
 Put: TypeAlias = Callable[[int, Callable[[], AsyncIterator[Buffer]]], Awaitable[str]]
 """Writes so many bytes from a body that can be asked for again; the ETag of what was written."""
@@ -43,9 +43,15 @@ class Part:
         """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put says."""
         etag = ""
         if self._likely_size is not None:
-            # Where the guess proves wrong the same bytes go again, with their true length.
-            with contextlib.suppress(_WrongGuess):
+            # Where the guess proves wrong the same bytes go again, with their true length. And S3 waits 20 s for the
+            # next byte, we longer: what a client was too slow for it goes again, once it is whole.
+            try:
                 etag = await self._put(put, self._likely_size)
+            except _WrongGuess:
+                pass
+            except ReelwayError:
+                if self._ended:
+                    raise
         while not self._ended:
             await self._wait()
         if etag and self.size == self._likely_size:

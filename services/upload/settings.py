@@ -27,8 +27,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
     """Largest file that is taken, in bytes (default 50 GiB, at most 156 GiB)."""
-    upload_idle_seconds: Seconds = 60.0
-    """An upload that brings no message for so long is given up."""
+    upload_idle_seconds: Seconds = 90.0
+    """An upload without a message for so long is given up; a client of the gateway has 60 s, and that gathers for 5."""
     upload_lease_seconds: Seconds = 60.0
     """An upload whose process has not been heard of for so long is swept."""
     upload_sweep_interval_seconds: Seconds = 15.0
