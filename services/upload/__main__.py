@@ -62,6 +62,7 @@ async def _serve(settings: UploadSettings) -> None:
             clock=clock,
             open_per_owner=settings.append_open_per_owner,
             open_of_nobody=settings.append_open_of_nobody,
+            idle_seconds=settings.append_idle_expiry_seconds,
         )
         appends = Appends(
             journals=journals,

@@ -25,6 +25,8 @@ MOST_EXTENTS = 4096
 """In one answer: some 400 KiB."""
 # A chunk shorter than this may be too short to tell what the upload is.
 _FEWEST_EXTENTS_TO_SNIFF = 64
+_FIRST_LOOK_SECONDS = 60.0
+"""After so long the sweeper looks whether an upload that was entered came to be: one that did not holds a place."""
 
 
 class Journals:
@@ -40,16 +42,18 @@ class Journals:
         clock: Clock,
         open_per_owner: int,
         open_of_nobody: int,
+        idle_seconds: float,
     ) -> None:
         self._store, self._objects, self._data, self._catalog, self._clock = store, objects, data, catalog, clock
         self._open_per_owner, self._open_of_nobody = open_per_owner, open_of_nobody
+        self._already_idle = idle_seconds - min(_FIRST_LOOK_SECONDS, idle_seconds)
 
     async def create(self, title: str, description: str, file_name: str) -> media_pb2.Video:
         """A new open upload of the caller; errors as UploadService.CreateUpload says."""
         owner, video_id = current_caller().user, str(uuid.uuid4())
         most = self._open_per_owner if owner else self._open_of_nobody
-        # Entered first: whatever a crash leaves of the rest, the sweeper finds it from here.
-        if not await self._store.enter(video_id, owner, self._clock.seconds(), most):
+        # Entered first: whatever a crash or a failure leaves of the rest, the sweeper finds it from here.
+        if not await self._store.enter(video_id, owner, self._clock.seconds() - self._already_idle, most):
             raise ReelwayError(ErrorReason.TOO_MANY_UPLOADS, metadata={"most": str(most)})
         new = media_pb2.Video(
             video_id=video_id,

@@ -1,14 +1,27 @@
 """What an upload may become, and what becomes of one that is left alone."""
 
+import asyncio
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
 import grpc
 import pytest
+import redis.asyncio
 from reelway.v1 import media_pb2, upload_pb2
+from yarl import URL
 
+from deploy.local.ports import free_port
+from gateway import append_backend, backends
+from gateway.append_backend import AppendBackend
+from services.common.caller import Caller, set_caller
+from services.common.catalog_client import CatalogClient
+from services.common.channel import open_channel
+from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from services.upload.journals import Journals
+from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import JournalClient, connect, keys_under, open_objects, refusal
 from tests.support.servers import S3Server
@@ -24,7 +37,7 @@ async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.T
         "APPEND_MAX_BYTES": "8000",
         "APPEND_MAX_CHUNKS": "5",
         "APPEND_OPEN_PER_OWNER": "3",
-        "APPEND_IDLE_EXPIRY_SECONDS": "1.5",
+        "APPEND_IDLE_EXPIRY_SECONDS": "4",
         "APPEND_EXPIRY_INTERVAL_SECONDS": "0.2",
         "UPLOAD_IDLE_SECONDS": "1",
         "APPEND_MAX_SECONDS": "2",
@@ -91,6 +104,31 @@ async def test_open_uploads_are_limited_per_owner_until_they_end(client: Journal
         await client.as_user("carol").create()
 
 
+async def test_an_upload_that_could_not_be_made_holds_its_place_for_a_minute(redis_url: str) -> None:
+    week = 7 * 86_400.0
+    nobody = open_channel(f"127.0.0.1:{free_port()}")
+    # In a database of its own, where no sweeper looks.
+    elsewhere = str(URL(redis_url).with_path("/9"))
+    async with nobody, redis.asyncio.Redis.from_url(elsewhere, decode_responses=True) as connection:
+        store = RedisJournalStore(connection)
+        journals = Journals(
+            store=store,
+            objects=cast(Any, None),
+            data=cast(Any, None),
+            catalog=CatalogClient(nobody),
+            clock=SystemClock(),
+            open_per_owner=1,
+            open_of_nobody=1,
+            idle_seconds=week,
+        )
+        set_caller(Caller(user="dora"))
+        assert await refusal(journals.create("", "", "a.mp4")) is ErrorReason.SERVICE_UNAVAILABLE
+        assert await refusal(journals.create("", "", "a.mp4")) is ErrorReason.TOO_MANY_UPLOADS
+        before = SystemClock().seconds() - week
+        assert await store.idle_since(before) == []
+        assert [owner for _, owner in await store.idle_since(before + 61)] == ["dora"]
+
+
 async def test_an_idle_upload_is_sealed_if_it_is_a_video_and_goes_if_not(client: JournalClient, fleet: Fleet) -> None:
     video, nothing, empty = [await client.create() for _ in range(3)]
     await client.append(video.video_id, WEBM)
@@ -118,6 +156,32 @@ async def test_an_idle_upload_is_sealed_if_it_is_a_video_and_goes_if_not(client:
         assert await refusal(client.append(gone.video_id, b"x")) is ErrorReason.VIDEO_NOT_FOUND
         async with open_objects(fleet) as objects:
             assert not await keys_under(objects, f"journal/{gone.video_id}/")
+
+
+async def drops(pause: float, count: int) -> AsyncIterator[bytes]:
+    yield WEBM
+    for _ in range(count):
+        await asyncio.sleep(pause)
+        yield b"drop"
+
+
+async def test_a_slow_client_is_no_silent_one(
+    client: JournalClient, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the gateway's side of the calls: it gathers, but not for as long as a service waits for a message."""
+    monkeypatch.setattr(backends, "LONGEST_GATHERING", 0.2)
+    monkeypatch.setattr(append_backend, "LONGEST_GATHERING", 0.2)
+    set_caller(Caller(request_id="slow"))
+    size = len(WEBM) + 6 * len(b"drop")
+    async with open_channel(fleet.target("upload")) as channel:
+        whole = await backends.UploadBackend(channel, 20).upload(
+            upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, 6)
+        )
+        video_id = (await client.create()).video_id
+        appended = await AppendBackend(channel, 20).append(
+            upload_pb2.AppendHeader(video_id=video_id, max_size_bytes=5000), drops(0.3, 6)
+        )
+    assert (whole.video.size_bytes, appended.size_bytes) == (size, size)
 
 
 async def test_a_silent_or_endless_append_is_ended(client: JournalClient) -> None:
