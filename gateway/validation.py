@@ -12,11 +12,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import inspect
 import types
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -32,6 +34,8 @@ Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _URLENCODED = "application/x-www-form-urlencoded"
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
+#: Seconds for a body that is read whole; of those that stream, RequestBody watches the pace.
+_WHOLE_BODY_S = 60.0
 _BODIES = ("json", "form", "body")
 _SOURCES = ("path", "query", "headers", *_BODIES)
 
@@ -144,13 +148,24 @@ async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
     return shape.model.model_validate(shape.collect(request.headers, shape.header_names))
 
 
+@contextlib.asynccontextmanager
+async def _soon_enough(request: web.Request) -> AsyncIterator[None]:
+    """Ask for a body that is read whole, and wait for it within limits."""
+    await send_continue(request)
+    try:
+        async with asyncio.timeout(_WHOLE_BODY_S):
+            yield
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+
+
 async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
     if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
         raise InvalidRequestError.content_type("application/json")
-    await send_continue(request)
     try:
-        body = await request.read()
+        async with _soon_enough(request):
+            body = await request.read()
     except web.RequestPayloadError:
         # Not what its Content-Encoding or Transfer-Encoding says.
         raise InvalidRequestError.at("body", msg="The body cannot be decoded", kind="body_encoding") from None
@@ -165,8 +180,8 @@ async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
         body = RequestBody(request, max_size=_MAX_FORM_BYTES)
         fields = await MultipartForm(body, request.headers["Content-Type"]).finish()
     elif request.content_type == _URLENCODED:
-        await send_continue(request)
-        fields = await request.post()
+        async with _soon_enough(request):
+            fields = await request.post()
     else:
         raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
     return shape.model.model_validate(shape.collect(fields))

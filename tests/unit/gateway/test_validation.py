@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from gateway import validation
 from gateway.invalid_request import InvalidRequestError
 from gateway.routing import Answer, Routes, register
 from tests.support.http_server import Wire, serving_app, wire
@@ -214,6 +216,16 @@ async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
     assert (await connection.head()).status == 100
     connection.writer.write(b'{"title": "a"}')
     assert (await connection.head()).status == 200
+
+
+@pytest.mark.parametrize("content_type", [JSON, URLENCODED])
+async def test_a_body_that_does_not_come_is_given_up(
+    connection: Wire, content_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "_WHOLE_BODY_S", 0.2)
+    await connection.send("POST", "/body", content_type, "Content-Length: 100", body=b"{")
+    async with asyncio.timeout(5):
+        assert (await connection.head()).status == 408
 
 
 async def test_the_handlers_own_refusal(connection: Wire) -> None:
