@@ -1,8 +1,8 @@
 """Giving a video's bytes out, whatever dialect asks: windows from the stream service, hot blocks from memory.
 
-The stream service is asked for windows of a few MiB, the next one while the last one is still being sent. So a
-viewer that seeks or leaves costs at most two windows, no call is cancelled on the normal path, and a replica
-that dies costs the rest of a window, which another one serves.
+The stream service is asked for windows, each longer than the one before, the next one while the last one is still
+being sent. So a viewer that seeks or leaves costs no more than a few times what it took, no call is cancelled on the
+normal path, and a replica that dies costs the rest of a window, which another one serves.
 """
 
 from __future__ import annotations
