@@ -10,21 +10,18 @@ from services.common import fault_points
 from services.common.caller import SYSTEM_USER, current_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
-from services.common.containers import SNIFF_BYTES, sniff
+from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import read_slices, slices
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.file_name import plain_name
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore, Located
-from services.upload.restore import restore
+from services.upload.restore import SNIFF_EXTENTS, restore, sniff_extents
 
 MOST_EXTENTS = 4096
 """In one answer: some 400 KiB."""
-# A chunk shorter than this may be too short to tell what the upload is.
-_FEWEST_EXTENTS_TO_SNIFF = 64
 _FIRST_LOOK_SECONDS = 60.0
 """After so long the sweeper looks whether an upload that was entered came to be: one that did not holds a place."""
 
@@ -80,7 +77,7 @@ class Journals:
         journal = await self._store.get(video_id)
         if journal is None:
             video = await self._catalog.look_up(video_id)
-            journal = await restore(self._store, self._objects, video)
+            journal = await restore(self._store, self._objects, self._data, video)
             if journal is None:
                 if not _finished(video):
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
@@ -119,11 +116,10 @@ class Journals:
         """What the upload is; looked at again where the first chunk alone was too short to tell."""
         if journal.container or not journal.size:
             return journal.container
-        located = await self._store.locate(journal.video_id, 0, SNIFF_BYTES, "", _FEWEST_EXTENTS_TO_SNIFF)
+        located = await self._store.locate(journal.video_id, 0, SNIFF_BYTES, "", SNIFF_EXTENTS)
         if located is None or len(located.extents) < 2:
             return journal.container
-        wanted = slices(located.extents, 0, min(SNIFF_BYTES, located.size))
-        container = sniff(b"".join([piece async for piece in read_slices(self._data, wanted)]))
+        container = await sniff_extents(self._data, located.extents)
         if container:
             await self._store.set_container(journal.video_id, container)
         return container

@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from reelway.v1 import media_pb2
 
 from services.common import logs
-from services.common.extents import Extent, journal_prefix
+from services.common.containers import SNIFF_BYTES, sniff
+from services.common.extents import Extent, journal_prefix, read_slices, slices
+from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.upload.journal import Journal, JournalState, next_etag
 from services.upload.journal_store import JournalStore
 
 log = logs.get_logger(__name__)
+
+SNIFF_EXTENTS = 64
+"""As many first chunks are looked into for what an upload is; in shorter ones than that it may not be told."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,13 @@ def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Ext
     return chosen
 
 
-async def restore(store: JournalStore, objects: S3Objects, video: media_pb2.Video) -> Journal | None:
+async def sniff_extents(data: S3Bytes, extents: Sequence[Extent]) -> media_pb2.Container.ValueType:
+    """What an upload is that begins with these extents; errors as read_slices."""
+    beginning = slices(extents[:SNIFF_EXTENTS], 0, SNIFF_BYTES)
+    return sniff(b"".join([piece async for piece in read_slices(data, beginning)]))
+
+
+async def restore(store: JournalStore, objects: S3Objects, data: S3Bytes, video: media_pb2.Video) -> Journal | None:
     """The journal of a video whose record says that it grows, or that it is sealed and not one object yet.
 
     None where the record says neither, or where a sealed one's chunks are not all there.
@@ -96,7 +107,8 @@ async def restore(store: JournalStore, objects: S3Objects, video: media_pb2.Vide
         etag=etag,
         chunks=len(extents),
         clips=sum(extent.offset == 0 or extent.begins_clip for extent, _ in extents),
-        container=video.container,
+        # The record of an upload that grows does not say it: the first commit noted it in the lost journal alone.
+        container=video.container or await sniff_extents(data, [extent for extent, _ in chosen]),
         modified=max((info.modified.timestamp() for info in found), default=video.create_time.seconds),
     )
     await store.create(journal, extents)

@@ -291,6 +291,20 @@ async def test_aborted_uploads_leave_nothing(client: JournalClient, fleet: Fleet
         assert not await keys_under(objects, f"journal/{video.video_id}/")
 
 
+async def lose_redis(client: JournalClient, fleet: Fleet, video_id: str) -> None:
+    """Empty it, and wait until the catalogue knows the video again."""
+    await empty_redis(fleet)
+
+    async def index_is_back() -> bool:
+        try:
+            return bool(await client.video(video_id))
+        except ReelwayError as error:
+            assert error.reason in {ErrorReason.INDEX_MISSING, ErrorReason.SERVICE_UNAVAILABLE}
+            return False
+
+    await until(index_is_back, 30)
+
+
 async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: JournalClient, fleet: Fleet) -> None:
     growing, finished = await client.create(), await client.create()
     chunks = [WEBM, noise(40_000, 1), WEBM + noise(3000), b"tail"]
@@ -299,16 +313,7 @@ async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: J
     await client.append(finished.video_id, WEBM + b"whole")
     sealed = await client.seal(finished.video_id)
     before = await client.upload(growing.video_id)
-    await empty_redis(fleet)
-
-    async def index_is_back() -> bool:
-        try:
-            return bool(await client.video(growing.video_id))
-        except ReelwayError as error:
-            assert error.reason in {ErrorReason.INDEX_MISSING, ErrorReason.SERVICE_UNAVAILABLE}
-            return False
-
-    await until(index_is_back, 30)
+    await lose_redis(client, fleet, growing.video_id)
     answers = await asyncio.gather(*(client.append(growing.video_id, b"more") for _ in range(2)))
     assert sorted(answer.offset_bytes for answer in answers) == [before.size_bytes, before.size_bytes + 4]
     after = await client.upload(growing.video_id)
@@ -320,3 +325,15 @@ async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: J
     assert await client.read(growing.video_id, 0, before.size_bytes, after.etag) == b"".join(chunks)
     assert await client.whole(finished.video_id) == WEBM + b"whole"
     assert (await client.stat(finished.video_id)).etag == sealed.etag
+
+
+async def test_what_an_upload_is_survives_the_loss_of_redis(client: JournalClient, fleet: Fleet) -> None:
+    """Also where the first chunk holds all that is sniffed, or is the only one."""
+    for chunks in ([WEBM + noise(4096), b"tail"], [WEBM]):
+        video = await client.create()
+        for chunk in chunks:
+            await client.append(video.video_id, chunk)
+        await lose_redis(client, fleet, video.video_id)
+        assert (await client.stat(video.video_id)).container == media_pb2.CONTAINER_WEBM
+        assert (await client.seal(video.video_id)).container == media_pb2.CONTAINER_WEBM
+        assert await client.whole(video.video_id) == b"".join(chunks)
