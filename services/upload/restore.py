@@ -2,8 +2,8 @@
 
 The keys of the chunks carry their offsets, so they chain: the next one begins where the one before ends. Chunks
 that no chain needs are orphans of appends that were never acknowledged; where two chunks claim the same offset,
-the one that the longer chain goes on from was committed. Where both are last, the newer is taken: a client that
-got no answer has sent its chunk again.
+the one that more chunks go on from was committed: nothing is meant for an offset that never was the end. Where as
+many do, as where both are last, the newer is taken: a client that got no answer has sent its chunk again.
 """
 
 from __future__ import annotations
@@ -55,18 +55,20 @@ def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Ext
         extent = parse_key(info.key, info.size)
         if extent is not None and info.size > 0:
             at[extent.offset].append(_Found(extent, info))
-    # From the end to the beginning: how far one gets from each offset, and by which chunk.
-    reach: dict[int, tuple[int, _Found]] = {}
+    # From the end to the beginning: how many chunks go on from each offset, and the first of them.
+    ways: dict[int, tuple[int, _Found]] = {}
     for offset in sorted(at, reverse=True):
-        ends = [(reach[one.extent.end][0] if one.extent.end in reach else one.extent.end, one) for one in at[offset]]
-        if final_size is not None:
-            ends = [(end, one) for end, one in ends if end == final_size]
-        if ends:
-            reach[offset] = max(ends, key=lambda way: (way[0], way[1].info.modified))
+        steps = [
+            (1 + (ways[one.extent.end][0] if one.extent.end in ways else 0), one)
+            for one in at[offset]
+            if final_size in (None, one.extent.end) or one.extent.end in ways
+        ]
+        if steps:
+            ways[offset] = max(steps, key=lambda step: (step[0], step[1].info.modified))
     chosen: list[tuple[Extent, str]] = []
     offset = 0
-    while offset in reach and offset != final_size:
-        step = reach[offset][1]
+    while offset in ways:
+        step = ways[offset][1]
         chosen.append((step.extent, step.info.etag))
         offset = step.extent.end
     return chosen
