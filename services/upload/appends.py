@@ -147,9 +147,13 @@ class Appends:
                     expected_offset=expected,
                     idempotency_key=header.idempotency_key,
                 )
+                if answer is None:
+                    # Redis was emptied since we looked. Made again, the journal may have this very chunk already.
+                    await self._journals.get_for_change(chunk.video_id)
+                    continue
             except ReelwayError as error:
-                # Whether Redis has it is not known while it is away: the object stays, and the sweeper decides.
-                if error.reason is not ErrorReason.STORE_UNAVAILABLE:
+                # Whether the journal has it is not known while that is away: the object stays, and the sweeper decides.
+                if error.kind.http_status < 500:
                     self._undo(chunk)
                 raise
             if isinstance(answer, Committed):

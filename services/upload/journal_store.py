@@ -62,11 +62,13 @@ class JournalStore(Protocol):
         container: int,
         expected_offset: int | None = None,
         idempotency_key: str = "",
-    ) -> Committed | Moved:
+    ) -> Committed | Moved | None:
         """Make a stored chunk part of the upload, in one step. Safe to repeat with the same chunk.
 
+        None where there is no journal.
+
         Raises:
-            ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, UPLOAD_SEALED, OFFSET_MISMATCH, TOO_MANY_CHUNKS,
+            ReelwayError: VIDEO_NOT_FOUND (aborted), NOT_THE_OWNER, UPLOAD_SEALED, OFFSET_MISMATCH, TOO_MANY_CHUNKS,
                 FILE_TOO_LARGE.
         """
         ...

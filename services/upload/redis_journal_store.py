@@ -48,7 +48,6 @@ _BATCH = 1000
 # Extents that a restoring process left, because it died, go by themselves.
 _HALF_RESTORED_SECONDS = 3600
 _REFUSALS = {
-    "MISSING": ErrorReason.VIDEO_NOT_FOUND,
     "OWNER": ErrorReason.NOT_THE_OWNER,
     "CHUNKS": ErrorReason.TOO_MANY_CHUNKS,
     "BYTES": ErrorReason.FILE_TOO_LARGE,
@@ -122,7 +121,7 @@ class RedisJournalStore:
         container: int,
         expected_offset: int | None = None,
         idempotency_key: str = "",
-    ) -> Committed | Moved:
+    ) -> Committed | Moved | None:
         """Make a stored chunk part of the upload, in one step. See JournalStore."""
         key = _key(chunk.video_id)
         with redis_errors():
@@ -150,6 +149,8 @@ class RedisJournalStore:
                 return _committed(first)
             case ["MOVED", size]:
                 return Moved(int(size))
+            case ["MISSING", _]:
+                return None
             case ["OFFSET", size]:
                 raise offset_mismatch(int(size))
             case ["STATE", "aborted"]:

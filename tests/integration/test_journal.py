@@ -337,3 +337,24 @@ async def test_what_an_upload_is_survives_the_loss_of_redis(client: JournalClien
         assert (await client.stat(video.video_id)).container == media_pb2.CONTAINER_WEBM
         assert (await client.seal(video.video_id)).container == media_pb2.CONTAINER_WEBM
         assert await client.whole(video.video_id) == b"".join(chunks)
+
+
+async def test_an_append_goes_on_through_the_loss_of_redis(client: JournalClient, fleet: Fleet) -> None:
+    video, chunk = await client.create(), noise(17 * MIB)
+    await client.append(video.video_id, WEBM)
+    call = client.open_append()
+    header = upload_pb2.AppendHeader(video_id=video.video_id)
+    for start in range(0, len(chunk), MIB):
+        data = chunk[start : start + MIB]
+        await call.write(upload_pb2.AppendRequest(header=None if start else header, data=data))
+    async with open_objects(fleet) as objects:
+
+        async def is_under_way() -> bool:
+            return any([True async for _ in objects.list_multiparts(f"journal/{video.video_id}/")])
+
+        await until(is_under_way)
+    await lose_redis(client, fleet, video.video_id)
+    await call.write(upload_pb2.AppendRequest(finish=True))
+    answer = await call
+    assert (answer.offset_bytes, answer.size_bytes) == (len(WEBM), len(WEBM) + len(chunk))
+    assert await client.whole(video.video_id) == WEBM + chunk
