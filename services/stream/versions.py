@@ -3,7 +3,7 @@
 A finished video is one object, which its record names. One that grows, or was sealed a moment ago, is a journal of
 chunks, which the upload service knows. A version of a journal is a beginning of every later one, so that whoever
 began to read it reads on under its entity tag while more is appended, while it is sealed, and while its chunks
-become one object.
+become one object. Only an object that several clips were joined to has other bytes than their journal.
 """
 
 from __future__ import annotations
@@ -65,15 +65,17 @@ class Versions:
             return await self._joined_before(video, etag, key)
         if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and not _may_be_journal(etag):
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        located = None
         try:
             located = await self._uploads.locate(video.video_id, offset, length, etag)
         except ReelwayError as error:
             if error.reason is not ErrorReason.UPLOAD_SEALED:
                 raise
-            # Compacted since the record was read, or long ago.
+        if located is None or (located.object_key and located.upload.clip_count > 1):
+            # Compacted since the record was read, or long ago, or from clips: the object has other bytes than those.
             video = await self._videos.refresh(video.video_id)
             if not video.object_key or etag not in ("", video.etag):
-                raise ReelwayError(ErrorReason.VIDEO_CHANGED) from None
+                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
             return _of_record(video)
         if not located.size_bytes:
             raise ReelwayError(ErrorReason.NO_DATA)

@@ -12,9 +12,19 @@ import pytest
 import redis.asyncio
 
 from deploy.local.embedded import find_ffmpeg
+from services.common.catalog_client import CatalogClient
+from services.common.channel import open_channel
+from services.common.error_catalog import ErrorReason
+from services.common.extents import joined_prefix, journal_prefix
+from services.common.joined import ClipJoiner
+from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
+from services.common.upload_client import UploadClient
+from services.stream.versions import Versions
+from services.stream.video_cache import VideoCache
 from tests.support.clips import make_clip
+from tests.support.journal_client import refusal
 from tests.support.system import RunningSystem
 from tests.support.waiting import until
 
@@ -134,15 +144,51 @@ async def test_a_finished_recording_of_clips_becomes_one_object_with_the_same_by
 
     async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
         video_id = await id_of(objects, number)
-
-        async def is_one_object() -> bool:
-            found = [info.key async for info in objects.list("joined/")]
-            found += [info.key async for info in objects.list("journal/")]
-            return not any(video_id in key for key in found)
-
-        await until(is_one_object, 20)
+        await until(lambda: is_one_object(objects, video_id), 20)
     data, after = await fetch(http, number)
     assert (data, after.headers["ETag"]) == (joined, before.headers["ETag"])
+
+
+async def test_who_reads_one_clip_gets_no_byte_of_the_file_that_it_was_joined_to(
+    system: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
+    clips = [make_clip(tmp_path / f"{index}.mp4", X264, seconds=0.4).read_bytes() for index in range(2)]
+    number = await append_all(http, clips[0])
+    _, answer = await fetch(http, number)
+    first = answer.headers["ETag"]
+    settings = S3Settings.model_validate(system.s3.environment)
+    async with (
+        S3Objects.open(settings) as objects,
+        S3Bytes.open(settings) as data,
+        open_channel(system.process("catalog").listen) as catalog,
+        open_channel(system.process("upload").listen) as upload,
+        open_channel(system.process("ffmpeg").listen) as ffmpeg,
+    ):
+        # What it knows of the record stays what it was before the compaction.
+        videos = VideoCache(CatalogClient(catalog), 3600)
+        versions = Versions(videos, UploadClient(upload), data, ClipJoiner(objects, ffmpeg))
+        video = await videos.get(await id_of(objects, number))
+        under_way = await versions.find(video, first, 0, len(clips[0]))
+        async with http.post(f"/append_video/{number}/", data=clips[1]) as appended:
+            assert appended.status == 200
+        assert [bytes(piece) async for piece in versions.read(under_way, 0, len(clips[0]))] == [clips[0]]
+        async with http.post("/api/record/videos/finalize_video_upload", json={"video_id": number}) as finalized:
+            assert finalized.status == 200
+        await until(lambda: is_one_object(objects, video.video_id), 20)
+
+        for call in (versions.find(video, first, 0, 100), anext(versions.read(under_way, 0, 100))):
+            assert await refusal(call) is ErrorReason.VIDEO_CHANGED
+        joined, answer = await fetch(http, number)
+        current = await versions.find(video)
+        assert (current.etag, current.size) == (answer.headers["ETag"], len(joined))
+    # Nobody had the clips joined again, which would fail: they are gone.
+    assert await joins(system, number) == [{"clips": 2, "encoded": False}]
+
+
+async def is_one_object(objects: S3Objects, video_id: str) -> bool:
+    """Whether neither chunks nor a joined file are left beside a video's object."""
+    prefixes = journal_prefix(video_id), joined_prefix(video_id)
+    return not [info.key for prefix in prefixes async for info in objects.list(prefix)]
 
 
 async def id_of(objects: S3Objects, number: int) -> str:
