@@ -3,7 +3,8 @@
     joined/{video_id}/{chain}-{size in hex}.{ext}   the clips of the journal version with that entity tag, as one file
 
 It is made once a version, by an ffmpeg job whose request id is that version, whoever asks first; and is whole or not
-there. A new append makes a new version; the sweeper removes those that are out of date.
+there. A job that failed for a reason that passes has a successor after a minute, that one after two, and so on. A new
+append makes a new version; the sweeper removes those that are out of date.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
 from services.common.caller import system_caller
 from services.common.channel import CALL_SECONDS
+from services.common.clock import Clock
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
@@ -29,6 +31,9 @@ from services.common.s3_objects import S3Objects
 _CONTAINERS = {kind.extension: container for container, kind in KINDS.items()}
 _LOOK_SECONDS = 0.2
 _KNOWN = 1000
+# Doubles with each successor: while the records of all are kept, which is a month, there are some sixteen.
+_PAUSE_SECONDS = 60.0
+_PASSING = {"STORAGE_UNAVAILABLE", "INTERNAL"}
 _FINAL = {ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED}
 
 
@@ -73,8 +78,8 @@ async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | 
 class ClipJoiner:
     """Has clips joined, and waits for it."""
 
-    def __init__(self, objects: S3Objects, channel: grpc.aio.Channel) -> None:
-        self._objects = objects
+    def __init__(self, objects: S3Objects, channel: grpc.aio.Channel, clock: Clock) -> None:
+        self._objects, self._clock = objects, clock
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         self._known: OrderedDict[tuple[str, str], Joined] = OrderedDict()
 
@@ -108,18 +113,21 @@ class ClipJoiner:
             del self._known[key]
 
     async def _make(self, video_id: str, etag: str, wait_seconds: float) -> None:
+        """Have it made, unless it was just now or must wait for its next try."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
-        request_id = f"join/{video_id}/{version_of(etag)}"
-        task = await self._register(video_id, etag, request_id)
-        if task.state == ffmpeg_pb2.TASK_STATE_COMPLETED:
-            # Made before, and swept since: one more task, the same for everybody who finds it so.
-            task = await self._register(video_id, etag, f"{request_id}/{task.task_id}")
+        task = await self._register(video_id, etag, f"join/{video_id}/{version_of(etag)}")
+        pause = _PAUSE_SECONDS
+        while _has_successor(task):
+            if self._clock.seconds() < task.end_time.seconds + pause:
+                return
+            task = await self._register(video_id, etag, f"join/{task.task_id}")
+            pause *= 2
         while task.state not in _FINAL:
             if asyncio.get_running_loop().time() > deadline:
                 raise ReelwayError(ErrorReason.JOINING)
             await asyncio.sleep(_LOOK_SECONDS)
             task = await self._get(task.task_id)
-        if task.state != ffmpeg_pb2.TASK_STATE_COMPLETED:
+        if not _has_successor(task):
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
             raise ReelwayError(ErrorReason.JOIN_FAILED, detail)
 
@@ -142,3 +150,10 @@ class ClipJoiner:
             return (await self._stub.GetTask(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())).task
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
+
+
+def _has_successor(task: ffmpeg_pb2.Task) -> bool:
+    """Whether an ended task without a file is to be done again: what it made was swept, or its fault may pass."""
+    if task.state == ffmpeg_pb2.TASK_STATE_FAILED:
+        return task.error.reason in _PASSING
+    return task.state in _FINAL

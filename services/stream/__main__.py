@@ -5,6 +5,7 @@ from __future__ import annotations
 from services.common import server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.clock import SystemClock
 from services.common.joined import ClipJoiner
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -26,7 +27,8 @@ async def _serve(settings: StreamSettings) -> None:
         open_channel(settings.ffmpeg_target, settings) as ffmpeg,
     ):
         videos = VideoCache(CatalogClient(catalog), settings.stream_access_ttl_seconds)
-        playback = Playback(videos, Versions(videos, UploadClient(upload), store, ClipJoiner(objects, ffmpeg)), objects)
+        joiner = ClipJoiner(objects, ffmpeg, SystemClock())
+        playback = Playback(videos, Versions(videos, UploadClient(upload), store, joiner), objects)
         await server.serve(
             "stream",
             settings,

@@ -77,7 +77,7 @@ async def _serve(settings: UploadSettings) -> None:
         )
         sealing = Sealing(journals, store, catalog, clock)
         compaction = Compaction(
-            joiner=ClipJoiner(objects, ffmpeg),
+            joiner=ClipJoiner(objects, ffmpeg, clock),
             sealing=sealing,
             store=store,
             objects=objects,

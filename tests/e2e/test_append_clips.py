@@ -14,6 +14,7 @@ import redis.asyncio
 from deploy.local.embedded import find_ffmpeg
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import ClipJoiner
@@ -166,7 +167,7 @@ async def test_who_reads_one_clip_gets_no_byte_of_the_file_that_it_was_joined_to
     ):
         # What it knows of the record stays what it was before the compaction.
         videos = VideoCache(CatalogClient(catalog), 3600)
-        versions = Versions(videos, UploadClient(upload), data, ClipJoiner(objects, ffmpeg))
+        versions = Versions(videos, UploadClient(upload), data, ClipJoiner(objects, ffmpeg, SystemClock()))
         video = await videos.get(await id_of(objects, number))
         under_way = await versions.find(video, first, 0, len(clips[0]))
         async with http.post(f"/append_video/{number}/", data=clips[1]) as appended:

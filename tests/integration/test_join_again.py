@@ -1,0 +1,120 @@
+"""Which joins that have ended are made again, and when: on a real queue, with the test as the worker."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.channel import open_channel
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.extents import joined_prefix
+from services.common.joined import ClipJoiner, version_of
+from services.common.redis_client import connect
+from services.common.s3_objects import S3Objects
+from services.common.settings import RedisSettings
+from services.ffmpeg.job import JobFailure, Lease
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from tests.support.fleet import Fleet
+from tests.support.journal_client import open_objects, refusal
+from tests.support.servers import S3Server
+
+ETAG = f'"{"0" * 32}-10"'
+
+
+class TurnedClock(SystemClock):
+    """Some seconds ahead of the machine's."""
+
+    ahead = 0.0
+
+    def seconds(self) -> float:
+        return super().seconds() + self.ahead
+
+
+class Rig:
+    """One video's clips, two processes that ask for the file, and the queue as a worker sees it."""
+
+    def __init__(self, objects: S3Objects, joiners: list[ClipJoiner], clock: TurnedClock, store: RedisJobStore) -> None:
+        self.objects, self.clock, self._joiners, self._store = objects, clock, joiners, store
+        self.video_id = str(uuid.uuid4())
+        self.key = f"{joined_prefix(self.video_id)}{version_of(ETAG)}.mp4"
+
+    async def ask(self) -> ErrorReason:
+        """Why both are refused."""
+        refusals = [refusal(joiner.joined(self.video_id, ETAG, 0)) for joiner in self._joiners]
+        [reason] = set(await asyncio.gather(*refusals))
+        return reason
+
+    async def claim(self) -> Lease | None:
+        return await self._store.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])
+
+    async def fail(self, reason: str) -> None:
+        """The one task that waits ends so."""
+        lease = await self.claim()
+        assert lease is not None
+        assert await self.claim() is None
+        assert await self._store.fail(lease, JobFailure(reason, "as scripted"), again=False) == "failed"
+
+    async def complete(self) -> None:
+        """The one task that waits makes the file."""
+        lease = await self.claim()
+        assert lease is not None
+        await self.objects.put(self.key, b"joined", "video/mp4")
+        assert await self._store.complete(lease, {"key": self.key}) is Holding.HELD
+
+    async def sizes(self) -> list[int]:
+        """Of the file, as both find it."""
+        return [(await joiner.joined(self.video_id, ETAG, 0)).size for joiner in self._joiners]
+
+
+@pytest.fixture
+async def rig(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[Rig]:
+    fleet, clock = Fleet(clean_redis, juicefs_s3, tmp_path, {}), TurnedClock()
+    [front] = fleet.add("ffmpeg")
+    await front.start()
+    try:
+        async with (
+            open_objects(fleet) as objects,
+            open_channel(front.listen) as ffmpeg,
+            connect(RedisSettings(redis_url=clean_redis)) as redis,
+        ):
+            joiners = [ClipJoiner(objects, ffmpeg, clock) for _ in range(2)]
+            yield Rig(objects, joiners, clock, RedisJobStore(redis, JobPolicy()))
+    finally:
+        await front.kill()
+
+
+@pytest.mark.parametrize("reason", ["STORAGE_UNAVAILABLE", "INTERNAL"])
+async def test_what_failed_for_a_reason_that_passes_is_tried_again_with_doubling_pauses(rig: Rig, reason: str) -> None:
+    for pause in (60, 120, 240):
+        assert await rig.ask() is ErrorReason.JOINING
+        await rig.fail(reason)
+        rig.clock.ahead = pause - 30
+        assert await rig.ask() is ErrorReason.JOINING
+        assert await rig.claim() is None
+        rig.clock.ahead = pause + 1
+    assert await rig.ask() is ErrorReason.JOINING
+    await rig.complete()
+    assert await rig.sizes() == [6, 6]
+
+
+async def test_what_no_try_can_join_stays_so(rig: Rig) -> None:
+    assert await rig.ask() is ErrorReason.JOINING
+    await rig.fail("FFMPEG_FAILED")
+    rig.clock.ahead += 86400
+    assert await rig.ask() is ErrorReason.JOIN_FAILED
+    assert await rig.claim() is None
+
+
+async def test_what_was_swept_is_made_again(rig: Rig) -> None:
+    for _ in range(3):
+        assert await rig.ask() is ErrorReason.JOINING
+        await rig.complete()
+        await rig.objects.delete(rig.key)
+        rig.clock.ahead += 3600
+    assert await rig.ask() is ErrorReason.JOINING
+    await rig.complete()
+    assert await rig.sizes() == [6, 6]
