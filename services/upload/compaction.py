@@ -152,8 +152,7 @@ class Compaction:
                 made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
                 # Who died between beginning an upload of parts and noting it has left one.
-                async for left in self._objects.list_multiparts(made.key):
-                    await self._objects.abort_multipart(left.key, left.upload_id)
+                await self._abort_multiparts(made.key)
                 await self._name_object(journal, made)
             except ReelwayError as error:
                 if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
@@ -259,12 +258,18 @@ class Compaction:
         return False
 
     async def _forget(self, journal: Journal) -> None:
-        """The video was deleted meanwhile: what was made since goes, too."""
-        if journal.multipart:
-            await self._objects.abort_multipart(object_key(journal.video_id, journal.container), journal.multipart)
-        await self._objects.delete(object_key(journal.video_id, journal.container))
+        """The video was deleted meanwhile: what was made since goes, too, whatever container it is."""
+        for container in KINDS:
+            key = object_key(journal.video_id, container)
+            await self._abort_multiparts(key)
+            await self._objects.delete(key)
         await self._remove_chunks(journal)
         await self._store.drop(journal.video_id)
+
+    async def _abort_multiparts(self, key: str) -> None:
+        # By the whole key: some stores list an upload under no shorter prefix.
+        async for left in self._objects.list_multiparts(key):
+            await self._objects.abort_multipart(left.key, left.upload_id)
 
     async def _remove_chunks(self, journal: Journal) -> None:
         gate = asyncio.Semaphore(_DELETES_AT_ONCE)

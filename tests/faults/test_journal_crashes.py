@@ -22,6 +22,7 @@ from tests.support.waiting import until
 
 MIB = 2**20
 WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
+MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 BROKEN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.INTERNAL}
 
 
@@ -192,6 +193,30 @@ async def test_a_seal_or_compaction_that_dies_is_finished_by_the_next(rig: Rig) 
                 return not left and [f"videos/{video_id}.webm"] == await keys_under(objects, f"videos/{video_id}")
 
             await until(nothing_is_left, 20)
+
+
+async def test_a_video_deleted_while_it_is_compacted_leaves_nothing(rig: Rig) -> None:
+    await rig.arm("compact.begun")
+    video_id = (await rig.client.create()).video_id
+    for clip in (WEBM + noise(1000), MP4 + noise(2000)):
+        await rig.client.append(video_id, clip)
+    async with rig.of_mortal() as mortal:
+        with contextlib.suppress(ReelwayError):
+            await mortal.seal(video_id)
+    await rig.has_died()
+    await rig.client.delete(video_id)
+    async with open_objects(rig.fleet) as objects:
+        # What a run makes that the deletion overtakes: the clips, joined to a file of their common container.
+        key = f"videos/{video_id}.mp4"
+        await objects.put(key, b"joined", "video/mp4")
+        await objects.create_multipart(key, "video/mp4")
+        rig.mortal.env |= {"FAULT_POINT": "", "COMPACTION_INTERVAL_SECONDS": "0.1"}
+        await rig.mortal.start()
+
+        async def nothing_is_left() -> bool:
+            return not await keys_under(objects, key)
+
+        await until(nothing_is_left, 20)
 
 
 async def test_create_and_abort_that_die_are_taken_back(rig: Rig) -> None:
