@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import json
@@ -22,6 +23,11 @@ _HELD_BYTES = 16 * 2**20
 # What is held goes on as what comes from a socket does: a message to a service has a limit.
 _PIECE = 2**18
 _MOST_FIELDS = 100
+# The standard library makes some eighty bytes of each escape before it has one.
+_PERCENT_SLICE = 2**16
+# Each value in JSON but the first has one of these of its own, whatever the encoding; Base64 has none.
+_JSON_MARKS = (b"[", b"{", b",")
+_MOST_JSON_MARKS = 1000
 _URLENCODED = "application/x-www-form-urlencoded"
 _DATA_URL = re.compile(r"data:[^,]*;base64,")
 # A dictionary of byte sequences (RFC 8941, 3.2): every sum that is named sha-256 counts, in whatever form it comes.
@@ -116,7 +122,7 @@ async def read_fields(request: web.Request, names: Collection[str]) -> Chunk:
     body = RequestBody(request, max_size=_HELD_BYTES)
     whole = b"".join([piece async for piece in body])
     if request.content_type == _URLENCODED:
-        fields = dict(_percent_decoded(whole))
+        fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
         texts = {key: value.decode("utf-8", "replace") for key, value in fields.items()}
     else:
@@ -147,14 +153,34 @@ async def _form_fields(request: web.Request, names: Collection[str], claims: Chu
     return Chunk(_pieces(bytes(held)), replace(claims, size=len(held)), dict(form.fields))
 
 
-def _percent_decoded(whole: bytes) -> Iterator[tuple[str, bytes]]:
+async def _urlencoded_fields(whole: bytes) -> dict[str, bytes]:
     """Names and values; the standard library's parser takes no values that are not text."""
+    fields = {}
     for pair in whole.split(b"&", _MOST_FIELDS):
-        name, _, value = (unquote_to_bytes(part.replace(b"+", b" ")) for part in pair.partition(b"="))
-        yield name.decode("utf-8", "replace"), value
+        name, _, value = pair.partition(b"=")
+        fields[(await _percent_decoded(name)).decode("utf-8", "replace")] = await _percent_decoded(value)
+    return fields
+
+
+async def _percent_decoded(quoted: bytes) -> bytes:
+    """In slices, so that what they cost in between is bounded, and others get their turn."""
+    decoded: list[bytes] = []
+    start = 0
+    while start < len(quoted):
+        if decoded:
+            await asyncio.sleep(0)
+        end = start + _PERCENT_SLICE
+        # No escape is cut in two.
+        if (escape := quoted.find(b"%", end - 2, end)) >= 0:
+            end = escape
+        decoded.append(unquote_to_bytes(quoted[start:end].replace(b"+", b" ")))
+        start = end
+    return b"".join(decoded)
 
 
 def _json_fields(whole: bytes, names: Collection[str]) -> tuple[dict[str, str], bytes | None]:
+    if sum(map(whole.count, _JSON_MARKS)) > _MOST_JSON_MARKS:
+        raise InvalidRequestError.at("body", msg="Too many values", kind="json_invalid")
     try:
         value = json.loads(whole)
     except (ValueError, RecursionError):

@@ -1,0 +1,101 @@
+"""What a chunk in a small form or JSON costs the gateway, over real connections."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import json
+import tracemalloc
+from collections.abc import Iterator
+from urllib.parse import quote_from_bytes
+
+import pytest
+from aiohttp import web
+
+from gateway.chunk_body import read_fields
+from gateway.http_errors import record_invalid
+from gateway.invalid_request import InvalidRequestError
+from tests.support.http_server import Answer, serving, wire
+
+MIB = 2**20
+JSON, URLENCODED = "application/json", "application/x-www-form-urlencoded"
+
+
+async def echo(request: web.Request) -> web.Response:
+    try:
+        chunk = await read_fields(request, ("chunk",))
+    except InvalidRequestError as error:
+        return record_invalid(error)
+    return web.Response(body=b"".join([piece async for piece in chunk.data]), headers=chunk.fields)
+
+
+async def ask(content_type: str, body: bytes) -> Answer:
+    async with serving(echo) as port, wire(port) as connection:
+        return await connection.ask(
+            "PATCH", "/", f"Content-Type: {content_type}", f"Content-Length: {len(body)}", body=body
+        )
+
+
+@contextlib.contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Fails if more memory than `size` bytes is taken meanwhile."""
+    tracemalloc.start()
+    try:
+        yield
+        assert tracemalloc.get_traced_memory()[1] <= size
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("shift", range(4))
+async def test_percent_encoded_bytes_come_out_as_they_went_in(shift: int) -> None:
+    # Slices end in all places of an escape.
+    data = b"a" * shift + bytes(range(256)) * 512
+    answer = await ask(URLENCODED, b"x-kind=a+b%21&chunk=" + quote_from_bytes(data).encode())
+    assert (answer.status, answer.body, answer.headers["x-kind"]) == (200, data, "a b!")
+    answer = await ask(URLENCODED, b"chunk=" + b"%" * 200_000 + b"%4")
+    assert answer.body == b"%" * 200_000 + b"%4"
+
+
+async def test_percent_decoding_costs_a_few_times_the_body() -> None:
+    body = b"chunk=" + b"%00" * MIB
+    with at_most(8 * len(body)):
+        assert (await ask(URLENCODED, body)).body == bytes(MIB)
+
+
+async def test_others_run_while_a_body_is_percent_decoded() -> None:
+    clock = asyncio.get_running_loop().time
+    longest = 0.0
+
+    async def others() -> None:
+        nonlocal longest
+        last = clock()
+        while True:
+            await asyncio.sleep(0)
+            longest, last = max(longest, clock() - last), clock()
+
+    task = asyncio.create_task(others())
+    began = clock()
+    answer = await ask(URLENCODED, b"chunk=" + b"%00" * (5 * MIB))
+    took = clock() - began
+    task.cancel()
+    assert len(answer.body) == 5 * MIB
+    assert longest < took / 4
+
+
+@pytest.mark.parametrize("value", [b"[[],[]%s]" % (b",[]" * MIB), b"[" * 3 * MIB, b"{" + b'"":{' * MIB, b"0,1" * MIB])
+async def test_json_of_many_values_is_refused_before_it_is_parsed(value: bytes) -> None:
+    body = b'{"chunk":"AAAA","x":' + value + b"}"
+    with at_most(8 * len(body)):
+        answer = await ask(JSON, body)
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"body": "Too many values"})
+
+
+async def test_json_of_a_chunk_may_be_escaped_and_have_other_fields() -> None:
+    data = bytes(range(256)) * 4096
+    # PHP and .NET write characters of Base64 so.
+    encoded = base64.b64encode(data).decode().replace("/", "\\/").replace("+", "\\u002B")
+    answer = await ask(JSON, f'{{"x-text": "{"a, [b], " * 100}end", "chunk": "{encoded}", "x-more": [1, 2]}}'.encode())
+    assert (answer.status, answer.body) == (200, data)
+    assert answer.headers["x-text"].endswith("[b], end")
