@@ -104,12 +104,13 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     return Chunk(_file(part, form), replace(claims, max_size=_likely(request, form, body)))
 
 
-async def read_fields(request: web.Request, names: Collection[str]) -> Chunk:
+async def read_fields(request: web.Request, names: Collection[str], target: str) -> Chunk:
     """A chunk with the fields around it: a file in a form, percent-encoded bytes in another, or Base64 in JSON.
 
     Args:
         request: a request whose body nobody has touched.
         names: what the chunk's field may be called.
+        target: the field that tells which video, unless the query does.
 
     Raises:
         InvalidRequestError: no chunk, or malformed.
@@ -118,7 +119,7 @@ async def read_fields(request: web.Request, names: Collection[str]) -> Chunk:
     claims = _claims(request)
     name = next(iter(names))
     if request.content_type == FORM_TYPE:
-        return await _form_fields(request, names, claims)
+        return await _form_fields(request, names, target, claims)
     body = RequestBody(request, max_size=_HELD_BYTES)
     whole = b"".join([piece async for piece in body])
     if request.content_type == _URLENCODED:
@@ -132,16 +133,16 @@ async def read_fields(request: web.Request, names: Collection[str]) -> Chunk:
     return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), texts)
 
 
-async def _form_fields(request: web.Request, names: Collection[str], claims: ChunkClaims) -> Chunk:
+async def _form_fields(request: web.Request, names: Collection[str], target: str, claims: ChunkClaims) -> Chunk:
     body = RequestBody(request)
     form = MultipartForm(body, request.headers["Content-Type"], files=names)
     part = await form.next_file()
     if part is None:
         raise InvalidRequestError.missing("body", next(iter(names)))
-    if form.fields:
+    if target in form.fields or target in request.query:
         claims = replace(claims, max_size=_likely(request, form, body))
         return Chunk(_file(part, form), claims, dict(form.fields))
-    # The fields come behind the file: nobody can say yet where it belongs.
+    # Nobody can say yet where it belongs.
     held = bytearray()
     async for piece in part:
         held += piece

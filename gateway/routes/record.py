@@ -41,6 +41,7 @@ routes = Routes(
 
 _BASE, _ALIAS = "/api/record/videos", "/record/videos"
 _CHUNK_FIELDS = ("video_chunck", "video_chunk")
+_TARGET = "video_id"
 _ACCEPTED = (media_pb2.CONTAINER_MP4, media_pb2.CONTAINER_WEBM, media_pb2.CONTAINER_AVI)
 _INVALID = {400: Answer("A field is missing or wrong", Refused)}
 _FOREIGN = {403: Answer("The video is somebody else's", ErrorBody), 404: Answer("No such video", ErrorBody)}
@@ -147,7 +148,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
         "The video's number and the chunk; in JSON the chunk is Base64",
         media_types=["multipart/form-data", "application/x-www-form-urlencoded", "application/json"],
         file_fields=_CHUNK_FIELDS,
-        text_fields={"video_id": "As phase 1 gave it; in a form, before the chunk"},
+        text_fields={_TARGET: "As phase 1 gave it; in a form, before the chunk"},
     ),
     request_headers=APPEND_HEADERS,
     answers={
@@ -162,10 +163,10 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
 )
 async def update(request: web.Request) -> web.Response:
     """Phase 2: appends one chunk."""
-    chunk = await read_fields(request, _CHUNK_FIELDS)
-    number = chunk.fields.get("video_id") or request.query.get("video_id")
+    chunk = await read_fields(request, _CHUNK_FIELDS, _TARGET)
+    number = chunk.fields.get(_TARGET) or request.query.get(_TARGET)
     if number is None:
-        raise InvalidRequestError.missing("body", "video_id")
+        raise InvalidRequestError.missing("body", _TARGET)
     try:
         appended = await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
     except ReelwayError as error:

@@ -131,6 +131,21 @@ async def test_what_is_held_in_memory_may_be_larger_than_a_message(http: aiohttp
         assert answer.headers["Content-Range"].endswith(f"/{2 * len(data) - 64}")
 
 
+async def test_the_id_may_come_behind_the_chunk_or_in_the_query(http: aiohttp.ClientSession) -> None:
+    number, data = await begin(http), mp4_of(17 * 2**20)
+    late = aiohttp.FormData()
+    late.add_field("index", "3")
+    late.add_field("video_chunck", data[:1000], filename="blob")
+    late.add_field("video_id", str(number))
+    assert await send(http, data=late) == UPLOADED
+    alone = aiohttp.FormData()
+    alone.add_field("video_chunck", data[1000:], filename="blob")
+    # More than is held in memory.
+    assert await send(http, data=alone, params={"video_id": number}) == UPLOADED
+    async with http.get(f"{BASES[0]}/{number}/stream_video") as answer:
+        assert await answer.read() == data
+
+
 async def test_refusals(http: aiohttp.ClientSession) -> None:
     for body, fields in (
         ({}, {"title", "description"}),

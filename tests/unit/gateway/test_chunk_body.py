@@ -24,7 +24,7 @@ JSON, URLENCODED = "application/json", "application/x-www-form-urlencoded"
 
 async def echo(request: web.Request) -> web.Response:
     try:
-        chunk = await read_fields(request, ("chunk",))
+        chunk = await read_fields(request, ("chunk",), "video_id")
     except InvalidRequestError as error:
         return record_invalid(error)
     return web.Response(body=b"".join([piece async for piece in chunk.data]), headers=chunk.fields)
