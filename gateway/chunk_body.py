@@ -67,6 +67,11 @@ class Chunk:
 
 def _claims(request: web.Request) -> ChunkClaims:
     headers = request.headers
+    key = headers.get("Idempotency-Key", "")
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequestError.at("header", "idempotency-key", msg="Not UTF-8 text", kind="string_unicode") from None
     offset, digest = headers.get("Upload-Offset"), headers.get("Content-Digest", "")
     if offset is not None and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         raise InvalidRequestError.at("header", "upload-offset", msg="Not a number of bytes", kind="int_parsing")
@@ -78,7 +83,7 @@ def _claims(request: web.Request) -> ChunkClaims:
         if len(sha256) != 32 or value[0] != ":" or value[-1] != ":":
             raise InvalidRequestError.at("header", "content-digest", msg="Not a SHA-256 in Base64", kind="value_error")
     return ChunkClaims(
-        idempotency_key=headers.get("Idempotency-Key", ""),
+        idempotency_key=key,
         offset=None if offset is None else int(offset),
         sha256=sha256,
         expects="Expect" in headers,

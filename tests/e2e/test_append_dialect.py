@@ -150,6 +150,24 @@ async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
         assert await answer.read() == data + b"end"
 
 
+async def test_a_key_that_is_no_text_is_refused(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    address = urlsplit(system.base_url)
+    form = f"video_id={number}&video_chunck=x"
+    for start, body, status in (
+        (f"POST /append_video/{number}/", "x", 422),
+        ("PATCH /api/record/videos/update_video_chunck", form, 400),
+    ):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"{start} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        head += f"Content-Length: {len(body)}\r\nIdempotency-Key: \xff\r\n\r\n"
+        writer.write((head + body).encode("latin-1"))
+        answer = await asyncio.wait_for(reader.readuntil(b"}"), 10)
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        assert b"idempotency-key" in answer
+        writer.close()
+
+
 async def test_a_refusal_does_not_wait_for_the_body(system: RunningSystem, http: aiohttp.ClientSession) -> None:
     number = await create(http)
     await append(http, number, b"whole")
