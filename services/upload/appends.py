@@ -24,7 +24,7 @@ from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
-from services.upload.chunk_writer import ChunkWriter, Sums
+from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
@@ -87,7 +87,7 @@ class Appends:
         """Wait until what broken-off appends left is removed; the last thing before the process ends."""
         await asyncio.gather(*self._undoing)
 
-    def _judge(self, header: upload_pb2.AppendHeader, journal: Journal) -> int:
+    def _judge(self, header: upload_pb2.AppendHeader, journal: Journal) -> Largest:
         """Refuse what the commit would refuse, before bytes are wasted; how large the chunk may be."""
         if journal.state is not JournalState.OPEN:
             raise ReelwayError(ErrorReason.UPLOAD_SEALED)
@@ -95,13 +95,16 @@ class Appends:
             raise offset_mismatch(journal.size)
         if journal.chunks >= self._limits.chunks:
             raise ReelwayError(ErrorReason.TOO_MANY_CHUNKS, metadata={"most": str(self._limits.chunks)})
-        left = self._limits.bytes - journal.size
-        declared = max(header.declared_size_bytes, header.max_size_bytes - FRAMING)
-        if declared > self._most_bytes:
-            raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._most_bytes)})
-        if declared > left or left <= 0:
-            raise ReelwayError(ErrorReason.FILE_TOO_LARGE, metadata={"max_bytes": str(self._limits.bytes)})
-        return self._most_bytes
+        limits = (
+            Largest(self._most_bytes, _too_large(ErrorReason.CHUNK_TOO_LARGE, self._most_bytes)),
+            Largest(self._limits.bytes - journal.size, _too_large(ErrorReason.FILE_TOO_LARGE, self._limits.bytes)),
+        )
+        # There is no chunk without a byte.
+        declared = max(1, header.declared_size_bytes, header.max_size_bytes - FRAMING)
+        for limit in limits:
+            if declared > limit.length:
+                raise limit.refusal
+        return min(limits, key=lambda limit: limit.length)
 
     async def _append(
         self,
@@ -109,7 +112,7 @@ class Appends:
         journal: Journal,
         head: list[Buffer],
         pieces: AsyncIterator[Buffer],
-        largest: int,
+        largest: Largest,
     ) -> Committed:
         beginning = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
         chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(beginning))
@@ -188,6 +191,10 @@ class Appends:
         task = asyncio.get_running_loop().create_task(remove(), context=copy_context())
         self._undoing.add(task)
         task.add_done_callback(self._undoing.discard)
+
+
+def _too_large(reason: ErrorReason, most: int) -> ReelwayError:
+    return ReelwayError(reason, metadata={"max_bytes": str(most)})
 
 
 def _check(header: upload_pb2.AppendHeader) -> None:

@@ -35,6 +35,16 @@ class Sums:
 
 
 @dataclass(frozen=True)
+class Largest:
+    """How long a chunk may be."""
+
+    length: int
+    """In bytes."""
+    refusal: ReelwayError
+    """What a longer one is refused with."""
+
+
+@dataclass(frozen=True)
 class Stored:
     """What was written."""
 
@@ -53,18 +63,20 @@ class ChunkWriter:
     def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
         self._objects, self._data = objects, data
 
-    async def write(self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: int, sums: Sums) -> Stored:
+    async def write(
+        self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: Largest, sums: Sums
+    ) -> Stored:
         """Store the bytes of `pieces` under `key`.
 
         Args:
             key: a new object's.
             pieces: the bytes; what it raises ends the object and comes out.
             declared: how many there are, checked; 0: not known.
-            largest: how many there may be.
+            largest: how many there may be, and what refuses more.
             sums: which to make of the bytes.
 
         Raises:
-            ReelwayError: CHUNK_TOO_LARGE, LENGTH_MISMATCH, STORE_UNAVAILABLE.
+            ReelwayError: `largest.refusal`, LENGTH_MISMATCH, STORE_UNAVAILABLE.
         """
         source = _Source(pieces, declared, largest, sums)
         if 0 < declared <= PART:
@@ -126,7 +138,7 @@ class ChunkWriter:
 class _Source:
     """The pieces of a chunk, counted and checked for their number; small ones put together."""
 
-    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: int, sums: Sums) -> None:
+    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: Largest, sums: Sums) -> None:
         self._pieces, self._largest, self._sums = pieces, largest, sums
         self.sha256 = hashlib.sha256()
         self.declared = declared
@@ -157,8 +169,8 @@ class _Source:
         self.length += len(piece)
         if self.declared and self.length > self.declared:
             raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
-        if self.length > self._largest:
-            raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._largest)})
+        if self.length > self._largest.length:
+            raise self._largest.refusal
         if self._sums.sha256:
             self.sha256.update(piece)
         if self._sums.crc32c:

@@ -73,6 +73,18 @@ async def test_a_chunk_is_limited_before_and_while_it_comes(client: JournalClien
     assert (await client.upload(video.video_id)).size_bytes == 20_000
 
 
+async def test_a_chunk_of_unknown_length_is_refused_where_the_upload_is_full(client: JournalClient) -> None:
+    video = await client.create()
+    await client.append(video.video_id, b"x" * 8000)
+    await client.append(video.video_id, b"x" * 8000)
+    call = client.open_append()
+    # There is room for 4000, and the chunk has not ended.
+    await call.write(
+        upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=b"x" * 5000)
+    )
+    assert await refusal(_answer(call)) is ErrorReason.FILE_TOO_LARGE
+
+
 async def _answer(call: object) -> object:
     try:
         return await call  # type: ignore[misc]
