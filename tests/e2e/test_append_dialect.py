@@ -198,15 +198,15 @@ async def test_only_the_owner_appends(system: RunningSystem, http: aiohttp.Clien
 async def test_a_video_of_another_dialect_is_there_and_takes_no_chunks(
     http: aiohttp.ClientSession, clips: dict[str, Clip]
 ) -> None:
+    async def numbers() -> set[int]:
+        return {video["id"] for video in await (await http.get("/api/record/videos/")).json()}
+
+    before = await numbers()
     form = aiohttp.FormData()
     form.add_field("video", clips["clip.webm"].data, filename="clip.webm")
     async with http.post("/videos", data=form) as answer:
-        video_id = (await answer.json())["id"]
-    numbers = [video["id"] for video in await (await http.get("/api/record/videos/")).json()]
-    found = []
-    for number in numbers:
-        async with http.head(f"/get_video/{number}/") as answer:
-            if answer.content_length == len(clips["clip.webm"].data) and answer.content_type == "video/webm":
-                found.append(number)
-    assert len(found) == 1, video_id
-    assert (await append(http, found[0], b"x"))[0] == 409
+        assert answer.status == 201
+    (number,) = await numbers() - before
+    async with http.head(f"/get_video/{number}/") as answer:
+        assert (answer.content_length, answer.content_type) == (len(clips["clip.webm"].data), "video/webm")
+    assert (await append(http, number, b"x"))[0] == 409
