@@ -14,7 +14,7 @@ from services.common import logs
 from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.lease import Lease
+from services.common.lease import Lease, LeaseLost
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
 
@@ -24,7 +24,7 @@ _BATCH = 256
 _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
 LEASE_SECONDS = 60.0
-"""A rebuild renews its lease with every batch, which takes far less."""
+"""After which another replica begins, where one died at it; renewed all the while."""
 
 
 @dataclass
@@ -50,9 +50,18 @@ async def rebuild(
 ) -> Rebuilt:
     """Empty the index and fill it from S3. Safe to repeat, and to kill: the marker comes last.
 
-    Until it ends the catalog answers INDEX_MISSING, so that nothing is created beside it. `lease` is held by the
-    caller and renewed here; a rebuild that loses it stops, for another one is at work.
+    Until it ends the catalog answers INDEX_MISSING, so that nothing is created beside it. `lease` is taken, renewed
+    however long a step lasts, and left to the caller; SERVICE_UNAVAILABLE where it is somebody else's.
     """
+    try:
+        return await lease.hold(lambda: _rebuild(records, objects, store, lease, writers_seconds))
+    except LeaseLost as error:
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, "another rebuild has begun") from error
+
+
+async def _rebuild(
+    records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease, writers_seconds: float
+) -> Rebuilt:
     if await store.close_index():
         # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
         await asyncio.sleep(writers_seconds)
@@ -72,8 +81,6 @@ async def rebuild(
 
     async def index(keys: list[str]) -> None:
         nonlocal last_number
-        if not await lease.take():
-            raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, "another rebuild has begun")
         videos: list[media_pb2.Video] = []
         for video in await asyncio.gather(*map(read, keys)):
             if video is None:
@@ -98,6 +105,9 @@ async def rebuild(
             await index(batch)
             batch = []
     await index(batch)
+    # A process that slept may find an index that somebody else has emptied and only half filled.
+    if not await lease.take():
+        raise LeaseLost
     await store.finish_load(last_number)
     return found
 

@@ -7,7 +7,7 @@ import asyncio
 _AGAIN_SECONDS = 0.5
 
 
-async def end(*tasks: asyncio.Task[None]) -> None:
+async def end(*tasks: asyncio.Task[object]) -> None:
     """Cancel tasks and wait for their end; what they raised is theirs to tell.
 
     Cancelled again while they go on: redis-py (8.1.0) now and then loses a cancellation that meets one of its calls.

@@ -28,7 +28,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, journal_prefix, read_slices
 from services.common.joined import ClipJoiner
-from services.common.lease import Lease
+from services.common.lease import LeaseLost
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
@@ -49,10 +49,6 @@ _JOIN_SECONDS = 600.0
 _UNJOINABLE_SECONDS = 3600.0
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0
-
-
-class _LeaseLost(Exception):
-    """Somebody else goes on with it."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +101,8 @@ class Compaction:
             return
         pause = _RETRY_SECONDS
         try:
-            done = await self._with_lease(video_id, lease)
-        except _LeaseLost:
+            done = await lease.hold(lambda: self.compact(video_id))
+        except LeaseLost:
             log.warning("lost the lease of a compaction", video_id=video_id)
             return
         except Exception as error:
@@ -123,19 +119,6 @@ class Compaction:
         else:
             await self._store.put_off_compaction(video_id, self._clock.seconds() + pause)
         await lease.release()
-
-    async def _with_lease(self, video_id: str, lease: Lease) -> bool:
-        """Compact while the lease is renewed; _LeaseLost where it cannot be."""
-        work = asyncio.create_task(self.compact(video_id))
-        try:
-            while not work.done():
-                await asyncio.wait([work], timeout=lease.seconds / 4)
-                if not work.done() and not await lease.take():
-                    raise _LeaseLost
-            return work.result()
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
 
     async def compact(self, video_id: str) -> bool:
         """All steps that are left; True when nothing is left to do, False to look again later."""
@@ -188,7 +171,7 @@ class Compaction:
             upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
             if upload_id != begun:
                 await self._objects.abort_multipart(key, begun)
-                raise _LeaseLost
+                raise LeaseLost
             fault_points.reach("compact.multipart")
             there = {}
         await self._objects.complete_multipart(key, upload_id, await self._parts(key, upload_id, parts, there))
@@ -230,7 +213,7 @@ class Compaction:
                 journal.video_id, offset, journal.size - offset, journal.etag, MOST_EXTENTS
             )
             if located is None or not located.extents:
-                raise _LeaseLost
+                raise LeaseLost
             for extent in located.extents:
                 yield extent
             offset = located.extents[-1].end

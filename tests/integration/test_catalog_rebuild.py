@@ -6,14 +6,17 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog.rebuild import Rebuilt, keep_index, rebuild
+from services.catalog.redis_video_store import LEASES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.s3_objects import ObjectInfo
 from tests.support.clips import mp4_of
 from tests.support.foundation import Foundation, Store, foundation, messages
 from tests.support.waiting import until
@@ -150,9 +153,48 @@ async def test_two_rebuilds_do_not_work_at_once(near: Foundation) -> None:
     with pytest.raises(ReelwayError) as refused:
         await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
-    assert not await near.videos.exists()
+    assert await near.videos.exists(), "who is refused touches nothing"
+    await near.redis.delete("{catalog}:index:2")
     await rebuild(near.records, near.objects, near.videos, other, writers_seconds=0)
     assert await near.videos.exists()
+
+
+async def test_a_listing_that_outlasts_the_lease_does_not_lose_it(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else begins meanwhile: two that took it from each other would never come to an end."""
+    await fill(near)
+    mine, yours = near.rebuild_lease(0.4), near.rebuild_lease()
+    listing = near.objects.list
+
+    async def slow(prefix: str) -> AsyncIterator[ObjectInfo]:
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        while loop.time() < begun + 3 * mine.seconds:
+            assert not await yours.take()
+        async for info in listing(prefix):
+            yield info
+
+    monkeypatch.setattr(near.objects, "list", slow)
+    await near.redis.flushall()
+    found = await rebuild(near.records, near.objects, near.videos, mine, writers_seconds=0)
+    assert found == Rebuilt(videos=4, tombstones=1)
+
+
+async def test_a_rebuild_that_loses_its_lease_ends_at_once(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    await fill(near)
+
+    async def lost(_: str) -> AsyncIterator[ObjectInfo]:
+        await near.redis.set(LEASES + "rebuild", "somebody else")
+        await asyncio.Event().wait()
+        yield ObjectInfo("never", 0, datetime.now(UTC), "")
+
+    monkeypatch.setattr(near.objects, "list", lost)
+    async with asyncio.timeout(10):
+        with pytest.raises(ReelwayError) as refused:
+            await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(0.4), writers_seconds=0)
+    assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
+    assert not await near.videos.exists()
 
 
 async def run_command(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:

@@ -101,9 +101,9 @@ class Foundation:
             orphan_seconds=orphan_seconds,
         )
 
-    def rebuild_lease(self) -> Lease:
+    def rebuild_lease(self, seconds: float = 60) -> Lease:
         """Of a rebuild."""
-        return Lease(self.redis, LEASES + "rebuild", 60)
+        return Lease(self.redis, LEASES + "rebuild", seconds)
 
     async def bytes_of(self, key: str) -> bytes:
         """A whole object."""
