@@ -2,13 +2,15 @@
 
 Redis keys:
 
-    {uploads}:open    sorted set by expiry: JSON of OpenUpload, kept alive by its process
-    {uploads}:lease   who sweeps
+    {uploads}:open       sorted set by expiry: JSON of OpenUpload, kept alive by its process
+    {uploads}:sweeping   set of those that ran out: no process gets them back
+    {uploads}:lease      who sweeps
 """
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +20,16 @@ import redis.asyncio as redis
 from services.common.clock import Clock
 from services.common.redis_client import redis_errors
 
-_OPEN = "{uploads}:open"
+_OPEN, _SWEEPING = "{uploads}:open", "{uploads}:sweeping"
 LEASE = "{uploads}:lease"
+# KEYS: open, sweeping    ARGV: now
+_TAKE_EXPIRED = """
+for _, member in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1000)) do
+    redis.call('ZREM', KEYS[1], member)
+    redis.call('SADD', KEYS[2], member)
+end
+return redis.call('SMEMBERS', KEYS[2])
+"""
 
 
 @dataclass(frozen=True)
@@ -47,6 +57,7 @@ class OpenUploads:
 
     def __init__(self, client: redis.Redis, clock: Clock, lease_seconds: float) -> None:
         self._redis, self._clock, self._lease_seconds = client, clock, lease_seconds
+        self._take_expired = client.register_script(_TAKE_EXPIRED)
 
     @property
     def heartbeat_seconds(self) -> float:
@@ -68,18 +79,22 @@ class OpenUploads:
     async def end(self, upload: OpenUpload) -> None:
         """Strike it out: last of all."""
         with redis_errors():
-            await self._redis.zrem(_OPEN, upload.to_json())
+            pipe, member = self._redis.pipeline(), upload.to_json()
+            pipe.zrem(_OPEN, member)
+            pipe.srem(_SWEEPING, member)
+            await pipe.execute()
 
-    async def expired(self) -> list[OpenUpload]:
-        """Those whose process has not been heard of for the lease's length."""
+    async def take_expired(self) -> list[OpenUpload]:
+        """All that is to be swept: what ran out is taken from its process here, what a sweep left is there still."""
         with redis_errors():
-            members: Any = await self._redis.zrange(
-                _OPEN, "-inf", self._clock.seconds(), byscore=True, offset=0, num=1000
-            )
+            members: Any = await self._take_expired(keys=[_OPEN, _SWEEPING], args=[self._clock.seconds()])
         return [OpenUpload.from_json(member) for member in members]
 
     async def keys(self) -> set[str]:
-        """S3 keys of all of them."""
+        """S3 keys of all of them, taken by the sweeper or not."""
         with redis_errors():
-            members: Any = await self._redis.zrange(_OPEN, 0, -1)
+            pipe = self._redis.pipeline()
+            pipe.zrange(_OPEN, 0, -1)
+            pipe.smembers(_SWEEPING)
+            members: Any = itertools.chain(*await pipe.execute())
         return {OpenUpload.from_json(member).key for member in members}

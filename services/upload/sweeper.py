@@ -46,8 +46,11 @@ class Sweeper:
                 log.exception("sweep failed")
 
     async def sweep(self) -> None:
-        """One look, each upload on its own. Safe to repeat and to kill: an entry goes last."""
-        for upload in await self._register.expired():
+        """One look, each upload on its own. Safe to repeat and to kill: an entry goes last.
+
+        No upload that still wakes up is recorded any more once its entry is taken, so what is no video now stays none.
+        """
+        for upload in await self._register.take_expired():
             try:
                 await self._remove(upload)
             except ReelwayError as error:

@@ -230,6 +230,38 @@ async def test_an_upload_that_was_swept_while_it_was_frozen_makes_no_video(parts
     assert await parts.leftovers() == NOTHING
 
 
+async def test_an_upload_that_wakes_up_while_it_is_swept_makes_no_video(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen with its object complete; it goes on when the sweeper has asked for the record, and not yet deleted."""
+    asleep, woken = asyncio.Event(), asyncio.Event()
+    renew, get = parts.register.renew, parts.near.get
+
+    async def late(upload: OpenUpload) -> bool:
+        asleep.set()
+        await woken.wait()
+        return await renew(upload)
+
+    monkeypatch.setattr(parts.register, "renew", late)
+    upload = asyncio.create_task(parts.uploads.upload(messages(mp4_of(100_000))))
+    await asleep.wait()
+
+    async def then_it_wakes(*, video_id: str = "", number: int = 0) -> media_pb2.Video:
+        try:
+            return await get(video_id=video_id, number=number)
+        finally:
+            woken.set()
+            await asyncio.wait([upload])
+
+    monkeypatch.setattr(parts.near, "get", then_it_wakes)
+    parts.clock.ahead = 61
+    await parts.sweeper().sweep()
+    with pytest.raises(ReelwayError) as refused:
+        await upload
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    assert await parts.leftovers() == NOTHING
+
+
 async def test_multipart_uploads_that_nobody_knows_are_swept_when_they_are_old(
     juicefs_store: Store, clean_redis: str
 ) -> None:
@@ -266,6 +298,9 @@ async def test_a_failed_upload_does_not_keep_the_next_from_being_swept(parts: Fo
         parts.objects.delete = delete  # type: ignore[method-assign]
     left = await parts.leftovers()
     assert left["objects"] == left["entries"] == ["videos/0.mp4"]
+    parts.clock.ahead = 0
+    await parts.sweeper().sweep()
+    assert await parts.leftovers() == NOTHING, "what a sweep took is for the next one"
 
 
 async def test_redis_that_is_emptied_ends_the_uploads_under_way_cleanly(each_store: Store, clean_redis: str) -> None:
