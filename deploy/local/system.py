@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 from deploy.local.checks import check_bucket, check_redis
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, FfmpegTools, find_ffmpeg
 from deploy.local.keys import load_keys
-from deploy.local.ports import free_port, is_free
+from deploy.local.ports import claim, free_port, is_free
 from deploy.local.process import LineSink, Process, StartError
 from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
@@ -72,6 +73,7 @@ class System:
         self.s3: EmbeddedS3 | None = None
         self.replicas: list[Replica] = []
         self.port = settings.port or free_port()
+        self._claim: socket.socket | None = None
 
     @property
     def base_url(self) -> str:
@@ -104,7 +106,7 @@ class System:
         Raises:
             StartError: one can't be started; what was started is for `stop`.
         """
-        self._check_port()
+        self._claim_port()
         ffmpeg = find_ffmpeg(self._settings.ffmpeg_bin)
         await self._start_servers()
         self._plan_replicas(ffmpeg)
@@ -117,6 +119,8 @@ class System:
         await _all(gateway.stop() for gateway in self._gateways)
         await _all(replica.stop() for replica in self.replicas if replica not in self._gateways)
         await _all(part.stop() for part in self.parts)
+        if self._claim:
+            self._claim.close()
 
     def kill(self) -> None:
         """Ends everything at once."""
@@ -124,9 +128,11 @@ class System:
             with contextlib.suppress(RuntimeError):  # it was not started yet
                 part.process.kill_now()
 
-    def _check_port(self) -> None:
+    def _claim_port(self) -> None:
+        """Claimed before it is looked at: gateways share their port, with those of another system as well."""
         try:
-            free = is_free(self._settings.host, self.port)
+            self._claim = claim(self._settings.host, self.port)
+            free = self._claim is not None and is_free(self._settings.host, self.port)
         except OSError as error:
             raise StartError(f"cannot listen on {self._settings.host}:{self.port}: {error.strerror}") from error
         if not free:

@@ -1,6 +1,7 @@
 """The system that tests and `make run` start, with stand-ins for its processes."""
 
 import json
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -13,7 +14,7 @@ from deploy.local.services import SERVICES, Service
 from deploy.local.token import development_token
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
-from tests.support.system import start_system
+from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import is_alive
 
 
@@ -89,6 +90,26 @@ async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: 
             tmp_path, services=STAND_INS, launch=Process, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3
         ):
             pass
+
+
+async def test_a_port_belongs_to_one_system_before_anybody_listens_there(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    """Two that start at a time would both find it free, and their gateways share it."""
+
+    def start(folder: str, port: int = 0) -> AbstractAsyncContextManager[RunningSystem]:
+        services = STAND_INS[:1]
+        return start_system(
+            tmp_path / folder, services=services, launch=Process, redis_url=redis_url, s3=juicefs_s3, port=port
+        )
+
+    async with start("first") as first:
+        port = int(first.base_url.rpartition(":")[2])
+        with pytest.raises(StartError, match=f"port {port} is in use"):
+            async with start("second", port):
+                pass
+    async with start("second", port):
+        pass
 
 
 def test_each_process_of_the_table_exists_once() -> None:

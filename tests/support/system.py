@@ -103,6 +103,7 @@ async def start_system(
     redis_url: str = "",
     s3: S3Server | None = None,
     launch: type[Process] = Forked,
+    port: int = 0,
     **replicas: int,
 ) -> AsyncIterator[RunningSystem]:
     """Runs a system of its own: `async with start_system(tmp_path, stream=2) as system`.
@@ -114,11 +115,12 @@ async def start_system(
         redis_url: a running Redis instead of its own.
         s3: a running S3 with a bucket instead of its own.
         launch: how processes are run.
+        port: where the gateway listens; 0: one that is free.
         replicas: how many processes of a service; default one of each.
     """
     log_dir = folder / "logs"
     log_dir.mkdir(parents=True, exist_ok=True)
-    values = {"data_dir": folder, "log_dir": log_dir, "port": 0, "redis_url": redis_url, "log_format": "json"}
+    values = {"data_dir": folder, "log_dir": log_dir, "port": port, "redis_url": redis_url, "log_format": "json"}
     if s3:
         values |= {"s3_endpoint_url": s3.endpoint_url, "S3_BUCKET": s3.bucket, "AWS_REGION": s3.region}
         values |= {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
