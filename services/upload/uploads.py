@@ -38,6 +38,7 @@ _UNCERTAIN = {
     ErrorReason.SERVICE_UNAVAILABLE,
     ErrorReason.TIMEOUT,
     ErrorReason.INTERNAL,
+    ErrorReason.INDEX_MISSING,  # lost, perhaps, only after the record was written to S3
 }
 
 

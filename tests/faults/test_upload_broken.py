@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 
+from services.catalog.rebuild import rebuild
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.open_uploads import OpenUpload
@@ -161,6 +162,27 @@ async def test_a_catalogue_that_cannot_be_asked_keeps_the_sweep_from_deleting(pa
     await parts.sweeper().sweep()
     left = await parts.leftovers()
     assert len(left["objects"]) == len(left["entries"]) == 1
+
+
+async def test_an_index_that_is_lost_when_the_record_is_saved_keeps_the_bytes(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record is in S3 by then, and the rebuilt index has it: its object must be there."""
+    save, data = parts.records.save, mp4_of(100_000)
+
+    async def then_lost(video: media_pb2.Video) -> None:
+        await save(video)
+        await parts.videos.clear()
+
+    monkeypatch.setattr(parts.records, "save", then_lost)
+    with pytest.raises(ReelwayError):
+        await parts.uploads.upload(messages(data))
+    await rebuild(parts.records, parts.objects, parts.videos, parts.rebuild_lease(), writers_seconds=0)
+    parts.clock.ahead = 61
+    await parts.sweeper().sweep()
+    (video,), _ = await parts.catalog.page("", 10, "")
+    assert await is_whole(parts, video, data)
+    assert (await parts.leftovers())["entries"] == []
 
 
 async def test_a_catalogue_that_refuses_leaves_nothing(parts: Foundation) -> None:
