@@ -7,8 +7,11 @@ connection's buffers to the kernel. It has no setting for either, so its protoco
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from http import HTTPStatus
 
 from aiohttp import web
@@ -49,6 +52,17 @@ class _Protocol(RequestHandler):
         super().connection_made(transport)
         _bound_send_buffer(transport)
 
+    def has_unsent(self) -> bool:
+        """Whether an answer is being written, or the client has not acknowledged all of it."""
+        if self.transport is None:
+            return False
+        if self._request_in_progress or self.transport.get_write_buffer_size():
+            return True
+        connection = self.transport.get_extra_info("socket")
+        if connection is None or sys.platform != "linux":
+            return False
+        return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -76,7 +90,12 @@ class _Server(web.Server):
 
 
 class Runner(web.AppRunner):
-    """An AppRunner whose server refuses as the application does."""
+    """An AppRunner whose server refuses as the application does, and knows what it has not sent yet."""
+
+    def has_unsent(self) -> bool:
+        """Whether any client waits for bytes that only this process, or the kernel on its behalf, has."""
+        connections = self.server.connections if self.server else []
+        return any(isinstance(connection, _Protocol) and connection.has_unsent() for connection in connections)
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()

@@ -31,7 +31,7 @@ class IdleConnections:
         self._deadlines[connection] = float("inf")
 
     def request_ended(self, connection: object) -> None:
-        """Its response is out."""
+        """Its handler is done; the response may still be on its way."""
         self._deadlines[connection] = asyncio.get_running_loop().time() + self._next
         self._ended.set()
 

@@ -1,12 +1,20 @@
 """A gateway that is told to end lets what it accepted come to its end."""
 
 import asyncio
+import signal
+import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
+from gateway.draining import drain
+from gateway.endless import Endless
+from gateway.http_server import Runner
+from gateway.idle_connections import IdleConnections
+from gateway.readiness import Readiness
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
@@ -54,3 +62,82 @@ async def test_an_upload_under_way_ends_well_and_connections_are_led_away(own_sy
         assert answer.status == 201, await answer.text()
         await stopping
         assert gateway.process.returncode == 0
+
+
+async def connect_narrow(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection of which this side takes no more than it reads."""
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(narrow, ("127.0.0.1", port))
+    return await asyncio.open_connection(sock=narrow, limit=4096)
+
+
+@pytest.mark.parametrize("size", [2**16, 2**23], ids=["in the kernel", "not even written"])
+async def test_an_answer_goes_out_whole_after_its_handler_ended(size: int) -> None:
+    idle, answered = IdleConnections(60, 60), asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        idle.request_began(request.protocol)
+        idle.request_ended(request.protocol)
+        answered.set()
+        return web.Response(body=bytes(size))
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    runner = Runner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    reader, writer = await connect_narrow(runner.addresses[0][1])
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+    await answered.wait()
+    draining = asyncio.create_task(drain(runner, idle, Readiness({}), Endless(), notice_seconds=0, drain_seconds=30))
+    assert not (await asyncio.wait([draining], timeout=0.5))[0], "nobody has read it yet"
+    await reader.readuntil(b"\r\n\r\n")
+    assert await reader.readexactly(size) == bytes(size)
+    await asyncio.wait_for(draining, 10)
+    writer.close()
+
+
+def in_the_kernel(writer: asyncio.StreamWriter) -> int:
+    """Bytes that were sent to this connection and not read: on its way, and at its end."""
+    here, there = (writer.get_extra_info(name)[1] for name in ("sockname", "peername"))
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:])
+    queues = {tuple(int(end.rpartition(":")[2], 16) for end in row[1:3]): row[4].split(":") for row in rows}
+    return int(queues[there, here][0], 16) + int(queues[here, there][1], 16)
+
+
+async def test_a_slow_viewer_gets_the_last_bytes_of_a_range(own_system: RunningSystem) -> None:
+    """The handler ends with a tail that the kernel has no room for: it would go with the process."""
+    gateway = own_system.process("gateway")
+    data = mp4_of(8 * 2**20)
+    async with aiohttp.ClientSession() as http:
+        form = aiohttp.FormData()
+        form.add_field("video", data, filename="clip.mp4", content_type="video/mp4")
+        async with http.post(f"{own_system.base_url}/videos", data=form) as answer:
+            video_id = (await answer.json())["id"]
+
+    async def view(last: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await connect_narrow(int(own_system.base_url.rpartition(":")[2]))
+        ask = f"GET /videos/{video_id}/stream HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{last}\r\n\r\n"
+        writer.write(ask.encode())
+        return reader, writer
+
+    _, writer = await view(len(data) - 1)
+    seen = [0]
+
+    def is_full() -> bool:
+        seen.append(in_the_kernel(writer))
+        return seen[-1] > 100_000 and len(seen) > 20 and len(set(seen[-20:])) == 1
+
+    await until(is_full)
+    writer.transport.abort()
+    size = seen[-1] + 30_000
+    reader, writer = await view(size - 1)
+    assert b" 206 " in await reader.readuntil(b"\r\n\r\n")
+    gateway.process.signal(signal.SIGTERM)
+    ended = asyncio.create_task(gateway.process.wait())
+    assert not (await asyncio.wait([ended], timeout=2))[0], "nobody has read it yet"
+    assert await reader.readexactly(size) == data[:size]
+    assert await asyncio.wait_for(ended, 10) == 0
+    writer.close()
