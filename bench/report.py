@@ -41,7 +41,9 @@ def value(metric: Metric, observations: Sequence[Observation]) -> float | None:
         peaks = [observation.peak_rss_bytes for observation in observations if observation.peak_rss_bytes]
         return max(peaks) / 2**20 if peaks else None
     own = [observation.values[metric.value] for observation in observations if metric.value in observation.values]
-    return max(own) if own else None
+    if not own:
+        return None
+    return max(own) if metric is Metric.MIB_PER_VIEWER else statistics.median(own)
 
 
 def verdicts(rows: Sequence[Row], targets: Sequence[Target], results: Results) -> list[Verdict]:

@@ -61,7 +61,10 @@ class _Protocol(RequestHandler):
         connection = self.transport.get_extra_info("socket")
         if connection is None or sys.platform != "linux":
             return False
-        return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+        try:
+            return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
+        except (OSError, ValueError):  # closed, which we are told of a moment later
+            return False
 
     def handle_error(
         self,
