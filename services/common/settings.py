@@ -63,6 +63,17 @@ def host_and_port(listen: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def on_loopback(listen: str) -> bool:
+    """Nobody on another machine can call: the host of this Listen is a loopback address or `localhost`."""
+    host, _ = host_and_port(listen)
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 Listen = Annotated[str, AfterValidator(_check_listen)]
 """host:port to bind; port 0 takes a free one."""
 ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _check_listen(value))]
@@ -167,14 +178,8 @@ class ServiceSettings(Settings):
 
     @property
     def listens_on_loopback(self) -> bool:
-        """Nobody on another machine can call: GRPC_LISTEN is a loopback address or `localhost`."""
-        host, _ = host_and_port(self.grpc_listen)
-        if host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return False
+        """GRPC_LISTEN is, so that nobody on another machine can call."""
+        return on_loopback(self.grpc_listen)
 
     @model_validator(mode="after")
     def _strangers_cannot_call(self) -> Self:

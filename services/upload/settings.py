@@ -14,6 +14,7 @@ from services.common.settings import (
     Seconds,
     ServiceSettings,
     Size,
+    on_loopback,
 )
 from services.upload.part_plan import LARGEST_FILE
 
@@ -70,9 +71,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
 
     @model_validator(mode="after")
     def _strangers_cannot_notify(self) -> Self:
-        host = self.ingest_events_listen.rpartition(":")[0].strip("[]")
-        loopback = host in ("", "localhost", "::1") or host.startswith("127.")
-        if not loopback and not self.ingest_events_token.get_secret_value():
+        listen = self.ingest_events_listen
+        if listen and not on_loopback(listen) and not self.ingest_events_token.get_secret_value():
             raise ValueError("INGEST_EVENTS_TOKEN: needed where INGEST_EVENTS_LISTEN is not on loopback")
         return self
 
