@@ -22,9 +22,10 @@ _HEAD_BYTES = 2**14
 _FIRST_PIECE = 2**16
 _PIECE = 2**18
 """The first piece is small so that the first byte is quick; of the others one is read ahead of the caller."""
-_LONG_ANSWER = 16 * 2**20
+LONG = 16 * 2**20
+"""Who asks for this much at once took what came before quickly: larger steps are worth what they hold."""
 _LONG_AHEAD = 4
-"""Of an answer so long so many: whoever asks for it takes it quickly, and each pause costs two system calls."""
+"""So many pieces are read ahead then: each pause costs two system calls."""
 _IDLE_SECONDS = 15.0
 """A connection unused for so long is closed: servers drop them at about that age without a word."""
 _IDLE_CONNECTIONS = 256
@@ -91,7 +92,7 @@ class _Connection(asyncio.BufferedProtocol):
         """Bytes of the body for which there is no buffer yet."""
         self._piece: memoryview | None = None
         self._next_size = _FIRST_PIECE if length > 2 * _FIRST_PIECE else length
-        self._ahead = _LONG_AHEAD if length >= _LONG_ANSWER else 1
+        self._ahead = _LONG_AHEAD if length >= LONG else 1
         self._ready.clear()
 
     # What asyncio calls.

@@ -15,6 +15,7 @@ from services.common import metrics
 from services.common.byte_messages import Buffer, encode_read_response
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
+from services.common.range_client import LONG
 from services.common.s3_objects import S3Objects
 from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
@@ -25,8 +26,6 @@ LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _RAMP = (64 * 2**10,)
 _MESSAGE = 2**19
-# Who asks for this much at once took what came before quickly. Only then the largest are worth what they hold.
-_LONG_WINDOW = 16 * 2**20
 
 
 def _invalid(field: str, message: str) -> ReelwayError:
@@ -61,7 +60,7 @@ class Playback:
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
         pieces: list[Buffer] = []
         size, sent = 0, 0
-        full = LONGEST_MESSAGE if length >= _LONG_WINDOW else _MESSAGE
+        full = LONGEST_MESSAGE if length >= LONG else _MESSAGE
         async for chunk in self._versions.read(version, offset, length):
             # A chunk is at most one buffer of the store's client, so a message stays under its limit.
             pieces.append(chunk)
