@@ -1,7 +1,8 @@
 """What aiohttp's server does before any middleware is asked, as we want it.
 
 It answers requests that it cannot even parse as text, with its own name and without a request's id; and it leaves a
-connection's buffers to the kernel. It has no setting for either, so its protocol class is ours, from the runner down.
+connection's buffers and its patience to the kernel. It has no setting for any of it, so its protocol class is ours,
+from the runner down.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from gateway.range_response import WRITE_TIMEOUT_S
 from services.common import logs
 from services.common.caller import new_request_id
 
@@ -27,6 +29,17 @@ _NEAR_SEND_BUFFER = 2**19
 """The kernel doubles it, and gives less where net.core.wmem_max is lower."""
 _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
+
+
+def _bound_patience(transport: asyncio.BaseTransport) -> None:
+    """Let the kernel end a connection whose peer has taken nothing for as long as a viewer may take for one batch.
+
+    Without this it keeps what nobody reads for as long as the peer's kernel answers (RFC 9293, 3.8.6.1): the end of an
+    answer whose handler is done, which nothing here watches any more.
+    """
+    connection = transport.get_extra_info("socket")
+    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT_S * 1000))
 
 
 def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
@@ -51,6 +64,7 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         _bound_send_buffer(transport)
+        _bound_patience(transport)
 
     def has_unsent(self) -> bool:
         """Whether an answer is being written, or the client has not acknowledged all of it."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from aiohttp import web
@@ -14,6 +16,20 @@ from gateway.http_server import Runner
 ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
+@contextlib.asynccontextmanager
+async def serving(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Runner]:
+    """The gateway's server with one page."""
+    app = web.Application()
+    app.router.add_get("/", handler)
+    runner = Runner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner
+    finally:
+        await runner.cleanup()
+
+
 async def send_buffer() -> int:
     """How much the kernel may hold for a client of the gateway's server, as it says."""
 
@@ -22,19 +38,12 @@ async def send_buffer() -> int:
         ours = request.transport.get_extra_info("socket")
         return web.Response(text=str(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)))
 
-    app = web.Application()
-    app.router.add_get("/", tell)
-    runner = Runner(app)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with serving(tell) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(ASKED)
         answer = await reader.read()
         writer.close()
         return int(answer.rpartition(b"\r\n\r\n")[2])
-    finally:
-        await runner.cleanup()
 
 
 async def test_a_client_nearby_has_a_bounded_buffer() -> None:
@@ -49,3 +58,27 @@ async def test_a_client_far_away_has_what_the_kernel_chooses(monkeypatch: pytest
     untouched = await send_buffer()
     monkeypatch.undo()
     assert untouched != await send_buffer()
+
+
+async def test_the_end_of_an_answer_that_nobody_reads_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server, "WRITE_TIMEOUT_S", 1.0)
+    kept: list[asyncio.Transport] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        kept.append(request.transport)
+        # The kernel takes most of it, and the handler does not wait for the rest.
+        ours = request.transport.get_extra_info("socket")
+        return web.Response(body=bytes(ours.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) + 2**15))
+
+    async with serving(answer) as runner:
+        with socket.socket() as viewer:
+            viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**12)
+            viewer.setblocking(False)
+            loop = asyncio.get_running_loop()
+            await loop.sock_connect(viewer, runner.addresses[0][:2])
+            await loop.sock_sendall(viewer, ASKED)
+            async with asyncio.timeout(20):
+                while not kept or kept[0].get_write_buffer_size() or runner.has_unsent():  # noqa: ASYNC110 - the kernel's own act
+                    await asyncio.sleep(0.05)
+            assert not runner.server.connections
