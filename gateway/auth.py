@@ -37,13 +37,14 @@ class _Jwks:
         self._lock = asyncio.Lock()
 
     async def key(self, key_id: str) -> jwt.PyJWK | None:
-        """The key of this id; None where there is none, or the keys cannot be had."""
+        """The key of this id; None where there is none. SERVICE_UNAVAILABLE where the keys cannot be had."""
         fresh = time.monotonic() - self._fetched_at < self._ttl
         if not fresh or key_id not in self._keys:
             await self._fetch_unless_just_tried()
             if time.monotonic() - self._fetched_at >= self._ttl:
-                # Too old and not to be renewed: a key that was revoked meanwhile must not go on working.
-                return None
+                # Too old and not to be renewed: a key that was revoked meanwhile must not go on working. Nor is the
+                # token known to be bad: a client that is told so drops it.
+                raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
         return self._keys.get(key_id)
 
     async def _fetch_unless_just_tried(self) -> None:
@@ -87,7 +88,8 @@ class Authenticator:
         """`sub` of the token; empty where no header was sent.
 
         Raises:
-            ReelwayError: UNAUTHENTICATED for a header that is not a valid bearer token.
+            ReelwayError: UNAUTHENTICATED for a header that is not a valid bearer token; SERVICE_UNAVAILABLE where the
+                keys to check it with cannot be had.
         """
         if header is None:
             return ""

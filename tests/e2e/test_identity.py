@@ -290,11 +290,13 @@ async def own_server() -> AsyncIterator[KeyServer]:
         yield server
 
 
-async def user_of(authenticator: Authenticator, token: str) -> str | None:
+async def user_of(
+    authenticator: Authenticator, token: str, *, refusal: ErrorReason = ErrorReason.UNAUTHENTICATED
+) -> str | None:
     try:
         return await authenticator.user(f"Bearer {token}")
     except ReelwayError as error:
-        assert error.reason is ErrorReason.UNAUTHENTICATED
+        assert error.reason is refusal
         return None
 
 
@@ -321,16 +323,17 @@ async def test_keys_are_rotated(own_server: KeyServer, monkeypatch: pytest.Monke
 
 
 async def test_a_key_server_that_is_away(own_server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that are fresh go on; too old ones do not, for one of them may have been revoked."""
+    """Keys that are fresh go on; too old ones do not, for one may have been revoked, and no token is called bad."""
+    away = ErrorReason.SERVICE_UNAVAILABLE
     monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
     async with aiohttp.ClientSession() as http:
         fresh = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=1000), http)
         stale = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=0), http)
         token = own_server.token("old")
         own_server.broken = True
-        assert await user_of(fresh, token) is None
+        assert await user_of(fresh, token, refusal=away) is None
         own_server.broken = False
         assert await user_of(fresh, token) == "anna"
         own_server.broken = True
         assert await user_of(fresh, token) == "anna"
-        assert await user_of(stale, token) is None
+        assert await user_of(stale, token, refusal=away) is None

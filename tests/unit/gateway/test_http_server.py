@@ -81,4 +81,5 @@ async def test_the_end_of_an_answer_that_nobody_reads_is_not_kept_for_ever(monke
             async with asyncio.timeout(20):
                 while not kept or kept[0].get_write_buffer_size() or runner.has_unsent():  # noqa: ASYNC110 - the kernel's own act
                     await asyncio.sleep(0.05)
+            assert runner.server is not None
             assert not runner.server.connections
