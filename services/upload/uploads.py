@@ -164,7 +164,12 @@ class Uploads:
             if not await self._register.renew(upload):
                 # We were frozen for longer than the lease, and the sweeper has removed the object.
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-            return await self._catalog.create(video)
+            recorded = await self._catalog.create(video)
+            if not await self._register.renew(upload):
+                # Frozen on the way to the catalog: whether the sweeper was there before the record is not known.
+                await self._catalog.delete(upload.video_id)
+                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+            return recorded
         except ReelwayError as error:
             if error.reason in _UNCERTAIN:
                 raise _Undecided from error

@@ -284,6 +284,29 @@ async def test_an_upload_that_wakes_up_while_it_is_swept_makes_no_video(
     assert await parts.leftovers() == NOTHING
 
 
+async def test_an_upload_that_was_swept_on_its_way_to_the_catalog_makes_no_video(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frozen behind its last look at the register, and in front of the catalog."""
+    create, asked = parts.near.create, []
+
+    async def late(video: media_pb2.Video) -> media_pb2.Video:
+        asked.append(video.video_id)
+        parts.clock.ahead = 61
+        await parts.sweeper().sweep()
+        return await create(video)
+
+    monkeypatch.setattr(parts.near, "create", late)
+    with pytest.raises(ReelwayError) as refused:
+        await parts.uploads.upload(messages(mp4_of(100_000)))
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    with pytest.raises(ReelwayError) as gone:
+        await parts.near.get(video_id=asked[0])
+    assert gone.value.reason is ErrorReason.VIDEO_NOT_FOUND
+    # The record of a video that was deleted stays for its number.
+    assert await parts.leftovers() == NOTHING | {"records": [f"catalog/{asked[0]}.json"]}
+
+
 async def test_multipart_uploads_that_nobody_knows_are_swept_when_they_are_old(
     juicefs_store: Store, clean_redis: str
 ) -> None:

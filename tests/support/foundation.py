@@ -69,6 +69,9 @@ class NearCatalog:
     async def get(self, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
         return await self.catalog.get(current_caller().user, video_id=video_id, number=number)
 
+    async def delete(self, video_id: str) -> None:
+        await self.catalog.delete(current_caller().user, video_id)
+
 
 @dataclass
 class Foundation:
