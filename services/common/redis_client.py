@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator
 
@@ -39,14 +40,26 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
     return redis.Redis.from_pool(pool)
 
 
+_UNAVAILABLE = ("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "OOM", "MISCONF")
+
+
 @contextlib.contextmanager
 def redis_errors() -> Iterator[None]:
-    """Turns what Redis raises into the reason a client may know; a script's own error passes through."""
+    """Around every call of Redis: turns what it raises into the reason a client may know.
+
+    A script's own error passes through. And a cancellation of the task comes out in every case: the client sends by
+    asyncio.wait_for, which loses one that comes as its work ends (Python 3.11), and the task would go on for nobody.
+    """
+    task = asyncio.current_task()
+    before = task.cancelling() if task is not None else 0
+    failure: RedisError | None = None
     try:
         yield
-    except ResponseError as error:
-        if str(error).startswith(("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "OOM", "MISCONF")):
-            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
-        raise
     except RedisError as error:
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
+        failure = error
+    if task is not None and task.cancelling() > before:
+        raise asyncio.CancelledError from failure
+    if isinstance(failure, ResponseError) and not str(failure).startswith(_UNAVAILABLE):
+        raise failure
+    if failure is not None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from failure

@@ -270,8 +270,8 @@ async def serve(
     finally:
         for task in (stopped, *loops):
             task.cancel()
-        # Not for ever: redis-py (8.1.0) now and then loses a cancellation. A loop that does its own tidying, as a
-        # worker's drain, is waited for; whoever is left is cancelled once more by the event loop's own end.
+        # A loop that does its own tidying, as a worker's drain, is waited for, but not for ever; whoever is left is
+        # cancelled once more by the event loop's own end.
         await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + 10)
     log.info("stopped")
     if broken:

@@ -114,7 +114,8 @@ class Jobs:
                     raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
                 await asyncio.sleep(_WATCH_PAUSE_SECONDS)
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _WATCH_SECONDS - _WATCH_PAUSE_SECONDS)
+                    async with asyncio.timeout(_WATCH_SECONDS - _WATCH_PAUSE_SECONDS):
+                        await changed.wait()
 
     async def stats(self) -> QueueStats:
         """Counts of the queue."""

@@ -111,7 +111,8 @@ async def run_sandboxed(
     try:
         code = await process.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*readers), _DRAIN_SECONDS)
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await asyncio.gather(*readers)
     except asyncio.CancelledError:
         await _stop(process)
         raise
@@ -150,7 +151,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), _TERM_SECONDS)
+        async with asyncio.timeout(_TERM_SECONDS):
+            await process.wait()
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()

@@ -84,7 +84,8 @@ class Compaction:
         """Compact for ever: at once what this process sealed, and what others left."""
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._sealing.wake.wait(), interval_seconds)
+                async with asyncio.timeout(interval_seconds):
+                    await self._sealing.wake.wait()
             self._sealing.wake.clear()
             try:
                 for video_id in await self._store.to_compact(self._clock.seconds()):

@@ -98,7 +98,8 @@ class Worker:
             nonce = uuid.uuid4().hex
             if lease is None:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.wait(), _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311
+                    async with asyncio.timeout(_POLL_SECONDS * random.uniform(0.7, 1.0)):  # noqa: S311
+                        await self._look.wait()
                 continue
             kind = lease.job.kind
             attempt = Attempt(
@@ -155,7 +156,8 @@ class Worker:
         while True:
             pause = self._times.renew if renewed else min(1.0, self._times.renew)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._beat.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._beat.wait()
             self._beat.clear()
             # After a stop of this process (SIGSTOP, a long swap) the deadlines are past before Redis is asked.
             self._drop_expired()
