@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import grpc
 from reelway.v1 import media_pb2, upload_pb2, upload_pb2_grpc
 
-from gateway.backends import LONGEST_GATHERING
-from gateway.client_stream import answer_to
+from gateway.client_stream import answer_to, gathered
 from services.common.byte_messages import AppendMessage, Buffer, encode_append_request
 from services.common.caller import current_caller
 from services.common.channel import CALL_SECONDS
 from services.common.error_translator import from_rpc_error
-
-_MESSAGE = 2**20
-# A chunk up to this is one message; a larger one is judged, and its request to the store begun, with this much of it.
-_FIRST_MESSAGE = 2**17
 
 
 class AppendBackend:
@@ -57,36 +51,12 @@ class AppendBackend:
         An exception that `data` raises cancels the call, which then appends nothing, and comes out.
         """
         call = self._append(timeout=self._max_seconds, metadata=current_caller().metadata())
-        answer: upload_pb2.AppendResponse = await answer_to(call, _send(call, header, data))
+        answer: upload_pb2.AppendResponse = await answer_to(call, _messages(header, data))
         return answer
 
 
-async def _send(call: Any, header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> None:
-    """One message is on its way while the next is gathered."""
+async def _messages(header: upload_pb2.AppendHeader, data: AsyncIterator[Buffer]) -> AsyncIterator[AppendMessage]:
     first: upload_pb2.AppendHeader | None = header
-    pieces: list[Buffer] = []
-    size, sent, enough, now = 0, 0, _FIRST_MESSAGE, asyncio.get_running_loop().time
-    due = now() + LONGEST_GATHERING
-    under_way: asyncio.Future[None] | None = None
-    try:
-        async for piece in data:
-            pieces.append(piece)
-            size += len(piece)
-            # What ends a chunk of known size goes with the last message.
-            if (size >= enough or now() >= due) and sent + size != header.declared_size_bytes:
-                if under_way is not None:
-                    await under_way
-                under_way = asyncio.ensure_future(call.write(AppendMessage(pieces, first)))
-                first, pieces, sent, size, enough = None, [], sent + size, 0, _MESSAGE
-                due = now() + LONGEST_GATHERING
-        if under_way is not None:
-            await under_way
-        # A small chunk is one message in all.
-        await call.write(AppendMessage(pieces, first, finish=True))
-        await call.done_writing()
-    except asyncio.InvalidStateError:
-        pass  # the service has answered already; awaiting the call tells what
-    finally:
-        if under_way is not None:
-            under_way.cancel()
-            await asyncio.gather(under_way, return_exceptions=True)
+    async for pieces, last in gathered(data, header.declared_size_bytes):
+        yield AppendMessage(pieces, first, finish=last)
+        first = None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 import grpc
 from reelway.v1 import stream_pb2, upload_pb2
 
-from gateway.client_stream import answer_to
+from gateway.client_stream import answer_to, gathered
 from services.common.byte_messages import Buffer, decode_read_response, encode_upload_request
 from services.common.caller import current_caller
 from services.common.channel import CALL_SECONDS
@@ -17,9 +16,6 @@ from services.common.error_translator import from_rpc_error
 
 WINDOW_SECONDS = 60.0
 """Deadline of one window; a viewer too slow for it has the rest fetched again from where it stopped."""
-_MESSAGE = 2**20
-LONGEST_GATHERING = 5.0
-"""Seconds after which what a slow client has brought is sent, however little: who takes it sees that it lives."""
 
 Window: TypeAlias = "grpc.aio.UnaryStreamCall[stream_pb2.ReadRequest, memoryview]"
 
@@ -43,27 +39,17 @@ class UploadBackend:
         An exception that `data` raises cancels the upload, which then leaves nothing behind, and comes out.
         """
         call = self._upload_video(timeout=self._max_seconds, metadata=current_caller().metadata())
-        answer: upload_pb2.UploadVideoResponse = await answer_to(call, self._send(call, header, data))
+        answer: upload_pb2.UploadVideoResponse = await answer_to(call, _upload_messages(header, data))
         return answer
 
-    @staticmethod
-    async def _send(call: Any, header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]) -> None:
-        try:
-            await call.write(header)
-            pieces: list[Buffer] = []
-            size, now = 0, asyncio.get_running_loop().time
-            due = now() + LONGEST_GATHERING
-            async for piece in data:
-                pieces.append(piece)
-                size += len(piece)
-                if size >= _MESSAGE or now() >= due:
-                    await call.write(pieces)
-                    pieces, size, due = [], 0, now() + LONGEST_GATHERING
-            if pieces:
-                await call.write(pieces)
-            await call.done_writing()
-        except asyncio.InvalidStateError:
-            pass  # the service has answered already; awaiting the call tells what
+
+async def _upload_messages(
+    header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]
+) -> AsyncIterator[upload_pb2.UploadHeader | list[Buffer]]:
+    yield header
+    async for pieces, _ in gathered(data, header.declared_size_bytes):
+        if pieces:
+            yield pieces
 
 
 class StreamBackend:

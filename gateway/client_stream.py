@@ -1,24 +1,68 @@
-"""A call that sends a stream and gets one answer."""
+"""A call that sends what a client brings as a stream of messages, and gets one answer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 
+from services.common.byte_messages import Buffer
 from services.common.error_translator import from_rpc_error
 
+# What comes in so much is one message; of a longer body this is judged, and its request to the store begun with it.
+_FIRST_MESSAGE = 2**17
+_MESSAGE = 2**20
+LONGEST_GATHERING = 5.0
+"""Seconds after which what a slow client has brought is sent, however little: who takes it sees that it lives."""
 
-async def answer_to(call: Any, send: Coroutine[Any, Any, None]) -> Any:
-    """The answer to `call`, while or after `send` writes its messages.
+
+async def gathered(data: AsyncIterator[Buffer], length: int) -> AsyncIterator[tuple[list[Buffer], bool]]:
+    """The bytes of `data` in lists that are worth a message each, and whether it is the last, which may be empty.
+
+    What ends a body of `length` bytes (0: not known) comes with the last one.
+    """
+    pieces: list[Buffer] = []
+    size, before, enough, now = 0, 0, _FIRST_MESSAGE, asyncio.get_running_loop().time
+    due = now() + LONGEST_GATHERING
+    async for piece in data:
+        pieces.append(piece)
+        size += len(piece)
+        if (size >= enough or now() >= due) and before + size != length:
+            yield pieces, False
+            before += size
+            pieces, size, enough, due = [], 0, _MESSAGE, now() + LONGEST_GATHERING
+    yield pieces, True
+
+
+async def _send(call: Any, messages: AsyncIterator[Any]) -> None:
+    """Write all messages and end the stream; one is on its way while the next is gathered."""
+    under_way: asyncio.Future[None] | None = None
+    try:
+        async for message in messages:
+            if under_way is not None:
+                await under_way
+            under_way = asyncio.ensure_future(call.write(message))
+        if under_way is not None:
+            await under_way
+        await call.done_writing()
+    except asyncio.InvalidStateError:
+        pass  # the service has answered already; awaiting the call tells what
+    finally:
+        if under_way is not None:
+            under_way.cancel()
+            await asyncio.gather(under_way, return_exceptions=True)
+
+
+async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
+    """The answer to `call`, while or after `messages` are written to it.
 
     The service may end the call while we wait for the client's next bytes, which may be long in coming. An exception
-    that `send` raises cancels the call, which then leaves nothing behind, and comes out; the service's refusal comes
+    that `messages` raise cancels the call, which then leaves nothing behind, and comes out; the service's refusal comes
     as ReelwayError.
     """
-    sending = asyncio.ensure_future(send)
+    sending = asyncio.ensure_future(_send(call, messages))
     answer = asyncio.ensure_future(_awaited(call))
     try:
         await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)

@@ -11,7 +11,7 @@ from reelway.v1 import media_pb2, upload_pb2
 from yarl import URL
 
 from deploy.local.ports import free_port
-from gateway import append_backend, backends
+from gateway import backends, client_stream
 from gateway.append_backend import AppendBackend
 from services.common.caller import Caller, set_caller
 from services.common.catalog_client import CatalogClient
@@ -181,8 +181,7 @@ async def test_a_slow_client_is_no_silent_one(
     client: JournalClient, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through the gateway's side of the calls: it gathers, but not for as long as a service waits for a message."""
-    monkeypatch.setattr(backends, "LONGEST_GATHERING", 0.2)
-    monkeypatch.setattr(append_backend, "LONGEST_GATHERING", 0.2)
+    monkeypatch.setattr(client_stream, "LONGEST_GATHERING", 0.2)
     set_caller(Caller(request_id="slow"))
     size = len(WEBM) + 6 * len(b"drop")
     async with open_channel(fleet.target("upload")) as channel:
