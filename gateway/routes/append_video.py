@@ -21,6 +21,7 @@ routes = Routes(
     answers={
         401: Answer("The token is not valid, or one is needed", ErrorBody),
         503: Answer("Try again after Retry-After seconds", ErrorBody),
+        504: Answer("It took too long", ErrorBody),
     },
 )
 

@@ -35,6 +35,7 @@ routes = Routes(
     answers={
         401: Answer("The token is not valid, or one is needed", ErrorBody),
         503: Answer("Try again after Retry-After seconds", ErrorBody),
+        504: Answer("It took too long", ErrorBody),
     },
     on_invalid=record_invalid,
 )
