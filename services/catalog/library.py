@@ -126,6 +126,9 @@ class Library:
         _require(user)
 
         def bury(video: media_pb2.Video) -> bool:
+            if video.state == media_pb2.VIDEO_STATE_DELETING and video.owner == user:
+                # A try that broke off; its caller is told of the video's end, not that there never was one.
+                return False
             if not is_own(video, user):
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
             if video.state == media_pb2.VIDEO_STATE_PROCESSING:

@@ -1,0 +1,59 @@
+"""Changes of the library that something broke into, on a real Redis and a real store."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+from reelway.v1 import media_pb2
+
+from services.catalog.library import Library
+from services.catalog.library_store import LibraryStore
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.foundation import Foundation, Store, foundation
+
+ANNA = "anna"
+
+
+@pytest.fixture
+async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
+    async with foundation(juicefs_store, clean_redis) as wired:
+        yield wired
+
+
+def library(parts: Foundation) -> Library:
+    return Library(parts.catalog, parts.videos, LibraryStore(parts.redis), parts.clock)
+
+
+async def reason_of(call: object) -> ErrorReason:
+    with pytest.raises(ReelwayError) as refused:
+        await call  # type: ignore[misc]
+    return refused.value.reason
+
+
+async def new_video(parts: Foundation) -> media_pb2.Video:
+    video = media_pb2.Video(
+        video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_READY, container=media_pb2.CONTAINER_MP4
+    )
+    video.object_key = f"videos/{video.video_id}.mp4"
+    await parts.objects.put(video.object_key, b"bytes", "video/mp4")
+    return await parts.catalog.create(video, ANNA)
+
+
+@pytest.mark.parametrize("broken", ["put", "delete"])
+async def test_a_deletion_that_the_store_broke_off_is_carried_through_by_the_next_try(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    """The channel tries again by itself: its caller must not be told that there never was such a video."""
+    video = await new_video(near)
+
+    async def failing(*_: object) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(near.objects, broken, failing)
+        assert await reason_of(library(near).remove(ANNA, video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    assert await reason_of(library(near).remove("boris", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    await library(near).remove(ANNA, video.video_id)
+    assert [info.key async for info in near.objects.list("")] == [f"catalog/{video.video_id}.json"]
+    assert await reason_of(library(near).remove(ANNA, video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
