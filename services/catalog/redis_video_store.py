@@ -151,7 +151,7 @@ class RedisVideoStore:
         """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
 
         Raises:
-            ReelwayError: INDEX_MISSING where the index knows nothing of the video: it was emptied meanwhile, and
+            ReelwayError: INDEX_MISSING where the index knows nothing of this version: it was emptied meanwhile, and
                 perhaps made again before the record was there to be found.
         """
         with redis_errors():

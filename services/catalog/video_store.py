@@ -38,7 +38,7 @@ class VideoStore(Protocol):
     async def saved(self, video_id: str, mark: str, version: int) -> bool:
         """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
 
-        INDEX_MISSING where the index has lost the video.
+        INDEX_MISSING where the index has lost this version of the video.
         """
         ...
 

@@ -126,6 +126,28 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged(near: Found
     assert refused.value.reason is ErrorReason.INDEX_MISSING
 
 
+async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    save = near.records.save
+
+    async def slow(changed: media_pb2.Video) -> None:
+        monkeypatch.undo()
+        await near.redis.flushall()
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+        await save(changed)
+
+    monkeypatch.setattr(near.records, "save", slow)
+    request = catalog_pb2.UpdateVideoRequest(video_id=video.video_id, title="new")
+    with pytest.raises(ReelwayError) as refused:
+        await near.catalog.update("", request)
+    assert refused.value.reason is ErrorReason.INDEX_MISSING
+    await near.catalog.update("", request)
+    assert (await near.catalog.get("", video_id=video.video_id)).title == "new"
+    assert json.loads(await near.bytes_of(f"catalog/{video.video_id}.json"))["title"] == "new"
+
+
 async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(near: Foundation) -> None:
     await fill(near)
     await near.objects.put("catalog/broken.json", b"{not json", "application/json")
