@@ -9,12 +9,15 @@ from services.catalog.changes import change
 from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
 from services.catalog.redis_video_store import RedisVideoStore
-from services.common import fault_points
+from services.common import fault_points, logs
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.library_keys import incoming_key
+from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE, step
+
+log = logs.get_logger(__name__)
 
 
 class Processing:
@@ -22,8 +25,8 @@ class Processing:
 
     duty, due = "processing", PROCESSING
 
-    def __init__(self, catalog: Catalog, videos: RedisVideoStore, clock: Clock) -> None:
-        self._catalog, self._videos, self._clock = catalog, videos, clock
+    def __init__(self, catalog: Catalog, videos: RedisVideoStore, objects: S3Objects, clock: Clock) -> None:
+        self._catalog, self._videos, self._objects, self._clock = catalog, videos, objects, clock
 
     async def note_arrival(self, video_id: str, size: int) -> media_pb2.Video:
         """A SIGNED video's bytes are there; the record as it is now. VIDEO_NOT_FOUND."""
@@ -81,7 +84,12 @@ class Processing:
         await self.finish(library_pb2.FinishProcessingRequest(video_id=video.video_id, failure=failure))
 
     async def expire(self, video_id: str) -> None:
-        """Give up a signed upload that never arrived."""
+        """Give up a signed upload that never arrived; one whose arrival was not noticed goes on from there."""
+        info = await self._objects.head(incoming_key(video_id))
+        if info is not None:
+            await self.note_arrival(video_id, info.size)
+            return
+        log.info("a signed upload never arrived", video_id=video_id)
 
         def bury(video: media_pb2.Video) -> bool:
             if video.state != media_pb2.VIDEO_STATE_SIGNED:

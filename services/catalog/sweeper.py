@@ -61,7 +61,6 @@ class Sweeper:
                 await self._catalog.finish_delete(video_id)
         for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
             with _put_off(video_id):
-                log.info("a signed upload never arrived", video_id=video_id)
                 await self._processing.expire(video_id)
 
 

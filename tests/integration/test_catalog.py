@@ -19,6 +19,7 @@ from services.catalog.sweeper import Sweeper
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.library_keys import incoming_key
 from tests.support.foundation import Foundation, Store, foundation
 
 READY = media_pb2.VIDEO_STATE_READY
@@ -89,7 +90,7 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
 def catalog_sweeper(parts: Foundation) -> Sweeper:
     return Sweeper(
         parts.catalog,
-        Processing(parts.catalog, parts.videos, parts.clock),
+        Processing(parts.catalog, parts.videos, parts.objects, parts.clock),
         store=parts.videos,
         lists=LibraryStore(parts.redis),
         lease=Lease(parts.redis, "test", 30),
@@ -274,6 +275,18 @@ async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
     near.objects.put = put  # type: ignore[method-assign]
     titles = [(await saved(near, video.video_id)).title for video in videos]
     assert titles == ["", "new", "new"]
+
+
+async def test_a_signed_upload_whose_arrival_nobody_noticed_for_a_day_is_not_given_up(near: Foundation) -> None:
+    """The upload service was away: its bytes are there all the same."""
+    video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
+    await near.catalog.create(video, "anna")
+    await near.objects.put(incoming_key(video.video_id), b"bytes", "video/mp4")
+    near.clock.ahead = 86_401
+    await catalog_sweeper(near).sweep()
+    found = await saved(near, video.video_id)
+    assert (found.state, found.size_bytes) == (media_pb2.VIDEO_STATE_PROCESSING, 5)
+    assert await near.objects.get(incoming_key(video.video_id)) == b"bytes"
 
 
 async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
