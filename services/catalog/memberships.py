@@ -71,11 +71,11 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
         PROCESSING: DUE if wants_processing(video) else "",
         TRANSCRIBING: DUE if wants_transcript(video) else "",
         DELETING: number if state == media_pb2.VIDEO_STATE_DELETING else "",
+        SIGNED: str(video.create_time.ToSeconds()) if state == media_pb2.VIDEO_STATE_SIGNED else "",
     }
     if video.owner:
         found |= {
             EXPLORE: listing if not video.is_private else "",
-            SIGNED: str(video.create_time.ToSeconds()) if state == media_pb2.VIDEO_STATE_SIGNED else "",
             library_key(video.owner): number if finished else "",
             unprocessed_key(video.owner): number if waiting else "",
             public_key(video.owner): listing if not video.is_private else "",

@@ -95,6 +95,8 @@ class Processing:
             if video.state != media_pb2.VIDEO_STATE_SIGNED:
                 return False
             step(video, media_pb2.VIDEO_STATE_DELETING)
+            # Who was promised a video never had one: its tombstone makes nobody known.
+            video.owner = ""
             return True
 
         await change(self._catalog, self._videos, video_id, bury)

@@ -14,6 +14,7 @@ from services.catalog import page_token
 from services.catalog.catalog import TITLE_LENGTH, Catalog
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
+from services.catalog.rebuild import rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
 from services.common.error_catalog import ErrorReason
@@ -287,6 +288,22 @@ async def test_a_signed_upload_whose_arrival_nobody_noticed_for_a_day_is_not_giv
     found = await saved(near, video.video_id)
     assert (found.state, found.size_bytes) == (media_pb2.VIDEO_STATE_PROCESSING, 5)
     assert await near.objects.get(incoming_key(video.video_id)) == b"bytes"
+
+
+async def test_a_promise_of_a_video_makes_nobody_known(near: Foundation) -> None:
+    """A user that never had a video is not found, whether or not one was promised; nor does a rebuild make it known."""
+    signed = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
+    await near.catalog.create(signed, "anna")
+    gone = await near.catalog.create(draft(), "berta")
+    await near.catalog.delete("berta", gone.video_id)
+    near.clock.ahead = 86_401
+    await catalog_sweeper(near).sweep()
+    assert (await saved(near, signed.video_id)).state == media_pb2.VIDEO_STATE_DELETED
+    assert await LibraryStore(near.redis).signed_before(float("inf")) == []
+    users = ("anna", "berta")
+    assert [await near.videos.known_owner(user) for user in users] == [False, True]
+    await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert [await near.videos.known_owner(user) for user in users] == [False, True]
 
 
 async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
