@@ -85,7 +85,9 @@ class UserVideosList(BaseModel):
 
     unprocessed_videos: list[UnprocessedVideo]
     videos: list[VideoBody]
-    next: Annotated[str | None, Field(description="Where there are more than 500; absent on the last page")] = None
+    next: Annotated[str | None, Field(description="Where they are too many for a page (500); absent on the last")] = (
+        None
+    )
 
 
 class SignedInstructions(BaseModel):

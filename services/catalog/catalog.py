@@ -59,8 +59,8 @@ def check_uuid(video_id: str) -> None:
     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
 
-def _within_message(videos: list[media_pb2.Video]) -> list[media_pb2.Video]:
-    """As many of them as a message should hold, at least one: records carry the texts of transcripts."""
+def within_message(videos: list[media_pb2.Video]) -> list[media_pb2.Video]:
+    """As many of them as a message should hold, at least one: texts may be long, and those of transcripts are."""
     size = 0
     for count, video in enumerate(videos):
         size += video.ByteSize()
@@ -137,7 +137,7 @@ class Catalog:
         after = page_token.decode(token) if token else 0
         owners = ("", user) if user else ("",)
         videos = await self._store.page(owners, after, count + 1)
-        page = _within_message(videos[:count])
+        page = within_message(videos[:count])
         return page, page_token.encode(page[-1].number) if len(videos) > len(page) else ""
 
     async def update(self, user: str, request: catalog_pb2.UpdateVideoRequest) -> media_pb2.Video:

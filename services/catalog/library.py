@@ -9,7 +9,7 @@ from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.access import is_own
-from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid
+from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid, within_message
 from services.catalog.changes import change
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, private_key, public_key, unprocessed_key
@@ -42,6 +42,13 @@ def _size(page_size: int, usual: int) -> int:
         fault = FieldViolation("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
     return page_size or usual
+
+
+def _without_words(video: media_pb2.Video) -> media_pb2.Video:
+    """What was heard in long talks would leave no room for a page of them."""
+    if video.transcript.result.text:
+        video.transcript.result.ClearField("text")
+    return video
 
 
 class Library:
@@ -79,8 +86,11 @@ class Library:
     async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, hidden: str = "") -> Page:
         behind = Position(*page_token.decode_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
-        videos = await self._videos.records(found.video_ids)
-        return Page(videos, page_token.encode_place(kind, *found.behind) if found.behind else "")
+        records = [_without_words(video) for video in await self._videos.records(found.video_ids)]
+        videos, next_behind = within_message(records), found.behind
+        if len(videos) < len(records):
+            next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
+        return Page(videos, page_token.encode_place(kind, *next_behind) if next_behind else "")
 
     async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:
         """A finished video of `owner`; VIDEO_NOT_FOUND, PRIVATE_VIDEO."""
@@ -90,7 +100,7 @@ class Library:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         if video.is_private and video.owner != user:
             raise ReelwayError(ErrorReason.PRIVATE_VIDEO)
-        return video
+        return _without_words(video)
 
     async def edit(self, user: str, request: library_pb2.EditRequest) -> media_pb2.Video:
         """Change an own video, and publish it if it is not.

@@ -49,9 +49,6 @@ class LibraryServicer(library_pb2_grpc.LibraryServiceServicer):
 
     async def _shown(self, video: media_pb2.Video) -> library_pb2.LibraryVideo:
         url = await self._thumbnails.url(video.thumbnail_key)
-        if video.transcript.result.text:
-            # A page of long talks would be more than a message can be.
-            video.transcript.result.ClearField("text")
         return library_pb2.LibraryVideo(video=video, thumbnail_url=url)
 
     async def _all_shown(self, videos: Iterable[media_pb2.Video]) -> list[library_pb2.LibraryVideo]:

@@ -24,9 +24,14 @@ class Position(NamedTuple):
 class Found(NamedTuple):
     """Part of a list."""
 
-    video_ids: list[str]
+    rows: list[Position]
     behind: Position | None
     """Where the next part begins; None: there is none."""
+
+    @property
+    def video_ids(self) -> list[str]:
+        """Of the rows, in order."""
+        return [row.video_id for row in self.rows]
 
 
 class LibraryStore:
@@ -56,7 +61,7 @@ class LibraryStore:
             elif looked < _MOST_LOOKED_AT:
                 size = min(2 * size, _LARGEST_LOOK)
                 continue
-            return Found([row.video_id for row in rows[:count]], behind)
+            return Found(rows[:count], behind)
 
     async def _behind(self, lists: Sequence[str], behind: Position | None, size: int) -> list[Position]:
         rows: list[Position] = []

@@ -8,10 +8,12 @@ import pytest
 import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
+from services.catalog.catalog import DESCRIPTION_LENGTH
 from services.catalog.library import Library, Page
 from services.catalog.library_store import LibraryStore
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
+from services.common.channel import MESSAGE_LIMIT
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -132,6 +134,33 @@ async def test_whose_videos_are_where(lists: Lists) -> None:
     assert (ids(list(page.videos)), ids(list(unprocessed))) == (ids([draft, private, public]), ids([busy, failed]))
     # What others ask for by number has no drafts in it.
     assert ids(await lists.store.page(["", "anna"], 0, 10)) == ids([public, private, nobodys])
+
+
+async def test_a_page_of_ones_own_fits_a_message_however_long_the_descriptions(lists: Lists) -> None:
+    videos = [lists.video("anna", description="説" * DESCRIPTION_LENGTH) for _ in range(200)]
+    await lists.store.load(videos)
+    found, token = list[str](), ""
+    while True:
+        page, _ = await lists.library.own("anna", 0, token)
+        assert sum(video.ByteSize() for video in page.videos) < MESSAGE_LIMIT
+        found += ids(list(page.videos))
+        token = page.token
+        if not token:
+            break
+    assert found == ids(videos)[::-1]
+
+
+async def test_what_was_heard_does_not_shorten_a_page(lists: Lists) -> None:
+    heard = media_pb2.Transcript(result=media_pb2.TranscriptResult(text="words " * 100_000, language="en"))
+    videos = [lists.video("anna", listed=number + 1) for number in range(10)]
+    for video in videos:
+        video.transcript.CopyFrom(heard)
+    await lists.add(*videos)
+    page = await lists.explore()
+    assert ids(list(page.videos)) == ids(videos)[::-1]
+    assert {(video.transcript.result.text, video.transcript.result.language) for video in page.videos} == {("", "en")}
+    watched = await lists.library.watch("", "anna", videos[0].video_id)
+    assert watched.transcript.result.text == ""
 
 
 async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
