@@ -138,7 +138,9 @@ class Catalog:
         owners = ("", user) if user else ("",)
         videos = await self._store.page(owners, after, count + 1)
         page = within_message(videos[:count])
-        return page, page_token.encode(page[-1].number) if len(videos) > len(page) else ""
+        next_token = page_token.encode(page[-1].number) if len(videos) > len(page) else ""
+        # Without what was deleted since the lists were read.
+        return [video for video in page if may_see(video, user)], next_token
 
     async def update(self, user: str, request: catalog_pb2.UpdateVideoRequest) -> media_pb2.Video:
         """Change the fields that are set.

@@ -12,7 +12,7 @@ from services.catalog.access import is_own
 from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid, within_message
 from services.catalog.changes import change
 from services.catalog.library_store import LibraryStore, Position
-from services.catalog.memberships import EXPLORE, library_key, private_key, public_key, unprocessed_key
+from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
@@ -90,6 +90,8 @@ class Library:
         videos, next_behind = within_message(records), found.behind
         if len(videos) < len(records):
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
+        # What was made private or deleted since the lists were read is in none of them any more.
+        videos = [video for video in videos if any(memberships(video).get(key) for key in lists)]
         return Page(videos, page_token.encode_place(kind, *next_behind) if next_behind else "")
 
     async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -325,6 +325,23 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
     assert await numbers("carla", 1) == [[1], [5]]
     for size in (-1, 1001):
         assert await reason_of(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
+
+
+async def test_what_went_while_a_page_was_read_is_not_on_it(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look into the lists and the look at the records."""
+    videos = [await near.catalog.create(draft(), "anna") for _ in range(3)]
+    records = near.videos.records
+
+    async def late(video_ids: Sequence[str]) -> list[media_pb2.Video]:
+        monkeypatch.undo()
+        await near.catalog.delete("anna", videos[1].video_id)
+        return await records(video_ids)
+
+    monkeypatch.setattr(near.videos, "records", late)
+    page, token = await near.catalog.page("anna", 2, "")
+    assert [video.number for video in page] == [1]
+    page, token = await near.catalog.page("anna", 2, token)
+    assert ([video.number for video in page], token) == ([3], "")
 
 
 @given(st.integers(0, 2**53))

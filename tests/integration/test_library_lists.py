@@ -1,7 +1,7 @@
 """Lists of the library on a real Redis: order, pages that stay right while videos come and go."""
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 import pytest
@@ -161,6 +161,26 @@ async def test_what_was_heard_does_not_shorten_a_page(lists: Lists) -> None:
     assert {(video.transcript.result.text, video.transcript.result.language) for video in page.videos} == {("", "en")}
     watched = await lists.library.watch("", "anna", videos[0].video_id)
     assert watched.transcript.result.text == ""
+
+
+async def test_what_became_private_or_went_while_a_page_was_read_is_not_on_it(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look into the lists and the look at the records."""
+    videos = [lists.video("anna", listed=number + 1) for number in range(4)]
+    await lists.add(*videos)
+    records = lists.store.records
+
+    async def late(video_ids: Sequence[str]) -> list[media_pb2.Video]:
+        monkeypatch.undo()
+        await lists.change(videos[1], is_private=True, title="Not for you")
+        await lists.change(videos[2], state=media_pb2.VIDEO_STATE_DELETING)
+        return await records(video_ids)
+
+    monkeypatch.setattr(lists.store, "records", late)
+    first = await lists.explore(size=3)
+    assert ids(list(first.videos)) == ids([videos[3]])
+    assert ids(list((await lists.explore(token=first.token)).videos)) == ids([videos[0]])
 
 
 async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
