@@ -113,6 +113,20 @@ async def test_numbers_rise_and_are_given_once(store: RedisVideoStore) -> None:
     assert await store.next_number() == 501
 
 
+async def test_a_number_from_before_a_rebuild_is_not_given_to_a_second_video(store: RedisVideoStore) -> None:
+    """Its creation was held up between taking the number and the commit, while Redis was emptied and filled again."""
+    late = media_pb2.Video(video_id=str(uuid.uuid4()), number=await store.next_number(), version=1, state=READY)
+    await store.clear()
+    await store.finish_load(0)
+    video = await new(store)
+    assert video.number == late.number
+    with pytest.raises(ReelwayError) as refused:
+        await store.create(late, "m")
+    assert refused.value.reason is ErrorReason.INDEX_MISSING
+    assert await store.get_by_number(video.number) == video
+    assert await store.get(late.video_id) is None
+
+
 async def test_a_page_has_the_owners_asked_for_in_order_of_numbers(store: RedisVideoStore) -> None:
     videos = [await new(store, owner) for owner in ("", "anna", "berta", "anna", "")]
     seen = [videos[at] for at in (0, 1, 3, 4)]
