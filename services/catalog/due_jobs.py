@@ -8,7 +8,6 @@ job.
 from __future__ import annotations
 
 import asyncio
-import uuid
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,7 +26,9 @@ log = logs.get_logger(__name__)
 _LOOK_SECONDS = 0.5
 _AGAIN_SECONDS = 30.0
 _AT_ONCE = 32
-_ENDED_WITHOUT = (ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED)
+# Doubles with each successor, so that the last one is begun most of a day after the first job ended.
+_PAUSE_SECONDS, _SUCCESSORS = 60.0, 10
+_ENDED = (ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,14 @@ class DueJobs:
         while True:
             set_caller(system_caller())
             try:
-                await self._look()
+                await self.look()
             except ReelwayError as error:
                 self._log.warning("due jobs put off", why=str(error))
             except Exception:
                 self._log.exception("looking for due jobs failed")
             await asyncio.sleep(_LOOK_SECONDS)
 
-    async def _look(self) -> None:
+    async def look(self) -> None:
         """See to what is due, each on its own: one bad record must not hold the others back."""
         now = self._clock.seconds()
         while due := await self._lists.claim(self._duty.due, now, now + _AGAIN_SECONDS, _AT_ONCE):
@@ -95,9 +96,17 @@ class DueJobs:
             return
         task = await self._jobs.register(job.work, job.name, job.priority)
         fault_points.reach(f"{self._duty.duty}.registered")
-        if task.state == ffmpeg_pb2.TASK_STATE_COMPLETED:
-            self._log.warning("a job left no outcome, running it again", video_id=video_id)
-            await self._jobs.register(job.work, uuid.uuid4().hex, job.priority)
-        elif task.state in _ENDED_WITHOUT:
+        for number in range(_SUCCESSORS):
+            if not _has_successor(task):
+                break
+            if self._clock.seconds() < task.end_time.seconds + _PAUSE_SECONDS * 2**number:
+                return
+            task = await self._jobs.register(job.work, f"{self._duty.duty}/{task.task_id}", job.priority)
+        if task.state in _ENDED:
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
+
+
+def _has_successor(task: ffmpeg_pb2.Task) -> bool:
+    """Whether a job is run again that ended and left no outcome: only a store was away, or the outcome was lost."""
+    return task.state == ffmpeg_pb2.TASK_STATE_COMPLETED or task.error.reason == "STORAGE_UNAVAILABLE"

@@ -1,0 +1,95 @@
+"""What becomes of a video whose job ends without an outcome: on a real queue, with the test as the worker."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from reelway.v1 import media_pb2
+
+from services.catalog.due_jobs import DueJobs
+from services.catalog.library_store import LibraryStore
+from services.catalog.processing import Processing
+from services.catalog.video_jobs import VideoJobs
+from services.common.caller import set_caller, system_caller
+from services.common.channel import open_channel
+from services.common.redis_client import connect
+from services.common.settings import RedisSettings
+from services.ffmpeg.job import JobFailure, Lease
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from tests.support.fleet import Fleet
+from tests.support.foundation import Foundation, Store, foundation
+from tests.support.servers import S3Server
+
+
+class Rig:
+    """One upload that arrived, the catalog's look at what is due, and the queue as a worker sees it."""
+
+    def __init__(self, parts: Foundation, due: DueJobs, queue: RedisJobStore, video_id: str) -> None:
+        self._parts, self._due, self._queue, self._video_id = parts, due, queue, video_id
+
+    async def look(self, after: float) -> Lease | None:
+        """What a worker gets once the catalog has looked, its clock so many seconds ahead of the queue's."""
+        self._parts.clock.ahead = after
+        await self._due.look()
+        return await self._queue.claim("worker", uuid.uuid4().hex, [JobKind.PROBE])
+
+    async def fail(self, lease: Lease | None, reason: str) -> None:
+        assert lease is not None
+        assert await self._queue.fail(lease, JobFailure(reason, "as scripted"), again=False) == "failed"
+
+    async def complete(self, lease: Lease) -> None:
+        assert await self._queue.complete(lease, {"outcome": "gone"}) is Holding.HELD
+
+    async def state(self) -> media_pb2.VideoState.ValueType:
+        video = await self._parts.videos.get(self._video_id)
+        assert video is not None
+        return video.state
+
+
+@pytest.fixture
+async def rig(juicefs_store: Store, clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[Rig]:
+    [front] = Fleet(clean_redis, juicefs_s3, tmp_path, {}).add("ffmpeg")
+    await front.start()
+    try:
+        async with (
+            foundation(juicefs_store, clean_redis) as parts,
+            open_channel(front.listen) as ffmpeg,
+            connect(RedisSettings(redis_url=clean_redis)) as redis,
+        ):
+            set_caller(system_caller())
+            processing = Processing(parts.catalog, parts.videos, parts.objects, parts.clock)
+            video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
+            await parts.catalog.create(video, "anna")
+            await processing.note_arrival(video.video_id, 5)
+            lists, jobs = LibraryStore(parts.redis), VideoJobs(ffmpeg)
+            due = DueJobs(processing, videos=parts.videos, lists=lists, jobs=jobs, clock=parts.clock)
+            yield Rig(parts, due, RedisJobStore(redis, JobPolicy()), video.video_id)
+    finally:
+        await front.kill()
+
+
+async def test_a_store_that_is_away_for_longer_than_a_jobs_tries_costs_no_video(rig: Rig) -> None:
+    await rig.fail(await rig.look(0), "STORAGE_UNAVAILABLE")
+    for pause in (60, 120, 240):
+        assert await rig.look(pause - 20) is None
+        await rig.fail(await rig.look(pause + 15), "STORAGE_UNAVAILABLE")
+    assert await rig.state() == media_pb2.VIDEO_STATE_PROCESSING
+
+
+async def test_what_no_try_can_mend_is_given_up_at_once(rig: Rig) -> None:
+    await rig.fail(await rig.look(0), "INTERNAL")
+    assert await rig.look(31) is None
+    assert await rig.state() == media_pb2.VIDEO_STATE_FAILED
+
+
+async def test_jobs_that_leave_no_outcome_come_to_an_end(rig: Rig) -> None:
+    """As where the upload was lost from the store: its owner could not even delete it."""
+    days = 0
+    while lease := await rig.look(days * 86_400):
+        assert await rig.look(days * 86_400 + 31) is None, "one at a time"
+        await rig.complete(lease)
+        days += 1
+    assert 1 < days < 20
+    assert await rig.state() == media_pb2.VIDEO_STATE_FAILED
