@@ -149,7 +149,8 @@ class Attempt:
             return "lost" if error.holding is Holding.LOST else await self._end_cancelled()
         if isinstance(error, JobFault):
             failure, again = error.failure, error.may_pass
-        elif isinstance(error, ReelwayError) and error.kind.retry_seconds is not None:
+        elif isinstance(error, ReelwayError) and (error.kind.retry_seconds or error.reason is ErrorReason.TIMEOUT):
+            # A call that takes too long is what a slow store looks like from here.
             failure, again = _STORAGE, True
         else:
             log.error("job broke its handler", job=self.lease.job.id, exc_info=error)

@@ -112,6 +112,7 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
         (JobFault("FFMPEG_FAILED", "x"), ("fail", "FFMPEG_FAILED", False)),
         (JobFault("INPUT_UNAVAILABLE", "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
         (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", True)),
         (RuntimeError("secret"), ("fail", "INTERNAL", True)),
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
     ],
