@@ -44,7 +44,7 @@ async def _serve(settings: CatalogSettings) -> None:
         catalog = Catalog(store, records, objects, clock)
         journals = JournalChanges(catalog, store, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, store, objects, clock)
-        library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects)
+        library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects, clock)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
         transcripts = Transcripts(catalog, store, objects, clock, hearing)
         jobs = VideoJobs(ffmpeg)

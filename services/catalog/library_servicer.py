@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
@@ -12,29 +11,34 @@ from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 from services.catalog.library import Library
 from services.catalog.processing import Processing
 from services.common.caller import current_caller, require_system
+from services.common.clock import Clock
 from services.common.s3_objects import S3Objects
 
 _URL_SECONDS = 7 * 86_400
 _URL_REUSED_SECONDS = 86_400
+_SESSION_URL_REUSED_SECONDS = 300
+"""botocore renews such keys ten minutes before they end, or earlier."""
 _MOST_URLS = 50_000
 
 
 class Thumbnails:
     """Signed addresses of pictures, each made once a day: so a browser finds it in its cache, and a page is quick."""
 
-    def __init__(self, objects: S3Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: S3Objects, clock: Clock) -> None:
+        self._objects, self._clock = objects, clock
         self._signed: OrderedDict[str, tuple[float, str]] = OrderedDict()
 
     async def url(self, key: str) -> str:
         """Of the picture with this key; empty for none."""
         if not key:
             return ""
-        now = time.monotonic()
+        now = self._clock.seconds()
         known = self._signed.get(key)
         if known is None or known[0] < now:
-            known = now + _URL_REUSED_SECONDS, await self._objects.presign_get(key, _URL_SECONDS, "", "")
-            self._signed[key] = known
+            url = await self._objects.presign_get(key, _URL_SECONDS, "", "")
+            # Keys of the platform's own end with their session, and then their signatures do.
+            reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
+            self._signed[key] = known = (now + reused, url)
             self._signed.move_to_end(key)
             if len(self._signed) > _MOST_URLS:
                 self._signed.popitem(last=False)
@@ -44,8 +48,8 @@ class Thumbnails:
 class LibraryServicer(library_pb2_grpc.LibraryServiceServicer):
     """Judges each call for the user of its metadata."""
 
-    def __init__(self, library: Library, processing: Processing, objects: S3Objects) -> None:
-        self._library, self._processing, self._thumbnails = library, processing, Thumbnails(objects)
+    def __init__(self, library: Library, processing: Processing, objects: S3Objects, clock: Clock) -> None:
+        self._library, self._processing, self._thumbnails = library, processing, Thumbnails(objects, clock)
 
     async def _shown(self, video: media_pb2.Video) -> library_pb2.LibraryVideo:
         url = await self._thumbnails.url(video.thumbnail_key)

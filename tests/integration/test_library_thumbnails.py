@@ -1,0 +1,35 @@
+"""Signed addresses of thumbnails: made once a day, unless what they are signed with does not last so long."""
+
+import pytest
+
+from services.catalog.library_servicer import Thumbnails
+from services.common.s3_objects import S3Objects
+from services.common.settings import S3Settings
+from tests.support.foundation import TurnedClock
+
+
+@pytest.mark.parametrize(("token", "reused_seconds"), [("", 86_000), ("session-token", 200)])
+async def test_an_address_is_used_again_while_its_signature_lasts(
+    monkeypatch: pytest.MonkeyPatch, token: str, reused_seconds: float
+) -> None:
+    """Nothing is asked: whoever signs needs no store. The platform's own keys come with a token, and end in hours."""
+    for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "SESSION_TOKEN": token}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    clock, signed = TurnedClock(), list[str]()
+    async with S3Objects.open(S3Settings(S3_BUCKET="b", aws_access_key_id="", aws_secret_access_key="")) as objects:
+        presign_get = objects.presign_get
+
+        async def noted(*arguments: object) -> str:
+            signed.append(await presign_get(*arguments))  # type: ignore[arg-type]
+            return signed[-1]
+
+        monkeypatch.setattr(objects, "presign_get", noted)
+        thumbnails = Thumbnails(objects, clock)
+        first = await thumbnails.url("thumbnails/x.jpg")
+        assert ("X-Amz-Security-Token" in first) is bool(token)
+        clock.ahead = reused_seconds
+        assert await thumbnails.url("thumbnails/x.jpg") == first
+        assert len(signed) == 1
+        clock.ahead = 2 * reused_seconds
+        await thumbnails.url("thumbnails/x.jpg")
+        assert len(signed) == 2
