@@ -58,7 +58,7 @@ async def event_hook(listen: str, token: str, notice: Callable[[list[str]], Awai
 
     async def take(request: web.Request) -> web.Response:
         offered = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
-        if token and not hmac.compare_digest(offered.encode(), token.encode()):
+        if token and not hmac.compare_digest(offered.encode(errors="surrogateescape"), token.encode()):
             return web.json_response({"detail": "Unauthorized"}, status=401)
         try:
             return web.json_response({"objects": await notice(named_keys(await request.read()))})
