@@ -13,12 +13,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import inspect
 import types
 import typing
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -148,27 +147,24 @@ async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
     return shape.model.model_validate(shape.collect(request.headers, shape.header_names))
 
 
-@contextlib.asynccontextmanager
-async def _soon_enough(request: web.Request) -> AsyncIterator[None]:
+async def _read_whole(request: web.Request) -> bytes:
     """Ask for a body that is read whole, and wait for it within limits."""
     await send_continue(request)
     try:
         async with asyncio.timeout(_WHOLE_BODY_S):
-            yield
+            return await request.read()
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
+    except web.RequestPayloadError:
+        # Not what its Content-Encoding or Transfer-Encoding says.
+        raise InvalidRequestError.at("body", msg="The body cannot be decoded", kind="body_encoding") from None
 
 
 async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
     if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
         raise InvalidRequestError.content_type("application/json")
-    try:
-        async with _soon_enough(request):
-            body = await request.read()
-    except web.RequestPayloadError:
-        # Not what its Content-Encoding or Transfer-Encoding says.
-        raise InvalidRequestError.at("body", msg="The body cannot be decoded", kind="body_encoding") from None
+    body = await _read_whole(request)
     if not body:
         raise InvalidRequestError.missing("body")
     return shape.model.model_validate_json(body)
@@ -180,8 +176,11 @@ async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
         body = RequestBody(request, max_size=_MAX_FORM_BYTES)
         fields = await MultipartForm(body, request.headers["Content-Type"]).finish()
     elif request.content_type == _URLENCODED:
-        async with _soon_enough(request):
+        await _read_whole(request)
+        try:
             fields = await request.post()
+        except (LookupError, UnicodeDecodeError):
+            raise InvalidRequestError.at("body", msg="Not text in its charset", kind="string_unicode") from None
     else:
         raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
     return shape.model.model_validate(shape.collect(fields))

@@ -131,9 +131,16 @@ async def test_headers(connection: Wire) -> None:
     assert await ask(connection, "/headers") == wrong((["header", "upload-offset"], "Field required", "missing"))
 
 
-async def test_a_body_that_is_not_encoded_as_it_says(connection: Wire) -> None:
-    refused = await ask(connection, "/json", JSON, "Content-Encoding: gzip", body=b'{"title": "a", "tags": ["x"]}')
+@pytest.mark.parametrize(("path", "content_type"), [("/json", JSON), ("/form", URLENCODED)])
+async def test_a_body_that_is_not_encoded_as_it_says(connection: Wire, path: str, content_type: str) -> None:
+    refused = await ask(connection, path, content_type, "Content-Encoding: gzip", body=b'{"title": "a", "tags": ["x"]}')
     assert refused == wrong((["body"], "The body cannot be decoded", "body_encoding"))
+
+
+@pytest.mark.parametrize(("charset", "title"), [("", b"\xff"), ("; charset=utf-16", b"a"), ("; charset=no-such", b"a")])
+async def test_a_form_that_is_no_text(connection: Wire, charset: str, title: bytes) -> None:
+    refused = await ask(connection, "/form", URLENCODED + charset, body=b"title=" + title)
+    assert refused == wrong((["body"], "Not text in its charset", "string_unicode"))
 
 
 @pytest.mark.parametrize("path", ["/json", "/json/", "/as/json", "/as/json/"])
