@@ -77,11 +77,11 @@ class Library:
         """`user`'s finished videos, and, with the first page, the unfinished ones."""
         _require(user)
         size = _size(page_size, OWN_PAGE_SIZE)
+        # The unfinished ones first: what is finished between the two looks is in the second one then, not in none.
+        waiting = [] if token else (await self._page("w", [unprocessed_key(user)], size, "")).videos
         page = await self._page("o", [library_key(user)], size, token)
-        if token:
-            return page, []
-        found = await self._lists.newest([unprocessed_key(user)], size)
-        return page, await self._videos.records(found.video_ids)
+        finished = {video.video_id for video in page.videos}
+        return page, [video for video in waiting if video.video_id not in finished]
 
     async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, hidden: str = "") -> Page:
         behind = Position(*page_token.decode_place(kind, token)) if token else None

@@ -183,6 +183,24 @@ async def test_what_became_private_or_went_while_a_page_was_read_is_not_on_it(
     assert ids(list((await lists.explore(token=first.token)).videos)) == ids([videos[0]])
 
 
+async def test_what_is_finished_while_ones_own_are_read_is_in_one_of_the_lists(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = lists.video("anna", state=media_pb2.VIDEO_STATE_PROCESSING)
+    await lists.add(busy)
+    records = lists.store.records
+
+    async def early(video_ids: Sequence[str]) -> list[media_pb2.Video]:
+        monkeypatch.undo()
+        found = await records(video_ids)
+        await lists.change(busy, state=DRAFT)
+        return found
+
+    monkeypatch.setattr(lists.store, "records", early)
+    page, unprocessed = await lists.library.own("anna", 0, "")
+    assert (ids(list(page.videos)), ids(list(unprocessed))) == (ids([busy]), [])
+
+
 async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
     behind = [lists.video("boris", listed=number + 1) for number in range(3)]
     await lists.store.load([*behind, *(lists.video("anna", listed=1000 + number) for number in range(25_000))])
