@@ -9,7 +9,7 @@ Handler of JobKind.TRANSCRIBE. Parameters of its VideoWork, all optional:
 Objects, all below `transcripts/{video_id}/`, where {key} is `transcript_key`:
 
     {key}.vtt, {key}.json            the captions; text, language and cues; written in this order, never changed
-    pieces/{key}/{start}-{end}.json  what is heard so far; gone once the two are there
+    pieces/{key}/{start}-{end}.json  what is heard so far; gone once the outcome is told
 """
 
 from __future__ import annotations
@@ -123,7 +123,6 @@ class TranscribeHandler:
         await self._objects.put(captions_key(key), transcript.vtt.encode(), webvtt.CONTENT_TYPE)
         await self._objects.put(words_key(key), _document(transcript), "application/json")
         fault_points.reach("transcript.stored")
-        await pieces.clear()
         return transcript, media_pb2.TranscriptResult(
             text=transcript.text,
             language=transcript.language.code,
@@ -151,6 +150,8 @@ class TranscribeHandler:
             # Who deleted it could not see what came after.
             await self._remove(video_id)
             return {"outcome": "gone"}
+        # Not before: an attempt that cannot tell its outcome is followed by one that would hear everything again.
+        await S3Pieces(self._objects, video_id, result.key.rpartition("/")[2]).clear()
         return {
             "outcome": transcript.outcome.value.lower(),
             "key": result.key,
