@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 
 import redis.asyncio as redis
@@ -18,6 +19,8 @@ from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings
 
 _CONNECTIONS = 64
+# What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
+_FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
 
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
@@ -40,7 +43,10 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
     return redis.Redis.from_pool(pool)
 
 
-_UNAVAILABLE = ("LOADING", "MASTERDOWN", "READONLY", "CLUSTERDOWN", "OOM", "MISCONF")
+def _code(error: ResponseError) -> str:
+    """What the answer began with: redis-py cuts off the codes that it knows, and puts words of its own in front."""
+    found = re.match(r"(?:.*caused error: \(.)?([A-Z]+) ", str(error), re.DOTALL)
+    return error.status_code or (found[1] if found else "")
 
 
 @contextlib.contextmanager
@@ -59,7 +65,7 @@ def redis_errors() -> Iterator[None]:
         failure = error
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError from failure
-    if isinstance(failure, ResponseError) and not str(failure).startswith(_UNAVAILABLE):
+    if isinstance(failure, ResponseError) and _code(failure) not in _FOR_NOW:
         raise failure
     if failure is not None:
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from failure

@@ -1,0 +1,54 @@
+"""What Redis refuses for the moment is a store that is away, not a defect of ours: on a real server."""
+
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis
+from reelway.v1 import media_pb2
+
+from deploy.local.embedded import EmbeddedRedis
+from services.catalog.library_store import LibraryStore
+from services.catalog.redis_video_store import RedisVideoStore
+from services.common import redis_client
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.settings import RedisSettings
+
+
+@pytest.fixture
+async def own_redis(tmp_path: Path) -> AsyncIterator[redis.Redis]:
+    """One whose configuration is the test's."""
+    server = EmbeddedRedis(tmp_path)
+    await server.start()
+    try:
+        async with redis_client.connect(RedisSettings(redis_url=server.url), text=False) as client:
+            yield client
+    finally:
+        await server.stop()
+
+
+@pytest.mark.parametrize(
+    "refusing",
+    [
+        # As the former primary after a failover; full; without the replicas that it must have.
+        ("REPLICAOF", "127.0.0.1", "1"),
+        ("CONFIG", "SET", "maxmemory", "1"),
+        ("CONFIG", "SET", "min-replicas-to-write", "1"),
+    ],
+)
+async def test_a_server_that_takes_no_writes_for_now(own_redis: redis.Redis, refusing: tuple[str, ...]) -> None:
+    store, video_id = RedisVideoStore(own_redis, SystemClock()), str(uuid.uuid4())
+    await store.finish_load(0)
+    await own_redis.zadd("due", {video_id: 0})
+    await own_redis.execute_command(*refusing)  # type: ignore[no-untyped-call]
+    video = media_pb2.Video(video_id=video_id, number=1, version=1, state=media_pb2.VIDEO_STATE_READY)
+    # A command, a script, and a pipeline.
+    lease, lists = Lease(own_redis, "lease", 10), LibraryStore(own_redis)
+    for call in (lease.take(), store.create(video, "m"), lists.claim("due", 1, 2, 10)):
+        with pytest.raises(ReelwayError) as refused:
+            await call
+        assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
