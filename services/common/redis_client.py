@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.error_catalog import ErrorReason
@@ -37,7 +37,8 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
         socket_connect_timeout=settings.redis_timeout_seconds,
         health_check_interval=15,
         retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        # A former primary keeps its connections; behind the same address there is another one by now.
+        retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError],
         client_name="reelway",
     )
     return redis.Redis.from_pool(pool)

@@ -17,6 +17,9 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.settings import RedisSettings
+from tests.support.chaos_proxy import chaos_proxy
+
+DEMOTED = ("REPLICAOF", "127.0.0.1", "1")
 
 
 @pytest.fixture
@@ -35,7 +38,7 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[redis.Redis]:
     "refusing",
     [
         # As the former primary after a failover; full; without the replicas that it must have.
-        ("REPLICAOF", "127.0.0.1", "1"),
+        DEMOTED,
         ("CONFIG", "SET", "maxmemory", "1"),
         ("CONFIG", "SET", "min-replicas-to-write", "1"),
     ],
@@ -52,3 +55,31 @@ async def test_a_server_that_takes_no_writes_for_now(own_redis: redis.Redis, ref
         with pytest.raises(ReelwayError) as refused:
             await call
         assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+
+
+async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis, tmp_path: Path) -> None:
+    """Its address stays, and the former one keeps the connections that it has: they must not be held on to."""
+    successor = EmbeddedRedis(tmp_path / "successor")
+    await successor.start()
+    former = own_redis.connection_pool.connection_kwargs
+    try:
+        async with chaos_proxy(f"{former['host']}:{former['port']}") as address:
+            url = address.url.replace("http://", "redis://")
+            async with redis_client.connect(RedisSettings(redis_url=url), text=False) as client:
+                store, lease, lists = (
+                    RedisVideoStore(client, SystemClock()),
+                    Lease(client, "l", 10),
+                    LibraryStore(client),
+                )
+                await store.finish_load(0)
+                address.turn_to(successor.url)
+                async with redis.Redis.from_url(successor.url) as primary:
+                    await primary.set("{catalog}:index:2", "1")
+                    await primary.zadd("due", {"video": 0})
+                    await own_redis.execute_command(*DEMOTED)  # type: ignore[no-untyped-call]
+                    assert await lease.take()
+                    assert await store.next_number() == 1
+                    assert await lists.claim("due", 1, 2, 10) == ["video"]
+                    assert await primary.exists("l")
+    finally:
+        await successor.stop()

@@ -54,6 +54,13 @@ class ChaosProxy:
         """Passes connections on again."""
         self._refusing, self._down_left = False, float("inf")
 
+    def turn_to(self, url: str) -> None:
+        """Passes new connections on to another server; those that are there stay where they are."""
+        parts = urlsplit(url)
+        assert parts.hostname is not None
+        assert parts.port is not None
+        self._target = (parts.hostname, parts.port)
+
     def cut(self) -> None:
         """Cuts every connection there is."""
         for writers in self._open.values():
