@@ -18,6 +18,7 @@ from services.catalog.access import may_change, may_see
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.clock import Clock
+from services.common.containers import KINDS, object_key
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
@@ -181,8 +182,12 @@ class Catalog:
         video = await self._store.get(video_id)
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
+        # What has a known name is not looked for: a listing may be late, and nobody comes back to a tombstone.
+        known = [object_key(video_id, video.container)] if video.container in KINDS else []
+        for key in (*known, thumbnail_key(video_id), incoming_key(video_id)):
+            await self._objects.delete(key)
         prefixes = (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id))
-        for prefix in (*prefixes, thumbnail_key(video_id), incoming_key(video_id), transcript_prefix(video_id)):
+        for prefix in (*prefixes, transcript_prefix(video_id)):
             async for info in self._objects.list(prefix):
                 await self._objects.delete(info.key)
         rest = media_pb2.Video(

@@ -20,7 +20,8 @@ from services.catalog.sweeper import Sweeper
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.library_keys import incoming_key
+from services.common.library_keys import incoming_key, thumbnail_key
+from services.common.s3_objects import ObjectInfo
 from tests.support.foundation import Foundation, Store, foundation
 
 READY = media_pb2.VIDEO_STATE_READY
@@ -234,6 +235,25 @@ async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) 
     assert await reason_of(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     assert await reason_of(near.catalog.delete("anna", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     assert (await near.catalog.create(draft(), "")).number == video.number + 1
+
+
+async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some stores list what was written only some time later; the video is deleted once."""
+    video = await near.catalog.create(draft(), "anna")
+    keys = (video.object_key, thumbnail_key(video.video_id), incoming_key(video.video_id))
+    for key in keys:
+        await near.objects.put(key, b"bytes", "video/mp4")
+
+    async def late(prefix: str) -> AsyncIterator[ObjectInfo]:
+        for info in list[ObjectInfo]():
+            yield info
+
+    with monkeypatch.context() as patch:
+        patch.setattr(near.objects, "list", late)
+        await near.catalog.delete("anna", video.video_id)
+    assert [await near.objects.head(key) for key in keys] == [None, None, None]
 
 
 async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foundation) -> None:
