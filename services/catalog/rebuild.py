@@ -70,7 +70,7 @@ async def _rebuild(
             if video is not None:
                 await records.save(video)
     await store.clear()
-    # One listing instead of a HEAD a video; keys only, so a million of them fit in memory.
+    # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
     stored = {info.key async for info in objects.list("videos/")}
     found, last_number = Rebuilt(), 0
     limit = asyncio.Semaphore(_READS_AT_ONCE)
@@ -89,7 +89,7 @@ async def _rebuild(
             last_number = max(last_number, video.number)
             if video.state in GONE:
                 found.tombstones += 1
-            elif video.object_key and video.object_key not in stored:
+            elif video.object_key and video.object_key not in stored and await objects.head(video.object_key) is None:
                 log.error("record without its object", video_id=video.video_id, key=video.object_key)
                 found.without_bytes += 1
                 continue

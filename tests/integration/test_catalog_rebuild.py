@@ -168,6 +168,26 @@ async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(n
     assert await near.videos.next_number() == 6
 
 
+async def test_bytes_that_a_late_listing_does_not_show_are_there(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(near)
+    before = await catalogue(near)
+    listing = near.objects.list
+
+    async def late(prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in listing(prefix):
+            if not info.key.startswith("videos/"):
+                yield info
+
+    await near.redis.flushall()
+    with monkeypatch.context() as patch:
+        patch.setattr(near.objects, "list", late)
+        found = await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert found == Rebuilt(videos=4, tombstones=1)
+    assert await catalogue(near) == before
+
+
 async def test_two_rebuilds_do_not_work_at_once(near: Foundation) -> None:
     await fill(near)
     other = near.rebuild_lease()
