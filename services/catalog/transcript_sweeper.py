@@ -7,6 +7,7 @@ from datetime import timedelta
 
 from reelway.v1 import media_pb2
 
+from services.catalog.memberships import transcript_under_way
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs
 from services.common.clock import Clock
@@ -76,5 +77,8 @@ def _video_id(key: str) -> str:
 
 
 def _belongs(key: str, video: media_pb2.Video) -> bool:
+    if video.state in GONE:
+        return False
     named = video.transcript.result.key
-    return video.state not in GONE and bool(named) and key in {captions_key(named), words_key(named)}
+    # While one is made its objects may have old names: the same transcript as once before.
+    return transcript_under_way(video) or (bool(named) and key in {captions_key(named), words_key(named)})

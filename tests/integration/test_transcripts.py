@@ -132,6 +132,21 @@ async def test_a_transcript_is_replaced_in_one_step_and_the_old_one_swept(
     assert left == {captions_key(new.result.key), words_key(new.result.key), "transcripts/unknown/y.vtt"}
 
 
+async def test_what_is_being_made_again_is_not_swept(parts: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its objects have the names of old ones, and the record does not name them before they are there."""
+    video_id = await new_video(parts)
+    other = Hearing("openai", "large", "")
+    for request, hearing in enumerate((BASE, other), 1):
+        await transcripts(parts, hearing).request(ANNA, video_id, "", first_only=False)
+        await made(parts, video_id, request, "Words", hearing)
+    await transcripts(parts).request(ANNA, video_id, "", first_only=False)
+    monkeypatch.setattr(transcript_sweeper, "KEEP", timedelta(hours=-1))
+    sweeper = TranscriptSweeper(parts.objects, parts.videos, Lease(parts.redis, "test", 60), parts.clock)
+    assert await sweeper.sweep() == 0
+    await made(parts, video_id, 3, "Words")
+    assert await sweeper.sweep() == 2
+
+
 async def test_a_failure_is_told_and_can_be_tried_again(parts: Foundation) -> None:
     video_id = await new_video(parts, owner="")
     told = transcripts(parts)
