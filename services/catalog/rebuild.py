@@ -23,6 +23,8 @@ log = logs.get_logger(__name__)
 _BATCH = 256
 _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
+# Left out behind the last number: records that were on their way when the index was lost have some of them.
+_SPARE_NUMBERS = 1000
 LEASE_SECONDS = 60.0
 """After which another replica begins, where one died at it; renewed all the while."""
 
@@ -108,7 +110,7 @@ async def _rebuild(
     # A process that slept may find an index that somebody else has emptied and only half filled.
     if not await lease.take():
         raise LeaseLost
-    await store.finish_load(last_number)
+    await store.finish_load(last_number + _SPARE_NUMBERS if last_number else 0)
     return found
 
 

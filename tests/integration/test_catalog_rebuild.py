@@ -54,7 +54,7 @@ async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> No
     assert await catalogue(parts) == before
     assert [video.title for video in before["anna"]] == ["", "", "mine"]
     fresh = await parts.uploads.upload(messages(mp4_of(5000)))
-    assert fresh.number == deleted.number + 1, "the number of a deleted video is never given again"
+    assert fresh.number > deleted.number, "the number of a deleted video is never given again"
     assert (await parts.videos.get_by_number(deleted.number)) is not None
 
 
@@ -111,19 +111,30 @@ async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Fo
     assert (await near.catalog.get("", number=first.number)).title == "only in Redis"
 
 
-async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged(near: Foundation) -> None:
+async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_number_not_given_again(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Committed before Redis was emptied, in S3 only after the rebuild looked there."""
+    await fill(near)
     save = near.records.save
 
-    async def slow(video: media_pb2.Video) -> None:
+    async def lose_all() -> None:
         await near.redis.flushall()
         await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+
+    async def slow(video: media_pb2.Video) -> None:
+        monkeypatch.undo()
+        await lose_all()
         await save(video)
 
-    near.records.save = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(near.records, "save", slow)
     with pytest.raises(ReelwayError) as refused:
-        await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+        await near.catalog.create(media_pb2.Video(video_id="f" * 8 + str(uuid.uuid4())[8:], state=READY), "")
     assert refused.value.reason is ErrorReason.INDEX_MISSING
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    # The record of the first one is there from now on.
+    await lose_all()
+    assert await near.catalog.get("", number=video.number) == video
 
 
 async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
@@ -165,7 +176,7 @@ async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(n
     found = await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert found == Rebuilt(videos=3, tombstones=1, unreadable=2, without_bytes=1)
     assert [video.number for video in (await near.catalog.page("berta", 10, ""))[0]] == [1]
-    assert await near.videos.next_number() == 6
+    assert await near.videos.next_number() > 5
 
 
 async def test_bytes_that_a_late_listing_does_not_show_are_there(
