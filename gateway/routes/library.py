@@ -303,12 +303,8 @@ async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Re
     given |= set(json.model_extra or {})
     if unsupported := sorted(given - set(_EDITABLE)):
         return _json(EditErrors(errors=[f"unsupported field: {name}" for name in unsupported]), 400)
-    # A title of nothing is none.
-    title = json.title if json.title is None or json.title.strip() else None
-    if json.title is not None and title is None:
-        return _json(EditErrors(errors=["missing required field: title"]), 400)
     try:
-        await request.app[LIBRARY].edit(path.hash_id, Edit(title, json.description, json.is_private))
+        await request.app[LIBRARY].edit(path.hash_id, Edit(json.title, json.description, json.is_private))
     except ReelwayError as error:
         if error.reason is ErrorReason.FIELDS_MISSING:
             missing = error.metadata.get("fields", "").split(",")

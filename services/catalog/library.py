@@ -119,10 +119,14 @@ class Library:
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
             before = media_pb2.Video()
             before.CopyFrom(video)
-            if not video.HasField("listing_time"):
-                missing = [name for name in ("title", "description") if not request.HasField(name)]
-                if missing:
-                    raise ReelwayError(ErrorReason.FIELDS_MISSING, metadata={"fields": ",".join(missing)})
+            publishes = not video.HasField("listing_time")
+            missing = [name for name in ("title", "description") if publishes and not request.HasField(name)]
+            # A title of nothing is none.
+            if request.HasField("title") and not request.title.strip():
+                missing.insert(0, "title")
+            if missing:
+                raise ReelwayError(ErrorReason.FIELDS_MISSING, metadata={"fields": ",".join(missing)})
+            if publishes:
                 video.listing_time.FromDatetime(self._clock.now())
                 if video.state == media_pb2.VIDEO_STATE_DRAFT:
                     step(video, media_pb2.VIDEO_STATE_READY)

@@ -105,7 +105,8 @@ async def test_from_a_signed_form_to_gone(
     await other.ask("DELETE", path, 404)
     missing = await owner.ask("PUT", path, 400, json={"description": "no title"})
     assert missing == {"errors": ["missing required field: title"]}
-    both = await owner.ask("PUT", path, 400, json={"is_private": True})
+    await other.ask("PUT", path, 404, json={"title": " ", "description": "now"})
+    both = await owner.ask("PUT", path, 400, json={"title": " ", "is_private": True})
     assert both == {"errors": ["missing required field: title", "missing required field: description"]}
     unsupported = await owner.ask("PUT", path, 400, json={"title": "t", "description": "d", "hash_id": "x"})
     assert unsupported == {"errors": ["unsupported field: hash_id"]}
