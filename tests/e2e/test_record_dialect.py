@@ -13,6 +13,7 @@ import pytest
 from services.common.containers import KINDS
 from tests.support.clips import Clip, mp4_of
 from tests.support.system import RunningSystem
+from tests.support.videos_api import more
 
 BASES = ("/api/record/videos", "/record/videos")
 UPLOADED = (200, {"message": "Chunk uploaded successfully"})
@@ -218,6 +219,18 @@ async def test_lists_are_per_caller_newest_last_and_paged(system: RunningSystem,
         assert answer.status == 400
     assert (await send(http, data=form(mine[0], b"x"), headers=bob))[0] == 403
     assert (await finish(http, mine[0], bob))[0] == 403
+
+
+async def test_addresses_are_those_that_clients_are_told_to_use(system: RunningSystem) -> None:
+    """Behind a proxy that ends TLS the request itself does not say how it came."""
+    async with (
+        more(system, "gateway", PUBLIC_URL="https://video.example/") as gateway,
+        aiohttp.ClientSession(f"http://{gateway.listen}") as http,
+    ):
+        number = await begin(http)
+        async with http.get(f"{BASES[0]}/{number}") as answer:
+            told = (await answer.json())["video_file"]
+    assert told == f"https://video.example{BASES[0]}/{number}/stream_video/"
 
 
 async def test_a_browser_extension_may_patch(http: aiohttp.ClientSession) -> None:

@@ -252,6 +252,15 @@ def test_workers_are_scaled_by_every_kind_of_job(monkeypatch: pytest.MonkeyPatch
     assert {one["authenticationRef"]["name"] for one in scaled["spec"]["triggers"]} == authentication
 
 
+def test_clients_are_told_the_address_of_the_ingress() -> None:
+    """TLS ends there: a gateway that had to guess would tell http:// addresses."""
+    (ingress,) = of_kind("production", "Ingress")
+    (host,) = ingress["spec"]["tls"][0]["hosts"]
+    assert [rule["host"] for rule in ingress["spec"]["rules"]] == [host]
+    gateway = Workload("production", named("production", "Deployment", "gateway"))
+    assert gateway.environment.get("PUBLIC_URL") == f"https://{host}"
+
+
 def test_certificates_name_what_peers_call() -> None:
     certificates = {item["spec"]["secretName"]: item["spec"] for item in of_kind("production", "Certificate")}
     issuers = {item["metadata"]["name"]: item["spec"] for item in of_kind("production", "Issuer")}
