@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from services.ffmpeg import addresses
 from tests.support.manifests import (
     OVERLAYS,
     Object,
@@ -188,6 +189,14 @@ def test_a_worker_reaches_no_address_of_the_cluster_or_of_its_provider(overlay: 
         if policy["spec"].get("ingress") and _selects(policy["spec"]["podSelector"], worker.labels)
     ]
     assert openings == ["metrics"]
+
+
+@PER_OVERLAY
+def test_a_worker_reaches_every_port_that_an_input_may_name(overlay: str) -> None:
+    """Or a task is registered whose input can never be fetched."""
+    rules = named(overlay, "NetworkPolicy", "worker")["spec"]["egress"]
+    (open_ports,) = [rule["ports"] for rule in rules if "ipBlock" in rule["to"][0]]
+    assert {port["port"] for port in open_ports} == addresses._PORTS
 
 
 @PER_OVERLAY
