@@ -10,6 +10,8 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
+from gateway.routes import DIALECTS
+from gateway.video_response import VIDEO_TYPES
 from tests.support.manifests import KUBERNETES, of_kind, processes
 
 MONITORING = KUBERNETES / "monitoring"
@@ -52,6 +54,18 @@ def test_every_metric_of_ours_is_on_the_dashboard(known: set[str]) -> None:
     shown = " ".join(_panels())
     stems = {re.sub(r"_(bucket|sum|count|created|total)$", "", name) for name in known if name.startswith("reelway_")}
     assert {stem for stem in stems if stem not in shown} == set()
+
+
+def test_routes_that_move_videos_are_not_slow() -> None:
+    """What a viewer takes is as long as the viewer likes."""
+    (slow,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwaySlow"]
+    (left_out,) = re.findall(r'route!~"([^"]+)"', slow)
+    operations = [operation for dialect in DIALECTS for operation in dialect if operation.method == "GET"]
+    for operation in operations:
+        given = {kind for answer in operation.answers.values() for kind in answer.media_types}
+        moves = bool(given & {*VIDEO_TYPES, "application/octet-stream", "text/event-stream"})
+        for path in (operation.path, *operation.aliases):
+            assert bool(re.fullmatch(left_out, path)) == (moves or path == "/ready"), path
 
 
 def test_every_alert_is_explained() -> None:
