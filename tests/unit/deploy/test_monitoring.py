@@ -68,6 +68,21 @@ def test_routes_that_move_videos_are_not_slow() -> None:
             assert bool(re.fullmatch(left_out, path)) == (moves or path == "/ready"), path
 
 
+def test_certificates_that_pods_must_be_restarted_for_are_those_that_they_read() -> None:
+    """Not the ingress's, which cert-manager makes in this namespace, too, and which no pod of ours has."""
+    (unused,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayCertificateUnused"]
+    (watched,) = re.findall(r'\bname=~"([^"]+)"', unused)
+    mounted = {
+        volume["secret"]["secretName"]
+        for workload in processes("production")
+        for volume in workload.pod["volumes"]
+        if volume["name"] == "tls"
+    }
+    read = {item["metadata"]["name"] for item in of_kind("production", "Certificate")
+            if item["spec"]["secretName"] in mounted}  # fmt: skip
+    assert set(watched.split("|")) == read
+
+
 def test_every_alert_is_explained() -> None:
     explained = set(re.findall(r"^\| (Reelway[A-Za-z]+) \|", (KUBERNETES / "README.md").read_text(), re.MULTILINE))
     assert explained == {rule["alert"] for rule in _rules()}
