@@ -217,9 +217,9 @@ class System:
             "AWS_SECRET_ACCESS_KEY": self.keys.secret_key,
             "AUTH_JWT_SECRET": self.keys.jwt_secret,
             "FFMPEG_BIN": ffmpeg.ffmpeg,
-            "FFPROBE_BIN": ffmpeg.ffprobe,
+            "FFPROBE_BIN": self._env.get("FFPROBE_BIN") or ffmpeg.ffprobe,
             **self.transcripts_environment(),
-            "WORK_DIR": str(settings.data_dir.absolute() / "work"),
+            "WORK_DIR": self._env.get("WORK_DIR") or str(settings.data_dir.absolute() / "work"),
             "LOG_FORMAT": settings.log_format,
             "DRAIN_SECONDS": str(settings.drain_seconds),
             # One client, one replica: there is no balancer that would have to hear of the end first.

@@ -141,6 +141,17 @@ async def test_it_listens_where_it_is_told(
         assert await terminal.ends(signal.SIGINT) == 0
 
 
+async def test_every_other_variable_reaches_the_processes_as_it_is(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    given = {"WORK_DIR": str(tmp_path / "large-disk"), "FFPROBE_BIN": "/opt/ffprobe", "UPLOAD_MAX_BYTES": "1GiB"}
+    given["DRAIN_NOTICE_SECONDS"] = "0.25"
+    async with make_run(tmp_path, REDIS_URL=redis_url, **juicefs_s3.environment, **given) as terminal:
+        told = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
+        assert {name: told[name] for name in given} == given
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
 async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
