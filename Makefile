@@ -14,7 +14,7 @@ export TOKEN_USER
 .PHONY: help setup proto lint typecheck check tools test fuzz run bench token lock clean deploy-tools deploy-check k8s-smoke
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 $(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS)
 	@deploy/local/bootstrap.sh $* && touch $@
