@@ -44,8 +44,8 @@ async def root(request: web.Request) -> web.Response:
 
 @routes.get(
     "/ready",
-    summary="Readiness of the whole",
-    answers={200: Answer("Every service serves", Status), 503: Answer("Not now", ErrorBody)},
+    summary="Readiness",
+    answers={200: Answer("The services that every dialect needs serve", Status), 503: Answer("Not now", ErrorBody)},
 )
 async def ready(request: web.Request) -> web.Response:
     """Whether requests can be served now; for load balancers and probes."""
