@@ -141,14 +141,31 @@ async def test_an_upload_that_could_not_be_made_holds_its_place_for_a_minute(red
         assert [owner for _, owner in await store.idle_since(before + 61)] == ["dora"]
 
 
+async def is_gone(client: JournalClient, video_id: str) -> bool:
+    try:
+        await client.video(video_id)
+    except ReelwayError as error:
+        return error.reason is ErrorReason.VIDEO_NOT_FOUND
+    return False
+
+
 async def test_an_idle_upload_is_sealed_if_it_is_a_video_and_goes_if_not(client: JournalClient, fleet: Fleet) -> None:
     video, nothing, empty = [await client.create() for _ in range(3)]
     await client.append(video.video_id, WEBM)
     await client.append(nothing.video_id, b"no video")
-    for _ in range(4):
-        # Not idle as long as something comes.
-        await client.append(video.video_id, b"more")
-    size = len(WEBM) + 16
+    now = asyncio.get_running_loop().time
+    size, appended = len(WEBM), now()
+
+    async def the_idle_one_is_gone() -> bool:
+        nonlocal size, appended
+        if now() - appended > 2:
+            # Not idle as long as something comes.
+            size, appended = (await client.append(video.video_id, b"more")).size_bytes, now()
+        return await is_gone(client, nothing.video_id)
+
+    await until(the_idle_one_is_gone)
+    assert size > len(WEBM)
+    assert (await client.upload(video.video_id)).state == upload_pb2.UPLOAD_STATE_OPEN
 
     async def is_ready() -> bool:
         return (await client.video(video.video_id)).state == media_pb2.VIDEO_STATE_READY
@@ -156,15 +173,7 @@ async def test_an_idle_upload_is_sealed_if_it_is_a_video_and_goes_if_not(client:
     await until(is_ready)
     assert len(await client.whole(video.video_id)) == size
     for gone in (nothing, empty):
-
-        async def is_gone(video_id: str = gone.video_id) -> bool:
-            try:
-                await client.video(video_id)
-            except ReelwayError as error:
-                return error.reason is ErrorReason.VIDEO_NOT_FOUND
-            return False
-
-        await until(is_gone)
+        await until(lambda video_id=gone.video_id: is_gone(client, video_id))  # type: ignore[misc]
         assert await refusal(client.append(gone.video_id, b"x")) is ErrorReason.VIDEO_NOT_FOUND
         async with open_objects(fleet) as objects:
             assert not await keys_under(objects, f"journal/{gone.video_id}/")
