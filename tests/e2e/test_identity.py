@@ -3,6 +3,7 @@
 | rule | test |
 |---|---|
 | no token: works unless the deployment says read or deny | test_without_a_token |
+| in 003, explore, user and watch allow anonymous | test_the_library_s_front_is_open_in_every_mode |
 | a bad token is 401 everywhere, never anonymous | test_a_bad_token_is_401_everywhere |
 | `exp` is required, `alg` is pinned | test_a_bad_token_is_401_everywhere, test_a_token_of_another_algorithm |
 | keys from a JWKS URL, rotated | test_keys_are_rotated |
@@ -147,6 +148,21 @@ async def test_without_a_token(gateways: Gateways, video_id: str, mp4: bytes) ->
         "deny": [401, 401, 401, 200, 200],
         "jwks": [200, 200, 201, 200, 200],
     }
+
+
+async def test_the_library_s_front_is_open_in_every_mode(gateways: Gateways) -> None:
+    """Its document says who needs a token, so the deployment's word on the others is none on it."""
+    statuses = {
+        mode: [
+            (await api.get("/video/explore")).status,
+            (await api.get("/video/user/nobody-at-all/")).status,
+            (await api.get(f"/video/watch?user_id=nobody&hash_id={uuid4()}")).status,
+            (await api.get("/video/my")).status,
+            (await api.get("/video/upload/config")).status,
+        ]
+        for mode, api in gateways.all().items()
+    }
+    assert statuses == dict.fromkeys(statuses, [200, 404, 404, 401, 401])
 
 
 async def test_a_refusal_tells_how_to_come_in(gateways: Gateways, video_id: str) -> None:
