@@ -14,7 +14,7 @@ Each rule of the contract, and the test that fails without it:
 | 416 with Content-Range | test_a_range_outside_the_video |
 | memory per viewer is bounded | tests/faults/test_memory.py |
 | errors are JSON; 422 as documented; nothing internal told | test_errors_are_json, test_no_answer_tells_of_the_inside |
-| CORS | test_cors |
+| CORS | test_cors, test_only_pages_of_configured_origins_may_read |
 | POST /videos 201; url, key, created_at | test_upload |
 | extension and type follow the sniffed container | test_a_clip_of_every_kind |
 | missing field, empty, not a video: 422 | test_what_is_refused |
@@ -49,6 +49,7 @@ from tests.support.videos_api import (
     catalog_side,
     more,
     multiparts,
+    several,
     store_settings,
     video_ids,
     videos_api,
@@ -591,11 +592,23 @@ async def test_every_answer_has_a_request_id(api: VideosApi, system: RunningSyst
     assert (await api.get("/health", X_Request_Id="not mine!")).headers["X-Request-Id"] != "not mine!"
 
 
-async def test_a_request_id_travels_to_every_service(api: VideosApi, system: RunningSystem) -> None:
-    """Its logs tell of one request wherever it went."""
-    await api.call("POST", "/videos", FORM | {"X-Request-Id": "trace-me-1"}, form(file_part(b"no video" * 1000)))
+async def test_a_request_id_travels_to_every_service(system: RunningSystem, mp4: bytes) -> None:
+    """Its logs tell of one request wherever it went; on to the store: tests/integration/test_s3_bytes.py."""
     line = '"request_id": "trace-me-1"'
-    await until(lambda: line in (system.log_dir / "gateway.log").read_text())
+    async with (
+        more(system, "catalog", LOG_LEVEL="DEBUG") as catalog,
+        several(
+            more(system, "upload", LOG_LEVEL="DEBUG", CATALOG_TARGET=catalog.listen),
+            more(system, "stream", LOG_LEVEL="DEBUG", CATALOG_TARGET=catalog.listen),
+        ) as (upload, stream),
+        more(system, "gateway", UPLOAD_TARGET=upload.listen, STREAM_TARGET=stream.listen) as gateway,
+        videos_api(f"http://{gateway.listen}") as api,
+    ):
+        video_id = await api.new_video(mp4, {"X-Request-Id": "trace-me-1"})
+        await api.get(f"/videos/{video_id}/stream", X_Request_Id="trace-me-1")
+        for process in (gateway, upload, stream, catalog):
+            log = system.log_dir / f"{process.name}.log"
+            await until(lambda log=log: line in log.read_text())  # type: ignore[misc]
 
 
 async def test_cors(api: VideosApi, path: str) -> None:
@@ -618,6 +631,28 @@ async def test_cors(api: VideosApi, path: str) -> None:
         assert reply.headers["Access-Control-Allow-Origin"] in {"*", origin["Origin"]}
         assert exposed <= {name.strip().lower() for name in reply.headers["Access-Control-Expose-Headers"].split(",")}
     assert "Access-Control-Allow-Origin" not in (await api.get(path, Range="bytes=0-1")).headers
+
+
+async def test_only_pages_of_configured_origins_may_read(system: RunningSystem) -> None:
+    ours, theirs = "https://app.example", "https://evil.example"
+    async with (
+        more(system, "gateway", CORS_ORIGINS=f"{ours}, https://other.example") as gateway,
+        videos_api(f"http://{gateway.listen}") as api,
+    ):
+        for method, headers in (("GET", {}), ("OPTIONS", {"Access-Control-Request-Method": "PATCH"})):
+            told = {
+                origin: (await api.call(method, UNKNOWN, headers | {"Origin": origin})).headers
+                for origin in (ours, "https://other.example", theirs, "null")
+            }
+            assert {origin: answer.get("Access-Control-Allow-Origin") for origin, answer in told.items()} == {
+                ours: ours,
+                "https://other.example": "https://other.example",
+                theirs: None,
+                "null": None,
+            }
+            assert not {"Access-Control-Allow-Methods", "Access-Control-Expose-Headers"} & told[theirs].keys()
+            # Or a cache would give one page what was said to another.
+            assert all("Origin" in answer["Vary"] for answer in told.values())
 
 
 async def test_paths_end_with_a_slash_or_without(api: VideosApi, film_id: str, mp4: bytes) -> None:
