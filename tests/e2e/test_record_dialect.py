@@ -158,6 +158,8 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
             assert answer.status == 400
             refused = await answer.json()
         assert (refused["message"], set(refused["errors"])) == ("Invalid request", fields)
+    async with http.post(BASES[0], json={"title": "t" * 255, "description": ""}) as answer:
+        assert answer.status == 201, "the longest title there may be"
     async with http.post(BASES[0], data=b"{", headers={"Content-Type": "application/json"}) as answer:
         assert (answer.status, (await answer.json())["message"]) == (400, "Invalid request")
     number = await begin(http)
@@ -178,8 +180,8 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
     for unknown in (10**9, "nonsense", "0"):
         assert await send(http, data=form(unknown, b"x")) == NOT_FOUND
         assert await finish(http, unknown) == NOT_FOUND
-        for path in (f"{BASES[0]}/{unknown}", f"{BASES[0]}/{unknown}/stream_video/"):
-            async with http.get(path) as answer:
+        for path in ("", "/stream_video/", "/captions.vtt"):
+            async with http.get(f"{BASES[0]}/{unknown}{path}") as answer:
                 assert (answer.status, await answer.json()) == NOT_FOUND
     async with http.get(f"{BASES[0]}/{number}/stream_video/") as answer:
         assert (answer.status, await answer.json()) == NOT_FOUND
@@ -201,7 +203,7 @@ async def test_what_is_no_video_is_not_finalized_and_stays_open(
 async def test_lists_are_per_caller_newest_last_and_paged(system: RunningSystem, http: aiohttp.ClientSession) -> None:
     alice, bob = system.authorization(uuid4()), system.authorization(uuid4())
     mine = [await begin(http, **alice) for _ in range(3)]
-    theirs = await begin(http, **bob)
+    theirs, nobody_s = await begin(http, **bob), await begin(http)
 
     async def listed(query: str = "", **headers: str) -> list[int]:
         async with http.get(f"{BASES[0]}/{query}", headers=headers) as answer:
@@ -210,9 +212,9 @@ async def test_lists_are_per_caller_newest_last_and_paged(system: RunningSystem,
 
     everything = await listed(**alice)
     assert everything == sorted(everything)
-    assert [number for number in everything if number in {*mine, theirs}] == mine
-    assert await listed(f"?offset={len(everything) - 2}", **alice) == mine[-2:]
-    assert await listed(f"?limit=1&offset={len(everything) - 3}", **alice) == mine[:1]
+    assert [number for number in everything if number in {*mine, theirs, nobody_s}] == [*mine, nobody_s]
+    assert await listed(f"?offset={len(everything) - 2}", **alice) == [mine[-1], nobody_s]
+    assert await listed(f"?limit=1&offset={len(everything) - 4}", **alice) == mine[:1]
     assert await listed("?limit=0", **alice) == []
     assert not {*mine, theirs} & set(await listed())
     async with http.get(f"{BASES[0]}?limit=-1") as answer:
