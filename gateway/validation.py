@@ -179,8 +179,8 @@ async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
         await _read_whole(request)
         try:
             fields = await request.post()
-        except (LookupError, UnicodeDecodeError):
-            raise InvalidRequestError.at("body", msg="Not text in its charset", kind="string_unicode") from None
+        except (LookupError, UnicodeError):
+            raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
     else:
         raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
     return shape.model.model_validate(shape.collect(fields))
