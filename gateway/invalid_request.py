@@ -50,6 +50,11 @@ class InvalidRequestError(Exception):
         return cls.at(*loc, msg="Field required", kind="missing")
 
     @classmethod
+    def undecodable(cls) -> InvalidRequestError:
+        """A body that is not what its Content-Encoding or Transfer-Encoding says."""
+        return cls.at("body", msg="The body cannot be decoded", kind="body_encoding")
+
+    @classmethod
     def content_type(cls, *accepted: str) -> InvalidRequestError:
         """A body of another type than the `accepted` ones."""
         expected = " or ".join(accepted)

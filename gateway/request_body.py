@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, hdrs, web
 
+from gateway.invalid_request import InvalidRequestError
 from gateway.stall_watch import StallWatch
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -59,7 +60,8 @@ class RequestBody:
 
         Raises:
             ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells.
-            ClientGoneError: the connection broke, or the framing of the body did.
+            ClientGoneError: the connection broke.
+            InvalidRequestError: the body is not what its headers say.
             web.HTTPRequestTimeout: nothing came for `idle_timeout`, or too little in all.
         """
         if not self._begun:
@@ -71,6 +73,8 @@ class RequestBody:
             data = await self._content.readany()
         except (ConnectionError, ClientPayloadError) as error:
             raise ClientGoneError from error
+        except web.RequestPayloadError:
+            raise InvalidRequestError.undecodable() from None
         finally:
             self._watch.end()
         self.received += len(data)

@@ -156,8 +156,7 @@ async def _read_whole(request: web.Request) -> bytes:
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
     except web.RequestPayloadError:
-        # Not what its Content-Encoding or Transfer-Encoding says.
-        raise InvalidRequestError.at("body", msg="The body cannot be decoded", kind="body_encoding") from None
+        raise InvalidRequestError.undecodable() from None
 
 
 async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:

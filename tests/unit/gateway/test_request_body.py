@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 from aiohttp import web
 
+from gateway.invalid_request import InvalidRequestError, invalid_response
 from gateway.multipart_form import FormFile
 from gateway.request_body import ClientGoneError, RequestBody
 from services.common.error_catalog import ErrorReason
@@ -119,6 +121,21 @@ async def test_a_client_that_goes(framing: str) -> None:
         error = await asyncio.wait_for(seen, 5)
     # Whether the server cancels handlers of lost connections is its own setting.
     assert isinstance(error, ClientGoneError | asyncio.CancelledError)
+
+
+async def test_a_body_that_is_not_encoded_as_it_says() -> None:
+    async def handler(request: web.Request) -> web.Response:
+        try:
+            return web.Response(text=str(sum([len(chunk) async for chunk in RequestBody(request)])))
+        except InvalidRequestError as error:
+            return invalid_response(error)
+
+    for body, status, said in ((b"hello", 422, b"cannot be decoded"), (gzip.compress(b"hello"), 200, b"5")):
+        async with serving(handler) as port, wire(port) as connection:
+            headers = ("Content-Encoding: gzip", f"Content-Length: {len(body)}")
+            answer = await connection.ask("POST", "/", *headers, body=body)
+        assert answer.status == status
+        assert said in answer.body
 
 
 def _form(size: int) -> tuple[str, bytes]:
