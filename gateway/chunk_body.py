@@ -99,7 +99,9 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     claims = _claims(request)
     body = RequestBody(request)
     if request.content_type != FORM_TYPE:
-        return Chunk(aiter(body), replace(claims, size=request.content_length or 0))
+        # Of a compressed body it is the length before it is unpacked.
+        size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
+        return Chunk(aiter(body), replace(claims, size=size))
     form = MultipartForm(body, request.headers["Content-Type"], files=_AnyField())
     part = await form.next_file()
     while part is not None and part.filename is None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import hashlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
@@ -91,6 +92,17 @@ async def test_refusals_have_the_documents_words(http: aiohttp.ClientSession) ->
         assert (status, body) == (404, {"detail": "Video not found"})
         async with http.get(f"/get_video/{unknown}/") as answer:
             assert (answer.status, await answer.json()) == (404, {"detail": "Video not found"})
+
+
+async def test_a_compressed_chunk_is_as_long_as_it_comes_out(http: aiohttp.ClientSession) -> None:
+    number = await create(http)
+    # Longer than its Content-Length, by little and by much.
+    for index, data in enumerate((mp4_of(5000), mp4_of(100)[8:] + bytes(3_000_000))):
+        body = gzip.compress(data)
+        answer = await append(http, number, body, **{"Content-Encoding": "gzip"})
+        assert answer == (200, FIRST if index == 0 else LATER)
+    async with http.head(f"/get_video/{number}/") as head:
+        assert head.content_length == 5000 + 92 + 3_000_000
 
 
 async def test_a_form_with_any_file_field_is_taken(http: aiohttp.ClientSession) -> None:
