@@ -33,8 +33,8 @@ _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Up
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _KNOWN = frozenset(_METHODS.split(", "))
 _HEADERS = (
-    "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Range, Idempotency-Key, X-Request-Id, "
-    "Upload-Offset, Content-Digest"
+    "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range, "
+    "Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest"
 )
 _PROBED = {"/health", "/ready"}
 _ROUTINE = {206, 304}
