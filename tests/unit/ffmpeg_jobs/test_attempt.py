@@ -16,6 +16,7 @@ from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Stop
 from services.ffmpeg.worker.handler import JobContext, NoLongerHeld
+from tests.support.waiting import until
 
 
 class Store:
@@ -148,9 +149,10 @@ async def test_what_stops_it_decides_what_is_written(root: WorkRoot, why: Stop, 
 
 
 async def test_a_handler_that_does_not_obey_ends_the_process(root: WorkRoot) -> None:
-    release = asyncio.Event()
+    begun, release = asyncio.Event(), asyncio.Event()
 
     async def stubborn(context: JobContext) -> None:
+        begun.set()
         while not release.is_set():
             try:
                 await release.wait()
@@ -159,12 +161,12 @@ async def test_a_handler_that_does_not_obey_ends_the_process(root: WorkRoot) -> 
 
     case = Case(root, stubborn, Store())
     running = asyncio.create_task(case.attempt.run())
-    await asyncio.sleep(0.05)
+    await begun.wait()
     case.attempt.stop(Stop.LOST)
-    await asyncio.sleep(0.2)
-    assert case.died == 1
+    await until(lambda: case.died > 0)
     release.set()
     await running
+    assert case.died == 1
 
 
 async def test_only_later_attempts_fence_earlier_ones(root: WorkRoot) -> None:
