@@ -668,7 +668,8 @@ async def test_paths_end_with_a_slash_or_without(api: VideosApi, film_id: str, m
         assert (await api.get(f"/health{end}")).json == {"status": "ok"}
         assert (await api.get(f"/health_check{end}")).json == {"message": "ok"}
         assert (await api.get(f"/openapi.json{end}")).status == 200
-    assert (await api.get("/")).status == 307
+    root = await api.get("/")
+    assert (root.status, root.headers["Location"]) == (307, "/health_check")
 
 
 async def test_no_answer_tells_of_the_inside(api: VideosApi, system: RunningSystem, path: str) -> None:
