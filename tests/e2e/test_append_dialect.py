@@ -150,16 +150,19 @@ async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
     for _ in range(2):
         headers = {"Idempotency-Key": "chunk 1", "Content-Digest": digest}
         assert await append(http, number, data, **headers) == (200, FIRST)
+    # A key may have any length.
+    for key in ("k" * 5000, "k" * 5000, "k" * 4999 + "j"):
+        assert await append(http, number, b"more", **{"Idempotency-Key": key}) == (200, LATER)
     status, _ = await append(http, number, data, **{"Content-Digest": digest[:12] + "A" * 43 + "=:"})
     assert status == 422
     for malformed in ("sha-256=:short:", "sha-256=nothing", "SHA-256=::", "sha-512=:AAAA:, sha-256=:%:"):
         assert (await append(http, number, data, **{"Content-Digest": malformed}))[0] == 422
     status, refused = await append(http, number, data, **{"Upload-Offset": "17"})
-    assert (status, refused) == (409, {"detail": "The video ends at offset 3000"})
+    assert (status, refused) == (409, {"detail": "The video ends at offset 3008"})
     assert (await append(http, number, data, **{"Upload-Offset": "x"}))[0] == 422
-    assert await append(http, number, b"end", **{"Upload-Offset": "3000"}) == (200, LATER)
+    assert await append(http, number, b"end", **{"Upload-Offset": "3008"}) == (200, LATER)
     async with http.get(f"/get_video/{number}/") as answer:
-        assert await answer.read() == data + b"end"
+        assert await answer.read() == data + b"moremoreend"
 
 
 async def test_a_key_that_is_no_text_is_refused(system: RunningSystem, http: aiohttp.ClientSession) -> None:
@@ -192,6 +195,25 @@ async def test_a_refusal_does_not_wait_for_the_body(system: RunningSystem, http:
         writer.write(head.encode() + bytes(300_000))
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        writer.close()
+
+
+async def test_who_asks_first_is_told_before_the_body(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    number = await create(http)
+    await append(http, number, clips["clip.webm"].data)
+    async with http.post("/api/record/videos/finalize_video_upload", json={"video_id": number}) as answer:
+        assert answer.status == 200
+    address = urlsplit(system.base_url)
+    for asked, status in ((number, 409), (10**9, 404), (await create(http), 100)):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = (
+            f"POST /append_video/{asked}/ HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
+        )
+        writer.write(head.encode())
+        told = await asyncio.wait_for(reader.readuntil(b"\r\n"), 10)
+        assert told.startswith(f"HTTP/1.1 {status} ".encode())
         writer.close()
 
 

@@ -128,6 +128,9 @@ async def test_what_is_held_in_memory_may_be_larger_than_a_message(http: aiohttp
     assert await send(http, data=form(number, data[64:], id_first=False)) == UPLOADED
     async with http.patch(f"{BASES[0]}/update_video_chunck", json={"x": "y" * 17 * 2**20}) as answer:
         assert answer.status == 413
+    # Nobody knows where it belongs, and there is a limit to what waits for that.
+    status, refused = await send(http, data=form(number, bytes(17 * 2**20), id_first=False))
+    assert (status, refused["message"], set(refused["errors"])) == (400, "Invalid request", {"body"})
     async with http.get(f"{BASES[0]}/{number}/stream_video", headers={"Range": "bytes=-5"}) as answer:
         assert answer.headers["Content-Range"].endswith(f"/{2 * len(data) - 64}")
 

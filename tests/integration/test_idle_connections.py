@@ -10,6 +10,8 @@ import pytest
 from aiohttp import web
 
 from gateway.idle_connections import IdleConnections
+from tests.support.system import RunningSystem
+from tests.support.videos_api import more
 
 
 @pytest.fixture
@@ -62,3 +64,23 @@ async def test_a_connection_is_closed_after_its_last_request_but_not_within_one(
             await reader.read()
     writer.close()
     other.close()
+
+
+REQUEST = b"GET /health HTTP/1.1\r\nHost: x\r\n"
+
+
+@pytest.mark.parametrize(
+    ("limit", "sent", "answered"),
+    [
+        ("FIRST_REQUEST_SECONDS", REQUEST + b"X-Slow: ", b""),
+        ("NEXT_REQUEST_SECONDS", REQUEST + b"\r\n", b"HTTP/1.1 200"),
+    ],
+)
+async def test_the_gateway_lets_go_of_them(system: RunningSystem, limit: str, sent: bytes, answered: bytes) -> None:
+    async with more(system, "gateway", **{limit: "0.3"}) as gateway:
+        reader, writer = await asyncio.open_connection(*gateway.listen.split(":"))
+        writer.write(sent)
+        async with asyncio.timeout(10):
+            with contextlib.suppress(ConnectionResetError):
+                assert (await reader.read()).startswith(answered)
+        writer.close()
