@@ -66,3 +66,23 @@ async def test_a_recording_is_sent_while_it_is_made_and_plays(system: RunningSys
         assert whole.startswith(so_far)
         assert len(whole) > len(so_far)
         assert not problems
+
+
+async def test_one_recording_at_a_time_and_a_camera_that_is_let_go_of_when_it_fails(system: RunningSystem) -> None:
+    async with chromium() as browser:
+        page = await browser.new_page()
+        await page.add_init_script(
+            """const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices)
+            devices.getUserMedia = async wanted => (window.opened = await open(wanted))"""
+        )
+        await page.goto(f"{PAGE.as_uri()}?api=http://127.0.0.1:1")
+        await page.click("#camera")
+        await page.wait_for_function("document.getElementById('state').textContent.startsWith('It failed')")
+        assert await page.evaluate("opened.getTracks().every(track => track.readyState === 'ended')")
+        await page.goto(f"{PAGE.as_uri()}?api={system.base_url}")
+        await page.click("#canvas")
+        await page.wait_for_function("!document.getElementById('stop').disabled")
+        assert await page.locator("#camera:disabled, #screen:disabled, #canvas:disabled").count() == 3
+        await page.click("#stop")
+        await page.wait_for_function("document.getElementById('state').textContent.startsWith('Finished')")
+        assert await page.locator("#camera:enabled, #screen:enabled, #canvas:enabled").count() == 3
