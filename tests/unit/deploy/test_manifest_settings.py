@@ -1,5 +1,6 @@
 """Manifests and code agree: variables, entry points, probes, the numbers of a drain, the queue's keys."""
 
+import base64
 import importlib
 import json
 import re
@@ -250,6 +251,12 @@ def test_workers_are_scaled_by_every_kind_of_job(monkeypatch: pytest.MonkeyPatch
     assert triggers == {f"{TAG}:unfinished:{kind}": settings.slots[kind] for kind in JobKind}
     authentication = {item["metadata"]["name"] for item in of_kind("production", "TriggerAuthentication")}
     assert {one["authenticationRef"]["name"] for one in scaled["spec"]["triggers"]} == authentication
+
+
+def test_the_readme_makes_tokens_that_the_local_overlay_takes() -> None:
+    (secret,) = [item["data"] for item in of_kind("local", "Secret") if item["metadata"]["name"].startswith("tokens-")]
+    (told,) = re.findall(r"AUTH_JWT_SECRET=(\S+) make token", (KUBERNETES / "README.md").read_text())
+    assert base64.b64decode(secret["auth-jwt-secret"]).decode() == told
 
 
 def test_clients_are_told_the_address_of_the_ingress() -> None:
