@@ -1,6 +1,7 @@
 """Rules that an API server enforces, or a node, and that no schema holds."""
 
 import ipaddress
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -200,24 +201,22 @@ def test_a_worker_reaches_every_port_that_an_input_may_name(overlay: str) -> Non
 
 
 @PER_OVERLAY
-def test_what_a_process_calls_lets_it_in(overlay: str) -> None:
-    """Each …_TARGET of a pod is allowed on both sides, at the port that it names."""
-    targets = 0
+def test_what_a_process_calls_lets_it_in_and_nothing_else_does(overlay: str) -> None:
+    """Each …_TARGET of a pod is allowed on both sides, at the port that it names; no other pair of processes is."""
+    calls: dict[tuple[str, str], int] = {}
     for workload in processes(overlay):
         for name, value in workload.environment.items():
             if name.endswith("_TARGET"):
                 peer, port = re.fullmatch(r"dns:///([a-z]+):(\d+)", value).groups()  # type: ignore[union-attr]
-                assert _allows(overlay, "egress", "to", owner=workload.name, peer=peer, port=int(port)), (
-                    workload.name,
-                    peer,
-                )
-                assert _allows(overlay, "ingress", "from", owner=peer, peer=workload.name, port=int(port)), (
-                    peer,
-                    workload.name,
-                )
-                targets += 1
+                calls[workload.name, peer] = int(port)
     # The gateway calls every service; upload, stream, worker and catalog call 2, 3, 3 and 1 of them.
-    assert targets == len(("upload", "stream", "catalog", "ffmpeg")) + 2 + 3 + 3 + 1
+    assert len(calls) == len(("upload", "stream", "catalog", "ffmpeg")) + 2 + 3 + 3 + 1
+    ports = {peer: port for (_, peer), port in calls.items()}
+    for caller, peer in itertools.product([workload.name for workload in processes(overlay)], ports):
+        expected = (caller, peer) in calls
+        out = _allows(overlay, "egress", "to", owner=caller, peer=peer, port=ports[peer])
+        into = _allows(overlay, "ingress", "from", owner=peer, peer=caller, port=ports[peer])
+        assert (out, into) == (expected, expected), (caller, peer)
 
 
 @PER_OVERLAY
