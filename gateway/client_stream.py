@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+import weakref
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 import grpc
@@ -47,8 +49,6 @@ async def _send(call: Any, messages: AsyncIterator[Any]) -> None:
         if under_way is not None:
             await under_way
         await call.done_writing()
-    except asyncio.InvalidStateError:
-        pass  # the service has answered already; awaiting the call tells what
     finally:
         if under_way is not None:
             under_way.cancel()
@@ -62,15 +62,26 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
     that `messages` raise cancels the call, which then leaves nothing behind, and comes out; the service's refusal comes
     as ReelwayError.
     """
+    statuses: list[grpc.aio.AioRpcError] = []
+    this = weakref.ref(call)
+
+    def note() -> None:
+        if (ended := this()) is not None:
+            statuses.append(_status_of(ended))
+
+    # Past the call's own method, by which it would keep itself alive until the garbage collector comes.
+    call._cython_call.add_done_callback(note)
     sending = asyncio.ensure_future(_send(call, messages))
     answer = asyncio.ensure_future(_awaited(call))
     try:
         await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            await sending
+            # The call had ended when a message was written; the answer says why.
+            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+                await sending
         return await answer
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from None
+        raise from_rpc_error(next(filter(_is_told, statuses), error)) from None
     finally:
         if not call.done():
             call.cancel()
@@ -81,3 +92,27 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
 
 async def _awaited(call: Any) -> Any:
     return await call
+
+
+def _is_told(status: grpc.aio.AioRpcError) -> bool:
+    """By the service or the transport.
+
+    Where a call ends while a message is on its way, grpc.aio (1.85.1) gives it a status of its own, before the one that
+    it ended with or over it.
+    """
+    return status.code() is not grpc.StatusCode.INTERNAL or len(status.trailing_metadata()) > 0
+
+
+def _status_of(ended: Any) -> grpc.aio.AioRpcError:
+    """Of a call that was given one this very moment."""
+    code, details, trailing = (_at_once(word()) for word in (ended.code, ended.details, ended.trailing_metadata))
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), trailing, details)
+
+
+def _at_once(there: Coroutine[Any, Any, Any]) -> Any:
+    """The result of a coroutine that has nothing to wait for."""
+    try:
+        there.send(None)
+    except StopIteration as end:
+        return end.value
+    raise RuntimeError("a call that has ended has no status")
