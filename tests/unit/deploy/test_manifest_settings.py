@@ -276,4 +276,7 @@ def test_certificates_name_what_peers_call() -> None:
         certificate = certificates[tls["secret"]["secretName"]]
         assert workload.name in certificate["dnsNames"]
         assert certificate["usages"] == ["server auth", "client auth"]
-        assert issuers[certificate["issuerRef"]["name"]]["ca"]["secretName"] in certificates
+        authority = certificates[issuers[certificate["issuerRef"]["name"]]["ca"]["secretName"]]
+        # A renewed CA with another key would divide the pods that have read it from those that have not.
+        assert authority["privateKey"]["rotationPolicy"] == "Never"
+        assert authority["isCA"] is True
