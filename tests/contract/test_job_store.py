@@ -137,6 +137,17 @@ async def test_a_claim_repeated_after_a_lost_answer_gives_the_same_job(store: Re
     assert (await take(store)).job.id != first.job.id
 
 
+async def test_a_repeated_claim_gives_the_whole_lease_that_its_worker_counts_on(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    job_id = await add(store)
+    await store.claim("w1", "nonce", [JobKind.COMMAND])
+    # Redis was away for a lease's time, and with it the answer.
+    await expire_lease(client, job_id)
+    assert await store.claim("w1", "nonce", [JobKind.COMMAND])
+    assert await store.reap() == {}
+
+
 async def test_a_lease_that_ran_out_moves_the_job_and_refuses_the_old_attempt(
     store: RedisJobStore, client: redis.asyncio.Redis
 ) -> None:

@@ -196,7 +196,8 @@ end
 function ops.claim(worker, nonce, lease_ms, running_max, ...)
     lease_ms, running_max = tonumber(lease_ms), tonumber(running_max)
     local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
-    if last[1] == nonce and holding(last[2], last[3]) ~= 'lost' then
+    -- The worker counts its lease from this call, so it is good from this one.
+    if last[1] == nonce and ops.renew_one(lease_ms, last[2], last[3]) ~= 'lost' then
         return { tonumber(last[3]), redis.call('HGETALL', job_key(last[2])) }
     end
     promote()
