@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from services.ffmpeg.digits import whole_number
-from services.ffmpeg.filter_graph import Parts, RawFilter, RawGraph, check_depth, escape_value, join_parts
+from services.ffmpeg.filter_graph import Parts, RawFilter, RawGraph, check_expression, escape_value, join_parts
 from services.ffmpeg.format_table import words
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.placeholders import FileRef, braced
@@ -67,8 +67,6 @@ _WHY_REFUSED = {
     "frei0r": "loads program code",
     "frei0r_src": "loads program code",
 }
-# Never-ending expressions: av_expr has loops and root search (libavutil/eval.c).
-_LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
 _FONT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 _FONT_FILE = re.compile(
     r"/usr/share/fonts/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\.(?:ttf|otf|ttc)"
@@ -204,9 +202,7 @@ def _check_font(key: str, value: str, subject: str) -> None:
 
 
 def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: Limits) -> None:
-    check_depth(value, subject)
-    if loop := _LOOP.search(value):
-        raise CommandRefused(subject, f"'{loop[0]}…' in an expression could run for ever")
+    check_expression(value, subject)
     if rule.kinds[key] is Kind.SIZE and (match := _SIZE.fullmatch(value)):
         _check_sides(rule.name, whole_number(match[1]) or 0, whole_number(match[2]) or 0, limits)
     count = whole_number(value)

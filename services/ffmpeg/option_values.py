@@ -6,7 +6,7 @@ import re
 
 from services.ffmpeg import format_table
 from services.ffmpeg.digits import whole_number
-from services.ffmpeg.filter_graph import check_depth
+from services.ffmpeg.filter_graph import check_expression
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OptionRule, Value
 from services.ffmpeg.placeholders import braced
@@ -17,7 +17,6 @@ _RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?")
 _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
 _SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
-_LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
 _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
@@ -77,9 +76,7 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
             _check_params(rule.name, option, value, limits)
         case Value.KEY_FRAMES:
             _require(_KEY_FRAMES, option, value)
-            check_depth(value, option)
-            if loop := _LOOP.search(value):
-                raise CommandRefused(option, f"'{loop[0]}…' in an expression could run for ever")
+            check_expression(value, option)
         case _:
             if not _RATIO.fullmatch(value):
                 _require(_PLAIN, option, value)
