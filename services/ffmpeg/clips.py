@@ -22,6 +22,8 @@ _SAME = (
     *("codec_type", "codec_name", "profile", "width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
     *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
 )
+# These and no tags: a tag can have any length, and a line that is cut is no JSON.
+_ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
 _INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
 _SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
@@ -53,8 +55,8 @@ async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Cli
         if len(report) < _MAX_REPORT_BYTES:
             report.extend(line)
 
-    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json", "-show_format"]
-    argv += ["-show_streams", "-show_data_hash", "sha256", *_INPUT, "-i", f"file:{path}"]
+    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
+    argv += ["-show_entries", _ENTRIES, "-show_data_hash", "sha256", *_INPUT, "-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
     if result.ended is Ended.SANDBOX:
         raise RuntimeError(result.stderr.decode(errors="replace").strip())

@@ -16,6 +16,11 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
 _MAX_REPORT_BYTES = 4 * 2**20
+# What is asked for and nothing else: a tag can have any length, and a line that is cut is no JSON.
+_ENTRIES = (
+    "format=format_name,duration:stream=index,codec_type,codec_name,width,height,sample_rate,channels:"
+    "stream_disposition=attached_pic"
+)
 _LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=2**30, address_space_bytes=4 * 2**30, output_bytes=2**20)
 
 
@@ -71,7 +76,7 @@ async def probe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> MediaInfo:
             report.extend(line)
 
     argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
-    argv += ["-show_format", "-show_streams", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-show_entries", _ENTRIES, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
     argv += ["-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
     if result.ended is Ended.SANDBOX:

@@ -21,6 +21,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg import sandbox as sandbox_module
 from services.ffmpeg.binaries import ProgramMissing, find
+from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import CommandFailed, run_plan
 from services.ffmpeg.isolation import Mode, detect_layers, examine
@@ -225,6 +226,18 @@ async def test_a_probe_tells_what_a_file_is(folder: WorkFolder) -> None:
     assert (info.video.codec, info.video.width, info.video.height) == ("h264", 320, 240)
     assert info.audio is not None
     assert info.audio.codec == "aac"
+
+
+async def test_a_file_may_say_much_about_itself(folder: WorkFolder) -> None:
+    (folder.path / "in/0").write_text(f";FFMETADATA1\ncomment={'long ' * 100_000}\n")
+    command = "-f lavfi -i testsrc=d=1 -f ffmetadata -i in_1 -map_metadata 1 out_1"
+    made = plan(command, {"in_1": "https://h/x"}, {"out_1": "o.mkv"}, LIMITS)
+    (output,), _ = await run_plan(SANDBOX, made, folder, lambda _: None)
+    os.close(output.descriptor)
+    info = await probe(SANDBOX, folder, folder.path / "out/0.mkv")
+    assert info.duration_seconds == pytest.approx(1, abs=0.1)
+    clip = await describe_clip(SANDBOX, folder, folder.path / "out/0.mkv")
+    assert (clip.width, clip.height, clip.streams) == (320, 240, 1)
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"])
