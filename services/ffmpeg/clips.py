@@ -26,6 +26,7 @@ _SAME = (
 _ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
 _INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
+_AAC = ("-c:a", "aac", "-b:a", "160k")
 _SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
 
 
@@ -94,37 +95,66 @@ def match(clips: Sequence[Clip]) -> bool:
     return all((clip.video, clip.audio, clip.streams) == (first.video, first.audio, first.streams) for clip in clips)
 
 
-def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> list[str]:
-    """The arguments that join matching clips packet by packet; writes the list that they name."""
+@dataclass(frozen=True)
+class Shape:
+    """What clips that differ are brought to."""
+
+    width: int
+    height: int
+    sound: bool
+
+    @classmethod
+    def of(cls, clips: Sequence[Clip]) -> Shape:
+        """The size of the first, and sound if any has some."""
+        return cls(clips[0].width // 2 * 2, clips[0].height // 2 * 2, any(clip.audio for clip in clips))
+
+
+def copy_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
+    """The arguments that join matching files of `in` packet by packet; writes the list that they name."""
+    return [*_listed(files, folder), "-c", "copy", *_for(output), f"file:{output}"]
+
+
+def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
+    """The same for parts that `encode_arguments` made: pictures as they are, sound encoded in one go."""
+    # A part's sound may end a little before its picture.
+    sound = ("-af", "aresample=async=1:min_hard_comp=0.01", *_AAC)
+    return [*_listed(files, folder), "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
+
+
+def _listed(files: Sequence[Path], folder: WorkFolder) -> tuple[str, ...]:
     # Our own names of plain characters; each was probed before, and is no list itself.
     listing = folder.path / "in" / "clips.txt"
-    listing.write_text("ffconcat version 1.0\n" + "".join(f"file {clip.path.name}\n" for clip in clips))
+    listing.write_text("ffconcat version 1.0\n" + "".join(f"file {file.name}\n" for file in files))
     whitelist = ("-protocol_whitelist", "file", "-format_whitelist", f"concat,{FORMAT_WHITELIST}")
     read = ("-f", "concat", "-auto_convert", "0", *whitelist, "-i", f"file:{listing}")
-    return [*_QUIET, *read, "-map", "0:v:0", "-map", "0:a:0?", "-c", "copy", *_for(output), f"file:{output}"]
+    return (*_QUIET, *read, "-map", "0:v:0", "-map", "0:a:0?")
 
 
-def encode_arguments(clips: Sequence[Clip], output: Path, limits: Limits) -> list[str]:
-    """The arguments that bring all clips to the size of the first and encode them once, every frame of each."""
-    width, height = clips[0].width // 2 * 2, clips[0].height // 2 * 2
-    with_sound = any(clip.audio for clip in clips)
+def encode_arguments(
+    clips: Sequence[Clip], shape: Shape, output: Path, limits: Limits, *, is_part: bool = False
+) -> list[str]:
+    """The arguments that bring clips to one shape and encode them once, every frame of each.
+
+    Parts follow each other without a seam: their sound is samples, and no frame waits for a later one.
+    """
     graph: list[str] = []
     pads = ""
     for index, clip in enumerate(clips):
         graph.append(
-            f"[{index}:v:0]scale={width}:{height}:force_original_aspect_ratio=decrease,"
-            f"pad={width}:{height}:-1:-1,setsar=1,format=yuv420p[v{index}]"
+            f"[{index}:v:0]scale={shape.width}:{shape.height}:force_original_aspect_ratio=decrease,"
+            f"pad={shape.width}:{shape.height}:-1:-1,setsar=1,format=yuv420p[v{index}]"
         )
         pads += f"[v{index}]"
-        if with_sound:
+        if shape.sound:
             silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"
             graph.append(f"{f'[{index}:a:0]' if clip.audio else f'{silence},'}{_SOUND}[a{index}]")
             pads += f"[a{index}]"
-    graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(with_sound)}[v]{'[a]' if with_sound else ''}")
+    graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(shape.sound)}[v]{'[a]' if shape.sound else ''}")
     threads = ("-threads", str(limits.threads))
     inputs = [argument for clip in clips for argument in (*threads, *_INPUT, "-i", f"file:{clip.path}")]
-    sound = ("-map", "[a]", "-c:a", "aac", "-b:a", "160k") if with_sound else ()
-    picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *threads)
+    sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()
+    order = ("-bf", "0") if is_part else ()
+    picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *order, *threads)
     # Every frame as it comes: none is dropped for being early, none doubled for being late.
     timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000")
     drawn = (*inputs, "-filter_complex", ";".join(graph))

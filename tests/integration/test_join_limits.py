@@ -1,7 +1,9 @@
-"""A join that takes too long, or clips that are too many, end the job with a reason and leave nothing."""
+"""How much a join can take; what is too much ends the job with a reason and leaves nothing."""
 
+import json
+import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +18,11 @@ from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
 from services.ffmpeg.binaries import find
 from services.ffmpeg.isolation import detect_layers
-from services.ffmpeg.job import JobFault
+from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.sandbox import Sandbox
-from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join import JoinHandler
 from tests.support.clips import make_clip
 from tests.support.programs import installed
@@ -32,12 +34,12 @@ LIMITS = Limits(wall_seconds=0.2, threads=1)
 class Located:
     """The extents of one upload, one clip each."""
 
-    def __init__(self, keys: dict[str, int]) -> None:
-        self._keys = keys
+    def __init__(self, extents: Sequence[tuple[str, int]]) -> None:
+        self._extents = extents
 
     async def locate(self, video_id: str, offset: int, length: int, etag: str) -> upload_pb2.LocateExtentsResponse:
         answer = upload_pb2.LocateExtentsResponse()
-        for key, size in self._keys.items():
+        for key, size in self._extents:
             answer.extents.add(offset_bytes=answer.size_bytes, length_bytes=size, key=key, begins_clip=True)
             answer.size_bytes += size
         return answer
@@ -50,41 +52,89 @@ async def outputs(juicefs_s3: S3Server) -> AsyncIterator[Outputs]:
         yield Outputs(objects, data)
 
 
-async def fault(outputs: Outputs, tmp_path: Path, clips: list[bytes], limits: Limits) -> JobFault:
-    """How the join of these clips fails."""
-    video_id = str(uuid.uuid4())
-    keys = {f"journal/{video_id}/{index:016d}-a-clip": len(clip) for index, clip in enumerate(clips)}
-    for key, clip in zip(keys, clips, strict=True):
-        await outputs.objects.put(key, clip, "application/octet-stream")
+class Context:
+    """A job that nobody takes away."""
+
+    def __init__(self, video_id: str, folder: WorkFolder) -> None:
+        spec = {"video_id": video_id, "parameters": {"etag": '"00-1"'}}
+        self.job = SimpleNamespace(id=str(uuid.uuid4()), spec=spec)
+        self.folder = folder
+        self.shown: list[float] = []
+
+    def show(self, progress: Progress) -> None:
+        self.shown.append(progress.fraction)
+
+    async def begin_upload(self, upload_id: str, key: str) -> None:
+        pass
+
+    async def still_held(self) -> None:
+        pass
+
+
+@pytest.fixture
+def context(tmp_path: Path) -> Iterator[Context]:
     root = WorkRoot(tmp_path / "work")
-    folder = root.create(str(uuid.uuid4()))
-    spec = {"video_id": video_id, "parameters": {"etag": '"00-1"'}}
-    context: Any = SimpleNamespace(job=SimpleNamespace(id=str(uuid.uuid4()), spec=spec), folder=folder, show=print)
+    yield Context(str(uuid.uuid4()), root.create(str(uuid.uuid4())))
+    root.close()
+
+
+async def join(outputs: Outputs, context: Any, clips: Sequence[bytes], limits: Limits) -> Mapping[str, Any]:
+    """The join of these clips; those that are the same are stored once."""
+    keys = {clip: f"journal/{context.job.spec['video_id']}/{index:016d}-a-clip" for index, clip in enumerate(clips)}
+    for clip, key in keys.items():
+        await outputs.objects.put(key, clip, "application/octet-stream")
+    uploads: Any = Located([(keys[clip], len(clip)) for clip in clips])
     sandbox = Sandbox(installed(), find("ffprobe"), detect_layers())
-    uploads: Any = Located(keys)
-    try:
-        with pytest.raises(JobFault) as raised:
-            await JoinHandler(sandbox, uploads, outputs, limits)(context)
-    finally:
-        folder.remove()
-        root.close()
-    assert not [info async for info in outputs.objects.list(joined_prefix(video_id))]
+    return await JoinHandler(sandbox, uploads, outputs, limits)(context)
+
+
+async def fault(outputs: Outputs, context: Context, clips: list[bytes], limits: Limits) -> JobFault:
+    """How the join of these clips fails."""
+    with pytest.raises(JobFault) as raised:
+        await join(outputs, context, clips, limits)
+    assert not [info async for info in outputs.objects.list(joined_prefix(context.job.spec["video_id"]))]
     return raised.value
 
 
-async def test_a_join_is_killed_after_its_time(outputs: Outputs, tmp_path: Path) -> None:
+def streams_of(path: Path) -> list[Any]:
+    ask = [find("ffprobe"), "-v", "error", "-of", "json", "-count_frames", "-show_streams", str(path)]
+    streams: list[Any] = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=60).stdout)["streams"]
+    return streams
+
+
+async def test_as_many_clips_as_there_may_be_are_encoded(outputs: Outputs, context: Context, tmp_path: Path) -> None:
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    sound = ("-f", "lavfi", "-i", "sine=d=0.6", *x264, "-c:a", "aac", "-shortest")
+    clips = [
+        make_clip(tmp_path / "large.mp4", sound, seconds=0.6).read_bytes(),
+        make_clip(tmp_path / "small.mp4", x264, seconds=0.4, size="64x48").read_bytes(),
+    ]
+    # One more than whole parts, and more than a command line holds.
+    made = await join(outputs, context, clips * 64 + clips[:1], Limits(threads=1))
+    assert (made["clips"], made["encoded"]) == (129, True)
+    joined = tmp_path / "joined.mp4"
+    joined.write_bytes(await outputs.objects.get(made["key"]) or b"")
+    video, audio = streams_of(joined)
+    assert (video["width"], video["height"]) == (128, 96)
+    assert int(video["nb_read_frames"]) == 64 * (15 + 10) + 15
+    # The sound of a clip of 0.6 s is a little longer; what matters is that it does not run away from the picture.
+    assert float(audio["duration"]) == pytest.approx(float(video["duration"]), abs=0.1)
+    assert context.shown[-1] == 1.0
+
+
+async def test_a_join_is_killed_after_its_time(outputs: Outputs, context: Context, tmp_path: Path) -> None:
     # Two sizes, so that it has to encode: several times as much work.
     clips = [
         make_clip(tmp_path / f"{size}.mp4", ("-c:v", "mpeg4"), seconds=10, size=size).read_bytes()
         for size in ("640x360", "480x270")
     ]
-    failure = (await fault(outputs, tmp_path, clips, LIMITS)).failure
+    failure = (await fault(outputs, context, clips, LIMITS)).failure
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join ran longer than allowed")
 
 
 async def test_more_bytes_than_a_job_may_take_are_refused_before_they_are_fetched(
-    outputs: Outputs, tmp_path: Path
+    outputs: Outputs, context: Context
 ) -> None:
     limits = replace(LIMITS, input_bytes=10)
-    failure = (await fault(outputs, tmp_path, [b"no clip at all"], limits)).failure
+    failure = (await fault(outputs, context, [b"no clip at all"], limits)).failure
     assert failure.reason == "LIMIT_EXCEEDED"

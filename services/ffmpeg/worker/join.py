@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,16 @@ from services.common.extents import Extent, joined_prefix, read_slices
 from services.common.joined import find_joined, version_of
 from services.common.s3_objects import Slice
 from services.common.upload_client import UploadClient
-from services.ffmpeg.clips import Clip, ClipUnreadable, copy_arguments, describe_clip, encode_arguments, match
+from services.ffmpeg.clips import (
+    Clip,
+    ClipUnreadable,
+    Shape,
+    copy_arguments,
+    describe_clip,
+    encode_arguments,
+    match,
+    parts_arguments,
+)
 from services.ffmpeg.error_text import last_words
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.limits import Limits
@@ -27,8 +38,9 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import OutputMissing
 from services.ffmpeg.worker.handler import JobContext
 
-# One file descriptor and some decoder each.
 _MOST_CLIPS = 500
+# Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
+_AT_ONCE = 16
 _COPY_BYTES = 5 * 2**30
 
 
@@ -59,7 +71,8 @@ class JoinHandler:
         encoded = not match(clips)
         extension = "mp4" if encoded else await asyncio.to_thread(_extension, paths[0])
         output = context.folder.path / "out" / f"joined.{extension}"
-        await self._run(context, clips, output, encoded=encoded)
+        ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
+        await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
         key = f"{joined_prefix(video_id)}{version_of(etag)}.{extension}"
         await self._publish(context, output, key)
         return {"key": key, "clips": len(clips), "encoded": encoded}
@@ -91,31 +104,6 @@ class JoinHandler:
             await asyncio.to_thread(file.close)
         return path
 
-    async def _run(self, context: JobContext, clips: Sequence[Clip], output: Path, *, encoded: bool) -> None:
-        def show(report: Report) -> None:
-            context.show(Progress(report.fraction or 0.0, report.fps, report.speed, report.position_seconds))
-
-        arguments = (
-            encode_arguments(clips, output, self._limits) if encoded else copy_arguments(clips, context.folder, output)
-        )
-        reader = ProgressReader(sum(clip.duration_seconds for clip in clips) or None, show)
-        result = await run_sandboxed(
-            self._sandbox,
-            [self._sandbox.ffmpeg, *arguments],
-            context.folder,
-            self._limits,
-            on_line=reader.line,
-            on_log=reader.log,
-        )
-        if result.ended is Ended.SUCCEEDED:
-            return
-        if result.ended is Ended.SANDBOX:
-            raise JobFault("INTERNAL", "the join could not be isolated", may_pass=True)
-        if result.ended is not Ended.FAILED:
-            raise JobFault("LIMIT_EXCEEDED", f"The join {result.ended.value}")
-        names = {str(clip.path): f"clip {number}" for number, clip in enumerate(clips, 1)}
-        raise JobFault("FFMPEG_FAILED", last_words(result.stderr, names) or "ffmpeg failed")
-
     async def _publish(self, context: JobContext, output: Path, key: str) -> None:
         """Under the job's own key first, which a stale attempt cannot complete; then, in one step, where it belongs."""
         try:
@@ -127,6 +115,58 @@ class JoinHandler:
             raise JobFault("LIMIT_EXCEEDED", "The joined video is larger than 5 GiB")
         await self._outputs.objects.copy(key_of(context.job.id, output.name), key)
         await self._outputs.objects.delete(key_of(context.job.id, output.name))
+
+
+class _Ffmpeg:
+    """The runs that one join takes, all of them within one limit of time. Raises JobFault."""
+
+    def __init__(self, sandbox: Sandbox, limits: Limits, context: JobContext, clips: Sequence[Clip]) -> None:
+        self._sandbox, self._limits, self._context, self._clips = sandbox, limits, context, clips
+        self._ends = time.monotonic() + limits.wall_seconds
+        self._seconds = sum(clip.duration_seconds for clip in clips)
+        self._done = 0.0
+
+    async def copy(self, output: Path) -> None:
+        """Join clips that match."""
+        await self._run(copy_arguments([clip.path for clip in self._clips], self._context.folder, output))
+
+    async def encode(self, output: Path) -> None:
+        """Join clips that differ: at once where they are few, else part by part."""
+        shape, folder = Shape.of(self._clips), self._context.folder
+        if len(self._clips) <= _AT_ONCE:
+            await self._run(encode_arguments(self._clips, shape, output, self._limits))
+            return
+        parts: list[Path] = []
+        for start in range(0, len(self._clips), _AT_ONCE):
+            clips = self._clips[start : start + _AT_ONCE]
+            part = folder.path / "out" / f"part{start:04d}.mov"
+            await self._run(encode_arguments(clips, shape, part, self._limits, is_part=True))
+            self._done += sum(clip.duration_seconds for clip in clips)
+            parts.append(part.rename(folder.path / "in" / part.name))
+            for clip in clips:
+                clip.path.unlink()
+        await self._run(parts_arguments(parts, folder, output))
+
+    async def _run(self, arguments: Sequence[str]) -> None:
+        def show(report: Report) -> None:
+            fraction = (self._done + report.position_seconds) / self._seconds if self._seconds else 0.0
+            self._context.show(Progress(min(fraction, 1.0), report.fps, report.speed, report.position_seconds))
+
+        result = await run_sandboxed(
+            self._sandbox,
+            [self._sandbox.ffmpeg, *arguments],
+            self._context.folder,
+            replace(self._limits, wall_seconds=self._ends - time.monotonic()),
+            on_line=ProgressReader(None, show).line,
+        )
+        if result.ended is Ended.SUCCEEDED:
+            return
+        if result.ended is Ended.SANDBOX:
+            raise JobFault("INTERNAL", "the join could not be isolated", may_pass=True)
+        if result.ended is not Ended.FAILED:
+            raise JobFault("LIMIT_EXCEEDED", f"The join {result.ended.value}")
+        names = {str(clip.path): f"clip {number}" for number, clip in enumerate(self._clips, 1)}
+        raise JobFault("FFMPEG_FAILED", last_words(result.stderr, names) or "ffmpeg failed")
 
 
 def _clips(extents: Sequence[Extent]) -> list[list[Extent]]:
