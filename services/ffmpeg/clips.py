@@ -26,6 +26,11 @@ _SAME = (
 _ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
 _INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
+# The encoder gives no durations, and the last frame's nothing else tells: as long as the one before.
+_LASTING = (
+    "-bsf:v",
+    "setts=pts=PTS:dts=DTS:duration='if(gt(NEXT_DTS,DTS),NEXT_DTS-DTS,if(eq(PREV_INDTS,NOPTS),DURATION,DTS-PREV_INDTS))'",
+)
 _AAC = ("-c:a", "aac", "-b:a", "160k")
 _SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
 
@@ -156,7 +161,7 @@ def encode_arguments(
     order = ("-bf", "0") if is_part else ()
     picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *order, *threads)
     # Every frame as it comes: none is dropped for being early, none doubled for being late.
-    timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000")
+    timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000", *_LASTING)
     drawn = (*inputs, "-filter_complex", ";".join(graph))
     return [*_QUIET, *drawn, *picture, *timing, *sound, *_for(output), f"file:{output}"]
 

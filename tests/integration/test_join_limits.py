@@ -122,6 +122,19 @@ async def test_as_many_clips_as_there_may_be_are_encoded(outputs: Outputs, conte
     assert context.shown[-1] == 1.0
 
 
+async def test_the_last_frame_of_a_slow_clip_is_seen(outputs: Outputs, context: Context, tmp_path: Path) -> None:
+    x264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
+    clips = [
+        make_clip(tmp_path / "film.mp4", x264).read_bytes(),
+        make_clip(tmp_path / "slides.mp4", ("-r", "2", *x264), seconds=3, size="64x48").read_bytes(),
+    ]
+    slides = int(streams_of(tmp_path / "slides.mp4")[0]["nb_read_frames"])
+    made = await join(outputs, context, clips, Limits(threads=1))
+    joined = tmp_path / "joined.mp4"
+    joined.write_bytes(await outputs.objects.get(made["key"]) or b"")
+    assert int(streams_of(joined)[0]["nb_read_frames"]) == 10 + slides
+
+
 async def test_a_join_is_killed_after_its_time(outputs: Outputs, context: Context, tmp_path: Path) -> None:
     # Two sizes, so that it has to encode: several times as much work.
     clips = [
