@@ -47,7 +47,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     job_queued_per_owner: int = Field(10_000, ge=1)
     """Jobs one owner may have waiting; more are refused with TOO_MANY_REQUESTS."""
     job_running_per_owner: int = Field(0, ge=0)
-    """Jobs one owner may have running at once; 0: no limit but the fair share."""
+    """Jobs one owner may have running at once, the system itself excepted; 0: no limit but the fair share."""
     ffmpeg_bin: str = ""
     """Path or name of ffmpeg; empty: found on PATH."""
     ffprobe_bin: str = ""

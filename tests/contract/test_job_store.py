@@ -351,6 +351,14 @@ async def test_an_owner_has_no_more_running_than_its_quota(client: redis.asyncio
     assert (await take(store)).job.id == mine[4]
 
 
+async def test_a_running_quota_does_not_hold_up_the_system_itself(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, running_max=1)
+    await add(store, SYSTEM_USER, kind=JobKind.TRANSCRIBE)
+    await take(store, kinds=(JobKind.TRANSCRIBE,))
+    probe = await add(store, SYSTEM_USER, kind=JobKind.PROBE)
+    assert (await take(store, kinds=(JobKind.PROBE,))).job.id == probe
+
+
 async def test_counts_return_to_nothing(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     for end in ("complete", "fail", "cancel", "release"):
         job_id = await add(store)
