@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from services.ffmpeg.addresses import AddressPolicy, AddressRefused
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK = 256 * 1024
+_LOOKUPS = 64
 _AGENT = "reelway"
 
 
@@ -70,6 +72,34 @@ class Lookup(Protocol):
 
     async def close(self) -> None:
         """Let go of it."""
+
+
+class _Names(AbstractResolver):
+    """Looks names up by getaddrinfo(3), which nothing can interrupt, in threads of its own.
+
+    A client's name server that never answers would hold the common ones, in which all jobs of the process read and
+    write files.
+    """
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOKUPS, "lookup")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        loop, flags = asyncio.get_running_loop(), socket.AI_ADDRCONFIG
+        found = await loop.run_in_executor(
+            self._threads, lambda: socket.getaddrinfo(host, port, family, socket.SOCK_STREAM, flags=flags)
+        )
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=protocol, flags=socket.AI_NUMERICHOST
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 class _GuardedResolver(AbstractResolver):
@@ -186,7 +216,7 @@ class Fetcher:
             limits = self._limits
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
-                    resolver=_GuardedResolver(self._policy, self._resolver or aiohttp.DefaultResolver()),
+                    resolver=_GuardedResolver(self._policy, self._resolver or _Names()),
                     socket_factory=self._socket,
                     use_dns_cache=False,
                     force_close=True,

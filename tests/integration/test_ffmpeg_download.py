@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import os
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -321,6 +323,25 @@ async def test_a_name_is_looked_up_once_a_hop(server: Server, tmp_path: Path) ->
         await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "two")
     await fetcher.close()
     assert len(server.asked) == 1
+
+
+async def test_names_that_are_never_found_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and [])
+    fetcher = Fetcher(AddressPolicy(), LIMITS)
+    fetches = [
+        asyncio.create_task(fetcher.fetch(f"http://{n}.example/", tmp_path / f"{n}"))
+        for n in range(2 * (os.cpu_count() or 1) + 32)
+    ]
+    try:
+        done, _ = await asyncio.wait(fetches, timeout=0.1)
+        assert not done
+        async with asyncio.timeout(1):
+            await asyncio.to_thread(BODY.__len__)
+    finally:
+        answered.set()
+        await asyncio.gather(*fetches, return_exceptions=True)
+        await fetcher.close()
 
 
 async def test_a_listed_pair_is_taken_out_of_several_answers(server: Server, tmp_path: Path) -> None:
