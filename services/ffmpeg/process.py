@@ -123,7 +123,7 @@ async def run_sandboxed(
             task.cancel()
         await asyncio.gather(*readers, watching, return_exceptions=True)
     return RunResult(
-        ended=_verdict(code, watch.broken, ring.value()),
+        ended=_verdict(code, watch.broken or watch.look_at_files(), ring.value()),
         exit_code=code,
         stderr=ring.value(),
         seconds=time.monotonic() - started,
@@ -210,10 +210,17 @@ class _Watch:
             return Ended.MEMORY
         if self.cpu_seconds > limits.cpu_seconds:
             return Ended.CPU
+        return self.look_at_files()
+
+    def look_at_files(self) -> Ended | None:
+        """The limit that the written files break.
+
+        A file as large as there may be was cut there; where little was left to write, ffmpeg 5.1 calls that a success.
+        """
         usage = self._folder.usage()
-        if usage.bytes > limits.output_bytes:
+        if usage.bytes >= self._limits.output_bytes:
             return Ended.DISK
-        return Ended.FILES if usage.files > limits.output_files else None
+        return Ended.FILES if usage.files > self._limits.output_files else None
 
 
 def _memory_and_cpu(pid: int) -> tuple[int, float]:

@@ -122,6 +122,13 @@ async def test_many_files_or_much_data_end_a_run(folder: WorkFolder, ended: Ende
     assert result.ended is ended
 
 
+async def test_a_file_that_was_cut_at_its_limit_is_a_failure(folder: WorkFolder) -> None:
+    # 120 000 bytes: all but the last ones are written before the limit.
+    command = "-f lavfi -i color=s=100x40:r=30:d=1 -pix_fmt gray -f rawvideo out_1"
+    result = await run(folder, command, replace(LIMITS, output_bytes=110_000))
+    assert result.ended is Ended.DISK
+
+
 async def test_a_flood_of_log_lines_is_bounded(folder: WorkFolder) -> None:
     argv = [SANDBOX.ffmpeg, "-nostdin", "-loglevel", "trace", "-f", "lavfi", "-i", "testsrc=d=60", "-vf", "showinfo"]
     result = await run_sandboxed(SANDBOX, [*argv, "-f", "null", "-"], folder, LIMITS, guarded=False)
