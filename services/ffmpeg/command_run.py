@@ -19,7 +19,7 @@ class CommandFailed(Exception):
     def __init__(self, message: str, *, transient: bool = False, ended: Ended = Ended.FAILED) -> None:
         super().__init__(message)
         self.transient = transient
-        """It was killed from outside, or could not be isolated: nothing is said about the command itself."""
+        """The machine is at fault: nothing is said about the command itself."""
         self.ended = ended
 
 
@@ -41,8 +41,8 @@ async def run_plan(
     reader = ProgressReader(plan.stop_seconds, report)
     argv = [sandbox.ffmpeg, *plan.argv(folder.path)]
     result = await run_sandboxed(sandbox, argv, folder, plan.limits, on_line=reader.line, on_log=reader.log)
-    if result.ended is Ended.SANDBOX:
-        raise CommandFailed("the command could not be isolated", transient=True, ended=result.ended)
+    if not result.ended.conclusive:
+        raise CommandFailed(f"the command {result.ended.value}", transient=True, ended=result.ended)
     if result.ended is not Ended.SUCCEEDED:
         raise _failure(result, last_words(result.stderr, names))
     try:
@@ -55,6 +55,5 @@ def _failure(result: RunResult, words: str) -> CommandFailed:
     if result.ended is not Ended.FAILED:
         return CommandFailed(f"The command {result.ended.value}", ended=result.ended)
     if result.exit_code < 0:
-        # The kernel's memory killer, or an operator.
-        return CommandFailed(f"ffmpeg was stopped by signal {-result.exit_code}", transient=result.exit_code == -9)
+        return CommandFailed(f"ffmpeg was stopped by signal {-result.exit_code}")
     return CommandFailed(words or f"ffmpeg ended with status {result.exit_code}")

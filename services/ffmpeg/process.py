@@ -21,6 +21,7 @@ _TERM_SECONDS = 0.7
 _DRAIN_SECONDS = 2.0
 _RING_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
+_LEAST_ROOM_BYTES = 64 * 1024
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -36,6 +37,13 @@ class Ended(Enum):
     DISK = "wrote more than allowed"
     FILES = "wrote more files than allowed"
     SANDBOX = "could not be isolated"
+    KILLED = "was killed from outside"
+    NO_SPACE = "found the disk full"
+
+    @property
+    def conclusive(self) -> bool:
+        """It says something about the program and its input; else about the machine: another try may end otherwise."""
+        return self not in (Ended.SANDBOX, Ended.KILLED, Ended.NO_SPACE)
 
 
 @dataclass(frozen=True)
@@ -123,7 +131,7 @@ async def run_sandboxed(
             task.cancel()
         await asyncio.gather(*readers, watching, return_exceptions=True)
     return RunResult(
-        ended=_verdict(code, watch.broken or watch.look_at_files(), ring.value()),
+        ended=watch.broken or watch.look_at_files() or _verdict(code, folder, ring.value()),
         exit_code=code,
         stderr=ring.value(),
         seconds=time.monotonic() - started,
@@ -139,11 +147,16 @@ def _require_whitelists(argv: Sequence[str]) -> None:
         raise ValueError("every input needs -protocol_whitelist and -format_whitelist")
 
 
-def _verdict(code: int, broken: Ended | None, stderr: bytes) -> Ended:
-    if broken is not None:
-        return broken
+def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
     if code == FAILED_STATUS and FAILED_MARK.encode() in stderr:
         return Ended.SANDBOX
+    if code in (-signal.SIGKILL, -signal.SIGTERM):
+        # The kernel's memory killer, or an operator.
+        return Ended.KILLED
+    disk = os.statvfs(folder.path)
+    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES:
+        # Status 0 proves nothing then: ffmpeg 5.1 does not notice when its last write fails.
+        return Ended.NO_SPACE
     return Ended.SUCCEEDED if code == 0 else Ended.FAILED
 
 

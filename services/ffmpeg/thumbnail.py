@@ -28,9 +28,9 @@ def _input(sandbox: Sandbox, path: Path, *options: str) -> list[str]:
     return [*argv, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{path}"]
 
 
-def _require_cage(result: RunResult) -> None:
-    if result.ended is Ended.SANDBOX:
-        raise RuntimeError(result.stderr.decode(errors="replace").strip())
+def _require_verdict(result: RunResult) -> None:
+    if not result.ended.conclusive:
+        raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
 
 
 async def thumbnail(
@@ -46,7 +46,7 @@ async def thumbnail(
         argv = _input(sandbox, path, *decoding, "-ss", f"{second:.3f}")
         argv += ["-map", "0:V:0", "-frames:v", "1", "-vf", _FIT, "-q:v", "4", "-f", "image2", "-update", "1"]
         result = await run_sandboxed(sandbox, [*argv, f"file:{target}"], folder, _LIMITS)
-        _require_cage(result)
+        _require_verdict(result)
         if result.ended is Ended.SUCCEEDED and target.is_file() and target.stat().st_size:
             return target.read_bytes()
     return None
@@ -67,5 +67,5 @@ async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> 
 
     argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=read)
-    _require_cage(result)
+    _require_verdict(result)
     return last / 1e6 or None

@@ -31,7 +31,7 @@ from services.ffmpeg.process import Ended, RunResult, run_sandboxed
 from services.ffmpeg.progress import Progress
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
-from tests.support.programs import installed, static
+from tests.support.programs import ffmpeg_in, installed, static
 from tests.support.waiting import until
 
 SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
@@ -59,20 +59,6 @@ async def run(folder: WorkFolder, command: str, limits: Limits, name: str = "o.m
 async def until_running(folder: WorkFolder) -> None:
     """The encoder has begun to write."""
     await until(lambda: any((folder.path / "out").iterdir()))
-
-
-def ffmpeg_in(folder: Path) -> list[int]:
-    """Processes whose arguments name the folder and that are alive."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                arguments, state = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
-            except OSError:
-                continue
-            if str(folder).encode() in arguments and state.rpartition(")")[2].split()[0] not in "ZX":
-                found.append(int(entry.name))
-    return found
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 from services.ffmpeg.binaries import bundled, find
 
@@ -45,3 +46,17 @@ def told(program: str, *arguments: str) -> str:
         check=False,
     )
     return done.stdout + done.stderr
+
+
+def ffmpeg_in(folder: Path) -> list[int]:
+    """Processes whose arguments name the folder and that are alive."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                arguments, state = (entry / "cmdline").read_bytes(), (entry / "stat").read_text()
+            except OSError:
+                continue
+            if str(folder).encode() in arguments and state.rpartition(")")[2].split()[0] not in "ZX":
+                found.append(int(entry.name))
+    return found

@@ -66,8 +66,8 @@ class CagedAudio:
         )
         argv = [self._sandbox.ffmpeg, *extract_arguments(self._media, pcm, max_seconds)]
         result = await run_sandboxed(self._sandbox, argv, self._folder, limits)
-        if result.ended is Ended.SANDBOX:
-            raise RuntimeError(result.stderr.decode(errors="replace").strip())
+        if not result.ended.conclusive:
+            raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
         if result.ended in {Ended.WALL_CLOCK, Ended.CPU}:
             raise TranscriptionError(FailureReason.TIMED_OUT, f"ffmpeg {result.ended.value}")
         if result.ended is not Ended.SUCCEEDED:

@@ -71,6 +71,6 @@ class CommandHandler:
             return await run_plan(self._sandbox, planned, context.folder, show)
         except CommandFailed as error:
             reason = "FFMPEG_FAILED" if error.ended is Ended.FAILED else "LIMIT_EXCEEDED"
-            if error.ended is Ended.SANDBOX:
+            if not error.ended.conclusive:
                 reason = "INTERNAL"
             raise JobFault(reason, str(error), may_pass=error.transient) from None

@@ -161,8 +161,8 @@ class _Ffmpeg:
         )
         if result.ended is Ended.SUCCEEDED:
             return
-        if result.ended is Ended.SANDBOX:
-            raise JobFault("INTERNAL", "the join could not be isolated", may_pass=True)
+        if not result.ended.conclusive:
+            raise JobFault("INTERNAL", f"The join {result.ended.value}", may_pass=True)
         if result.ended is not Ended.FAILED:
             raise JobFault("LIMIT_EXCEEDED", f"The join {result.ended.value}")
         names = {str(clip.path): f"clip {number}" for number, clip in enumerate(self._clips, 1)}

@@ -1,0 +1,72 @@
+"""What goes wrong with the machine is never blamed on a client's file or command."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.ffmpeg.binaries import find
+from services.ffmpeg.command_policy import plan
+from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.isolation import detect_layers
+from services.ffmpeg.process import Ended
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.thumbnail import thumbnail
+from services.ffmpeg.work_folder import WorkFolder, WorkRoot
+from tests.support.clips import make_clip
+from tests.support.programs import ffmpeg_in, installed
+from tests.support.waiting import until
+
+SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+
+
+@pytest.fixture(name="disk")
+def _disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], check=False).returncode:
+        pytest.skip("this user may not mount")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.fixture(name="folder")
+def _folder(disk: Path) -> Iterator[WorkFolder]:
+    """A job's, with a clip."""
+    root = WorkRoot(disk / "work")
+    folder = root.create("job")
+    make_clip(folder.path / "in/0.mp4", ("-c:v", "mpeg4"))
+    yield folder
+    root.close()
+
+
+def fill(disk: Path) -> None:
+    with contextlib.suppress(OSError), (disk / "fill").open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+
+
+async def test_a_full_disk(disk: Path, folder: WorkFolder) -> None:
+    fill(disk)
+    with pytest.raises(RuntimeError, match="disk full"):
+        await thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True)
+    # Its packets fit into ffmpeg's buffer; it ends with status 0.
+    made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mkv"})
+    with pytest.raises(CommandFailed) as failed:
+        await run_plan(SANDBOX, made, folder, lambda _: None)
+    assert (failed.value.ended, failed.value.transient) == (Ended.NO_SPACE, True)
+
+
+async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:
+    looking = asyncio.create_task(thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True))
+    await until(lambda: bool(ffmpeg_in(folder.path)))
+    for pid in ffmpeg_in(folder.path):
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match="killed from outside"):
+        await looking
