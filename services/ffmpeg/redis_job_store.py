@@ -5,7 +5,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
 
   {ff}:job:ID            hash    the whole job: id kind owner class spec state created started finished due
                                  attempt tries lost token worker cancel progress reason error result retry_of,
-                                 and for the queue: member tag score idem
+                                 and for the queue: member tag score idem canceller
   {ff}:ready:KIND        zset    member `NUMBER:ID` -> class * 2^44 + fair tag; who is claimed next
   {ff}:delayed           zset    member -> when a retry is due
   {ff}:parked:OWNER      zset    members whose owner has its quota running; scores as in ready
@@ -29,6 +29,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -202,7 +203,7 @@ class RedisJobStore:
 
     async def cancel(self, job_id: str) -> Cancelled:
         """Ends a waiting job at once; tells the worker of a running one."""
-        return Cancelled(await self._call("cancel", job_id, self._keep_failed))
+        return Cancelled(await self._call("cancel", job_id, uuid.uuid4().hex, self._keep_failed))
 
     async def stats(self) -> QueueStats:
         """Counts of the queue."""

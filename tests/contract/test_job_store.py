@@ -19,6 +19,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Cancelled, Holding, JobPolicy, RedisJobStore
+from tests.support.chaos_proxy import chaos_proxy
 from tests.support.waiting import until
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.05, lost_workers_max=4)
@@ -240,6 +241,16 @@ async def test_a_waiting_job_is_cancelled_at_once(store: RedisJobStore) -> None:
     assert await nothing_to_claim(store)
     assert await store.cancel(job_id) is Cancelled.FINISHED
     assert await store.cancel(str(uuid.uuid4())) is Cancelled.MISSING
+
+
+async def test_a_cancel_whose_answer_was_lost_is_no_cancel_of_a_finished_job(clean_redis: str) -> None:
+    async with chaos_proxy(clean_redis) as proxy, connect(RedisSettings(redis_url=f"redis{proxy.url[4:]}")) as client:
+        store = RedisJobStore(client, POLICY)
+        job_id = await add(store)
+        proxy.break_downloads(1)
+        assert await store.cancel(job_id) is Cancelled.CANCELLED
+        assert not proxy.unused
+        assert await store.cancel(job_id) is Cancelled.FINISHED
 
 
 async def test_a_job_waiting_for_its_retry_is_cancelled_at_once(store: RedisJobStore) -> None:

@@ -309,22 +309,24 @@ function ops.release(id, token, keep_ms)
     return answer
 end
 
--- -> 'missing' | 'finished' | 'cancelled' (nobody ran it) | 'cancelling' (its worker is told)
-function ops.cancel(id, keep_ms)
-    local state = get(id, 'state')[1]
+-- -> 'missing' | 'finished' | 'cancelled' (nobody ran it) | 'cancelling' (its worker is told). The nonce makes a
+-- repeated call, whose first answer was lost on the way, no call upon a finished job.
+function ops.cancel(id, nonce, keep_ms)
+    local state, canceller = unpack(get(id, 'state', 'canceller'))
     if not state then
         return 'missing'
     elseif state == 'pending' then
+        redis.call('HSET', job_key(id), 'canceller', nonce)
         unqueue(id)
         finish(id, 'pending', 'cancelled', tonumber(keep_ms))
         return 'cancelled'
     elseif state == 'running' then
-        redis.call('HSET', job_key(id), 'cancel', '1')
+        redis.call('HSET', job_key(id), 'canceller', nonce, 'cancel', '1')
         redis.call('PUBLISH', key('cancel'), id)
         changed(id)
         return 'cancelling'
     end
-    return 'finished'
+    return canceller == nonce and 'cancelled' or 'finished'
 end
 
 -- Jobs whose worker let the lease run out -> {id, 'requeued' | 'poison' | 'cancelled', ...}
