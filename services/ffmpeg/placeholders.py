@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -87,6 +88,5 @@ def check_output_names(outputs: Mapping[str, str]) -> None:
         plain = _OUTPUT_NAME.fullmatch(name) and name.isprintable() and name[-1] not in " ." and ".." not in name
         if not plain or len(name.encode()) > 255:
             raise CommandRefused(key, f"the output name '{name[:80]}' is not a plain file name")
-    names = list(outputs.values())
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(outputs.values()).items() if count > 1):
         raise CommandRefused(repeated[0], "two outputs have this name")
