@@ -59,10 +59,10 @@ class StreamedVideos:
 
     async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
         """Window by window; a window that breaks is asked for again, from any replica."""
-        metadata = Caller(user=owner, request_id=uuid.uuid4().hex).metadata()
+        caller = Caller(user=owner, request_id=uuid.uuid4().hex)
         try:
             stat = await self._stub.Stat(
-                stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=metadata
+                stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=caller.metadata()
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
@@ -78,7 +78,7 @@ class StreamedVideos:
                     etag=stat.etag,
                 )
                 try:
-                    async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=metadata):
+                    async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=caller.metadata()):
                         await asyncio.to_thread(file.write, message.data)
                         offset, failures = offset + len(message.data), 0
                 except grpc.aio.AioRpcError as error:

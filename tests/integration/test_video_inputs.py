@@ -1,0 +1,77 @@
+"""A command's `video://` inputs, from a stream service that takes its time."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import jwt
+import pytest
+from reelway.v1 import stream_pb2, stream_pb2_grpc
+
+from services.common import call_token, caller
+from services.ffmpeg.worker import inputs
+from services.ffmpeg.worker.inputs import Budget, StreamedVideos
+
+SECRET = "s" * 32
+BODY = b"0123456789"
+
+
+class Stream(stream_pb2_grpc.StreamServiceServicer):
+    """Has BODY; each call takes a hundred seconds of the callers' clock."""
+
+    def __init__(self) -> None:
+        self.clock = 1e9
+        self.late: list[float] = []
+
+    def _take(self, context: Any) -> None:
+        token = dict(context.invocation_metadata())["authorization"].removeprefix("Bearer ")
+        claims = jwt.decode(token, SECRET, ["HS256"], {"verify_exp": False}, audience="reelway")
+        if claims["exp"] < self.clock:
+            self.late.append(claims["exp"])
+        self.clock += 100
+
+    async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
+        self._take(context)
+        return stream_pb2.StatResponse(video_id=request.video_id, size_bytes=len(BODY), etag='"1"')
+
+    async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[stream_pb2.ReadResponse]:
+        self._take(context)
+        yield stream_pb2.ReadResponse(data=BODY[request.offset_bytes :][: request.length_bytes])
+
+    async def ReadRange(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+    async def PresignRead(self, request: Any, context: Any) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
+    stream = Stream()
+    monkeypatch.setattr(call_token, "time", SimpleNamespace(time=lambda: stream.clock))
+    monkeypatch.setattr(inputs, "_WINDOW_BYTES", 4)
+    caller.require_tokens(SECRET)
+    yield stream
+    caller.require_tokens("")
+
+
+@pytest.fixture
+async def videos(stream: Stream) -> AsyncIterator[StreamedVideos]:
+    server = grpc.aio.server()
+    stream_pb2_grpc.add_StreamServiceServicer_to_server(stream, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield StreamedVideos(channel)
+    await server.stop(None)
+
+
+async def test_a_copy_may_take_longer_than_a_call_token_lives(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path
+) -> None:
+    await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(100))
+    assert (tmp_path / "in").read_bytes() == BODY
+    assert stream.late == []
