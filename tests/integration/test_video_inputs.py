@@ -12,6 +12,9 @@ import pytest
 from reelway.v1 import stream_pb2, stream_pb2_grpc
 
 from services.common import call_token, caller
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import to_status
+from services.common.errors import ReelwayError
 from services.ffmpeg.worker import inputs
 from services.ffmpeg.worker.inputs import Budget, StreamedVideos
 
@@ -20,10 +23,11 @@ BODY = b"0123456789"
 
 
 class Stream(stream_pb2_grpc.StreamServiceServicer):
-    """Has BODY; each call takes a hundred seconds of the callers' clock."""
+    """Has BODY once its clips are joined; each call takes a hundred seconds of the callers' clock."""
 
     def __init__(self) -> None:
         self.clock = 1e9
+        self.joining = 0
         self.late: list[float] = []
 
     def _take(self, context: Any) -> None:
@@ -35,6 +39,9 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
         self._take(context)
+        if self.joining:
+            self.joining -= 1
+            await context.abort_with_status(to_status(ReelwayError(ErrorReason.JOINING)))
         return stream_pb2.StatResponse(video_id=request.video_id, size_bytes=len(BODY), etag='"1"')
 
     async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[stream_pb2.ReadResponse]:
@@ -53,6 +60,7 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     stream = Stream()
     monkeypatch.setattr(call_token, "time", SimpleNamespace(time=lambda: stream.clock))
     monkeypatch.setattr(inputs, "_WINDOW_BYTES", 4)
+    monkeypatch.setattr(inputs, "_LOOK_SECONDS", 0)
     caller.require_tokens(SECRET)
     yield stream
     caller.require_tokens("")
@@ -75,3 +83,11 @@ async def test_a_copy_may_take_longer_than_a_call_token_lives(
     await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(100))
     assert (tmp_path / "in").read_bytes() == BODY
     assert stream.late == []
+
+
+async def test_clips_that_are_being_joined_are_waited_for(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path
+) -> None:
+    stream.joining = 5
+    await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(100))
+    assert (tmp_path / "in").read_bytes() == BODY

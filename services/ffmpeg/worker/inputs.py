@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +28,9 @@ _AT_ONCE = 3
 _WINDOW_BYTES = 8 * 2**20
 _WINDOW_SECONDS = 60.0
 _STAT_SECONDS = 10.0
+# As long as a download may take.
+_JOINING_SECONDS = 1800.0
+_LOOK_SECONDS = 1.0
 _WINDOW_TRIES = 4
 
 
@@ -60,12 +64,7 @@ class StreamedVideos:
     async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
         """Window by window; a window that breaks is asked for again, from any replica."""
         caller = Caller(user=owner, request_id=uuid.uuid4().hex)
-        try:
-            stat = await self._stub.Stat(
-                stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=caller.metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+        stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
         file = await asyncio.to_thread(destination.open, "xb")
         try:
@@ -89,6 +88,20 @@ class StreamedVideos:
                     await asyncio.sleep(0.2 * failures)
         finally:
             await asyncio.to_thread(file.close)
+
+    async def _stat(self, video_id: str, caller: Caller) -> stream_pb2.StatResponse:
+        """What there is to read; of several clips, once they are joined."""
+        ends = time.monotonic() + _JOINING_SECONDS
+        while True:
+            try:
+                return await self._stub.Stat(
+                    stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=caller.metadata()
+                )
+            except grpc.aio.AioRpcError as error:
+                refusal = from_rpc_error(error)
+                if refusal.reason is not ErrorReason.JOINING or time.monotonic() > ends:
+                    raise refusal from None
+            await asyncio.sleep(_LOOK_SECONDS)
 
 
 class Inputs:
