@@ -223,6 +223,8 @@ class _Reader:
             raise CommandRefused(key, "this placeholder has no file in input_files")
         known = self._inputs.get(key)
         if known is None:
+            if len(self._inputs) >= self._limits.max_inputs:
+                raise CommandRefused(key, f"more than {self._limits.max_inputs} inputs")
             extension = placeholders.extension_of(url.split("?", 1)[0].split("#", 1)[0].rsplit("/", 1)[-1])
             suffix = f".{extension}" if extension in INPUT_EXTENSIONS else ""
             known = PlannedInput(key, url, f"in/{len(self._inputs)}{suffix}", read_by_filter)

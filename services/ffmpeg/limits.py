@@ -33,7 +33,7 @@ class Limits:
     max_side: int = 16384
     """Width or height that a command may write as a number (plan)."""
     max_inputs: int = 32
-    """`-i` in one command (plan)."""
+    """`-i` in one command, and files that it reads in whatever way (plan)."""
     max_outputs: int = 16
     """Output files of one command (plan)."""
     max_filters: int = 200

@@ -323,6 +323,12 @@ def test_files_and_command_must_agree() -> None:
     assert plan("-i libx264 -c:v libx264 out_1", {"libx264": "http://h/x.mp4"}, OUT).argv("/j").count("libx264") == 1
 
 
+def test_files_that_filters_read_are_counted_as_inputs() -> None:
+    inputs = {f"in_{number}": "http://h/x.mp4" for number in range(40)}
+    graph = ";".join(f"movie={{{{{key}}}}}" for key in inputs)
+    assert "more than 32 inputs" in refusal(f"-filter_complex '{graph}' out_1", inputs)
+
+
 def test_an_unknown_name_needs_a_format() -> None:
     assert "-f" in refusal("-i in_1 out_1", outputs={"out_1": "o.xyz"})
     assert plan("-i in_1 -f mpegts out_1", ONE, {"out_1": "o.xyz"}).outputs[0].path == "out/0"
