@@ -149,6 +149,21 @@ async def test_a_repeated_claim_gives_the_whole_lease_that_its_worker_counts_on(
     assert await store.reap() == {}
 
 
+async def test_an_attempt_that_redis_forgot_is_refused(client: redis.asyncio.Redis, store: RedisJobStore) -> None:
+    job_id = await add(store)
+    before = {key: await client.dump(key) async for key in client.scan_iter()}
+    forgotten = await take(store, "w1")
+    # A replica without the last writes takes over, or the machine died before its disk had them.
+    await client.flushall()
+    for key, value in before.items():
+        await client.restore(key, 0, value or b"")
+    lease = await take(store, "w2")
+    assert (lease.job.id, lease.job.attempt) == (job_id, 1)
+    assert await store.renew("w1", [forgotten]) == [Holding.LOST]
+    assert await store.complete(forgotten, {}) is Holding.LOST
+    assert await store.complete(lease, {}) is Holding.HELD
+
+
 async def test_a_lease_that_ran_out_moves_the_job_and_refuses_the_old_attempt(
     store: RedisJobStore, client: redis.asyncio.Redis
 ) -> None:
