@@ -59,6 +59,7 @@ _SCHEMES = {"http": 80, "https": 443}
 _MAX_URL = 4096
 _NUMERIC_LABEL = re.compile(r"(?:0x[0-9a-f]*|\d+)", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 
 
 class AddressRefused(ReelwayError):
@@ -132,7 +133,7 @@ class AddressPolicy:
             return parts
         labels = host.rstrip(".").split(".")
         # `0x7f.1`, `2130706433`, `127.0.0.1.`: numbers that a resolver may read as an address (WHATWG URL, 3.5).
-        if not _HOST.fullmatch(host) or _NUMERIC_LABEL.fullmatch(labels[-1]) or "" in labels:
+        if not _HOST.fullmatch(host) or _NUMERIC_LABEL.fullmatch(labels[-1]) or not all(map(_LABEL.fullmatch, labels)):
             raise AddressRefused("the host is neither a name nor a plain address")
         if port not in _PORTS and not any(port == allowed for _, allowed in self.allowed):
             raise AddressRefused(f"port {port} is not allowed")

@@ -43,6 +43,7 @@ def test_public_addresses_pass(host: str) -> None:
         "http://example.com:6379/",
         "http://example.com:99999/", "http://example.com:x/", "http://exa mple.com/", "http://example.com/\r\nHost: x",
         "http://[::ffff:7f00:1]/", "http://[fe80::1%25eth0]/", "//example.com/x", "example.com/x", "", "http://a..b/",
+        f"http://{'a' * 64}.com/",
         "http://exämple.com/", "http://" + "a" * 5000, "http://[::1", "concat:http://example.com/a",
         "http://1.2.3.4.5/",
     ],
