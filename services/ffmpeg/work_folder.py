@@ -97,14 +97,26 @@ class WorkRoot:
     def __init__(self, root: Path) -> None:
         """Raises OSError where `root` cannot be written; `root` is an absolute path of plain characters."""
         self._root = root
-        root.mkdir(parents=True, exist_ok=True)
         self._own = root / f"worker-{secrets.token_hex(8)}"
-        self._own.mkdir(mode=0o700)
-        self._lock = os.open(self._own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        self._lock = self._settle()
+
+    def _settle(self) -> int:
+        """Make the own place; the descriptor of its lock."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._own.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(self._own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return lock
 
     def create(self, job: str) -> WorkFolder:
         """A new folder for an attempt at `job`."""
+        try:
+            # Whoever cleans up temporary files goes by their age.
+            os.utime(self._own / "lock")
+        except FileNotFoundError:
+            # Somebody did; jobs that come now shall not fail for it.
+            lost, self._lock = self._lock, self._settle()
+            os.close(lost)
         path = self._own / f"{''.join(c for c in job if c.isalnum() or c == '-')[:64]}-{secrets.token_hex(4)}"
         path.mkdir(mode=0o700)
         for name in ("in", "out", "tmp"):

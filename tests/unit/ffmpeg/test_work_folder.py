@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,27 @@ def test_what_dead_workers_left_is_swept_and_nothing_else(tmp_path: Path) -> Non
     alive.close()
     me.close()
     assert list(root.iterdir()) == []
+
+
+@pytest.mark.parametrize("gone", ["", "worker-*", "worker-*/lock"])
+def test_a_cleaner_of_temporary_files_costs_no_job_that_comes_later(tmp_path: Path, gone: str) -> None:
+    root = tmp_path / "work"
+    alive = WorkRoot(root)
+    for path in [*root.glob(gone)] if gone else [root]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = alive.create("job")
+    me = WorkRoot(root)
+    assert me.sweep() == 0
+    assert (kept.path / "in").is_dir()
+    alive.close()
+    me.close()
+    assert list(root.iterdir()) == []
+
+
+def test_a_worker_that_works_has_a_lock_of_no_age(tmp_path: Path) -> None:
+    root = WorkRoot(tmp_path / "work")
+    [lock] = tmp_path.glob("work/*/lock")
+    os.utime(lock, (0, 0))
+    root.create("job")
+    assert lock.stat().st_mtime > time.time() - 60
+    root.close()
