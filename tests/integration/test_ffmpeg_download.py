@@ -270,6 +270,20 @@ async def test_what_a_job_may_bring_in_is_counted_over_all_its_inputs(
     assert (refused.value.failure.reason, refused.value.may_pass) == ("INPUT_TOO_LARGE", False)
 
 
+async def test_what_a_job_may_wait_for_is_counted_over_all_its_inputs(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    # Each comes just fast enough, and no more than three at once.
+    planned = tuple(PlannedInput(f"in_{n}", f"http://127.0.0.1:{server.port}/slow", f"in/{n}") for n in range(9))
+    patient = replace(LIMITS, min_bytes_per_second=1, total_seconds=30)
+    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), patient)
+    inputs = Inputs(fetcher, StreamedVideos(grpc.aio.insecure_channel("127.0.0.1:1")), 10**6, max_seconds=0.5)
+    with pytest.raises(JobFault, match="took more than") as refused:
+        await inputs.bring("anna", planned, tmp_path)
+    assert (refused.value.failure.reason, refused.value.may_pass) == ("LIMIT_EXCEEDED", False)
+    assert list((tmp_path / "in").iterdir()) == []
+    await fetcher.close()
+
+
 class Answers:
     """A resolver that gives a list of answers, one a question."""
 

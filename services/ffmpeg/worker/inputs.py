@@ -24,6 +24,8 @@ from services.ffmpeg.plan import PlannedInput
 
 # How many inputs of one job arrive at once.
 _AT_ONCE = 3
+# A job holds its slot while they do: all of them together, however slowly each comes.
+_ALL_SECONDS = 3600.0
 # Window of one Read; the stream service sends each whole.
 _WINDOW_BYTES = 8 * 2**20
 _WINDOW_SECONDS = 60.0
@@ -107,8 +109,10 @@ class StreamedVideos:
 class Inputs:
     """Fetches the inputs of one command after another."""
 
-    def __init__(self, fetcher: Fetcher, videos: VideoSource, max_bytes: int) -> None:
-        self._fetcher, self._videos, self._max_bytes = fetcher, videos, max_bytes
+    def __init__(
+        self, fetcher: Fetcher, videos: VideoSource, max_bytes: int, max_seconds: float = _ALL_SECONDS
+    ) -> None:
+        self._fetcher, self._videos, self._max_bytes, self._max_seconds = fetcher, videos, max_bytes, max_seconds
 
     async def bring(self, owner: str, inputs: tuple[PlannedInput, ...], folder: Path) -> None:
         """All inputs under `folder`; raises JobFault naming the placeholder of the first that failed."""
@@ -120,12 +124,14 @@ class Inputs:
 
         tasks = [asyncio.create_task(one(planned)) for planned in inputs]
         try:
-            await asyncio.gather(*tasks)
-        except BaseException:
+            async with asyncio.timeout(self._max_seconds):
+                await asyncio.gather(*tasks)
+        except TimeoutError:
+            raise JobFault("LIMIT_EXCEEDED", f"The inputs took more than {self._max_seconds:.0f} s to arrive") from None
+        finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            raise
 
     async def _bring(self, owner: str, planned: PlannedInput, destination: Path, budget: Budget) -> None:
         with _faults(planned.placeholder):
