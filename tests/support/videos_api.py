@@ -24,6 +24,15 @@ from tests.support.foundation import s3_settings
 from tests.support.system import RunningSystem
 
 BOUNDARY = "----boundary-of-the-tests"
+FORM = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+
+
+def form(*parts: bytes, end: bytes = f"--{BOUNDARY}--\r\n".encode()) -> bytes:
+    return b"".join(f"--{BOUNDARY}\r\n".encode() + part + b"\r\n" for part in parts) + end
+
+
+def file_part(data: bytes, field: str = "video") -> bytes:
+    return f'Content-Disposition: form-data; name="{field}"; filename="a.mp4"\r\n\r\n'.encode() + data
 
 
 @dataclass(frozen=True)
@@ -186,3 +195,25 @@ async def catalog_side(system: RunningSystem) -> AsyncIterator[CatalogSide]:
     """The running system's catalog."""
     async with grpc.aio.insecure_channel(system.process("catalog").listen) as channel:
         yield CatalogSide(system, channel)
+
+
+class Raw:
+    """A connection whose every byte is ours."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+
+    @classmethod
+    async def open(cls, base_url: str) -> "Raw":
+        host, _, port = base_url.removeprefix("http://").rpartition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    def send(self, data: bytes) -> None:
+        self.writer.write(data)
+
+    async def status(self) -> int:
+        line = await asyncio.wait_for(self.reader.readline(), 10)
+        return int(line.split()[1])
+
+    def reset(self) -> None:
+        self.writer.transport.abort()
