@@ -23,6 +23,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.library_keys import incoming_key, thumbnail_key
+from services.common.message_page import within_message
 from services.common.s3_objects import S3Objects
 from services.common.transcript_keys import transcript_prefix
 from services.common.video_state import GONE, INITIAL, step
@@ -31,7 +32,6 @@ TITLE_LENGTH = 255
 DESCRIPTION_LENGTH = 10_000
 FILE_NAME_LENGTH = 255
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
-_PAGE_BYTES = 2 * 2**20
 _CHANGE_ATTEMPTS = 5
 
 
@@ -58,16 +58,6 @@ def check_uuid(video_id: str) -> None:
     except ValueError:
         pass
     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-
-
-def within_message(videos: list[media_pb2.Video]) -> list[media_pb2.Video]:
-    """As many of them as a message should hold, at least one: texts may be long, and those of transcripts are."""
-    size = 0
-    for count, video in enumerate(videos):
-        size += video.ByteSize()
-        if count and size > _PAGE_BYTES:
-            return videos[:count]
-    return videos
 
 
 class Catalog:

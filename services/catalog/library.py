@@ -9,7 +9,7 @@ from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.access import is_own
-from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid, within_message
+from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid
 from services.catalog.changes import change
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
@@ -17,6 +17,7 @@ from services.catalog.redis_video_store import RedisVideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
+from services.common.message_page import within_message
 from services.common.video_state import step
 
 PAGE_SIZE = 30

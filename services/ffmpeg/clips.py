@@ -64,8 +64,7 @@ async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Cli
     argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
     argv += ["-show_entries", _ENTRIES, "-show_data_hash", "sha256", *_INPUT, "-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
-    if not result.ended.conclusive:
-        raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
+    result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:
         raise ClipUnreadable(last_words(result.stderr, {str(path): "the clip"}) or result.ended.value)
     try:

@@ -16,11 +16,14 @@ from services.ffmpeg.work_folder import CollectedOutput, OutputMissing, WorkFold
 class CommandFailed(Exception):
     """The command did not do what it should; `args[0]` is for the client."""
 
-    def __init__(self, message: str, *, transient: bool = False, ended: Ended = Ended.FAILED) -> None:
+    def __init__(self, message: str, *, ended: Ended = Ended.FAILED) -> None:
         super().__init__(message)
-        self.transient = transient
-        """The machine is at fault: nothing is said about the command itself."""
         self.ended = ended
+
+    @property
+    def transient(self) -> bool:
+        """The machine is at fault: nothing is said about the command itself."""
+        return not self.ended.conclusive
 
 
 async def run_plan(
@@ -42,7 +45,7 @@ async def run_plan(
     argv = [sandbox.ffmpeg, *plan.argv(folder.path)]
     result = await run_sandboxed(sandbox, argv, folder, plan.limits, on_line=reader.line, on_log=reader.log)
     if not result.ended.conclusive:
-        raise CommandFailed(f"the command {result.ended.value}", transient=True, ended=result.ended)
+        raise CommandFailed(f"the command {result.ended.value}", ended=result.ended)
     if result.ended is not Ended.SUCCEEDED:
         raise _failure(result, last_words(result.stderr, names))
     try:

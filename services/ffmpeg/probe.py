@@ -79,8 +79,7 @@ async def probe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> MediaInfo:
     argv += ["-show_entries", _ENTRIES, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
     argv += ["-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
-    if not result.ended.conclusive:
-        raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
+    result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:
         why = last_words(result.stderr, {str(path): "the file"}) or result.ended.value
         raise ProbeFailed(why)

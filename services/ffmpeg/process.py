@@ -60,6 +60,11 @@ class RunResult:
     """As last seen, a quarter of a second before the end at most."""
     peak_memory_bytes: int
 
+    def require_conclusive(self) -> None:
+        """RuntimeError where the machine was at fault."""
+        if not self.ended.conclusive:
+            raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
+
 
 class _Ring:
     """The last bytes of a stream."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +12,7 @@ from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
+from services.common.message_page import within_message
 from services.ffmpeg import page_position
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.command_policy import plan
@@ -34,8 +34,6 @@ from services.ffmpeg.task_messages import (
     video_spec,
 )
 
-# A page of long commands ends sooner: no message has room for a hundred of them.
-_PAGE_BYTES = 2 * 2**20
 _KIND_OF = {message: kind for kind, message in KINDS.items()}
 _PRIORITY_OF = {message: priority for priority, message in PRIORITIES.items()}
 
@@ -79,11 +77,11 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
     async def ListTasks(self, request: ffmpeg_pb2.ListTasksRequest, context: Any) -> ffmpeg_pb2.ListTasksResponse:
         jobs, token = await self._jobs.page(current_caller().user, request.page_size, request.page_token)
         tasks = [task_message(job, {}) for job in jobs]
-        sizes = itertools.accumulate(task.ByteSize() for task in tasks)
-        if (fitting := sum(size <= _PAGE_BYTES for size in sizes) or 1) < len(tasks):
-            last = jobs[fitting - 1]
-            tasks, token = tasks[:fitting], page_position.encode(last.created_ms, last.id)
-        return ffmpeg_pb2.ListTasksResponse(tasks=tasks, next_page_token=token)
+        fitting = within_message(tasks)
+        if len(fitting) < len(tasks):
+            last = jobs[len(fitting) - 1]
+            token = page_position.encode(last.created_ms, last.id)
+        return ffmpeg_pb2.ListTasksResponse(tasks=fitting, next_page_token=token)
 
     async def CancelTask(self, request: ffmpeg_pb2.CancelTaskRequest, context: Any) -> ffmpeg_pb2.CancelTaskResponse:
         job = await self._jobs.cancel(current_caller().user, request.task_id)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.process import Ended, RunResult, run_sandboxed
+from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
@@ -28,11 +28,6 @@ def _input(sandbox: Sandbox, path: Path, *options: str) -> list[str]:
     return [*argv, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{path}"]
 
 
-def _require_verdict(result: RunResult) -> None:
-    if not result.ended.conclusive:
-        raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
-
-
 async def thumbnail(
     sandbox: Sandbox, folder: WorkFolder, path: Path, at_seconds: float, *, whole: bool
 ) -> bytes | None:
@@ -46,7 +41,7 @@ async def thumbnail(
         argv = _input(sandbox, path, *decoding, "-ss", f"{second:.3f}")
         argv += ["-map", "0:V:0", "-frames:v", "1", "-vf", _FIT, "-q:v", "4", "-f", "image2", "-update", "1"]
         result = await run_sandboxed(sandbox, [*argv, f"file:{target}"], folder, _LIMITS)
-        _require_verdict(result)
+        result.require_conclusive()
         if result.ended is Ended.SUCCEEDED and target.is_file() and target.stat().st_size:
             return target.read_bytes()
     return None
@@ -67,5 +62,5 @@ async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> 
 
     argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=read)
-    _require_verdict(result)
+    result.require_conclusive()
     return last / 1e6 or None

@@ -36,8 +36,10 @@ from tests.support.videos_api import (
     VideosApi,
     file_part,
     form,
+    is_under_way,
     more,
     multiparts,
+    none_under_way,
     video_ids,
     videos_api,
 )
@@ -199,7 +201,7 @@ async def test_the_limit_holds_for_those_who_do_not_tell_their_size(system: Runn
             assert (await api.upload(mp4_of(size))).status == 413
         assert await video_ids(store) == before
         # The answer goes out first; what was written is given up beside it.
-        await until(lambda: _none(store))
+        await until(lambda: none_under_way(store))
 
 
 @pytest.mark.parametrize("sent", [3000, 9_000_000])
@@ -209,18 +211,10 @@ async def test_a_client_that_vanishes_leaves_nothing(system: RunningSystem, stor
     raw.send(head_of(30_000_000) + f"--{BOUNDARY}\r\n".encode() + file_part(mp4_of(sent)))
     await raw.writer.drain()
     if sent > 4096:
-        await until(lambda: _some(store))
+        await until(lambda: is_under_way(store))
     raw.reset()
-    await until(lambda: _none(store))
+    await until(lambda: none_under_way(store))
     assert await video_ids(store) == before
-
-
-async def _some(store: S3Objects) -> bool:
-    return bool(await multiparts(store))
-
-
-async def _none(store: S3Objects) -> bool:
-    return not await multiparts(store)
 
 
 async def test_a_form_that_ends_too_early_leaves_nothing(system: RunningSystem, store: S3Objects) -> None:
@@ -230,7 +224,7 @@ async def test_a_form_that_ends_too_early_leaves_nothing(system: RunningSystem, 
     raw.send(head_of(20_000_000) + f"--{BOUNDARY}\r\n".encode() + file_part(mp4_of(500_000)))
     raw.writer.write_eof()
     await asyncio.wait_for(raw.reader.read(), 10)
-    await until(lambda: _none(store))
+    await until(lambda: none_under_way(store))
     assert await video_ids(store) == before
 
 

@@ -11,7 +11,16 @@ from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import LEASE
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
-from tests.support.videos_api import VideosApi, more, multiparts, store_settings, video_ids, videos_api
+from tests.support.videos_api import (
+    VideosApi,
+    is_under_way,
+    more,
+    multiparts,
+    none_under_way,
+    store_settings,
+    video_ids,
+    videos_api,
+)
 from tests.support.waiting import until
 
 QUICK = {"UPLOAD_LEASE_SECONDS": "1", "UPLOAD_SWEEP_INTERVAL_SECONDS": "0.2"}
@@ -42,7 +51,7 @@ async def test_killed_in_the_middle(system: RunningSystem, store: S3Objects, mp4
         sent = asyncio.create_task(
             api.call("POST", "/videos", {"Content-Type": "multipart/form-data; boundary=b"}, form())
         )
-        await until(lambda: _under_way(store))
+        await until(lambda: is_under_way(store))
         await upload.kill()
         go_on.set()
         assert await _failed(sent)
@@ -52,7 +61,7 @@ async def test_killed_in_the_middle(system: RunningSystem, store: S3Objects, mp4
         async with redis.Redis.from_url(system.redis_url) as client:
             # Whoever swept last may have been the one that was killed; its lease would hold for a minute.
             await client.delete(LEASE)
-        await until(lambda: _nothing(store), 20)
+        await until(lambda: none_under_way(store), 20)
         assert await video_ids(store) == before
 
         async def works_again() -> bool:
@@ -70,20 +79,12 @@ async def _failed(sent: "asyncio.Task[object]") -> bool:
     return True
 
 
-async def _under_way(store: S3Objects) -> bool:
-    return bool(await multiparts(store))
-
-
-async def _nothing(store: S3Objects) -> bool:
-    return not await multiparts(store)
-
-
 async def test_many_clients_that_vanish_leave_nothing(system: RunningSystem, store: S3Objects) -> None:
     """At any byte: before the file, in its first part, between two messages."""
     before = await video_ids(store)
     async with videos_api(system.base_url) as api:
         await asyncio.gather(*(_vanish(api, size) for size in (10, 100, 5000, 70_000, 1_000_000, 9_000_000)))
-    await until(lambda: _nothing(store), 20)
+    await until(lambda: none_under_way(store), 20)
     assert await video_ids(store) == before
 
 

@@ -160,6 +160,16 @@ async def multiparts(objects: S3Objects) -> list[str]:
     return [info.key async for info in objects.list_multiparts("videos/")]
 
 
+async def is_under_way(objects: S3Objects) -> bool:
+    """Whether any upload is."""
+    return bool(await multiparts(objects))
+
+
+async def none_under_way(objects: S3Objects) -> bool:
+    """Whether all that were begun are done or removed."""
+    return not await is_under_way(objects)
+
+
 class CatalogSide:
     """Calls to the catalog in a user's name, as the gateway makes them."""
 

@@ -66,8 +66,7 @@ class CagedAudio:
         )
         argv = [self._sandbox.ffmpeg, *extract_arguments(self._media, pcm, max_seconds)]
         result = await run_sandboxed(self._sandbox, argv, self._folder, limits)
-        if not result.ended.conclusive:
-            raise RuntimeError(f"{result.ended.value}: {result.stderr.decode(errors='replace').strip()}")
+        result.require_conclusive()
         if result.ended in {Ended.WALL_CLOCK, Ended.CPU}:
             raise TranscriptionError(FailureReason.TIMED_OUT, f"ffmpeg {result.ended.value}")
         if result.ended is not Ended.SUCCEEDED:

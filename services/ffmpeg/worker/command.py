@@ -71,6 +71,6 @@ class CommandHandler:
             return await run_plan(self._sandbox, planned, context.folder, show)
         except CommandFailed as error:
             reason = "FFMPEG_FAILED" if error.ended is Ended.FAILED else "LIMIT_EXCEEDED"
-            if not error.ended.conclusive:
+            if error.transient:
                 reason = "INTERNAL"
             raise JobFault(reason, str(error), may_pass=error.transient) from None
