@@ -15,8 +15,10 @@ from services.ffmpeg import process
 from services.ffmpeg.binaries import find
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
-from services.ffmpeg.process import Ended
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
@@ -69,9 +71,15 @@ async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.M
 
 
 async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:
-    looking = asyncio.create_task(thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True))
-    await until(lambda: bool(ffmpeg_in(folder.path)))
-    for pid in ffmpeg_in(folder.path):
-        os.kill(pid, signal.SIGKILL)
+    clip = make_clip(folder.path / "in/long.mp4", ("-c:v", "mpeg4"), seconds=30, size="16x16")
+    # No faster than it plays: it cannot end before it is killed.
+    argv = [SANDBOX.ffmpeg, "-nostdin", "-re", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-i", f"file:{clip}", "-progress", "pipe:1", "-f", "null", "-"]
+    said: list[bytes] = []
+    running = asyncio.create_task(run_sandboxed(SANDBOX, argv, folder, Limits(), on_line=said.append))
+    # Before it says something, the launcher may be turning into it: /proc names no arguments then.
+    await until(lambda: bool(said))
+    (pid,) = ffmpeg_in(folder.path)
+    os.kill(pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="killed from outside"):
-        await looking
+        (await running).require_conclusive()
