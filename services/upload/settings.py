@@ -27,7 +27,7 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     ffmpeg_target: str = "127.0.0.1:50054"
     """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
-    """Largest file that is taken, in bytes (default 50 GiB, at most 156 GiB)."""
+    """Largest file that is taken, in bytes (default 50 GiB, at most 117 GiB)."""
     upload_idle_seconds: Seconds = 90.0
     """An upload without a message for so long is given up; a client of the gateway has 60 s, and that gathers for 5."""
     upload_lease_seconds: Seconds = 60.0
