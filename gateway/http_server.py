@@ -16,7 +16,7 @@ import termios
 from http import HTTPStatus
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.range_response import WRITE_TIMEOUT_S
 from services.common import logs
@@ -65,6 +65,17 @@ class _Protocol(RequestHandler):
         super().connection_made(transport)
         _bound_send_buffer(transport)
         _bound_patience(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Tell whoever reads a body when its framing breaks.
+
+        aiohttp keeps that for the time after this request, whose reader would wait until its patience ends.
+        """
+        super().data_received(data)
+        if self._messages and isinstance(self._messages[-1][0], _ErrInfo) and self._current_request is not None:
+            body = self._current_request.content
+            if not body._eof:
+                body.set_exception(web.RequestPayloadError("broken framing"))
 
     def has_unsent(self) -> bool:
         """Whether an answer is being written, or the client has not acknowledged all of it."""

@@ -12,6 +12,8 @@ from aiohttp import web
 
 from gateway import http_server
 from gateway.http_server import Runner
+from gateway.invalid_request import InvalidRequestError
+from gateway.request_body import RequestBody
 
 ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
@@ -20,7 +22,7 @@ ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 async def serving(handler: Callable[[web.Request], Awaitable[web.Response]]) -> AsyncIterator[Runner]:
     """The gateway's server with one page."""
     app = web.Application()
-    app.router.add_get("/", handler)
+    app.router.add_route("*", "/", handler)
     runner = Runner(app)
     await runner.setup()
     try:
@@ -83,3 +85,27 @@ async def test_the_end_of_an_answer_that_nobody_reads_is_not_kept_for_ever(monke
                     await asyncio.sleep(0.05)
             assert runner.server is not None
             assert not runner.server.connections
+
+
+async def test_broken_framing_ends_a_body_at_once() -> None:
+    begun, said = asyncio.Event(), []
+
+    async def take(request: web.Request) -> web.Response:
+        try:
+            async for _ in RequestBody(request):
+                begun.set()
+        except InvalidRequestError:
+            said.append("invalid")
+            return web.Response(status=400)
+        raise AssertionError("it had an end")
+
+    async with asyncio.timeout(10), serving(take) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+        await begun.wait()
+        writer.write(b"no length\r\n")
+        answer = await reader.read()
+        writer.close()
+    assert said == ["invalid"]
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
