@@ -99,6 +99,8 @@ class Authenticator:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         try:
             claims = jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
+            # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
+            str(claims["sub"]).encode()
         except (jwt.PyJWTError, ValueError) as error:
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None

@@ -216,6 +216,7 @@ def bad_headers(secret: str) -> dict[str, str]:
         "no sub": signed({"exp": now + 60}),
         "empty sub": signed(good | {"sub": ""}),
         "long sub": signed(good | {"sub": "x" * 256}),
+        "half a character": signed(good | {"sub": "\ud83c"}),
         "not yet": signed(good | {"nbf": now + 600}),
         "another secret": signed(good, "y" * 64),
         "another hash": signed(good, algorithm="HS512"),
