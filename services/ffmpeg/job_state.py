@@ -40,13 +40,8 @@ class JobKind(enum.StrEnum):
 
     COMMAND = "command"
     PROBE = "probe"
-    THUMBNAIL = "thumbnail"
     JOIN = "join"
     TRANSCRIBE = "transcribe"
-
-
-# What the handlers of worker/__main__.py do. A job of any other kind would wait for ever, so it is refused.
-OFFERED: frozenset[JobKind] = frozenset({JobKind.COMMAND, JobKind.PROBE, JobKind.JOIN, JobKind.TRANSCRIBE})
 
 
 class Priority(enum.IntEnum):
@@ -61,7 +56,6 @@ class Priority(enum.IntEnum):
 # the order decides only who is claimed first, never who runs at all.
 CLAIM_ORDER: tuple[JobKind, ...] = (
     JobKind.PROBE,
-    JobKind.THUMBNAIL,
     JobKind.JOIN,
     JobKind.COMMAND,
     JobKind.TRANSCRIBE,

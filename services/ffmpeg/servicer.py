@@ -19,7 +19,7 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.input_address import check_input_url
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import Job
-from services.ffmpeg.job_state import OFFERED, JobKind, Priority
+from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
@@ -125,8 +125,6 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
         if kind is JobKind.COMMAND:
             raise _invalid("work", "a command, or work on a video, is needed")
-        if kind not in OFFERED:
-            raise _invalid("video.kind", f"nobody does {kind.value} here")
         if not _is_uuid(request.video.video_id):
             raise _invalid("video.video_id", "must be a UUID")
         return kind, video_spec(request.video)

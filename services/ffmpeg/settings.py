@@ -149,8 +149,6 @@ class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
     """Client-written commands at once; 0: this worker takes none. Default: one a core."""
     slots_probe: int = Field(2, ge=0)
     """Probes at once."""
-    slots_thumbnail: int = Field(1, ge=0)
-    """Thumbnails at once."""
     slots_join: int = Field(1, ge=0)
     """Joins at once."""
     slots_transcribe: int = Field(max(1, _CORES // 2), ge=0)
@@ -162,7 +160,6 @@ class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
         return {
             JobKind.COMMAND: self.slots_command,
             JobKind.PROBE: self.slots_probe,
-            JobKind.THUMBNAIL: self.slots_thumbnail,
             JobKind.JOIN: self.slots_join,
             JobKind.TRANSCRIBE: self.slots_transcribe,
         }

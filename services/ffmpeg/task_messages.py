@@ -16,7 +16,6 @@ from services.ffmpeg.redis_job_store import QueueStats
 KINDS: Mapping[JobKind, ffmpeg_pb2.TaskKind.ValueType] = {
     JobKind.COMMAND: ffmpeg_pb2.TASK_KIND_COMMAND,
     JobKind.PROBE: ffmpeg_pb2.TASK_KIND_PROBE,
-    JobKind.THUMBNAIL: ffmpeg_pb2.TASK_KIND_THUMBNAIL,
     JobKind.JOIN: ffmpeg_pb2.TASK_KIND_JOIN,
     JobKind.TRANSCRIBE: ffmpeg_pb2.TASK_KIND_TRANSCRIBE,
 }

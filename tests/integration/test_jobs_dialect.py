@@ -21,7 +21,6 @@ from services.common.caller import Caller
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
-from services.ffmpeg.job_state import OFFERED, JobKind
 from services.ffmpeg.task_messages import KINDS
 from tests.support.library import LibraryUser
 from tests.support.servers import S3Server
@@ -323,9 +322,9 @@ async def test_health_says_what_is_installed_and_how_it_is_caged(api: Api) -> No
     assert "/usr/" not in json.dumps(isolation)
 
 
-@pytest.mark.parametrize("kind", set(JobKind) - OFFERED)
-async def test_work_that_nobody_does_is_refused(api: Api, kind: JobKind) -> None:
-    work = ffmpeg_pb2.VideoWork(kind=KINDS[kind], video_id=str(uuid4()))
+@pytest.mark.parametrize("kind", set(ffmpeg_pb2.TaskKind.values()) - set(KINDS.values()))
+async def test_work_that_nobody_does_is_refused(api: Api, kind: ffmpeg_pb2.TaskKind.ValueType) -> None:
+    work = ffmpeg_pb2.VideoWork(kind=kind, video_id=str(uuid4()))
     async with open_channel(api.system.process("ffmpeg").listen) as channel:
         stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         with pytest.raises(grpc.aio.AioRpcError) as refused:
