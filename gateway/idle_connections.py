@@ -53,7 +53,12 @@ class IdleConnections:
             }
             self._deadlines = deadlines
             for connection in open_ones:
-                if deadlines[connection] <= now and connection.transport is not None:
+                if deadlines[connection] > now or connection.transport is None:
+                    continue
+                if connection.transport.get_write_buffer_size():
+                    # The answer is on its way; where its client takes nothing any more, the kernel ends the connection.
+                    deadlines[connection] = now + self._next
+                else:
                     log.debug("closing an idle connection")
                     connection.transport.abort()
             await asyncio.sleep(min(_LOOK_SECONDS, self._first))

@@ -13,6 +13,9 @@ from gateway.idle_connections import IdleConnections
 from tests.support.system import RunningSystem
 from tests.support.videos_api import more
 
+LARGE = 2**25
+"""More than the kernel takes for a client that does not read."""
+
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
@@ -26,7 +29,7 @@ async def port() -> AsyncIterator[int]:
         idle.request_ended(request.protocol)
         return web.Response(body=body)
 
-    runner = web.AppRunner(web.Application(middlewares=[middleware]))
+    runner = web.AppRunner(web.Application(middlewares=[middleware], client_max_size=2 * LARGE))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -64,6 +67,22 @@ async def test_a_connection_is_closed_after_its_last_request_but_not_within_one(
             await reader.read()
     writer.close()
     other.close()
+
+
+async def test_a_connection_is_not_closed_while_its_answer_is_taken(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % LARGE)
+    writer.write(bytes(LARGE))
+    await writer.drain()
+    await reader.readuntil(b"\r\n\r\n")
+    for _ in range(3):
+        # As long as a connection may wait for a request.
+        bystander, other = await asyncio.open_connection("127.0.0.1", port)
+        with contextlib.suppress(ConnectionResetError):
+            await bystander.read()
+        other.close()
+    assert len(await reader.readexactly(LARGE)) == LARGE
+    writer.close()
 
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: x\r\n"
