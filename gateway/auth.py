@@ -41,9 +41,9 @@ class _Jwks:
         fresh = time.monotonic() - self._fetched_at < self._ttl
         if not fresh or key_id not in self._keys:
             await self._fetch_unless_just_tried()
-            if time.monotonic() - self._fetched_at >= self._ttl:
-                # Too old and not to be renewed: a key that was revoked meanwhile must not go on working. Nor is the
-                # token known to be bad: a client that is told so drops it.
+            if self._fetched_at < self._tried_at:
+                # That failed. Of keys that are too old one may have been revoked, and must not go on working; and one
+                # that is not among them may be new. The token is not known to be bad: a client told so drops it.
                 raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
         return self._keys.get(key_id)
 

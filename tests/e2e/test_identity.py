@@ -354,3 +354,13 @@ async def test_a_key_server_that_is_away(own_server: KeyServer, monkeypatch: pyt
         own_server.broken = True
         assert await user_of(fresh, token) == "anna"
         assert await user_of(stale, token, refusal=away) is None
+        # It may be a new one.
+        unknown = own_server.token("old", published_as="new")
+        assert await user_of(fresh, unknown, refusal=away) is None
+
+
+async def test_keys_that_were_just_fetched_are_used_however_short_their_time(own_server: KeyServer) -> None:
+    async with aiohttp.ClientSession() as http:
+        reader = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=0), http)
+        token = own_server.token("old")
+        assert [await user_of(reader, token) for _ in range(2)] == ["anna"] * 2
