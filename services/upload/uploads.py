@@ -109,7 +109,14 @@ class Uploads:
         heartbeat = asyncio.create_task(self._keep_alive(upload, asyncio.current_task()))
         decided = True
         try:
-            return await self._store_file(upload, container, header, first, data)
+            video = await self._store_file(upload, container, header, first, data)
+            # From here on to its end, whoever cancels us: cut short, a record may be left whose object was swept.
+            heartbeat.cancel()
+            recording = asyncio.create_task(self._record(upload, video))
+            try:
+                return await asyncio.shield(recording)
+            except asyncio.CancelledError:
+                return await recording
         except (_Undecided, NotUndone) as error:
             decided = False
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
@@ -142,7 +149,7 @@ class Uploads:
                 raise _wrong_length()
             sha256 = await writer.complete()
         metrics.BYTES.labels("in").inc(writer.size)
-        video = media_pb2.Video(
+        return media_pb2.Video(
             video_id=upload.video_id,
             state=media_pb2.VIDEO_STATE_READY,
             file_name=plain_name(header.file_name),
@@ -152,7 +159,6 @@ class Uploads:
             etag=f'"{sha256[:32]}"',
             object_key=upload.key,
         )
-        return await self._record(upload, video)
 
     async def _write(self, writer: MultipartWriter, piece: Buffer, header: upload_pb2.UploadHeader) -> None:
         if writer.size + len(piece) > (header.declared_size_bytes or self._max_bytes):
@@ -179,7 +185,7 @@ class Uploads:
                 raise _Undecided from failure
             raise
         except asyncio.CancelledError as error:
-            raise _Undecided from error
+            raise _Undecided from error  # the process ends
 
     async def _keep_alive(self, upload: OpenUpload, work: asyncio.Task[media_pb2.Video] | None) -> None:
         while True:

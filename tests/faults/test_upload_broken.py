@@ -307,6 +307,32 @@ async def test_an_upload_that_was_swept_on_its_way_to_the_catalog_makes_no_video
     assert await parts.leftovers() == NOTHING | {"records": [f"catalog/{asked[0]}.json"]}
 
 
+@pytest.mark.parametrize("cancels", ["heartbeat", "client"])
+async def test_what_a_swept_upload_recorded_is_undone_to_the_end(
+    each_store: Store, clean_redis: str, monkeypatch: pytest.MonkeyPatch, cancels: str
+) -> None:
+    """When it wakes up, its heart beats and finds the entry gone, and the gateway has long broken the call off."""
+    async with foundation(each_store, clean_redis, lease_seconds=0.4 if cancels == "heartbeat" else 60) as parts:
+        create = parts.near.create
+
+        async def late(video: media_pb2.Video) -> media_pb2.Video:
+            parts.clock.ahead = 61
+            await parts.sweeper().sweep()
+            recorded = await create(video)
+            if cancels == "client":
+                upload.cancel()
+            else:
+                await asyncio.sleep(2 * parts.register.heartbeat_seconds)
+            return recorded
+
+        monkeypatch.setattr(parts.near, "create", late)
+        upload = asyncio.create_task(parts.uploads.upload(messages(mp4_of(100_000))))
+        await asyncio.wait([upload])
+        assert upload.cancelled() or upload.exception() is not None
+        await parts.uploads.finish_undoing()
+        assert (await parts.catalog.page("", 10, ""))[0] == []
+
+
 async def test_multipart_uploads_that_nobody_knows_are_swept_when_they_are_old(
     juicefs_store: Store, clean_redis: str
 ) -> None:
