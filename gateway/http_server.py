@@ -14,6 +14,7 @@ import struct
 import sys
 import termios
 from http import HTTPStatus
+from typing import Any
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
@@ -90,6 +91,11 @@ class _Protocol(RequestHandler):
             return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
         except (OSError, ValueError):  # closed, which we are told of a moment later
             return False
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """Not what a body was refused with already: aiohttp meets it again when it skips the rest behind the answer."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError | web.HTTPRequestTimeout):
+            super().log_exception(*args, **kw)
 
     def handle_error(
         self,

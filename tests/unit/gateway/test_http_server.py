@@ -12,7 +12,7 @@ from aiohttp import web
 
 from gateway import http_server
 from gateway.http_server import Runner
-from gateway.invalid_request import InvalidRequestError
+from gateway.invalid_request import InvalidRequestError, invalid_response
 from gateway.request_body import RequestBody
 
 ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -60,6 +60,32 @@ async def test_a_client_far_away_has_what_the_kernel_chooses(monkeypatch: pytest
     untouched = await send_buffer()
     monkeypatch.undo()
     assert untouched != await send_buffer()
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [(b"Content-Length: 5\r\n\r\na", 408), (b"Content-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello", 422)],
+)
+async def test_a_body_that_was_refused_is_no_defect_of_ours(
+    sent: bytes, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """aiohttp reads on behind the answer, and meets the same exception."""
+
+    async def handler(request: web.Request) -> web.Response:
+        try:
+            return web.Response(text=str([piece async for piece in RequestBody(request, idle_timeout=0.1)]))
+        except web.HTTPRequestTimeout as error:
+            return web.Response(status=error.status)
+        except InvalidRequestError as error:
+            return invalid_response(error)
+
+    async with serving(handler) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n" + sent)
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 %d" % status)
+        writer.close()
+    assert not caplog.records
 
 
 async def test_the_end_of_an_answer_that_nobody_reads_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
