@@ -19,6 +19,9 @@ _MESSAGE = 2**20
 LONGEST_GATHERING = 5.0
 """Seconds after which what a slow client has brought is sent, however little: who takes it sees that it lives."""
 
+# For what a client still sends when its answer is there.
+_REST_SECONDS = 900.0
+
 
 async def gathered(data: AsyncIterator[Buffer], length: int) -> AsyncIterator[tuple[list[Buffer], bool]]:
     """The bytes of `data` in lists that are worth a message each, and whether it is the last, which may be empty.
@@ -38,6 +41,12 @@ async def gathered(data: AsyncIterator[Buffer], length: int) -> AsyncIterator[tu
     yield pieces, True
 
 
+async def _write(call: Any, message: Any) -> None:
+    # The call had ended when it was written; the answer says why.
+    with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        await call.write(message)
+
+
 async def _send(call: Any, messages: AsyncIterator[Any]) -> None:
     """Write all messages and end the stream; one is on its way while the next is gathered."""
     under_way: asyncio.Future[None] | None = None
@@ -45,7 +54,7 @@ async def _send(call: Any, messages: AsyncIterator[Any]) -> None:
         async for message in messages:
             if under_way is not None:
                 await under_way
-            under_way = asyncio.ensure_future(call.write(message))
+            under_way = asyncio.ensure_future(_write(call, message))
         if under_way is not None:
             await under_way
         await call.done_writing()
@@ -76,10 +85,11 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
     try:
         await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
-            # The call had ended when a message was written; the answer says why.
-            with contextlib.suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):
-                await sending
-        return await answer
+            await sending
+        result = await answer
+        # Early where all was done before; but most clients look for it only behind what they send.
+        await asyncio.wait((sending,), timeout=_REST_SECONDS)
+        return result
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(next(filter(_is_told, statuses), error)) from None
     finally:
