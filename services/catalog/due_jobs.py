@@ -108,5 +108,5 @@ class DueJobs:
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:
-    """Whether a job is run again that ended and left no outcome: only a store was away, or the outcome was lost."""
+    """Whether an ended job without an outcome is run again: only room for bytes was missing, or its outcome lost."""
     return task.state == ffmpeg_pb2.TASK_STATE_COMPLETED or task.error.reason == "STORAGE_UNAVAILABLE"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import time
@@ -61,7 +62,9 @@ class RunResult:
     peak_memory_bytes: int
 
     def require_conclusive(self) -> None:
-        """RuntimeError where the machine was at fault."""
+        """Raise where the machine was at fault: OSError ENOSPC for a full disk, else RuntimeError."""
+        if self.ended is Ended.NO_SPACE:
+            raise OSError(errno.ENOSPC, self.ended.value)
         if not self.ended.conclusive:
             raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import signal
@@ -61,8 +62,9 @@ def fill(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(disk, monkeypatch)
-    with pytest.raises(RuntimeError, match="disk full"):
+    with pytest.raises(OSError, match="disk full") as raised:
         await thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True)
+    assert raised.value.errno == errno.ENOSPC
     # Its packets fit into ffmpeg's buffer; it ends with status 0.
     made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mkv"})
     with pytest.raises(CommandFailed) as failed:

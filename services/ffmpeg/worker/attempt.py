@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -21,6 +22,7 @@ log = logs.get_logger(__name__)
 _PROGRESS_SECONDS = 1.0
 _INTERNAL = JobFailure("INTERNAL", "Internal error; try again later")
 _STORAGE = JobFailure("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
+_NO_SPACE = JobFailure("STORAGE_UNAVAILABLE", "The worker's disk was full; try again later")
 
 
 Fence = Callable[[JobContext], Awaitable[None]]
@@ -152,6 +154,8 @@ class Attempt:
         elif isinstance(error, ReelwayError) and (error.kind.retry_seconds or error.reason is ErrorReason.TIMEOUT):
             # A call that takes too long is what a slow store looks like from here.
             failure, again = _STORAGE, True
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            failure, again = _NO_SPACE, True
         else:
             log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
             failure, again = _INTERNAL, True

@@ -1,6 +1,7 @@
 """How one attempt ends, with a store that can be told to be away."""
 
 import asyncio
+import errno
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -114,6 +115,8 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
         (JobFault("INPUT_UNAVAILABLE", "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
         (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", True)),
         (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (OSError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (OSError(errno.EBADF, "secret"), ("fail", "INTERNAL", True)),
         (RuntimeError("secret"), ("fail", "INTERNAL", True)),
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
     ],
