@@ -145,6 +145,18 @@ async def test_a_join_is_killed_after_its_time(outputs: Outputs, context: Contex
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join ran longer than allowed")
 
 
+async def test_the_parts_of_a_join_are_bounded_together(outputs: Outputs, context: Context, tmp_path: Path) -> None:
+    x264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+    sound = ("-f", "lavfi", "-i", "sine=d=1", *x264, "-c:a", "aac", "-shortest")
+    clips = [
+        make_clip(tmp_path / f"{size}.mp4", sound, seconds=1, size=size).read_bytes() for size in ("64x48", "32x24")
+    ]
+    # Of 3 MiB each, for their sound is samples; what is made of them has less than one.
+    limits = Limits(threads=1, output_bytes=5 * 2**20)
+    failure = (await fault(outputs, context, clips * 24, limits)).failure
+    assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join wrote more than allowed")
+
+
 async def test_more_bytes_than_a_job_may_take_are_refused_before_they_are_fetched(
     outputs: Outputs, context: Context
 ) -> None:

@@ -136,18 +136,22 @@ class _Ffmpeg:
         if len(self._clips) <= _AT_ONCE:
             await self._run(encode_arguments(self._clips, shape, output, self._limits))
             return
-        parts: list[Path] = []
+        # They lie beside each other until the last one is made: together they may have what one output may.
+        parts, room = list[Path](), self._limits.output_bytes
         for start in range(0, len(self._clips), _AT_ONCE):
             clips = self._clips[start : start + _AT_ONCE]
             part = folder.path / "out" / f"part{start:04d}.mov"
-            await self._run(encode_arguments(clips, shape, part, self._limits, is_part=True))
+            await self._run(encode_arguments(clips, shape, part, self._limits, is_part=True), room)
+            room -= part.stat().st_size
             self._done += sum(clip.duration_seconds for clip in clips)
             parts.append(part.rename(folder.path / "in" / part.name))
             for clip in clips:
                 clip.path.unlink()
         await self._run(parts_arguments(parts, folder, output))
 
-    async def _run(self, arguments: Sequence[str]) -> None:
+    async def _run(self, arguments: Sequence[str], room: int | None = None) -> None:
+        output_bytes = self._limits.output_bytes if room is None else room
+
         def show(report: Report) -> None:
             fraction = (self._done + report.position_seconds) / self._seconds if self._seconds else 0.0
             self._context.show(Progress(min(fraction, 1.0), report.fps, report.speed, report.position_seconds))
@@ -156,7 +160,7 @@ class _Ffmpeg:
             self._sandbox,
             [self._sandbox.ffmpeg, *arguments],
             self._context.folder,
-            replace(self._limits, wall_seconds=self._ends - time.monotonic()),
+            replace(self._limits, wall_seconds=self._ends - time.monotonic(), output_bytes=output_bytes),
             on_line=ProgressReader(None, show).line,
         )
         if result.ended is Ended.SUCCEEDED:
