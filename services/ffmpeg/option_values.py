@@ -80,6 +80,8 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
         case _:
             if not _RATIO.fullmatch(value):
                 _require(_PLAIN, option, value)
+                # ffmpeg reads every number as an expression.
+                check_expression(value, option)
 
 
 def _require(pattern: re.Pattern[str], option: str, value: str) -> None:

@@ -283,6 +283,8 @@ REFUSED = [
     ("-i in_1 -s 100000x100000 out_1", "-s"),
     ("-f lavfi -i testsrc=s=99999x99999:d=1 out_1", "testsrc"),
     ("-i in_1 -force_key_frames 'expr:wh ile(1,1)' out_1", "while"),
+    ("-i in_1 -crf 'while(1,1)' out_1", "while"),
+    ("-probesize 'ro ot(1,1)' -i in_1 out_1", "root"),
     ("-i in_1 -vf \"scale=w='while(1,1)'\" out_1", "while"),
     ("-i in_1 -vf \"scale=w='wh ile(1,1)'\" out_1", "while"),
     ("-i in_1 -vf \"drawtext=text='%{expr\\:whi\\\\\\\\le(1,1)}'\" out_1", "while"),
