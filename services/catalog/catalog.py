@@ -164,7 +164,13 @@ class Catalog:
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 
-        await self._change(video_id, user, bury)
+        check_uuid(video_id)
+        video = await self._store.get(video_id)
+        if video is not None and video.state == media_pb2.VIDEO_STATE_DELETING and may_change(video, user):
+            # A try that broke off, perhaps before S3 had its tombstone.
+            await self.save(video, "")
+        else:
+            await self._change(video_id, user, bury)
         await self.finish_delete(video_id)
 
     async def finish_delete(self, video_id: str) -> None:
