@@ -141,7 +141,7 @@ class Catalog:
         """
         check_texts(request.title, request.description)
 
-        def apply(video: media_pb2.Video) -> bool:
+        def apply(video: media_pb2.Video) -> None:
             if request.expected_version and request.expected_version != video.version:
                 raise ReelwayError(ErrorReason.VERSION_CONFLICT)
             if request.HasField("title"):
@@ -153,16 +153,14 @@ class Catalog:
                     fault = FieldViolation("is_private", "a video that nobody owns cannot be private")
                     raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
                 video.is_private = request.is_private
-            return True
 
         return await self._change(request.video_id, user, apply)
 
     async def delete(self, user: str, video_id: str) -> None:
         """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
 
-        def bury(video: media_pb2.Video) -> bool:
+        def bury(video: media_pb2.Video) -> None:
             step(video, media_pb2.VIDEO_STATE_DELETING)
-            return True
 
         check_uuid(video_id)
         video = await self._store.get(video_id)
@@ -200,19 +198,13 @@ class Catalog:
         if await self._store.replace(rest, mark):
             await self.save(rest, mark)
 
-    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], bool]) -> media_pb2.Video:
-        """Apply a change to the current record, again if another change came between, a few times at most.
-
-        `apply` says whether it changed anything.
-        """
+    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
+        """Apply a change to the current record, again if another change came between, a few times at most."""
         for _ in range(_CHANGE_ATTEMPTS):
             video = await self.get(user, video_id=video_id)
             if not may_change(video, user):
                 raise ReelwayError(ErrorReason.NOT_THE_OWNER)
-            if not apply(video):
-                # A first call may have died before it saved what this answer promises.
-                await self.save(video, "")
-                return video
+            apply(video)
             video.version += 1
             mark = uuid.uuid4().hex
             if await self._store.replace(video, mark):
