@@ -92,21 +92,35 @@ class Catalog:
             if existing.owner != user or existing.state in GONE:
                 raise ReelwayError(ErrorReason.VIDEO_EXISTS)
             # The first call may have died before it saved; this answer promises that S3 has the record.
-            await self.save(existing, mark)
+            await self.save(existing, "")
             return existing
         await self.save(new, mark)
         return new
 
     async def save(self, video: media_pb2.Video, mark: str) -> None:
-        """Write a committed record to S3 and take its mark off, following changes that overtake it."""
+        """Write a committed record to S3 and take its mark off, following changes that overtake it.
+
+        INDEX_MISSING where the index was made again without this change.
+        """
         while True:
             await self._records.save(video)
-            if await self._store.saved(video.video_id, mark, video.version):
-                return
+            try:
+                if await self._store.saved(video, mark):
+                    return
+            except ReelwayError as error:
+                if error.reason is ErrorReason.INDEX_MISSING:
+                    await self._put_back(video.video_id)
+                raise
             newer = await self._store.get(video.video_id)
             if newer is None:
                 return
             video = newer
+
+    async def _put_back(self, video_id: str) -> None:
+        """Write what the index has of a video over a record that it has lost."""
+        video = await self._store.get(video_id)
+        if video is not None:
+            await self.save(video, "")
 
     async def get(self, user: str, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
         """The video, by either name, if `user` may see it; VIDEO_NOT_FOUND if not or there is none."""

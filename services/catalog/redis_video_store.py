@@ -26,6 +26,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 from collections import defaultdict
 from collections.abc import Sequence
@@ -147,16 +148,20 @@ class RedisVideoStore:
         first = heapq.nsmallest(count, (row for of_owner in rows for row in of_owner), key=lambda row: row[1])
         return await self.records([video_id.decode() for video_id, _ in first])
 
-    async def saved(self, video_id: str, mark: str, version: int) -> bool:
-        """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
+    async def saved(self, video: media_pb2.Video, mark: str) -> bool:
+        """Take the mark (empty: none) off if this is still current; False if not: then a newer one must be saved.
 
         Raises:
-            ReelwayError: INDEX_MISSING where the index knows nothing of this version: it was emptied meanwhile, and
+            ReelwayError: INDEX_MISSING where the index knows nothing of this change: it was emptied meanwhile, and
                 perhaps made again before the record was there to be found.
         """
+        member = f"{video.video_id}/{mark}" if mark else ""
+        digest = hashlib.sha1(video.SerializeToString(), usedforsecurity=False).hexdigest()
         with redis_errors():
             answer = int(
-                await self._saved_script(keys=[_video_key(video_id), _UNSAVED], args=[version, f"{video_id}/{mark}"])
+                await self._saved_script(
+                    keys=[_video_key(video.video_id), _UNSAVED], args=[video.version, member, digest]
+                )
             )
         if answer < 0:
             raise ReelwayError(ErrorReason.INDEX_MISSING)

@@ -35,10 +35,10 @@ class VideoStore(Protocol):
         """Up to `count` living videos of any of these owners (empty: nobody's), numbers above `after`, in order."""
         ...
 
-    async def saved(self, video_id: str, mark: str, version: int) -> bool:
-        """Take the mark off if `version` is still current; False if not: then a newer one must be saved.
+    async def saved(self, video: media_pb2.Video, mark: str) -> bool:
+        """Take the mark (empty: none) off if this is still current; False if not: then a newer one must be saved.
 
-        INDEX_MISSING where the index has lost this version of the video.
+        INDEX_MISSING where the index has lost this change of the video.
         """
         ...
 

@@ -171,11 +171,12 @@ async def test_a_mark_stays_until_the_current_version_is_saved(store: RedisVideo
     marks = {(video.video_id, "first"), (video.video_id, "second")}
     assert set(await store.unsaved_before(clock.seconds() + 1)) == marks
     assert await store.unsaved_before(clock.seconds() - 60) == []
-    assert not await store.saved(video.video_id, "first", video.version), "a newer version must be saved first"
+    assert not await store.saved(video, "first"), "a newer version must be saved first"
     assert set(await store.unsaved_before(clock.seconds() + 1)) == marks
-    assert await store.saved(video.video_id, "second", changed.version)
+    assert await store.saved(changed, "second")
+    assert await store.saved(changed, "second"), "asked again, as where the answer was lost"
     assert await store.unsaved_before(clock.seconds() + 1) == [(video.video_id, "first")]
-    assert await store.saved(video.video_id, "first", changed.version)
+    assert await store.saved(changed, "first")
     assert await store.unsaved_before(clock.seconds() + 1) == []
 
 
@@ -187,7 +188,7 @@ async def test_a_record_that_the_index_has_lost_does_not_count_as_saved(store: R
         if index:
             await store.finish_load(0)
         with pytest.raises(ReelwayError) as refused:
-            await store.saved(video.video_id, "m", video.version)
+            await store.saved(video, "m")
         assert refused.value.reason is ErrorReason.INDEX_MISSING
 
 

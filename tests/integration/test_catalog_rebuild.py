@@ -159,6 +159,32 @@ async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
     assert json.loads(await near.bytes_of(f"catalog/{video.video_id}.json"))["title"] == "new"
 
 
+@pytest.mark.parametrize("others", [1, 2])
+async def test_nor_is_a_change_in_whose_place_the_rebuilt_index_has_others(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    save = near.records.save
+
+    async def slow(changed: media_pb2.Video) -> None:
+        monkeypatch.undo()
+        await near.redis.flushall()
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+        for number in range(others):
+            await near.catalog.update(
+                "", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, description=f"acknowledged {number}")
+            )
+        await save(changed)
+
+    monkeypatch.setattr(near.records, "save", slow)
+    with pytest.raises(ReelwayError) as refused:
+        await near.catalog.update("", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, title="lost"))
+    assert refused.value.reason is ErrorReason.INDEX_MISSING
+    indexed = await near.catalog.get("", video_id=video.video_id)
+    assert (indexed.title, indexed.description) == ("", f"acknowledged {others - 1}")
+    assert await near.records.load(f"catalog/{video.video_id}.json") == indexed
+
+
 async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(near: Foundation) -> None:
     await fill(near)
     await near.objects.put("catalog/broken.json", b"{not json", "application/json")
