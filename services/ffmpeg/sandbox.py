@@ -104,4 +104,5 @@ class Sandbox:
                 "XDG_CACHE_HOME": temporary,
             },
         }
-        return [self.python, "-I", "-S", str(self.scripts / script), json.dumps(spec)]
+        # As it is, not in escapes of twelve characters: Linux takes no argument of more than 128 KiB.
+        return [self.python, "-I", "-S", str(self.scripts / script), json.dumps(spec, ensure_ascii=False)]

@@ -221,6 +221,16 @@ async def test_a_probe_tells_what_a_file_is(folder: WorkFolder) -> None:
     assert info.audio.codec == "aac"
 
 
+async def test_the_longest_command_runs(folder: WorkFolder) -> None:
+    """In one argument of the launcher, of which the kernel takes 128 KiB, however much a character may take."""
+    texts = " ".join(f"-metadata k{n}={chr(0x1F3AC) * 4000}" for n in range(4))
+    command = f"-f lavfi -i testsrc=d=1 {texts} out_1"
+    assert Limits().max_command_chars - len(command) < 512
+    (output,), _ = await run_plan(SANDBOX, plan(command, {}, {"out_1": "o.mkv"}, LIMITS), folder, lambda _: None)
+    os.close(output.descriptor)
+    assert chr(0x1F3AC).encode() * 4000 in (folder.path / "out/0.mkv").read_bytes()
+
+
 async def test_a_file_may_say_much_about_itself(folder: WorkFolder) -> None:
     (folder.path / "in/0").write_text(f";FFMETADATA1\ncomment={'long ' * 100_000}\n")
     command = "-f lavfi -i testsrc=d=1 -f ffmetadata -i in_1 -map_metadata 1 out_1"
