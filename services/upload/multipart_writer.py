@@ -65,7 +65,7 @@ class MultipartWriter:
         self._places = asyncio.Semaphore(IN_FLIGHT)
         self._sends: list[asyncio.Task[str]] = []
         self._failed: BaseException | None = None
-        self._completing = False
+        self._completing: asyncio.Task[None] | None = None
         self._hash = hashlib.sha256()
         self._small = bytearray()
         self._placed = 0
@@ -97,11 +97,14 @@ class MultipartWriter:
             send.cancel()
         # A part that S3 takes after the abort would keep the upload alive: wait until none is on its way.
         await asyncio.gather(*self._sends, return_exceptions=True)
-        if error is None and self._completing:
-            return
+        if self._completing is not None:
+            # Whoever gave up, the store may be at it, and would be done after what was deleted here.
+            await asyncio.gather(self._completing, return_exceptions=True)
+            if error is None:
+                return
         try:
             await self._objects.abort_multipart(self._key, self._upload_id)
-            if self._completing:
+            if self._completing is not None:
                 # Whether S3 completed it before it failed is not known.
                 await self._objects.delete(self._key)
         except ReelwayError as failure:
@@ -164,6 +167,7 @@ class MultipartWriter:
         await self._place(memoryview(self._small))
         self._end_part()
         etags = await asyncio.gather(*self._sends)
-        self._completing = True
-        await self._objects.complete_multipart(self._key, self._upload_id, etags)
+        completing = self._objects.complete_multipart(self._key, self._upload_id, etags)
+        self._completing = asyncio.create_task(completing)
+        await asyncio.shield(self._completing)
         return self._hash.hexdigest()
