@@ -38,7 +38,7 @@ Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]
 WRITE_TIMEOUT_S = 120.0
 #: The request's item that says, as a status, how an answer ended whose own status was out before.
 BROKEN_OFF = web.RequestKey("broken_off", int)
-_VIEWER_LEFT, _FAILED = 499, 500
+VIEWER_LEFT, FAILED = 499, 500
 
 _log = get_logger(__name__)
 
@@ -140,13 +140,13 @@ async def respond(
         try:
             await _write_all(request, response, first, batches, write_timeout)
         except _ViewerLeftError:
-            _break_off(request, _VIEWER_LEFT)
+            break_off(request, VIEWER_LEFT)
         except Exception:
             # The status is out: only a broken connection still tells the client that bytes are missing.
             _log.exception("read failed in the middle of a response")
-            _break_off(request, _FAILED)
+            break_off(request, FAILED)
         except BaseException:
-            _break_off(request, _VIEWER_LEFT)
+            break_off(request, VIEWER_LEFT)
             raise
     return response
 
@@ -231,7 +231,7 @@ async def _write_all(
 ) -> None:
     def stalled() -> None:
         _log.info("viewer stopped reading", seconds=write_timeout)
-        _break_off(request, _VIEWER_LEFT)
+        break_off(request, VIEWER_LEFT)
 
     watch = StallWatch(write_timeout, stalled)
     batch: Batch | None = first
@@ -255,7 +255,8 @@ async def _write_all(
         watch.close()
 
 
-def _break_off(request: web.Request, outcome: int) -> None:
+def break_off(request: web.Request, outcome: int) -> None:
+    """End an answer whose status is out; `outcome` is the status that the log gets."""
     request[BROKEN_OFF] = outcome
     if request.transport is not None:
         request.transport.abort()

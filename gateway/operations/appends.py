@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from reelway.v1 import media_pb2, upload_pb2
@@ -79,17 +79,18 @@ class Appends:
         """No more chunks: the video is final."""
         return await self._backend.seal(await self._id(number), containers)
 
-    async def list(self, offset: int, limit: int | None) -> list[media_pb2.Video]:
-        """What the caller may see in a list, oldest first, from the `offset`-th on; no limit: all."""
-        found: list[media_pb2.Video] = []
+    async def list(self, offset: int, limit: int | None) -> AsyncGenerator[list[media_pb2.Video], None]:
+        """What the caller may see in a list, oldest first, from the `offset`-th on, in pages; no limit: all."""
         token = ""
-        while limit is None or len(found) < offset + limit:
+        while True:
             page = await self._catalog.page(_PAGE, token)
-            found += page.videos
+            videos = page.videos[offset:][:limit]
+            yield videos
+            offset = max(0, offset - len(page.videos))
+            limit = None if limit is None else limit - len(videos)
             token = page.next_page_token
-            if not token:
-                break
-        return found[offset:] if limit is None else found[offset : offset + limit]
+            if not token or limit == 0:
+                return
 
     async def _id(self, number: int, *, check: bool = False) -> str:
         known = self._ids.get((number, current_caller().user))

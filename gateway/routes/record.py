@@ -8,6 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, BeforeValidator, Field
 from reelway.v1 import media_pb2
 
+from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.chunk_body import APPEND_HEADERS, read_fields
 from gateway.http_errors import record_invalid
@@ -207,10 +208,10 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     aliases=[_ALIAS],
     answers={200: Answer("What the caller may see, newest last", list[Recorded]), **_INVALID},
 )
-async def list_videos(request: web.Request, query: Page) -> web.Response:
+async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
     """The caller's own videos and those that nobody owns."""
-    videos = await request.app[APPENDS].list(query.offset, query.limit)
-    return web.json_response([_rendered(request, video) for video in videos])
+    pages = request.app[APPENDS].list(query.offset, query.limit)
+    return await array_response(request, ([_rendered(request, video) for video in page] async for page in pages))
 
 
 @routes.get(

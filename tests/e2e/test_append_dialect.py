@@ -229,6 +229,22 @@ async def test_only_the_owner_appends(system: RunningSystem, http: aiohttp.Clien
         assert await answer.read() == mp4_of(100)
 
 
+async def test_a_long_list_comes_in_pages(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    """More than the catalogue gives at once, as one answer that nobody holds whole."""
+    anna, long = system.authorization(uuid4()), "\N{CLAPPER BOARD}" * 10_000
+    made = []
+    for number in range(110):
+        new = {"title": str(number), "description": long}
+        async with http.post("/api/record/videos/", json=new, headers=anna) as answer:
+            made.append((await answer.json())["video_id"])
+    async with http.get("/api/record/videos/", headers=anna) as answer:
+        assert answer.headers["Transfer-Encoding"] == "chunked"
+        whole = await answer.json()
+    assert [video["id"] for video in whole if video["description"] == long] == made
+    async with http.get(f"/api/record/videos/?offset={len(whole) - 108}&limit=106", headers=anna) as answer:
+        assert await answer.json() == whole[-108:-2]
+
+
 async def test_a_video_of_another_dialect_is_there_and_takes_no_chunks(
     http: aiohttp.ClientSession, clips: dict[str, Clip]
 ) -> None:
