@@ -44,6 +44,12 @@ async def fill(parts: Foundation) -> media_pb2.Video:
     return videos[4]
 
 
+async def index_made_again(parts: Foundation) -> None:
+    """Redis loses everything, and S3 tells it again."""
+    await parts.redis.flushall()
+    await rebuild(parts.records, parts.objects, parts.videos, parts.rebuild_lease(), writers_seconds=0)
+
+
 async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> None:
     deleted = await fill(parts)
     before = await catalogue(parts)
@@ -118,13 +124,9 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_num
     await fill(near)
     save = near.records.save
 
-    async def lose_all() -> None:
-        await near.redis.flushall()
-        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
-
     async def slow(video: media_pb2.Video) -> None:
         monkeypatch.undo()
-        await lose_all()
+        await index_made_again(near)
         await save(video)
 
     monkeypatch.setattr(near.records, "save", slow)
@@ -133,7 +135,7 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_num
     assert refused.value.reason is ErrorReason.INDEX_MISSING
     video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
     # The record of the first one is there from now on.
-    await lose_all()
+    await index_made_again(near)
     assert await near.catalog.get("", number=video.number) == video
 
 
@@ -145,8 +147,7 @@ async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
 
     async def slow(changed: media_pb2.Video) -> None:
         monkeypatch.undo()
-        await near.redis.flushall()
-        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+        await index_made_again(near)
         await save(changed)
 
     monkeypatch.setattr(near.records, "save", slow)
@@ -168,8 +169,7 @@ async def test_nor_is_a_change_in_whose_place_the_rebuilt_index_has_others(
 
     async def slow(changed: media_pb2.Video) -> None:
         monkeypatch.undo()
-        await near.redis.flushall()
-        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+        await index_made_again(near)
         for number in range(others):
             await near.catalog.update(
                 "", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, description=f"acknowledged {number}")
