@@ -16,6 +16,7 @@ from deploy.local.process import LineSink, Process, StartError
 from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
+from services.common.allocator import TUNABLES
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed
@@ -225,6 +226,7 @@ class System:
             # One client, one replica: there is no balancer that would have to hear of the end first.
             "DRAIN_NOTICE_SECONDS": self._env.get("DRAIN_NOTICE_SECONDS", "0"),
             "PYTHONUNBUFFERED": "1",
+            "GLIBC_TUNABLES": self._env.get("GLIBC_TUNABLES") or TUNABLES,
         }
 
 

@@ -76,6 +76,15 @@ async def api(processes: dict[str, Replica]) -> AsyncIterator[VideosApi]:
         yield client
 
 
+async def test_the_heap_asks_for_huge_pages_where_programs_may(processes: dict[str, Replica]) -> None:
+    left_to_programs = "[madvise]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    for process in processes.values():
+        _, _, heap = Path(f"/proc/{process.pid}/smaps").read_text().partition("[heap]\n")
+        flags = next(line.split() for line in heap.splitlines() if line.startswith("VmFlags:"))
+        # proc_pid_smaps(5): `hg` is madvise(MADV_HUGEPAGE).
+        assert ("hg" in flags) == left_to_programs
+
+
 async def test_a_gigabyte_goes_through_in_bounded_memory(processes: dict[str, Replica], api: VideosApi) -> None:
     piece = mp4_of(4 * MIB)
     count = 256

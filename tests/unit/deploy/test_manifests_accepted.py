@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from services.common.allocator import TUNABLES
 from tests.support.manifests import OVERLAYS, ROOT, Object, of_kind, rendered, rendered_text, run_tool, workloads
 
 # The oldest version with `preStop: sleep`, two in between, and the newest that the checker knows.
@@ -75,6 +76,11 @@ def test_the_base_is_pinned_by_version_and_digest() -> None:
     recipe = (ROOT / "deploy" / "image" / "Dockerfile").read_text()
     assert re.search(r"^ARG BASE=\S+/python:3\.11\.\d+-slim-bookworm@sha256:[0-9a-f]{64}$", recipe, re.MULTILINE)
     assert set(re.findall(r"^FROM (\S+)", recipe, re.MULTILINE)) == {"${BASE}"}
+
+
+def test_the_image_tunes_the_allocator() -> None:
+    recipe = (ROOT / "deploy" / "image" / "Dockerfile").read_text()
+    assert f"\nENV GLIBC_TUNABLES={TUNABLES}\n" in recipe.partition(" AS reelway\n")[2]
 
 
 def test_hadolint_finds_nothing() -> None:
