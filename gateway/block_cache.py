@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+from services.common.latest import Latest
+
 BLOCK = 2**20
 """Bytes a block, but for a video's last one."""
 _REMEMBERED = 16
@@ -33,7 +35,7 @@ class BlockCache:
         self._limit = limit_bytes
         self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
         self._size = 0
-        self._once: OrderedDict[BlockKey, None] = OrderedDict()
+        self._once = Latest[BlockKey, None](_REMEMBERED * (limit_bytes // BLOCK))
         self._loading: dict[BlockKey, asyncio.Task[bytes]] = {}
 
     @property
@@ -55,8 +57,6 @@ class BlockCache:
         if key in self._once:
             return True
         self._once[key] = None
-        if len(self._once) > _REMEMBERED * (self._limit // BLOCK):
-            self._once.popitem(last=False)
         return False
 
     def put(self, key: BlockKey, block: bytes) -> None:

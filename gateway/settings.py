@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field, SecretStr, model_validator
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
-
-from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, parse_list
-
-Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, Words
 
 
 class GatewaySettings(Settings):

@@ -7,12 +7,12 @@ the verified user or "" for nobody, in the call's metadata as `authorization: Be
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 
 import jwt
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.latest import Latest
 
 _ALGORITHM, _AUDIENCE = "HS256", "reelway"
 _LIFE_SECONDS = 120
@@ -25,8 +25,8 @@ class CallTokens:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self._made: OrderedDict[str, tuple[float, str]] = OrderedDict()
-        self._checked: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._made = Latest[str, tuple[float, str]](_MOST)
+        self._checked = Latest[str, tuple[float, str]](_MOST)
 
     def make(self, user: str) -> str:
         """A token for calls in the name of `user`."""
@@ -35,7 +35,7 @@ class CallTokens:
             return made[1]
         claims = {"aud": _AUDIENCE, "sub": user, "exp": int(now) + _LIFE_SECONDS}
         token = jwt.encode(claims, self._secret, _ALGORITHM)
-        _keep(self._made, user, (now + _LIFE_SECONDS / 2, token))
+        self._made[user] = now + _LIFE_SECONDS / 2, token
         return token
 
     def user(self, token: str) -> str:
@@ -56,12 +56,5 @@ class CallTokens:
         expiry, user = float(claims["exp"]), str(claims["sub"])
         if expiry > now + _LONGEST_LIFE_SECONDS:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
-        _keep(self._checked, token, (expiry, user))
+        self._checked[token] = expiry, user
         return user
-
-
-def _keep(known: OrderedDict[str, tuple[float, str]], key: str, value: tuple[float, str]) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    if len(known) > _MOST:
-        known.popitem(last=False)

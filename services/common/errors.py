@@ -47,3 +47,8 @@ class ReelwayError(Exception):
     def __str__(self) -> str:
         """For logs."""
         return f"{self.reason.value}: {self.message}"
+
+
+def invalid_field(field: str, message: str, kind: str = "value_error") -> ReelwayError:
+    """INVALID_REQUEST for one wrong field, see `FieldViolation`; `kind` is its type."""
+    return ReelwayError(ErrorReason.INVALID_REQUEST, f"{field}: {message}", [FieldViolation(field, message, kind)])

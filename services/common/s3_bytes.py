@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
@@ -26,6 +25,7 @@ from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.latest import Latest
 from services.common.range_client import RangeClient
 from services.common.s3_objects import REQUEST_ID_HEADER
 from services.common.settings import S3Settings
@@ -66,7 +66,7 @@ class S3Bytes:
             self._static = Credentials(settings.aws_access_key_id, secret).get_frozen_credentials()
         self._session = get_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
-        self._signatures: OrderedDict[str, tuple[float, dict[str, str]]] = OrderedDict()
+        self._signatures = Latest[str, tuple[float, dict[str, str]]](_SIGNATURES)
         self._backoff = Backoff()
 
     @classmethod
@@ -114,11 +114,7 @@ class S3Bytes:
         now = time.monotonic()
         known = self._signatures.get(url)
         if known is None or known[0] < now:
-            known = (now + _SIGNATURE_SECONDS, await self._sign("GET", url, {}))
-            self._signatures[url] = known
-            self._signatures.move_to_end(url)
-            if len(self._signatures) > _SIGNATURES:
-                self._signatures.popitem(last=False)
+            known = self._signatures[url] = (now + _SIGNATURE_SECONDS, await self._sign("GET", url, {}))
         return known[1] | {REQUEST_ID_HEADER: current_caller().request_id}
 
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[memoryview]:

@@ -2,13 +2,14 @@
 
 Objects that the system keeps, and who writes them:
 
-    videos/{video_id}.{ext}   bytes of a finished video          upload
-    journal/{video_id}/…      chunks of a growing video          upload (see extents.py)
+    videos/{video_id}.{ext}   bytes of a finished video           upload; of a signed one, ffmpeg worker
+    journal/{video_id}/…      chunks of a growing video           upload (see extents.py)
+    joined/{video_id}/…       its clips as one file               ffmpeg worker (see joined.py)
     catalog/{video_id}.json   the record, the truth               catalog
-    ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg workers
     incoming/{video_id}       what a signed form brought          the client
     thumbnails/{video_id}.jpg a picture of a video                ffmpeg worker
     transcripts/{video_id}/…  what is said in a video             ffmpeg worker (see transcribe_handler.py)
+    ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg worker
 """
 
 from __future__ import annotations
@@ -120,15 +121,6 @@ class S3Objects:
         """Raises unless the bucket answers."""
         with s3_errors("HeadBucket"):
             await self._client.head_bucket(Bucket=self._bucket)
-
-    async def create_bucket(self) -> None:
-        """Make the bucket unless it is there."""
-        with s3_errors("CreateBucket"):
-            try:
-                await self._client.create_bucket(Bucket=self._bucket)
-            except ClientError as error:
-                if error_code(error) not in {"BucketAlreadyOwnedByYou", "BucketAlreadyExists"}:
-                    raise
 
     async def get(self, key: str) -> bytes | None:
         """The whole of a small object; None where there is none."""

@@ -1,6 +1,6 @@
 """Reads settings from the environment: once, typed, refusing what is wrong by name.
 
-The only module that touches the environment. A process subclasses `Settings`, documents each field with its
+The only module that reads the environment. A process subclasses `Settings`, documents each field with its
 unit and default, and calls `load` in its `__main__`.
 """
 
@@ -48,6 +48,8 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 """A duration in seconds."""
 Port = Annotated[int, Field(ge=0, le=65535)]
+Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
+"""A comma list."""
 
 
 def _check_listen(value: str) -> str:
@@ -233,7 +235,7 @@ class LibrarySettings(Settings):
 
     library_max_bytes: Size = Field(1_000_000_000, ge=1, le=5 * 2**30)
     """Largest signed upload, in bytes (S3's own limit of a POST: 5 GiB)."""
-    library_types: Annotated[tuple[str, ...], BeforeValidator(parse_list)] = (
+    library_types: Words = (
         "video/mp4",
         "video/webm",
         "video/ogg",

@@ -1,13 +1,13 @@
-"""The journals as the other services use them: a deadline and one error type on each call."""
+"""The journals as the other services use them."""
 
 from __future__ import annotations
 
 import grpc
 from reelway.v1 import upload_pb2, upload_pb2_grpc
 
+from services.common.call import call
 from services.common.caller import system_caller
-from services.common.channel import CALL_SECONDS
-from services.common.error_translator import from_rpc_error
+from services.common.extents import Extent
 
 
 class UploadClient:
@@ -23,7 +23,11 @@ class UploadClient:
         request = upload_pb2.LocateExtentsRequest(
             video_id=video_id, offset_bytes=offset, length_bytes=length, etag=etag
         )
-        try:
-            return await self._stub.LocateExtents(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+        return await call(self._stub.LocateExtents, request, system_caller())
+
+
+def extents_of(located: upload_pb2.LocateExtentsResponse) -> list[Extent]:
+    """What holds the range, or the beginning of it."""
+    return [
+        Extent(extent.offset_bytes, extent.length_bytes, extent.key, extent.begins_clip) for extent in located.extents
+    ]

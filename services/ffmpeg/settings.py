@@ -6,9 +6,9 @@ import os
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from services.common.settings import (
     LibrarySettings,
@@ -17,7 +17,7 @@ from services.common.settings import (
     Seconds,
     ServiceSettings,
     Size,
-    parse_list,
+    Words,
 )
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_state import JobKind
@@ -25,7 +25,6 @@ from services.ffmpeg.limits import Limits
 from services.ffmpeg.redis_job_store import JobPolicy
 from services.ffmpeg.transcription.settings import TranscribeSettings
 
-Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from services.common import logs
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.periodic import periodically
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 
@@ -36,13 +35,7 @@ class Sweeper:
 
     async def run(self, every_seconds: float) -> None:
         """Sweep for ever."""
-        while True:
-            try:
-                if await self._lease.take():
-                    await self.sweep()
-            except ReelwayError as error:
-                log.warning("sweep put off", why=error.reason.value)
-            await asyncio.sleep(every_seconds)
+        await periodically("sweep of jobs", self.sweep, self._lease, every_seconds, 0)
 
     async def sweep(self) -> None:
         """One pass."""

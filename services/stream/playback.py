@@ -14,7 +14,7 @@ from reelway.v1 import media_pb2
 from services.common import metrics
 from services.common.byte_messages import Buffer, encode_read_response
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import ReelwayError, invalid_field
 from services.common.range_client import LONG
 from services.common.s3_objects import S3Objects
 from services.stream.versions import Version, Versions
@@ -26,10 +26,6 @@ LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _RAMP = (64 * 2**10,)
 _MESSAGE = 2**19
-
-
-def _invalid(field: str, message: str) -> ReelwayError:
-    return ReelwayError(ErrorReason.INVALID_REQUEST, violations=[FieldViolation(field, message, "out_of_range")])
 
 
 class Playback:
@@ -47,9 +43,9 @@ class Playback:
 
     async def _check(self, video_id: str, offset: int, length: int, etag: str, longest: int) -> Version:
         if offset < 0:
-            raise _invalid("offset_bytes", "must not be negative")
+            raise invalid_field("offset_bytes", "must not be negative", "out_of_range")
         if not 1 <= length <= longest:
-            raise _invalid("length_bytes", f"must be between 1 and {longest}")
+            raise invalid_field("length_bytes", f"must be between 1 and {longest}", "out_of_range")
         version = await self._versions.find(await self._video(video_id), etag, offset, length)
         if offset + length > version.size:
             raise ReelwayError(ErrorReason.RANGE_NOT_SATISFIABLE)
@@ -85,7 +81,7 @@ class Playback:
     async def presign(self, video_id: str, expires_seconds: int, content_type: str, disposition: str) -> str:
         """A signed URL on the public endpoint. Errors as StreamService.PresignRead says."""
         if not 1 <= expires_seconds <= LONGEST_EXPIRY:
-            raise _invalid("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}")
+            raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}", "out_of_range")
         video = await self._video(video_id)
         if not video.object_key:
             raise ReelwayError(ErrorReason.NOT_SEALED)

@@ -20,7 +20,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, read_slices, slices
 from services.common.joined import ClipJoiner, Joined, joined_key
 from services.common.s3_bytes import S3Bytes
-from services.common.upload_client import UploadClient
+from services.common.upload_client import UploadClient, extents_of
 from services.stream.video_cache import VideoCache
 
 # How often a read asks again where its bytes are, when what it was told is gone.
@@ -181,8 +181,5 @@ def _of_journal(video: media_pb2.Video, located: upload_pb2.LocateExtentsRespons
         container=upload.container,
         sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN and etag in ("", upload.etag),
         key=located.object_key,
-        extents=[
-            Extent(extent.offset_bytes, extent.length_bytes, extent.key, extent.begins_clip)
-            for extent in located.extents
-        ],
+        extents=extents_of(located),
     )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 
 from reelway.v1 import media_pb2
 
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient
+from services.common.latest import Latest
 
 _MOST = 10_000
 
@@ -18,7 +18,7 @@ class VideoCache:
 
     def __init__(self, catalog: CatalogClient, ttl_seconds: float) -> None:
         self._catalog, self._ttl = catalog, ttl_seconds
-        self._known: OrderedDict[tuple[str, str], tuple[float, media_pb2.Video]] = OrderedDict()
+        self._known = Latest[tuple[str, str], tuple[float, media_pb2.Video]](_MOST)
 
     async def get(self, video_id: str) -> media_pb2.Video:
         """The video as the calling user may see it; VIDEO_NOT_FOUND and the catalogue's other refusals."""
@@ -45,6 +45,3 @@ class VideoCache:
     def _keep(self, key: tuple[str, str], asked_at: float, video: media_pb2.Video) -> None:
         # Counted from before the question, so that the answer is never older than the limit says.
         self._known[key] = (asked_at + self._ttl, video)
-        self._known.move_to_end(key)
-        if len(self._known) > _MOST:
-            self._known.popitem(last=False)

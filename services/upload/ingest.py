@@ -12,7 +12,6 @@ Redis keys:
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -21,16 +20,17 @@ import redis.asyncio as redis
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
 from services.common import fault_points, logs
-from services.common.caller import current_caller, set_caller, system_caller
-from services.common.channel import CALL_SECONDS
+from services.common.call import call
+from services.common.caller import set_caller, system_caller
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.library_keys import INCOMING, incoming_key
+from services.common.periodic import periodically
 from services.common.redis_client import redis_errors
 from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.uuids import is_uuid
 
 log = logs.get_logger(__name__)
 
@@ -49,11 +49,8 @@ def _told_key(video_id: str) -> str:
 
 def _video_id(key: str) -> str:
     """Of an object under `incoming/`; empty for one that no form of ours can bring."""
-    try:
-        video_id = str(uuid.UUID(key.removeprefix(INCOMING)))
-    except ValueError:
-        return ""
-    return video_id if key == incoming_key(video_id) else ""
+    video_id = key.removeprefix(INCOMING)
+    return video_id if is_uuid(video_id) and key == incoming_key(video_id) else ""
 
 
 class Ingest:
@@ -67,19 +64,11 @@ class Ingest:
 
     async def run(self, interval_seconds: float) -> None:
         """Look for ever."""
-        while True:
-            set_caller(system_caller())
-            try:
-                if await self._lease.take():
-                    await self.look()
-            except ReelwayError as error:
-                log.warning("look for arrivals put off", why=str(error))
-            except Exception:
-                log.exception("look for arrivals failed")
-            await asyncio.sleep(interval_seconds)
+        await periodically("look for arrivals", self.look, self._lease, interval_seconds, 0)
 
     async def look(self) -> None:
         """Tell the catalog of everything that is there."""
+        set_caller(system_caller())
         batch: list[ObjectInfo] = []
         async for info in self._objects.list(INCOMING):
             batch.append(info)
@@ -135,13 +124,10 @@ class Ingest:
     async def _is_wanted(self, video_id: str, info: ObjectInfo) -> bool:
         request = library_pb2.NoteArrivalRequest(video_id=video_id, size_bytes=info.size)
         try:
-            answer = await self._library.NoteArrival(
-                request, timeout=CALL_SECONDS, metadata=current_caller().metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            refusal = from_rpc_error(error)
-            if refusal.reason is not ErrorReason.VIDEO_NOT_FOUND:
-                raise refusal from None
+            answer = await call(self._library.NoteArrival, request)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                raise
             # A record is made before its form; yet a young stranger may be one whose record is being restored.
             return self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
         return answer.state in _WANTED

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from services.common import logs
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient
@@ -11,6 +9,7 @@ from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.periodic import periodically
 from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -35,15 +34,7 @@ class Sweeper:
 
     async def run(self, interval_seconds: float) -> None:
         """Sweep for ever."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                if await self._lease.take():
-                    await self.sweep()
-            except ReelwayError as error:
-                log.warning("sweep put off", why=str(error))
-            except Exception:
-                log.exception("sweep failed")
+        await periodically("sweep of uploads", self.sweep, self._lease, interval_seconds)
 
     async def sweep(self) -> None:
         """One look, each upload on its own. Safe to repeat and to kill: an entry goes last.

@@ -1,0 +1,23 @@
+"""What was remembered last, as much as there is room for."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TypeVar
+
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+
+class Latest(OrderedDict[_Key, _Value]):
+    """A dictionary of the `most` entries that were set last; one beyond them drops the oldest."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    def __setitem__(self, key: _Key, value: _Value) -> None:
+        super().__setitem__(key, value)
+        self.move_to_end(key)
+        if len(self) > self._most:
+            self.popitem(last=False)

@@ -1,0 +1,36 @@
+"""Work that is done again and again, by one replica at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from services.common import logs
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+
+log = logs.get_logger(__name__)
+
+
+async def periodically(
+    what: str,
+    work: Callable[[], Awaitable[object]],
+    lease: Lease,
+    pause_seconds: float,
+    first_seconds: float | None = None,
+) -> None:
+    """Do `work` for ever, wherever the lease is had, after each pause; the first one may be another.
+
+    What fails is logged, and left for the next time: one bad record must not end what looks after all others.
+    """
+    pause = pause_seconds if first_seconds is None else first_seconds
+    while True:
+        await asyncio.sleep(pause)
+        pause = pause_seconds
+        try:
+            if await lease.take():
+                await work()
+        except ReelwayError as error:
+            log.warning("put off", what=what, why=str(error))
+        except Exception:
+            log.exception("failed", what=what)

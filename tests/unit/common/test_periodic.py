@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.lease import Lease
+from services.common.periodic import periodically
+from services.common.tasks import end
+
+
+class Turns:
+    """A lease that is had every second time, but not while Redis is away."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def take(self) -> bool:
+        self.asked += 1
+        if self.asked == 1:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return self.asked % 2 == 0
+
+
+async def test_work_is_done_whenever_the_lease_is_had() -> None:
+    turns, worked, enough = Turns(), list[int](), asyncio.Event()
+
+    async def work() -> None:
+        worked.append(turns.asked)
+        if len(worked) == 3:
+            enough.set()
+
+    running = asyncio.create_task(periodically("work", work, cast(Lease, turns), 0.001, 0))
+    async with asyncio.timeout(10):
+        await enough.wait()
+    await end(running)
+    assert worked == [2, 4, 6]
