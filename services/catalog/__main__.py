@@ -43,10 +43,10 @@ async def _serve(settings: CatalogSettings) -> None:
         store, records = RedisVideoStore(redis, clock), RecordStore(objects)
         catalog = Catalog(store, records, objects, clock)
         journals = JournalChanges(catalog, store, clock)
-        lists, processing = LibraryStore(redis), Processing(catalog, store, objects, clock)
+        lists, processing = LibraryStore(redis), Processing(catalog, objects, clock)
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects, clock)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
-        transcripts = Transcripts(catalog, store, objects, clock, hearing)
+        transcripts = Transcripts(catalog, objects, clock, hearing)
         jobs = VideoJobs(ffmpeg)
         duties = [
             DueJobs(duty, videos=store, lists=lists, jobs=jobs, clock=clock) for duty in (processing, transcripts)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from reelway.v1 import media_pb2
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.video_state import GONE, READABLE
 
 
@@ -17,6 +19,20 @@ def may_see(video: media_pb2.Video, user: str) -> bool:
 def may_change(video: media_pb2.Video, user: str) -> bool:
     """The owner; anybody, where there is none."""
     return video.owner in ("", user)
+
+
+def require_change(video: media_pb2.Video, user: str) -> None:
+    """Raises VIDEO_NOT_FOUND where `user` may not see it, NOT_THE_OWNER where it may only see it."""
+    if not may_see(video, user):
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+    if not may_change(video, user):
+        raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+
+
+def require_living(video: media_pb2.Video) -> None:
+    """Raises VIDEO_NOT_FOUND for a tombstone."""
+    if video.state in GONE:
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
 
 def is_own(video: media_pb2.Video, user: str) -> bool:

@@ -8,31 +8,34 @@ takes its mark off, and writes the newer one again. No store feature beyond PUT 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog import page_token
-from services.catalog.access import may_change, may_see
+from services.catalog.access import may_change, may_see, require_change
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
+from services.common.backoff import Backoff
 from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.message_page import within_message
 from services.common.s3_objects import S3Objects
 from services.common.transcript_keys import transcript_prefix
+from services.common.uuids import is_uuid
 from services.common.video_state import GONE, INITIAL, step
 
 TITLE_LENGTH = 255
 DESCRIPTION_LENGTH = 10_000
 FILE_NAME_LENGTH = 255
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
-_CHANGE_ATTEMPTS = 5
+_CHANGE = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
 
 
 def check_texts(title: str, description: str, file_name: str = "") -> None:
@@ -50,14 +53,17 @@ def check_texts(title: str, description: str, file_name: str = "") -> None:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
 
 
+def page_length(asked: int, usual: int) -> int:
+    """How many videos a page may have; INVALID_REQUEST for a page_size out of range, `usual` for 0."""
+    if not 0 <= asked <= PAGE_SIZE_MAX:
+        raise invalid_field("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
+    return asked or usual
+
+
 def check_uuid(video_id: str) -> None:
     """VIDEO_NOT_FOUND for a text that is not a UUID in its usual form: no such video can exist."""
-    try:
-        if str(uuid.UUID(video_id)) == video_id:
-            return
-    except ValueError:
-        pass
-    raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+    if not is_uuid(video_id):
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
 
 class Catalog:
@@ -73,14 +79,10 @@ class Catalog:
             ReelwayError: INVALID_REQUEST, VIDEO_EXISTS, STORE_UNAVAILABLE, INDEX_MISSING.
         """
         check_texts(video.title, video.description, video.file_name)
-        try:
-            canonical = str(uuid.UUID(video.video_id)) == video.video_id
-        except ValueError:
-            canonical = False
-        promised = video.state == media_pb2.VIDEO_STATE_SIGNED
-        if not canonical or video.state not in INITIAL or (promised and not user):
-            fault = "state" if canonical else "video_id"
-            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[FieldViolation(fault, f"invalid {fault}")])
+        if not is_uuid(video.video_id):
+            raise invalid_field("video_id", "must be a UUID")
+        if video.state not in INITIAL or (video.state == media_pb2.VIDEO_STATE_SIGNED and not user):
+            raise invalid_field("state", "none for a new video")
         new = media_pb2.Video()
         new.CopyFrom(video)
         new.owner, new.version, new.number = user, 1, await self._store.next_number()
@@ -96,6 +98,31 @@ class Catalog:
             return existing
         await self.save(new, mark)
         return new
+
+    async def change(self, video_id: str, apply: Callable[[media_pb2.Video], bool]) -> media_pb2.Video:
+        """The record with `apply` done to it, and durable; `apply` says whether it changed anything, or raises.
+
+        It is given tombstones, too, and judges who may do what; again, where another change came between.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND where there never was one; SERVICE_UNAVAILABLE where others always come first.
+        """
+        check_uuid(video_id)
+        for attempt in range(1, _CHANGE.attempts + 1):
+            video = await self._store.get(video_id)
+            if video is None:
+                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            if not apply(video):
+                # A first call may have died before it saved what this answer promises.
+                await self.save(video, "")
+                return video
+            video.version += 1
+            mark = uuid.uuid4().hex
+            if await self._store.replace(video, mark):
+                await self.save(video, mark)
+                return video
+            await asyncio.sleep(_CHANGE.pause(attempt))
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
 
     async def save(self, video: media_pb2.Video, mark: str) -> None:
         """Write a committed record to S3 and take its mark off, following changes that overtake it.
@@ -135,10 +162,7 @@ class Catalog:
 
     async def page(self, user: str, page_size: int, token: str) -> tuple[list[media_pb2.Video], str]:
         """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
-        if not 0 <= page_size <= PAGE_SIZE_MAX:
-            fault = FieldViolation("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
-            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
-        count = page_size or PAGE_SIZE
+        count = page_length(page_size, PAGE_SIZE)
         after = page_token.decode(token) if token else 0
         owners = ("", user) if user else ("",)
         videos = await self._store.page(owners, after, count + 1)
@@ -155,7 +179,8 @@ class Catalog:
         """
         check_texts(request.title, request.description)
 
-        def apply(video: media_pb2.Video) -> None:
+        def apply(video: media_pb2.Video) -> bool:
+            require_change(video, user)
             if request.expected_version and request.expected_version != video.version:
                 raise ReelwayError(ErrorReason.VERSION_CONFLICT)
             if request.HasField("title"):
@@ -164,25 +189,24 @@ class Catalog:
                 video.description = request.description
             if request.HasField("is_private"):
                 if not video.owner:
-                    fault = FieldViolation("is_private", "a video that nobody owns cannot be private")
-                    raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
+                    raise invalid_field("is_private", "a video that nobody owns cannot be private")
                 video.is_private = request.is_private
+            return True
 
-        return await self._change(request.video_id, user, apply)
+        return await self.change(request.video_id, apply)
 
     async def delete(self, user: str, video_id: str) -> None:
         """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
 
-        def bury(video: media_pb2.Video) -> None:
+        def bury(video: media_pb2.Video) -> bool:
+            if video.state == media_pb2.VIDEO_STATE_DELETING and may_change(video, user):
+                # A try that broke off, perhaps before S3 had its tombstone.
+                return False
+            require_change(video, user)
             step(video, media_pb2.VIDEO_STATE_DELETING)
+            return True
 
-        check_uuid(video_id)
-        video = await self._store.get(video_id)
-        if video is not None and video.state == media_pb2.VIDEO_STATE_DELETING and may_change(video, user):
-            # A try that broke off, perhaps before S3 had its tombstone.
-            await self.save(video, "")
-        else:
-            await self._change(video_id, user, bury)
+        await self.change(video_id, bury)
         await self.finish_delete(video_id)
 
     async def finish_delete(self, video_id: str) -> None:
@@ -198,30 +222,21 @@ class Catalog:
         for prefix in (*prefixes, transcript_prefix(video_id)):
             async for info in self._objects.list(prefix):
                 await self._objects.delete(info.key)
-        rest = media_pb2.Video(
-            video_id=video.video_id,
-            number=video.number,
-            owner=video.owner,
-            state=video.state,
-            version=video.version + 1,
-            create_time=video.create_time,
-        )
-        step(rest, media_pb2.VIDEO_STATE_DELETED)
-        rest.modify_time.FromDatetime(self._clock.now())
-        mark = uuid.uuid4().hex
-        if await self._store.replace(rest, mark):
-            await self.save(rest, mark)
 
-    async def _change(self, video_id: str, user: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
-        """Apply a change to the current record, again if another change came between, a few times at most."""
-        for _ in range(_CHANGE_ATTEMPTS):
-            video = await self.get(user, video_id=video_id)
-            if not may_change(video, user):
-                raise ReelwayError(ErrorReason.NOT_THE_OWNER)
-            apply(video)
-            video.version += 1
-            mark = uuid.uuid4().hex
-            if await self._store.replace(video, mark):
-                await self.save(video, mark)
-                return video
-        raise ReelwayError(ErrorReason.VERSION_CONFLICT)
+        def empty(video: media_pb2.Video) -> bool:
+            if video.state != media_pb2.VIDEO_STATE_DELETING:
+                return False
+            rest = media_pb2.Video(
+                video_id=video.video_id,
+                number=video.number,
+                owner=video.owner,
+                state=video.state,
+                version=video.version,
+                create_time=video.create_time,
+            )
+            step(rest, media_pb2.VIDEO_STATE_DELETED)
+            rest.modify_time.FromDatetime(self._clock.now())
+            video.CopyFrom(rest)
+            return True
+
+        await self.change(video_id, empty)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from reelway.v1 import catalog_pb2, media_pb2
 
+from services.catalog.access import require_living
 from services.catalog.catalog import Catalog, check_uuid
-from services.catalog.changes import change
 from services.catalog.video_store import VideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.video_state import GONE, step
+from services.common.video_state import step
 
 
 class JournalChanges:
@@ -31,7 +31,7 @@ class JournalChanges:
         """Make a growing video final; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
 
         def freeze(video: media_pb2.Video) -> bool:
-            _require_living(video)
+            require_living(video)
             if video.state == media_pb2.VIDEO_STATE_READY:
                 if video.etag != request.etag and not video.object_key:
                     raise ReelwayError(ErrorReason.VIDEO_CHANGED)
@@ -43,13 +43,13 @@ class JournalChanges:
                 video.modify_time.FromDatetime(self._clock.now())
             return True
 
-        return await change(self._catalog, self._videos, request.video_id, freeze)
+        return await self._catalog.change(request.video_id, freeze)
 
     async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
         """Name a final video's object; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
 
         def attach(video: media_pb2.Video) -> bool:
-            _require_living(video)
+            require_living(video)
             if video.object_key == request.object_key:
                 return False
             if video.state != media_pb2.VIDEO_STATE_READY or video.object_key:
@@ -58,9 +58,4 @@ class JournalChanges:
             video.size_bytes, video.etag = request.size_bytes, request.etag
             return True
 
-        return await change(self._catalog, self._videos, request.video_id, attach)
-
-
-def _require_living(video: media_pb2.Video) -> None:
-    if video.state in GONE:
-        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return await self._catalog.change(request.video_id, attach)

@@ -9,14 +9,13 @@ from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.access import is_own
-from services.catalog.catalog import PAGE_SIZE_MAX, Catalog, check_texts, check_uuid
-from services.catalog.changes import change
+from services.catalog.catalog import Catalog, check_texts, check_uuid, page_length
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import ReelwayError
 from services.common.message_page import within_message
 from services.common.video_state import step
 
@@ -38,13 +37,6 @@ def _require(user: str) -> None:
         raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
-def _size(page_size: int, usual: int) -> int:
-    if not 0 <= page_size <= PAGE_SIZE_MAX:
-        fault = FieldViolation("page_size", f"must be between 0 and {PAGE_SIZE_MAX}", "out_of_range")
-        raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault])
-    return page_size or usual
-
-
 def _without_words(video: media_pb2.Video) -> media_pb2.Video:
     """What was heard in long talks would leave no room for a page of them."""
     if video.transcript.result.text:
@@ -60,14 +52,14 @@ class Library:
 
     async def explore(self, user: str, page_size: int, token: str, include_own: bool) -> Page:
         """What everybody may see; `user`'s own among it, private ones too, only if asked for."""
-        size = _size(page_size, PAGE_SIZE)
+        size = page_length(page_size, PAGE_SIZE)
         if user and include_own:
             return await self._page("e", [EXPLORE, private_key(user)], size, token)
         return await self._page("e", [EXPLORE], size, token, public_key(user) if user else "")
 
     async def of_user(self, user: str, owner: str, page_size: int, token: str) -> Page:
         """What `user` may see of `owner`; USER_NOT_FOUND."""
-        size = _size(page_size, PAGE_SIZE)
+        size = page_length(page_size, PAGE_SIZE)
         # Also where the index is missing, which is not the same as a user that is not known.
         if not await self._videos.known_owner(owner):
             raise ReelwayError(ErrorReason.USER_NOT_FOUND)
@@ -77,7 +69,7 @@ class Library:
     async def own(self, user: str, page_size: int, token: str) -> tuple[Page, Sequence[media_pb2.Video]]:
         """`user`'s finished videos, and, with the first page, the unfinished ones."""
         _require(user)
-        size = _size(page_size, OWN_PAGE_SIZE)
+        size = page_length(page_size, OWN_PAGE_SIZE)
         # The unfinished ones first: what is finished between the two looks is in the second one then, not in none.
         waiting = [] if token else (await self._page("w", [unprocessed_key(user)], size, "")).videos
         page = await self._page("o", [library_key(user)], size, token)
@@ -136,7 +128,7 @@ class Library:
                     setattr(video, name, getattr(request, name))
             return video != before
 
-        return await change(self._catalog, self._videos, request.video_id, apply)
+        return await self._catalog.change(request.video_id, apply)
 
     async def remove(self, user: str, video_id: str) -> None:
         """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING."""
@@ -153,5 +145,5 @@ class Library:
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 
-        await change(self._catalog, self._videos, video_id, bury)
+        await self._catalog.change(video_id, bury)
         await self._catalog.finish_delete(video_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,6 +11,7 @@ from services.catalog.library import Library
 from services.catalog.processing import Processing
 from services.common.caller import current_caller, require_system
 from services.common.clock import Clock
+from services.common.latest import Latest
 from services.common.s3_objects import S3Objects
 
 _URL_SECONDS = 7 * 86_400
@@ -26,7 +26,7 @@ class Thumbnails:
 
     def __init__(self, objects: S3Objects, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
-        self._signed: OrderedDict[str, tuple[float, str]] = OrderedDict()
+        self._signed = Latest[str, tuple[float, str]](_MOST_URLS)
 
     async def url(self, key: str) -> str:
         """Of the picture with this key; empty for none."""
@@ -39,9 +39,6 @@ class Thumbnails:
             # Keys of the platform's own end with their session, and then their signatures do.
             reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
             self._signed[key] = known = (now + reused, url)
-            self._signed.move_to_end(key)
-            if len(self._signed) > _MOST_URLS:
-                self._signed.popitem(last=False)
         return known[1]
 
 

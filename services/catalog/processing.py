@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from reelway.v1 import ffmpeg_pb2, library_pb2, media_pb2
 
+from services.catalog.access import require_living
 from services.catalog.catalog import Catalog
-from services.catalog.changes import change
 from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
-from services.catalog.redis_video_store import RedisVideoStore
 from services.common import fault_points, logs
 from services.common.clock import Clock
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
 from services.common.library_keys import incoming_key
 from services.common.s3_objects import S3Objects
-from services.common.video_state import GONE, step
+from services.common.video_state import step
 
 log = logs.get_logger(__name__)
 
@@ -25,8 +22,8 @@ class Processing:
 
     duty, due = "processing", PROCESSING
 
-    def __init__(self, catalog: Catalog, videos: RedisVideoStore, objects: S3Objects, clock: Clock) -> None:
-        self._catalog, self._videos, self._objects, self._clock = catalog, videos, objects, clock
+    def __init__(self, catalog: Catalog, objects: S3Objects, clock: Clock) -> None:
+        self._catalog, self._objects, self._clock = catalog, objects, clock
 
     async def note_arrival(self, video_id: str, size: int) -> media_pb2.Video:
         """A SIGNED video's bytes are there; the record as it is now. VIDEO_NOT_FOUND."""
@@ -39,7 +36,7 @@ class Processing:
             video.upload_time.FromDatetime(self._clock.now())
             return True
 
-        video = await change(self._catalog, self._videos, video_id, arrive)
+        video = await self._catalog.change(video_id, arrive)
         fault_points.reach("arrival.noted")
         return video
 
@@ -47,8 +44,7 @@ class Processing:
         """Write what came of it, unless that was written before; VIDEO_NOT_FOUND for a deleted video."""
 
         def apply(video: media_pb2.Video) -> bool:
-            if video.state in GONE:
-                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            require_living(video)
             if not wants_processing(video):
                 return False
             video.process_time.FromDatetime(self._clock.now())
@@ -63,7 +59,7 @@ class Processing:
                 video.failure = request.failure or media_pb2.PROCESSING_FAILURE_INTERNAL
             return True
 
-        return await change(self._catalog, self._videos, request.video_id, apply)
+        return await self._catalog.change(request.video_id, apply)
 
     def job(self, video: media_pb2.Video) -> DueJob | None:
         """The job that looks at it; None: nobody has to."""
@@ -99,7 +95,7 @@ class Processing:
             video.owner = ""
             return True
 
-        await change(self._catalog, self._videos, video_id, bury)
+        await self._catalog.change(video_id, bury)
         await self._catalog.finish_delete(video_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import Iterator
 
@@ -14,6 +13,7 @@ from services.common import logs
 from services.common.clock import Clock
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.periodic import periodically
 
 log = logs.get_logger(__name__)
 
@@ -38,15 +38,7 @@ class Sweeper:
 
     async def run(self, interval_seconds: float) -> None:
         """Sweep for ever."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                if await self._lease.take():
-                    await self.sweep()
-            except ReelwayError as error:
-                log.warning("sweep put off", why=str(error))
-            except Exception:
-                log.exception("sweep failed")
+        await periodically("sweep of videos", self.sweep, self._lease, interval_seconds)
 
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import timedelta
 
 from reelway.v1 import media_pb2
@@ -11,8 +10,8 @@ from services.catalog.memberships import transcript_under_way
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.periodic import periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.transcript_keys import TRANSCRIPTS, captions_key, words_key
 from services.common.video_state import GONE
@@ -34,15 +33,7 @@ class TranscriptSweeper:
 
     async def run(self) -> None:
         """For ever."""
-        while True:
-            try:
-                if await self._lease.take():
-                    await self.sweep()
-            except ReelwayError as error:
-                log.warning("sweep of transcripts put off", why=str(error))
-            except Exception:
-                log.exception("sweep of transcripts failed")
-            await asyncio.sleep(SWEEP_SECONDS)
+        await periodically("sweep of transcripts", self.sweep, self._lease, SWEEP_SECONDS, 0)
 
     async def sweep(self) -> int:
         """One pass; how many objects went."""

@@ -10,20 +10,17 @@ from dataclasses import dataclass
 
 from reelway.v1 import ffmpeg_pb2, media_pb2, transcript_pb2
 
-from services.catalog.access import may_change, may_see
+from services.catalog.access import require_change, require_living
 from services.catalog.catalog import Catalog
-from services.catalog.changes import change
 from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import TRANSCRIBING, transcript_under_way, wants_transcript
-from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import ReelwayError, invalid_field
 from services.common.language_tag import primary_language
 from services.common.s3_objects import S3Objects
 from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix
-from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
 
@@ -50,10 +47,8 @@ class Transcripts:
 
     duty, due = "transcript", TRANSCRIBING
 
-    def __init__(
-        self, catalog: Catalog, videos: RedisVideoStore, objects: S3Objects, clock: Clock, hearing: Hearing
-    ) -> None:
-        self._catalog, self._videos, self._objects = catalog, videos, objects
+    def __init__(self, catalog: Catalog, objects: S3Objects, clock: Clock, hearing: Hearing) -> None:
+        self._catalog, self._objects = catalog, objects
         self._clock, self._hearing = clock, hearing
 
     async def request(self, user: str, video_id: str, tag: str, *, first_only: bool) -> media_pb2.Transcript:
@@ -65,14 +60,10 @@ class Transcripts:
         try:
             language = primary_language(tag)
         except ValueError:
-            fault = FieldViolation("language", "must be a language tag, such as en or pt-BR", "language_tag")
-            raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=[fault]) from None
+            raise invalid_field("language", "must be a language tag, such as en or pt-BR", "language_tag") from None
 
         def ask(video: media_pb2.Video) -> bool:
-            if not may_see(video, user):
-                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-            if not may_change(video, user):
-                raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+            require_change(video, user)
             if video.state != media_pb2.VIDEO_STATE_READY:
                 raise ReelwayError(ErrorReason.NOT_SEALED)
             transcript = video.transcript
@@ -91,7 +82,7 @@ class Transcripts:
             transcript.ClearField("failure")
             return True
 
-        return (await change(self._catalog, self._videos, video_id, ask)).transcript
+        return (await self._catalog.change(video_id, ask)).transcript
 
     def _made(self, video: media_pb2.Video, language: str) -> bool:
         return video.transcript.result.key == transcript_prefix(video.video_id) + self._hearing.key(video, language)
@@ -113,20 +104,20 @@ class Transcripts:
         """A worker begins; the record as it is then. VIDEO_NOT_FOUND for a deleted video."""
 
         def begin(video: media_pb2.Video) -> bool:
-            _require_living(video)
+            require_living(video)
             wanted = video.transcript.request == request
             if not wanted or video.transcript.state != media_pb2.TRANSCRIPT_STATE_PENDING:
                 return False
             video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
             return True
 
-        return await change(self._catalog, self._videos, video_id, begin)
+        return await self._catalog.change(video_id, begin)
 
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
         """Write what came of a request that is still wanted; VIDEO_NOT_FOUND for a deleted video."""
 
         def end(video: media_pb2.Video) -> bool:
-            _require_living(video)
+            require_living(video)
             transcript = video.transcript
             if transcript.request != outcome.request or not transcript_under_way(video):
                 return False
@@ -139,7 +130,7 @@ class Transcripts:
                 transcript.failure.CopyFrom(outcome.failure)
             return True
 
-        return await change(self._catalog, self._videos, outcome.video_id, end)
+        return await self._catalog.change(outcome.video_id, end)
 
     def job(self, video: media_pb2.Video) -> DueJob | None:
         """The job that hears it; None: nobody waits for it."""
@@ -162,8 +153,3 @@ class Transcripts:
         outcome = transcript_pb2.FinishTranscriptRequest(video_id=video.video_id, failure=failure)
         outcome.request = video.transcript.request
         await self.finish(outcome)
-
-
-def _require_living(video: media_pb2.Video) -> None:
-    if video.state in GONE:
-        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)

@@ -5,9 +5,7 @@ from __future__ import annotations
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
-from services.common.caller import current_caller
-from services.common.channel import CALL_SECONDS
-from services.common.error_translator import from_rpc_error
+from services.common.call import call
 
 
 class VideoJobs:
@@ -21,10 +19,4 @@ class VideoJobs:
     ) -> ffmpeg_pb2.Task:
         """The task of this name as it is now; a new one if there is none. See FfmpegService.RegisterTask."""
         request = ffmpeg_pb2.RegisterTaskRequest(video=work, request_id=name, priority=priority)
-        try:
-            answer = await self._ffmpeg.RegisterTask(
-                request, timeout=CALL_SECONDS, metadata=current_caller().metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
-        return answer.task
+        return (await call(self._ffmpeg.RegisterTask, request)).task

@@ -92,7 +92,7 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
 def catalog_sweeper(parts: Foundation) -> Sweeper:
     return Sweeper(
         parts.catalog,
-        Processing(parts.catalog, parts.videos, parts.objects, parts.clock),
+        Processing(parts.catalog, parts.objects, parts.clock),
         store=parts.videos,
         lists=LibraryStore(parts.redis),
         lease=Lease(parts.redis, "test", 30),

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -48,6 +48,25 @@ async def index_made_again(parts: Foundation) -> None:
     """Redis loses everything, and S3 tells it again."""
     await parts.redis.flushall()
     await rebuild(parts.records, parts.objects, parts.videos, parts.rebuild_lease(), writers_seconds=0)
+
+
+async def nothing() -> None:
+    """What happens meanwhile, as a rule."""
+
+
+def save_behind_rebuild(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], Awaitable[None]] = nothing
+) -> None:
+    """The next record is late: it comes to S3 when the index was made again, and `meanwhile` has happened."""
+    save = parts.records.save
+
+    async def slow(video: media_pb2.Video) -> None:
+        monkeypatch.undo()
+        await index_made_again(parts)
+        await meanwhile()
+        await save(video)
+
+    monkeypatch.setattr(parts.records, "save", slow)
 
 
 async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> None:
@@ -122,14 +141,7 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_num
 ) -> None:
     """Committed before Redis was emptied, in S3 only after the rebuild looked there."""
     await fill(near)
-    save = near.records.save
-
-    async def slow(video: media_pb2.Video) -> None:
-        monkeypatch.undo()
-        await index_made_again(near)
-        await save(video)
-
-    monkeypatch.setattr(near.records, "save", slow)
+    save_behind_rebuild(near, monkeypatch)
     with pytest.raises(ReelwayError) as refused:
         await near.catalog.create(media_pb2.Video(video_id="f" * 8 + str(uuid.uuid4())[8:], state=READY), "")
     assert refused.value.reason is ErrorReason.INDEX_MISSING
@@ -143,14 +155,7 @@ async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
-    save = near.records.save
-
-    async def slow(changed: media_pb2.Video) -> None:
-        monkeypatch.undo()
-        await index_made_again(near)
-        await save(changed)
-
-    monkeypatch.setattr(near.records, "save", slow)
+    save_behind_rebuild(near, monkeypatch)
     request = catalog_pb2.UpdateVideoRequest(video_id=video.video_id, title="new")
     with pytest.raises(ReelwayError) as refused:
         await near.catalog.update("", request)
@@ -165,18 +170,14 @@ async def test_nor_is_a_change_in_whose_place_the_rebuilt_index_has_others(
     near: Foundation, monkeypatch: pytest.MonkeyPatch, others: int
 ) -> None:
     video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
-    save = near.records.save
 
-    async def slow(changed: media_pb2.Video) -> None:
-        monkeypatch.undo()
-        await index_made_again(near)
+    async def change() -> None:
         for number in range(others):
             await near.catalog.update(
                 "", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, description=f"acknowledged {number}")
             )
-        await save(changed)
 
-    monkeypatch.setattr(near.records, "save", slow)
+    save_behind_rebuild(near, monkeypatch, change)
     with pytest.raises(ReelwayError) as refused:
         await near.catalog.update("", catalog_pb2.UpdateVideoRequest(video_id=video.video_id, title="lost"))
     assert refused.value.reason is ErrorReason.INDEX_MISSING

@@ -59,7 +59,7 @@ async def rig(juicefs_store: Store, clean_redis: str, juicefs_s3: S3Server, tmp_
             connect(RedisSettings(redis_url=clean_redis)) as redis,
         ):
             set_caller(system_caller())
-            processing = Processing(parts.catalog, parts.videos, parts.objects, parts.clock)
+            processing = Processing(parts.catalog, parts.objects, parts.clock)
             video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
             await parts.catalog.create(video, "anna")
             await processing.note_arrival(video.video_id, 5)

@@ -29,7 +29,7 @@ BASE = Hearing("faster-whisper", "", "")
 
 
 def transcripts(parts: Foundation, hearing: Hearing = BASE) -> Transcripts:
-    return Transcripts(parts.catalog, parts.videos, parts.objects, parts.clock, hearing)
+    return Transcripts(parts.catalog, parts.objects, parts.clock, hearing)
 
 
 async def new_video(parts: Foundation, owner: str = ANNA, state: str = "READY", *, whole: bool = True) -> str:
