@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime
 
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
+from services.common.call import call
 from services.common.caller import system_caller
-from services.common.channel import CALL_SECONDS
 from services.common.clock import Clock
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix
+from services.common.latest import Latest
 from services.common.s3_objects import S3Objects
 
 _CONTAINERS = {kind.extension: container for container, kind in KINDS.items()}
@@ -81,7 +80,7 @@ class ClipJoiner:
     def __init__(self, objects: S3Objects, channel: grpc.aio.Channel, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
-        self._known: OrderedDict[tuple[str, str], Joined] = OrderedDict()
+        self._known = Latest[tuple[str, str], Joined](_KNOWN)
 
     async def joined(self, video_id: str, etag: str, wait_seconds: float) -> Joined:
         """The clips of a journal's version as one file, made if need be.
@@ -103,8 +102,6 @@ class ClipJoiner:
         found = self._known.get((video_id, etag)) or await find_joined(self._objects, video_id, etag)
         if found is not None:
             self._known[video_id, etag] = found
-            if len(self._known) > _KNOWN:
-                self._known.popitem(last=False)
         return found
 
     def forget(self, video_id: str) -> None:
@@ -137,19 +134,17 @@ class ClipJoiner:
         request = ffmpeg_pb2.RegisterTaskRequest(
             video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE
         )
-        try:
-            return (
-                await self._stub.RegisterTask(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())
-            ).task
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+        return (await call(self._stub.RegisterTask, request, system_caller())).task
 
     async def _get(self, task_id: str) -> ffmpeg_pb2.Task:
         request = ffmpeg_pb2.GetTaskRequest(task_id=task_id)
         try:
-            return (await self._stub.GetTask(request, timeout=CALL_SECONDS, metadata=system_caller().metadata())).task
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error) from None
+            return (await call(self._stub.GetTask, request, system_caller())).task
+        except ReelwayError as error:
+            if error.reason is ErrorReason.TASK_NOT_FOUND:
+                # Redis lost it: whoever asks next registers it again.
+                raise ReelwayError(ErrorReason.JOINING) from None
+            raise
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:

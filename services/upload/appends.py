@@ -28,14 +28,12 @@ from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
-from services.upload.messages import idle_limited
+from services.upload.messages import FRAMING, idle_limited
 from services.upload.multipart_writer import NotUndone
 from services.upload.redis_journal_store import offset_mismatch
 
 log = logs.get_logger(__name__)
 
-FRAMING = 2**20
-"""How far `max_size_bytes` may be over a limit: it may have a form's framing in it."""
 _LONGEST_KEY = 200
 # As many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from reelway.v1 import catalog_pb2, media_pb2
@@ -28,14 +28,13 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, journal_prefix, read_slices
 from services.common.joined import ClipJoiner
-from services.common.lease import LeaseLost
+from services.common.lease import Lease, LeaseLost
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore
 from services.upload.journals import MOST_EXTENTS
-from services.upload.leases import MakeLease
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
@@ -45,8 +44,12 @@ _DELETES_AT_ONCE = 8
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
-_JOIN_SECONDS = 600.0
-_UNJOINABLE_SECONDS = 3600.0
+_PAUSES = {
+    # Nobody waits for a join, which may take an hour: the other uploads would, too.
+    ErrorReason.JOINING: 2.0,
+    # It will not go better soon; the clips stay as they are.
+    ErrorReason.JOIN_FAILED: 3600.0,
+}
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0
 
@@ -73,9 +76,10 @@ class Compaction:
         data: S3Bytes,
         catalog: CatalogClient,
         joiner: ClipJoiner,
-        lease: MakeLease,
+        lease: Callable[[str], Lease],
         clock: Clock,
     ) -> None:
+        """`lease` is the one under which the upload of a video id is compacted."""
         self._joiner = joiner
         self._sealing, self._store, self._catalog = sealing, store, catalog
         self._objects, self._data, self._lease, self._clock = objects, data, lease, clock
@@ -106,14 +110,12 @@ class Compaction:
         except LeaseLost:
             log.warning("lost the lease of a compaction", video_id=video_id)
             return
-        except Exception as error:
-            if isinstance(error, ReelwayError):
+        except ReelwayError as error:
+            pause, done = _PAUSES.get(error.reason, _RETRY_SECONDS), False
+            if error.reason is not ErrorReason.JOINING:
                 log.warning("compaction put off", video_id=video_id, why=str(error))
-                if error.reason is ErrorReason.JOIN_FAILED:
-                    # It will not go better soon; the clips stay as they are.
-                    pause = _UNJOINABLE_SECONDS
-            else:
-                log.exception("compaction failed", video_id=video_id)
+        except Exception:
+            log.exception("compaction failed", video_id=video_id)
             done = False
         if done:
             await self._store.compaction_done(video_id)
@@ -155,7 +157,7 @@ class Compaction:
         """The upload's one object, whole."""
         if journal.clips > 1:
             # The clips as one file are a file in one piece: what is left is to copy it where it belongs.
-            joined = await self._joiner.joined(journal.video_id, journal.etag, _JOIN_SECONDS)
+            joined = await self._joiner.joined(journal.video_id, journal.etag, wait_seconds=0)
             made = _Made(object_key(journal.video_id, joined.container), joined.size, joined.etag, joined.container)
             extents = [Extent(0, joined.size, joined.key)]
         else:

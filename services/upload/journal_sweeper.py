@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from reelway.v1 import media_pb2
 
 from services.common import logs
@@ -15,6 +13,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import version_of
 from services.common.lease import Lease
+from services.common.periodic import periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
 from services.upload.journal import Journal, JournalState
@@ -51,25 +50,12 @@ class JournalSweeper:
 
     async def run_idle(self, interval_seconds: float) -> None:
         """Expire for ever."""
-        while True:
-            await asyncio.sleep(interval_seconds)
-            try:
-                if await self._idle_lease.take():
-                    await self.expire_idle()
-            except Exception:
-                log.exception("expiring idle uploads failed")
+        await periodically("expiry of idle uploads", self.expire_idle, self._idle_lease, interval_seconds)
 
     async def run_orphans(self, interval_seconds: float) -> None:
         """Look through the chunks for ever; the first time soon, for Redis may have been emptied."""
-        pause = min(interval_seconds, 10.0)
-        while True:
-            await asyncio.sleep(pause)
-            pause = interval_seconds
-            try:
-                if await self._orphan_lease.take():
-                    await self.sweep_orphans()
-            except Exception:
-                log.exception("sweeping chunks failed")
+        soon = min(interval_seconds, 10.0)
+        await periodically("sweep of chunks", self.sweep_orphans, self._orphan_lease, interval_seconds, soon)
 
     async def expire_idle(self) -> None:
         """Seal what was not appended to for too long, if it is a video; give up what is none."""
@@ -116,15 +102,14 @@ class JournalSweeper:
 
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append."""
-        async for video_id in self._objects.folders(_ALL):
-            if not await self._orphan_lease.take():
-                return
-            try:
-                await self._sweep_upload(video_id)
-            except ReelwayError as error:
-                log.warning("cannot sweep an upload's chunks", video_id=video_id, why=str(error))
-        async for video_id in self._objects.folders(_JOINED):
-            await self._sweep_joined(video_id)
+        for folders, sweep in ((_ALL, self._sweep_upload), (_JOINED, self._sweep_joined)):
+            async for video_id in self._objects.folders(folders):
+                if not await self._orphan_lease.take():
+                    return
+                try:
+                    await sweep(video_id)
+                except ReelwayError as error:
+                    log.warning("cannot sweep what an upload left", video_id=video_id, why=str(error))
         before = self._clock.seconds() - self._orphan_seconds
         async for multipart in self._objects.list_multiparts(_ALL):
             if multipart.initiated.timestamp() < before:
@@ -135,9 +120,7 @@ class JournalSweeper:
         before = self._clock.seconds() - self._orphan_seconds
         found = [info async for info in self._objects.list(journal_prefix(video_id))]
         old = [info for info in found if info.modified.timestamp() < before]
-        journal = await self._store.get(video_id)
-        if journal is None:
-            journal = await self._bring_back(video_id)
+        journal = await self._find(video_id)
         if journal is not None and journal.state is JournalState.SEALED:
             await self._store.await_compaction(video_id, self._clock.seconds())
         if journal is not None and journal.state in {JournalState.OPEN, JournalState.SEALED}:
@@ -149,14 +132,17 @@ class JournalSweeper:
         """Remove what clips were joined to before more was appended, or what has become an object."""
         before = self._clock.seconds() - self._orphan_seconds
         found = [info async for info in self._objects.list(joined_prefix(video_id))]
-        journal = await self._store.get(video_id)
+        journal = await self._find(video_id)
         current = f"{joined_prefix(video_id)}{version_of(journal.etag)}." if journal is not None else ""
         for info in found:
             if info.modified.timestamp() < before and not (current and info.key.startswith(current)):
                 await self._objects.delete(info.key)
 
-    async def _bring_back(self, video_id: str) -> Journal | None:
-        """The journal that Redis lost, where the video's record says that there was one."""
+    async def _find(self, video_id: str) -> Journal | None:
+        """The journal; brought back where Redis lost it, and the video's record says that there was one."""
+        journal = await self._store.get(video_id)
+        if journal is not None:
+            return journal
         video = await self._record(video_id)
         if video is None or video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
             return None

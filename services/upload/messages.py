@@ -9,6 +9,9 @@ from typing import TypeVar
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
+FRAMING = 2**20
+"""How far `max_size_bytes` of a header may be over a limit: it may have a form's framing in it."""
+
 T = TypeVar("T")
 
 

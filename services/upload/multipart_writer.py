@@ -90,9 +90,11 @@ class MultipartWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes what is there unless it was completed."""
-        await _to_the_end(self._leave(error))
+        # Without a pause then: cancelled in one, the caller would never learn that the object is its own.
+        if error is not None or self._completing is None:
+            await _to_the_end(self._leave())
 
-    async def _leave(self, error: BaseException | None) -> None:
+    async def _leave(self) -> None:
         for send in self._sends:
             send.cancel()
         # A part that S3 takes after the abort would keep the upload alive: wait until none is on its way.
@@ -100,8 +102,6 @@ class MultipartWriter:
         if self._completing is not None:
             # Whoever gave up, the store may be at it, and would be done after what was deleted here.
             await asyncio.gather(self._completing, return_exceptions=True)
-            if error is None:
-                return
         try:
             await self._objects.abort_multipart(self._key, self._upload_id)
             if self._completing is not None:

@@ -24,14 +24,12 @@ from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.file_name import plain_name
-from services.upload.messages import idle_limited
+from services.upload.messages import FRAMING, idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
 log = logs.get_logger(__name__)
 
-FRAMING = 2**20
-"""How far `max_size_bytes` may be over the limit: it may have a form's framing in it."""
 # Answers after which it is not known whether the catalog has the record.
 _UNCERTAIN = {
     ErrorReason.STORE_UNAVAILABLE,
@@ -119,6 +117,8 @@ class Uploads:
                 return await recording
         except (_Undecided, NotUndone) as error:
             decided = False
+            with contextlib.suppress(ReelwayError):  # Redis is away: it has the entry when it is back
+                await self._register.begin(upload)  # again: emptied meanwhile, it would not tell the sweeper
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
         except ReelwayError as error:
             log.info("upload refused", video_id=upload.video_id, why=str(error))

@@ -185,6 +185,25 @@ async def test_an_index_that_is_lost_when_the_record_is_saved_keeps_the_bytes(
     assert (await parts.leftovers())["entries"] == []
 
 
+async def test_an_upload_that_redis_forgets_on_its_way_to_the_catalog_leaves_nothing(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = parts.near.create
+
+    async def late(video: media_pb2.Video) -> media_pb2.Video:
+        await parts.redis.flushall()
+        return await create(video)
+
+    monkeypatch.setattr(parts.near, "create", late)
+    with pytest.raises(ReelwayError) as refused:
+        await parts.uploads.upload(messages(mp4_of(100_000)))
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    await rebuild(parts.records, parts.objects, parts.videos, parts.rebuild_lease(), writers_seconds=0)
+    parts.clock.ahead = 61
+    await parts.sweeper().sweep()
+    assert await parts.leftovers() == NOTHING
+
+
 async def test_a_catalogue_that_refuses_leaves_nothing(parts: Foundation) -> None:
     parts.near.failure = ReelwayError(ErrorReason.INVALID_REQUEST)
     with pytest.raises(ReelwayError) as refused:
@@ -303,6 +322,8 @@ async def test_an_upload_that_was_swept_on_its_way_to_the_catalog_makes_no_video
     with pytest.raises(ReelwayError) as gone:
         await parts.near.get(video_id=asked[0])
     assert gone.value.reason is ErrorReason.VIDEO_NOT_FOUND
+    parts.clock.ahead += 61
+    await parts.sweeper().sweep()
     # The record of a video that was deleted stays for its number.
     assert await parts.leftovers() == NOTHING | {"records": [f"catalog/{asked[0]}.json"]}
 

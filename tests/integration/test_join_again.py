@@ -21,6 +21,7 @@ from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
 from tests.support.journal_client import open_objects, refusal
 from tests.support.servers import S3Server
+from tests.support.waiting import until
 
 ETAG = f'"{"0" * 32}-10"'
 
@@ -47,6 +48,14 @@ class Rig:
         refusals = [refusal(joiner.joined(self.video_id, ETAG, 0)) for joiner in self._joiners]
         [reason] = set(await asyncio.gather(*refusals))
         return reason
+
+    async def wait(self) -> ErrorReason:
+        """Why one that waits for the file is refused."""
+        return await refusal(self._joiners[0].joined(self.video_id, ETAG, 20))
+
+    async def is_claimed(self) -> bool:
+        """Whether the task was there to be claimed."""
+        return await self.claim() is not None
 
     async def claim(self) -> Lease | None:
         return await self._store.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])
@@ -115,6 +124,17 @@ async def test_what_was_swept_is_made_again(rig: Rig) -> None:
         await rig.complete()
         await rig.objects.delete(rig.key)
         rig.clock.ahead += 3600
+    assert await rig.ask() is ErrorReason.JOINING
+    await rig.complete()
+    assert await rig.sizes() == [6, 6]
+
+
+async def test_a_task_that_redis_lost_is_made_again(rig: Rig, clean_redis: str) -> None:
+    waiting = asyncio.create_task(rig.wait())
+    await until(rig.is_claimed)
+    async with connect(RedisSettings(redis_url=clean_redis)) as redis:
+        await redis.flushall()
+    assert await waiting is ErrorReason.JOINING
     assert await rig.ask() is ErrorReason.JOINING
     await rig.complete()
     assert await rig.sizes() == [6, 6]

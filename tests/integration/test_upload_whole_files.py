@@ -1,5 +1,7 @@
 """Whole files into S3, on both servers: every byte, whatever the guess; nothing left of what is refused."""
 
+import asyncio
+import contextlib
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -10,9 +12,9 @@ from reelway.v1 import media_pb2, upload_pb2
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.upload.messages import FRAMING
 from services.upload.multipart_writer import MultipartWriter
 from services.upload.part_plan import MIB, PART
-from services.upload.uploads import FRAMING
 from tests.support.clips import Clip, mp4_of
 from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages
 
@@ -182,6 +184,31 @@ async def test_what_comes_in_tiny_pieces_takes_little_more_memory_than_it_has_by
             assert await writer.complete() == hashlib.sha256(data).hexdigest()
         assert await near.bytes_of("videos/tiny.mp4") == data
     assert kept < 3 * len(data)
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_what_is_cancelled_behind_its_completion_is_a_video_or_nothing(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    """Whichever turn of the event loop a client that goes away hits."""
+    complete, completed = parts.objects.complete_multipart, asyncio.Event()
+
+    async def noted(key: str, upload_id: str, etags: list[str]) -> None:
+        await complete(key, upload_id, etags)
+        completed.set()
+
+    monkeypatch.setattr(parts.objects, "complete_multipart", noted)
+    upload = asyncio.create_task(parts.uploads.upload(messages(mp4_of(5000))))
+    await completed.wait()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    upload.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await upload
+    await parts.uploads.finish_undoing()
+    left = await parts.leftovers()
+    assert left["multiparts"] == left["entries"] == []
+    assert len(left["objects"]) == len(left["records"])
 
 
 async def test_the_owner_is_the_caller(parts: Foundation) -> None:

@@ -1,0 +1,109 @@
+"""Several clips on their way to one object, with the test as the worker that joins them."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.common.extents import joined_prefix, journal_prefix
+from services.common.joined import version_of
+from services.common.redis_client import connect as connect_redis
+from services.common.s3_objects import S3Objects
+from services.common.settings import RedisSettings
+from services.ffmpeg.job import Lease
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from tests.support.fleet import Fleet
+from tests.support.journal_client import JournalClient, connect, empty_redis, open_objects
+from tests.support.servers import S3Server
+from tests.support.waiting import until
+
+CLIP = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
+
+
+SETTINGS = {
+    "COMPACTION_INTERVAL_SECONDS": "0.2",
+    "APPEND_MAX_SECONDS": "2",
+    "APPEND_ORPHAN_SECONDS": "2",
+    "APPEND_ORPHAN_INTERVAL_SECONDS": "0.2",
+}
+
+
+@pytest.fixture
+async def fleet(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[Fleet]:
+    running = Fleet(clean_redis, juicefs_s3, tmp_path, SETTINGS)
+    for service in ("ffmpeg", "catalog", "upload", "stream"):
+        running.add(service)
+    try:
+        await asyncio.gather(*(replica.start() for replica in running.replicas))
+        yield running
+    finally:
+        await asyncio.gather(*(replica.kill() for replica in running.replicas), return_exceptions=True)
+
+
+async def recorded(client: JournalClient, *chunks: bytes) -> str:
+    """An open recording of these chunks; its id."""
+    video = await client.create()
+    for chunk in chunks:
+        await client.append(video.video_id, chunk)
+    return video.video_id
+
+
+async def sealed(client: JournalClient, *chunks: bytes) -> str:
+    """The same, finished."""
+    video_id = await recorded(client, *chunks)
+    await client.seal(video_id)
+    return video_id
+
+
+async def joined_key(client: JournalClient, video_id: str) -> str:
+    """Where the clips are, joined."""
+    return f"{joined_prefix(video_id)}{version_of((await client.upload(video_id)).etag)}.mp4"
+
+
+async def is_swept(objects: S3Objects, key: str, upload_id: str) -> bool:
+    """Whether a multipart upload is gone."""
+    return await objects.list_parts(key, upload_id) is None
+
+
+async def test_a_long_join_holds_up_no_other_recording(fleet: Fleet) -> None:
+    async with (
+        connect(fleet) as client,
+        open_objects(fleet) as objects,
+        connect_redis(RedisSettings(redis_url=fleet.redis_url)) as redis,
+    ):
+        jobs, leases = RedisJobStore(redis, JobPolicy()), list[Lease]()
+
+        async def is_asked_for() -> bool:
+            lease = await jobs.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])
+            leases.extend([lease] if lease else [])
+            return lease is not None
+
+        clips = await sealed(client, CLIP, CLIP)
+        await until(is_asked_for)
+        other = await sealed(client, CLIP, b"more of it")
+        await until(lambda: client.is_compacted(other))
+        assert not await client.is_compacted(clips)
+        key = await joined_key(client, clips)
+        await objects.put(key, b"joined", "video/mp4")
+        assert await jobs.complete(leases[0], {"key": key}) is Holding.HELD
+        await until(lambda: client.is_compacted(clips))
+        assert await client.whole(clips) == b"joined"
+
+
+async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_whose_it_is(fleet: Fleet) -> None:
+    [catalog] = fleet.of("catalog")
+    async with connect(fleet) as client, open_objects(fleet) as objects:
+        clips = await recorded(client, CLIP, CLIP)
+        key = await joined_key(client, clips)
+        await objects.put(key, b"joined", "video/mp4")
+        assert await client.whole(clips) == b"joined"
+        await catalog.kill()
+        await empty_redis(fleet)
+        # The last thing that the sweep does, and it is younger.
+        left = await objects.create_multipart(f"{journal_prefix(clips)}left", "video/mp4")
+        await until(lambda: is_swept(objects, f"{journal_prefix(clips)}left", left), 20)
+        await catalog.start()
+        assert await client.whole(clips) == b"joined"
