@@ -10,7 +10,6 @@ from prometheus_client import Gauge
 from reelway.v1 import ffmpeg_pb2_grpc
 
 from services.common.clock import SystemClock
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.redis_client import connect
@@ -18,6 +17,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
 from services.common.settings import load
+from services.ffmpeg.isolation import require_ready
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.machine import examine_machine
 from services.ffmpeg.outputs import Outputs
@@ -69,9 +69,7 @@ async def _serve(settings: FrontSettings) -> None:
         )
 
         async def ready() -> None:
-            if isolation is None:
-                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
-            isolation.require_ready()
+            require_ready(isolation)
             await store.ping()
 
         await serve(

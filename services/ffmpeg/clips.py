@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.ffmpeg.error_text import last_words
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.probe import ProbeFailed, described
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
-_MAX_REPORT_BYTES = 4 * 2**20
-_LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=2**30, address_space_bytes=4 * 2**30, output_bytes=2**20)
 # What a decoder is told once, at the beginning, and what the packets are counted in.
 _SAME = (
     *("codec_type", "codec_name", "profile", "width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
     *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
 )
-# These and no tags: a tag can have any length, and a line that is cut is no JSON.
 _ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
 _INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
@@ -33,10 +28,6 @@ _LASTING = (
 )
 _AAC = ("-c:a", "aac", "-b:a", "160k")
 _SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
-
-
-class ClipUnreadable(Exception):
-    """A clip is no video; `args[0]` says why, for the client."""
 
 
 @dataclass(frozen=True)
@@ -50,33 +41,21 @@ class Clip:
     width: int
     height: int
     duration_seconds: float
-    timescale: int
 
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
-    """What the file at `path`, inside `folder`, is; raises ClipUnreadable."""
-    report = bytearray()
+    """What the file at `path`, inside `folder`, is; raises ProbeFailed, where it has no moving picture, too."""
+    return await described(
+        sandbox, folder, path, _ENTRIES, lambda report: _clip(path, report), "-show_data_hash", "sha256"
+    )
 
-    def gather(line: bytes) -> None:
-        if len(report) < _MAX_REPORT_BYTES:
-            report.extend(line)
 
-    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
-    argv += ["-show_entries", _ENTRIES, "-show_data_hash", "sha256", *_INPUT, "-i", f"file:{path}"]
-    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
-    result.require_conclusive()
-    if result.ended is not Ended.SUCCEEDED:
-        raise ClipUnreadable(last_words(result.stderr, {str(path): "the clip"}) or result.ended.value)
-    try:
-        value = json.loads(bytes(report))
-        streams = [one for one in value["streams"] if not one.get("disposition", {}).get("attached_pic")]
-        video = next((one for one in streams if one["codec_type"] == "video"), None)
-        audio = next((one for one in streams if one["codec_type"] == "audio"), None)
-        duration = float(value.get("format", {}).get("duration", 0))
-    except (ValueError, KeyError, TypeError):
-        raise ClipUnreadable("it cannot be described") from None
+def _clip(path: Path, report: dict[str, Any]) -> Clip:
+    streams = [one for one in report["streams"] if not one.get("disposition", {}).get("attached_pic")]
+    video = next((one for one in streams if one["codec_type"] == "video"), None)
+    audio = next((one for one in streams if one["codec_type"] == "audio"), None)
     if video is None:
-        raise ClipUnreadable("it has no moving picture")
+        raise ProbeFailed("it has no moving picture")
     return Clip(
         path=path,
         video=_parameters(video),
@@ -84,8 +63,7 @@ async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Cli
         streams=len(streams),
         width=int(video["width"]),
         height=int(video["height"]),
-        duration_seconds=duration,
-        timescale=int(str(video.get("time_base", "1/90000")).rpartition("/")[2]),
+        duration_seconds=float(report.get("format", {}).get("duration", 0)),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from services.ffmpeg.error_text import last_words
+from services.ffmpeg.job import Progress
 from services.ffmpeg.plan import Plan
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.process import Ended, RunResult, run_sandboxed
-from services.ffmpeg.progress import Progress, ProgressReader
+from services.ffmpeg.progress import ProgressReader
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import CollectedOutput, OutputMissing, WorkFolder
 

@@ -89,15 +89,6 @@ class Isolation:
         """The service must not be reachable from outside: nothing but the policy stands between a job and it."""
         return self.level == "args-only"
 
-    def require_ready(self) -> None:
-        """Raise ISOLATION_UNAVAILABLE (503) unless jobs may run."""
-        if not self.ready:
-            raise ReelwayError(
-                ErrorReason.ISOLATION_UNAVAILABLE,
-                f"isolation-unavailable: {', '.join(self.missing)}",
-                metadata={"missing": ",".join(self.missing)},
-            )
-
     def health(self) -> dict[str, Any]:
         """The answer of `GET /health/isolation`."""
         layers = self.sandbox.layers
@@ -130,6 +121,18 @@ class Isolation:
                 "dangerous_filters_compiled_in": list(self.dangerous_filters),
             },
         }
+
+
+def require_ready(isolation: Isolation | None) -> None:
+    """Raise ISOLATION_UNAVAILABLE (503) unless jobs may run; None: there is no ffmpeg."""
+    if isolation is None:
+        raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
+    if not isolation.ready:
+        raise ReelwayError(
+            ErrorReason.ISOLATION_UNAVAILABLE,
+            f"isolation-unavailable: {', '.join(isolation.missing)}",
+            metadata={"missing": ",".join(isolation.missing)},
+        )
 
 
 def detect_layers() -> Layers:

@@ -23,7 +23,7 @@ class JobState(enum.StrEnum):
 
 # The Lua that changes states gets this very table (redis_job_store.py), so there is no second one to keep.
 TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
-    # A job that nobody runs is cancelled at once; one that took too many workers with it never runs again.
+    # A job that nobody runs is cancelled at once.
     JobState.PENDING: frozenset({JobState.RUNNING, JobState.CANCELLED}),
     # Back to pending: a retry after a passing fault, a lost worker, a drain.
     JobState.RUNNING: frozenset(

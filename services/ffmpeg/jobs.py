@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
-from services.ffmpeg import page_position
+from services.common.errors import ReelwayError, invalid_field
+from services.common.uuids import is_uuid
+from services.ffmpeg import page_token
 from services.ffmpeg.job import Job, NewJob
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.queue_events import QueueEvents
@@ -43,7 +44,7 @@ class Jobs:
         Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work.
         """
         if len(request_id) > 200:
-            raise _invalid("request_id", "at most 200 characters")
+            raise invalid_field("request_id", "at most 200 characters")
         new = NewJob(
             id=str(uuid.uuid4()),
             kind=kind,
@@ -55,12 +56,12 @@ class Jobs:
         )
         job, created = await self._store.register(new)
         if not created and (job.kind, job.spec, job.retry_of) != (kind, spec, retry_of):
-            raise _invalid("request_id", "was used for another task")
+            raise invalid_field("request_id", "was used for another task")
         return job
 
     async def get(self, user: str, job_id: str) -> Job:
         """The job, if the user owns it or nobody does; else TASK_NOT_FOUND."""
-        job = await self._store.get(job_id) if _is_uuid(job_id) else None
+        job = await self._store.get(job_id) if is_uuid(job_id) else None
         if job is None or job.owner not in {"", user}:
             raise ReelwayError(ErrorReason.TASK_NOT_FOUND)
         return job
@@ -71,15 +72,15 @@ class Jobs:
         Raises INVALID_PAGE_TOKEN, INVALID_REQUEST (size beyond 100).
         """
         if not 0 <= size <= 100:
-            raise _invalid("page_size", "must be 1 to 100")
-        before = page_position.decode(token) if token else None
+            raise invalid_field("page_size", "must be 1 to 100")
+        before = page_token.decode(token) if token else None
         if not user:
             return [], ""
         size = size or 20
         jobs = await self._store.list_owned(user, size + 1, before)
         more = len(jobs) > size
         jobs = jobs[:size]
-        return jobs, page_position.encode(jobs[-1].created_ms, jobs[-1].id) if more else ""
+        return jobs, page_token.encode(jobs[-1].created_ms, jobs[-1].id) if more else ""
 
     async def cancel(self, user: str, job_id: str) -> Job:
         """The job after the cancel; TASK_FINISHED when it has ended already."""
@@ -120,15 +121,3 @@ class Jobs:
     async def stats(self) -> QueueStats:
         """Counts of the queue."""
         return await self._store.stats()
-
-
-def _invalid(field: str, message: str) -> ReelwayError:
-    return ReelwayError(ErrorReason.INVALID_REQUEST, f"{field}: {message}", [FieldViolation(field, message)])
-
-
-def _is_uuid(text: str) -> bool:
-    """The form that we give out; anything else is no job of ours, and no part of a Redis key."""
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

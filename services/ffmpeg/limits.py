@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 _GIB = 2**30
 
@@ -40,13 +39,3 @@ class Limits:
     """Filters in all graphs of one command (plan)."""
     max_command_chars: int = 16384
     """Characters of the command (plan)."""
-
-    def to_dict(self) -> dict[str, float | int]:
-        """Field names to numbers."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, float | int]) -> Limits:
-        """The inverse of `to_dict`; unknown names are left out, so that an older worker reads a newer plan."""
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from services.ffmpeg.filter_graph import Parts
 from services.ffmpeg.limits import Limits
@@ -28,7 +26,7 @@ class PlannedInput:
     path: str
     """Relative to the job's folder."""
     read_by_filter: bool = False
-    """A filter opens it, past the forced whitelists: it must be probed first (`probe.check_media`)."""
+    """A filter opens it, past the forced whitelists: it must be probed first (command_run.py)."""
 
 
 @dataclass(frozen=True)
@@ -69,29 +67,6 @@ class Plan:
         files: list[PlannedInput | PlannedOutput] = [*self.inputs, *self.outputs]
         return {f"{job_dir}/{file.path}": file.placeholder for file in files}
 
-    def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "arguments": [[_plain(part) for part in parts] for parts in self.arguments],
-            "inputs": [vars(file) for file in self.inputs],
-            "outputs": [vars(file) for file in self.outputs],
-            "limits": self.limits.to_dict(),
-            "stop_seconds": self.stop_seconds,
-        }
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> Plan:
-        """The inverse of `to_dict`."""
-        return cls(
-            arguments=tuple(
-                tuple(p if isinstance(p, str) else FileRef(**p) for p in parts) for parts in value["arguments"]
-            ),
-            inputs=tuple(PlannedInput(**file) for file in value["inputs"]),
-            outputs=tuple(PlannedOutput(**file) for file in value["outputs"]),
-            limits=Limits.from_dict(value["limits"]),
-            stop_seconds=value.get("stop_seconds"),
-        )
-
 
 def _resolved(part: str | FileRef, root: str) -> str:
     return part if isinstance(part, str) else f"{root}/{part.path}"
@@ -99,7 +74,3 @@ def _resolved(part: str | FileRef, root: str) -> str:
 
 def _shown(part: str | FileRef) -> str:
     return part if isinstance(part, str) else f"{{{{{part.placeholder}}}}}"
-
-
-def _plain(part: str | FileRef) -> str | dict[str, str]:
-    return part if isinstance(part, str) else {"placeholder": part.placeholder, "path": part.path}

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from services.ffmpeg.error_text import last_words
 from services.ffmpeg.format_table import FORMAT_WHITELIST
@@ -15,12 +15,11 @@ from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
+_Found = TypeVar("_Found")
+
 _MAX_REPORT_BYTES = 4 * 2**20
 # What is asked for and nothing else: a tag can have any length, and a line that is cut is no JSON.
-_ENTRIES = (
-    "format=format_name,duration:stream=index,codec_type,codec_name,width,height,sample_rate,channels:"
-    "stream_disposition=attached_pic"
-)
+_ENTRIES = "format=duration:stream=codec_type,codec_name,width,height:stream_disposition=attached_pic"
 _LIMITS = Limits(wall_seconds=60, cpu_seconds=60, memory_bytes=2**30, address_space_bytes=4 * 2**30, output_bytes=2**20)
 
 
@@ -32,7 +31,6 @@ class ProbeFailed(Exception):
 class Stream:
     """One stream of a file."""
 
-    index: int
     kind: str
     """`video`, `audio`, `subtitle`, `data` or `attachment`."""
     codec: str
@@ -40,9 +38,6 @@ class Stream:
     width: int
     height: int
     """Pixels as coded; 0 where it is not video."""
-    sample_rate: int
-    channels: int
-    """0 where it is not audio."""
     is_picture: bool
     """A cover picture, not moving video."""
 
@@ -51,8 +46,6 @@ class Stream:
 class MediaInfo:
     """One file."""
 
-    format_name: str
-    """ffmpeg's list of names of the demuxer: `mov,mp4,m4a,3gp,3g2,mj2`."""
     duration_seconds: float | None
     streams: tuple[Stream, ...]
 
@@ -69,6 +62,18 @@ class MediaInfo:
 
 async def probe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> MediaInfo:
     """What the file at `path`, inside `folder`, is. Raises ProbeFailed; CancelledError ends ffprobe too."""
+    return await described(sandbox, folder, path, _ENTRIES, _media_info)
+
+
+async def described(
+    sandbox: Sandbox,
+    folder: WorkFolder,
+    path: Path,
+    entries: str,
+    read: Callable[[dict[str, Any]], _Found],
+    *options: str,
+) -> _Found:
+    """What `read` makes of ffprobe's report of these entries; ProbeFailed where there is none that it can read."""
     report = bytearray()
 
     def gather(line: bytes) -> None:
@@ -76,15 +81,13 @@ async def probe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> MediaInfo:
             report.extend(line)
 
     argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
-    argv += ["-show_entries", _ENTRIES, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
-    argv += ["-i", f"file:{path}"]
-    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=gather)
+    argv += ["-show_entries", entries, *options, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    result = await run_sandboxed(sandbox, [*argv, "-i", f"file:{path}"], folder, _LIMITS, on_line=gather)
     result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:
-        why = last_words(result.stderr, {str(path): "the file"}) or result.ended.value
-        raise ProbeFailed(why)
+        raise ProbeFailed(last_words(result.stderr, {str(path): "the file"}) or result.ended.value)
     try:
-        return _media_info(json.loads(bytes(report)))
+        return read(json.loads(bytes(report)))
     except (ValueError, KeyError, TypeError):
         raise ProbeFailed("the file cannot be described") from None
 
@@ -93,7 +96,6 @@ def _media_info(value: Mapping[str, Any]) -> MediaInfo:
     streams = tuple(_stream(stream) for stream in value.get("streams", []))
     duration = float(value.get("format", {}).get("duration", "nan"))
     return MediaInfo(
-        format_name=str(value.get("format", {}).get("format_name", "")),
         duration_seconds=duration if duration >= 0 else None,
         streams=streams,
     )
@@ -101,12 +103,9 @@ def _media_info(value: Mapping[str, Any]) -> MediaInfo:
 
 def _stream(value: Mapping[str, Any]) -> Stream:
     return Stream(
-        index=int(value["index"]),
         kind=str(value.get("codec_type", "data")),
         codec=str(value.get("codec_name", "")),
         width=int(value.get("width", 0)),
         height=int(value.get("height", 0)),
-        sample_rate=int(value.get("sample_rate", 0)),
-        channels=int(value.get("channels", 0)),
         is_picture=bool(value.get("disposition", {}).get("attached_pic", 0)),
     )

@@ -14,7 +14,8 @@ from enum import Enum
 from pathlib import Path
 
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.sandbox import FAILED_MARK, FAILED_STATUS, LAUNCHER, Sandbox
+from services.ffmpeg.sandbox import LAUNCHER, Sandbox
+from services.ffmpeg.sandbox_launcher import FAILED_MARK, FAILED_STATUS
 from services.ffmpeg.work_folder import WorkFolder
 
 _POLL_SECONDS = 0.25
@@ -56,10 +57,8 @@ class RunResult:
     """Negative: the signal."""
     stderr: bytes
     """The end of standard error, at most 64 KiB."""
-    seconds: float
     cpu_seconds: float
     """As last seen, a quarter of a second before the end at most."""
-    peak_memory_bytes: int
 
     def require_conclusive(self) -> None:
         """Raise where the machine was at fault: OSError ENOSPC for a full disk, else RuntimeError."""
@@ -142,9 +141,7 @@ async def run_sandboxed(
         ended=watch.broken or watch.look_at_files() or _verdict(code, folder, ring.value()),
         exit_code=code,
         stderr=ring.value(),
-        seconds=time.monotonic() - started,
         cpu_seconds=watch.cpu_seconds,
-        peak_memory_bytes=watch.peak_memory,
     )
 
 
@@ -209,7 +206,6 @@ class _Watch:
         self._started = started
         self.broken: Ended | None = None
         self.cpu_seconds = 0.0
-        self.peak_memory = 0
 
     async def until_broken(self) -> None:
         """Ends with the first broken limit; the program is dead then."""
@@ -226,7 +222,6 @@ class _Watch:
         if time.monotonic() - self._started > limits.wall_seconds:
             return Ended.WALL_CLOCK
         memory, self.cpu_seconds = _memory_and_cpu(self._process.pid)
-        self.peak_memory = max(self.peak_memory, memory)
         if memory > limits.memory_bytes:
             return Ended.MEMORY
         if self.cpu_seconds > limits.cpu_seconds:

@@ -4,22 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class Progress:
-    """One report; ffmpeg makes two a second."""
-
-    fraction: float | None
-    """0–1 of the known duration; None where it is not known."""
-    position_seconds: float
-    """Time stamp that the output has reached."""
-    fps: float
-    speed: float
-    """Media seconds per second; 0 where it is not told."""
-    finished: bool
-
+from services.ffmpeg.job import Progress
 
 # A title in the log can look like such a line, with as many digits as its author likes.
 _DURATION = re.compile(rb"Duration: (\d{1,6}):(\d\d):(\d\d\.\d{1,6})")
@@ -60,17 +46,15 @@ class ProgressReader:
         if key != "progress":
             return
         position = max(_number(self._values.get("out_time_us", "")) / 1e6, 0.0)
-        finished = value.strip() == "end"
-        fraction = None
+        fraction = 0.0
         if self._duration and self._duration > 0:
-            fraction = 1.0 if finished else min(position / self._duration, 1.0)
+            fraction = 1.0 if value.strip() == "end" else min(position / self._duration, 1.0)
         self._report(
             Progress(
                 fraction=fraction,
-                position_seconds=position,
                 fps=_number(self._values.get("fps", "")),
                 speed=_number(self._values.get("speed", "").removesuffix("x")),
-                finished=finished,
+                media_seconds=position,
             )
         )
         self._values.clear()

@@ -12,8 +12,6 @@ from pathlib import Path
 from services.ffmpeg.limits import Limits
 
 LAUNCHER = "sandbox_launcher.py"
-FAILED_STATUS = 125
-FAILED_MARK = "SANDBOX-FAILED"
 
 # What a media program needs to read: its libraries, fonts, randomness. No /proc, /sys, /etc.
 _READ = (

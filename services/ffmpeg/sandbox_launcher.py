@@ -1,6 +1,6 @@
 """Puts itself into a cage, then becomes the program it was told to run.
 
-Run as `python -I -S sandbox_launcher.py SPEC`, SPEC being JSON as `isolation.Sandbox.command` writes it. Only the
+Run as `python -I -S sandbox_launcher.py SPEC`, SPEC being JSON as `sandbox.Sandbox.command` writes it. Only the
 standard library: no site, no environment, nothing of this project. Each step that fails ends it with status 125 and a
 line `SANDBOX-FAILED: …` on standard error; it never goes on with less than it was told to.
 
@@ -19,7 +19,7 @@ import struct
 import sys
 from typing import Any, NoReturn
 
-FAILED_STATUS = 125
+FAILED_STATUS, FAILED_MARK = 125, "SANDBOX-FAILED"
 
 _PR_SET_PDEATHSIG, _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 22, 38
 _LANDLOCK_CREATE, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT = 444, 445, 446  # one number on every architecture
@@ -298,7 +298,7 @@ def enter(spec: dict[str, Any]) -> None:
 
 def fail(error: Exception) -> NoReturn:
     """Say why, and leave with the status that means: nothing ran."""
-    os.write(2, f"SANDBOX-FAILED: {error}\n".encode(errors="replace"))
+    os.write(2, f"{FAILED_MARK}: {error}\n".encode(errors="replace"))
     os._exit(FAILED_STATUS)
 
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
 from services.common.caller import current_caller
-from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import ReelwayError, invalid_field
 from services.common.message_page import within_message
-from services.ffmpeg import page_position
+from services.common.uuids import is_uuid
+from services.ffmpeg import page_token
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.input_address import check_input_url
-from services.ffmpeg.isolation import Isolation
+from services.ffmpeg.isolation import Isolation, require_ready
 from services.ffmpeg.job import Job
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs
@@ -60,7 +60,7 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         kind, spec = self._work(request)
         priority = _PRIORITY_OF.get(request.priority, Priority.NORMAL)
         if kind is JobKind.COMMAND and priority is Priority.INTERACTIVE:
-            raise _invalid("priority", "a command cannot be interactive")
+            raise invalid_field("priority", "a command cannot be interactive")
         job = await self._jobs.register(
             current_caller().user, kind, spec, request_id=request.request_id, priority=priority
         )
@@ -68,7 +68,7 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
 
     async def PlanTask(self, request: ffmpeg_pb2.PlanTaskRequest, context: Any) -> ffmpeg_pb2.PlanTaskResponse:
         planned = self._plan(request.command)
-        return ffmpeg_pb2.PlanTaskResponse(arguments=planned.display(), limits=planned.limits.to_dict())
+        return ffmpeg_pb2.PlanTaskResponse(arguments=planned.display(), limits=asdict(planned.limits))
 
     async def GetTask(self, request: ffmpeg_pb2.GetTaskRequest, context: Any) -> ffmpeg_pb2.GetTaskResponse:
         job = await self._jobs.get(current_caller().user, request.task_id)
@@ -80,7 +80,7 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         fitting = within_message(tasks)
         if len(fitting) < len(tasks):
             last = jobs[len(fitting) - 1]
-            token = page_position.encode(last.created_ms, last.id)
+            token = page_token.encode(last.created_ms, last.id)
         return ffmpeg_pb2.ListTasksResponse(tasks=fitting, next_page_token=token)
 
     async def CancelTask(self, request: ffmpeg_pb2.CancelTaskRequest, context: Any) -> ffmpeg_pb2.CancelTaskResponse:
@@ -118,15 +118,13 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
     def _work(self, request: ffmpeg_pb2.RegisterTaskRequest) -> tuple[JobKind, Mapping[str, Any]]:
         if request.WhichOneof("work") == "command":
             self._plan(request.command)
-            if self._isolation is None:
-                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
-            self._isolation.require_ready()
+            require_ready(self._isolation)
             return JobKind.COMMAND, command_spec(request.command)
         kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
         if kind is JobKind.COMMAND:
-            raise _invalid("work", "a command, or work on a video, is needed")
-        if not _is_uuid(request.video.video_id):
-            raise _invalid("video.video_id", "must be a UUID")
+            raise invalid_field("work", "a command, or work on a video, is needed")
+        if not is_uuid(request.video.video_id):
+            raise invalid_field("video.video_id", "must be a UUID")
         return kind, video_spec(request.video)
 
     def _plan(self, command: ffmpeg_pb2.CommandWork) -> Plan:
@@ -145,14 +143,3 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
             for output in outputs_of(job)
         }
         return task_message(job, urls)
-
-
-def _invalid(field: str, message: str) -> ReelwayError:
-    return ReelwayError(ErrorReason.INVALID_REQUEST, f"{field}: {message}", [FieldViolation(field, message)])
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

@@ -18,9 +18,9 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
-from services.ffmpeg.transcription.piece_store import FolderPieces
 from services.ffmpeg.transcription.transcribe import Outcome, Progress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
+from tests.support.folder_pieces import FolderPieces
 from tests.support.programs import installed
 from tests.support.speech import clips, make, make_reading, normal, word_error_rate
 

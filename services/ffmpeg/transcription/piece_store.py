@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Protocol
 
 from services.common.s3_objects import S3Objects
@@ -52,30 +51,3 @@ class S3Pieces:
         keys = [info.key async for info in self._objects.list(self._prefix)]
         for key in keys:
             await self._objects.delete(key)
-
-
-class FolderPieces:
-    """One file a piece, for tests and for running a transcription by hand."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def load(self) -> list[Piece]:
-        """All that were saved."""
-        pieces = []
-        for path in self._folder.glob("*.json"):
-            with contextlib.suppress(ValueError):
-                pieces.append(Piece.from_json(path.read_bytes()))
-        return pieces
-
-    async def save(self, piece: Piece) -> None:
-        """Written whole, by a rename."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        temporary = self._folder / f"{piece.name}.tmp"
-        temporary.write_text(piece.to_json())
-        temporary.rename(self._folder / f"{piece.name}.json")
-
-    async def clear(self) -> None:
-        """Delete the files."""
-        for path in self._folder.glob("*"):
-            path.unlink()

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Callable
 
 from services.common.channel import open_channel
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -15,7 +13,7 @@ from services.common.server import run, serve
 from services.common.settings import load
 from services.common.upload_client import UploadClient
 from services.ffmpeg.download import DownloadLimits, Fetcher
-from services.ffmpeg.isolation import Isolation
+from services.ffmpeg.isolation import Isolation, require_ready
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.machine import examine_machine
 from services.ffmpeg.outputs import Outputs
@@ -61,9 +59,7 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
         )
 
         async def ready() -> None:
-            if isolation is None:
-                raise ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, "ffmpeg is not installed")
-            isolation.require_ready()
+            require_ready(isolation)
             await store.ping()
 
         await serve(

@@ -11,12 +11,11 @@ from services.common import logs
 from services.common.errors import ReelwayError
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import CommandFailed, run_plan
-from services.ffmpeg.job import JobFault, Progress
+from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.plan import Plan
 from services.ffmpeg.process import Ended, RunResult
-from services.ffmpeg.progress import Progress as Report
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import CollectedOutput
 from services.ffmpeg.worker.handler import JobContext
@@ -64,11 +63,8 @@ class CommandHandler:
             raise JobFault("COMMAND_REFUSED", error.message) from None
 
     async def _run(self, context: JobContext, planned: Plan) -> tuple[list[CollectedOutput], RunResult]:
-        def show(report: Report) -> None:
-            context.show(Progress(report.fraction or 0.0, report.fps, report.speed, report.position_seconds))
-
         try:
-            return await run_plan(self._sandbox, planned, context.folder, show)
+            return await run_plan(self._sandbox, planned, context.folder, context.show)
         except CommandFailed as error:
             reason = "FFMPEG_FAILED" if error.ended is Ended.FAILED else "LIMIT_EXCEEDED"
             if error.transient:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from services.common.s3_bytes import S3Bytes
+from services.ffmpeg.worker.new_file import new_file
 
 _PARTS = 3
 
@@ -30,12 +31,9 @@ def excerpt_ranges(size: int, most_bytes: int) -> Iterator[tuple[int, int]]:
 
 async def fetch_excerpt(data: S3Bytes, key: str, size: int, path: Path, most_bytes: int) -> None:
     """Write the parts of an object into a new file of its size."""
-    file = await asyncio.to_thread(path.open, "xb")
-    try:
+    async with new_file(path) as file:
         await asyncio.to_thread(file.truncate, size)
         for offset, length in excerpt_ranges(size, most_bytes):
             await asyncio.to_thread(file.seek, offset)
             async for chunk in data.read(key, offset, length):
                 await asyncio.to_thread(file.write, chunk)
-    finally:
-        await asyncio.to_thread(file.close)

@@ -13,6 +13,7 @@ from typing import Protocol
 import grpc
 from reelway.v1 import stream_pb2, stream_pb2_grpc
 
+from services.common.call import call
 from services.common.caller import Caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
@@ -21,6 +22,7 @@ from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetch
 from services.ffmpeg.input_address import video_id_of
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.plan import PlannedInput
+from services.ffmpeg.worker.new_file import new_file
 
 # How many inputs of one job arrive at once.
 _AT_ONCE = 3
@@ -29,7 +31,6 @@ _ALL_SECONDS = 3600.0
 # Window of one Read; the stream service sends each whole.
 _WINDOW_BYTES = 8 * 2**20
 _WINDOW_SECONDS = 60.0
-_STAT_SECONDS = 10.0
 # As long as a download may take.
 _JOINING_SECONDS = 1800.0
 _LOOK_SECONDS = 1.0
@@ -68,9 +69,8 @@ class StreamedVideos:
         caller = Caller(user=owner, request_id=uuid.uuid4().hex)
         stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
-        file = await asyncio.to_thread(destination.open, "xb")
-        try:
-            offset, failures = 0, 0
+        offset, failures = 0, 0
+        async with new_file(destination) as file:
             while offset < stat.size_bytes:
                 request = stream_pb2.ReadRequest(
                     video_id=video_id,
@@ -88,21 +88,16 @@ class StreamedVideos:
                     if refusal.kind.retry_seconds is None or failures >= _WINDOW_TRIES:
                         raise refusal from None
                     await asyncio.sleep(0.2 * failures)
-        finally:
-            await asyncio.to_thread(file.close)
 
     async def _stat(self, video_id: str, caller: Caller) -> stream_pb2.StatResponse:
         """What there is to read; of several clips, once they are joined."""
         ends = time.monotonic() + _JOINING_SECONDS
         while True:
             try:
-                return await self._stub.Stat(
-                    stream_pb2.StatRequest(video_id=video_id), timeout=_STAT_SECONDS, metadata=caller.metadata()
-                )
-            except grpc.aio.AioRpcError as error:
-                refusal = from_rpc_error(error)
-                if refusal.reason is not ErrorReason.JOINING or time.monotonic() > ends:
-                    raise refusal from None
+                return await call(self._stub.Stat, stream_pb2.StatRequest(video_id=video_id), caller)
+            except ReelwayError as error:
+                if error.reason is not ErrorReason.JOINING or time.monotonic() > ends:
+                    raise
             await asyncio.sleep(_LOOK_SECONDS)
 
 

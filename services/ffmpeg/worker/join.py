@@ -15,10 +15,9 @@ from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, read_slices
 from services.common.joined import find_joined, version_of
 from services.common.s3_objects import Slice
-from services.common.upload_client import UploadClient
+from services.common.upload_client import UploadClient, extents_of
 from services.ffmpeg.clips import (
     Clip,
-    ClipUnreadable,
     Shape,
     copy_arguments,
     describe_clip,
@@ -31,12 +30,13 @@ from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.plan import PlannedOutput
+from services.ffmpeg.probe import ProbeFailed
 from services.ffmpeg.process import Ended, run_sandboxed
-from services.ffmpeg.progress import Progress as Report
 from services.ffmpeg.progress import ProgressReader
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import OutputMissing
 from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.new_file import write_new
 
 _MOST_CLIPS = 500
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
@@ -66,7 +66,7 @@ class JoinHandler:
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         try:
             clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
-        except ClipUnreadable as error:
+        except ProbeFailed as error:
             raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
         encoded = not match(clips)
         extension = "mp4" if encoded else await asyncio.to_thread(_extension, paths[0])
@@ -89,19 +89,14 @@ class JoinHandler:
                 raise
             if not located.extents:
                 raise JobFault("INPUT_UNAVAILABLE", "The upload is joined already")
-            found += [Extent(one.offset_bytes, one.length_bytes, one.key, one.begins_clip) for one in located.extents]
+            found += extents_of(located)
             size, offset = located.size_bytes, found[-1].end
         return found
 
     async def _bring(self, context: JobContext, index: int, run: Sequence[Extent]) -> Path:
         path = context.folder.path / "in" / f"clip{index:04d}"
         wanted = [Slice(extent.key, 0, extent.length) for extent in run]
-        file = await asyncio.to_thread(path.open, "xb")
-        try:
-            async for piece in read_slices(self._outputs.data, wanted):
-                await asyncio.to_thread(file.write, piece)
-        finally:
-            await asyncio.to_thread(file.close)
+        await write_new(path, read_slices(self._outputs.data, wanted))
         return path
 
     async def _publish(self, context: JobContext, output: Path, key: str) -> None:
@@ -152,9 +147,9 @@ class _Ffmpeg:
     async def _run(self, arguments: Sequence[str], room: int | None = None) -> None:
         output_bytes = self._limits.output_bytes if room is None else room
 
-        def show(report: Report) -> None:
-            fraction = (self._done + report.position_seconds) / self._seconds if self._seconds else 0.0
-            self._context.show(Progress(min(fraction, 1.0), report.fps, report.speed, report.position_seconds))
+        def show(progress: Progress) -> None:
+            fraction = (self._done + progress.media_seconds) / self._seconds if self._seconds else 0.0
+            self._context.show(replace(progress, fraction=min(fraction, 1.0)))
 
         result = await run_sandboxed(
             self._sandbox,

@@ -22,11 +22,10 @@ import grpc
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
 from services.common import fault_points, logs
+from services.common.call import call
 from services.common.caller import set_caller, system_caller
-from services.common.channel import CALL_SECONDS
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.library_keys import thumbnail_key
 from services.common.s3_bytes import S3Bytes
@@ -37,6 +36,7 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.thumbnail import measured_seconds, thumbnail
 from services.ffmpeg.worker.excerpt import fetch_excerpt
 from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.new_file import new_file
 from services.ffmpeg.worker.video_check import Unusable, container_of
 
 log = logs.get_logger(__name__)
@@ -108,15 +108,11 @@ class VideoLook:
     async def _finish(self, outcome: library_pb2.FinishProcessingRequest) -> media_pb2.Video | None:
         """The record with the outcome; None where the video was deleted."""
         try:
-            answer = await self._library.FinishProcessing(
-                outcome, timeout=CALL_SECONDS, metadata=system_caller().metadata()
-            )
-        except grpc.aio.AioRpcError as error:
-            refusal = from_rpc_error(error)
-            if refusal.reason is ErrorReason.VIDEO_NOT_FOUND:
+            return (await call(self._library.FinishProcessing, outcome)).video
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
                 return None
-            raise refusal from None
-        return answer.video
+            raise
 
     async def _remove(self, outcome: library_pb2.FinishProcessingRequest) -> None:
         for key in (outcome.processed.object_key, outcome.processed.thumbnail_key):
@@ -186,13 +182,10 @@ class VideoLook:
                 await fetch_excerpt(self._data, info.key, info.size, path, self._whole_bytes // _EXCERPT)
                 return ""
             sha256 = hashlib.sha256()
-            file = await asyncio.to_thread(path.open, "xb")
-            try:
+            async with new_file(path) as file:
                 async for chunk in self._data.read(info.key, 0, info.size):
                     sha256.update(chunk)
                     await asyncio.to_thread(file.write, chunk)
-            finally:
-                await asyncio.to_thread(file.close)
             return sha256.hexdigest()
         except ReelwayError as error:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:

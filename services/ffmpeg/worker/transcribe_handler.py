@@ -14,7 +14,6 @@ Objects, all below `transcripts/{video_id}/`, where {key} is `transcript_key`:
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import json
 from collections.abc import Mapping
@@ -39,6 +38,7 @@ from services.ffmpeg.transcription.piece_store import S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
 from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.new_file import write_new
 from services.ffmpeg.worker.transcript_records import TranscriptRecords
 
 log = logs.get_logger(__name__)
@@ -177,16 +177,12 @@ class TranscribeHandler:
         """Write the video's object into a new file."""
         if video.size_bytes > self._video_bytes:
             raise JobFault("INPUT_TOO_LARGE", f"the video is larger than {self._video_bytes} bytes")
-        file = await asyncio.to_thread(path.open, "xb")
         try:
-            async for chunk in self._data.read(video.object_key, 0, video.size_bytes):
-                await asyncio.to_thread(file.write, chunk)
+            await write_new(path, self._data.read(video.object_key, 0, video.size_bytes))
         except ReelwayError as error:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:
                 raise JobFault("INPUT_UNAVAILABLE", "the video went away while it was read", may_pass=True) from None
             raise
-        finally:
-            await asyncio.to_thread(file.close)
 
     async def _remove(self, video_id: str) -> None:
         """All that was heard in a video that was deleted."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import TypeVar
 
 import grpc
 from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
+from services.common.call import call
 from services.common.caller import system_caller
 from services.common.catalog_client import CatalogClient
-from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.video_state import GONE
+
+_Answer = TypeVar("_Answer")
 
 
 class TranscriptRecords:
@@ -33,36 +35,18 @@ class TranscriptRecords:
     async def start(self, video_id: str, request: int) -> media_pb2.Video | None:
         """The record, RUNNING if the request is still wanted. See TranscriptService.StartTranscript."""
         message = transcript_pb2.StartTranscriptRequest(video_id=video_id, request=request)
-
-        async def call() -> media_pb2.Video:
-            try:
-                answer = await self._transcripts.StartTranscript(
-                    message, timeout=CALL_SECONDS, metadata=system_caller().metadata()
-                )
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from None
-            return answer.video
-
-        return await _unless_gone(call())
+        answer = await _unless_gone(call(self._transcripts.StartTranscript, message, system_caller()))
+        return None if answer is None else answer.video
 
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video | None:
         """The record with the outcome. See TranscriptService.FinishTranscript."""
-
-        async def call() -> media_pb2.Video:
-            try:
-                answer = await self._transcripts.FinishTranscript(
-                    outcome, timeout=CALL_SECONDS, metadata=system_caller().metadata()
-                )
-            except grpc.aio.AioRpcError as error:
-                raise from_rpc_error(error) from None
-            return answer.video
-
-        return await _unless_gone(call())
+        answer = await _unless_gone(call(self._transcripts.FinishTranscript, outcome, system_caller()))
+        return None if answer is None else answer.video
 
 
-async def _unless_gone(call: Awaitable[media_pb2.Video]) -> media_pb2.Video | None:
+async def _unless_gone(answer: Awaitable[_Answer]) -> _Answer | None:
     try:
-        return await call
+        return await answer
     except ReelwayError as error:
         if error.reason is ErrorReason.VIDEO_NOT_FOUND:
             return None

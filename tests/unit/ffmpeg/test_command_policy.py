@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -12,7 +11,6 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OPTIONS
-from services.ffmpeg.plan import Plan
 from services.ffmpeg.refusal import CommandRefused
 
 ONE = {"in_1": "https://example.com/a.mp4"}
@@ -51,15 +49,6 @@ def test_every_input_has_the_guards_right_before_it() -> None:
     for at in [index for index, word in enumerate(argv) if word == "-i"]:
         assert argv[at - 6 : at : 2] == ["-protocol_whitelist", "-format_whitelist", "-max_pixels"]
         assert argv[at - 5] == "file"
-
-
-def test_a_plan_survives_json() -> None:
-    made = plan("-i in_1 -vf subtitles=in_2:force_style='FontSize=24' -t 5 out_1", TWO, OUT, Limits(threads=2))
-    again = Plan.from_dict(json.loads(json.dumps(made.to_dict())))
-    assert again == made
-    assert again.argv("/j") == made.argv("/j")
-    assert again.limits.threads == 2
-    assert again.stop_seconds == 5.0
 
 
 def test_a_plan_shows_placeholders_instead_of_paths() -> None:

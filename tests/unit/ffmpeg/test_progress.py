@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from services.ffmpeg.job import Progress
 from services.ffmpeg.option_values import seconds_of
-from services.ffmpeg.progress import Progress, ProgressReader
+from services.ffmpeg.progress import ProgressReader
 
 HEAD = b"Input #0, mov\n  Duration: 00:00:10.00, start: 0\nInput #1\n  Duration: 00:01:00.00, start\nOutput #0, mp4\n"
 
@@ -20,7 +21,7 @@ def reports(stop: float | None, head: bytes, *lines: bytes) -> list[Progress]:
 
 def test_a_report_tells_the_fraction_of_the_longest_input() -> None:
     (report,) = reports(None, HEAD, b"fps=25.00", b"out_time_us=6000000", b"speed=2.5x", b"progress=continue")
-    assert report == Progress(0.1, 6.0, 25.0, 2.5, finished=False)
+    assert report == Progress(0.1, fps=25.0, speed=2.5, media_seconds=6.0)
 
 
 def test_a_command_that_stops_earlier_is_done_earlier() -> None:
@@ -38,7 +39,7 @@ def test_a_title_that_looks_like_a_duration_breaks_nothing() -> None:
 
 def test_nothing_is_claimed_where_the_length_is_not_known() -> None:
     (report,) = reports(None, b"Duration: N/A\nOutput #0", b"out_time_us=N/A", b"speed=N/A", b"progress=continue")
-    assert report == Progress(None, 0.0, 0.0, 0.0, finished=False)
+    assert report == Progress()
 
 
 def test_the_end_is_the_end() -> None:

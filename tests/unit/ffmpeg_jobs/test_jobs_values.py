@@ -8,7 +8,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg import page_position
+from services.ffmpeg import page_token
 from services.ffmpeg.input_address import video_id_of
 from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState
 from services.ffmpeg.outputs import type_of
@@ -36,13 +36,13 @@ async def test_every_kind_has_a_handler() -> None:
 
 
 def test_a_page_token_is_a_position() -> None:
-    assert page_position.decode(page_position.encode(1795237443000, ID)) == (1795237443000, ID)
+    assert page_token.decode(page_token.encode(1795237443000, ID)) == (1795237443000, ID)
 
 
-@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", page_position.encode(1, ID) + "=", page_position.encode(1, "x")])
+@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", page_token.encode(1, ID) + "=", page_token.encode(1, "x")])
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(ReelwayError) as refused:
-        page_position.decode(token)
+        page_token.decode(token)
     assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
 
 

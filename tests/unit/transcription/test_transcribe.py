@@ -15,9 +15,9 @@ from services.ffmpeg.transcription.audio import extract_arguments
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import Language
-from services.ffmpeg.transcription.piece_store import FolderPieces
 from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
 from services.ffmpeg.transcription.words import SAMPLE_RATE
+from tests.support.folder_pieces import FolderPieces
 from tests.support.waiting import is_alive, until
 from tests.unit.transcription import fake_engine
 
