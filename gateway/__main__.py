@@ -10,18 +10,13 @@ import aiohttp
 from aiohttp import web
 
 from gateway import api_docs
-from gateway.append_backend import AppendBackend
 from gateway.auth import Authenticator
-from gateway.backends import StreamBackend, UploadBackend
 from gateway.block_cache import BlockCache
-from gateway.catalog_backend import CatalogBackend
 from gateway.draining import drain, last_answers
 from gateway.endless import Endless
-from gateway.ffmpeg_backend import FfmpegBackend
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
 from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, TRANSCRIPTS, UPLOADS
-from gateway.library_backend import LibraryBackend
 from gateway.middleware import cors, edge
 from gateway.operations.appends import Appends
 from gateway.operations.jobs import Jobs
@@ -35,7 +30,8 @@ from gateway.routes.health import OPEN_PATHS
 from gateway.routes.library import OPEN_PREFIXES
 from gateway.routing import register
 from gateway.settings import GatewaySettings
-from gateway.transcript_backend import TranscriptBackend
+from gateway.stream_backend import StreamBackend
+from gateway.upload_backend import UploadBackend
 from services.common import logs, metrics, server
 from services.common.channel import open_channel
 from services.common.settings import host_and_port, load, refuse
@@ -76,21 +72,18 @@ async def _serve(settings: GatewaySettings) -> None:
         app[SETTINGS] = settings
         app[READINESS] = readiness = Readiness(channels)
         app.on_response_prepare.append(last_answers(readiness))
-        app[UPLOADS] = Uploads(UploadBackend(channels["upload"], settings.upload_max_seconds))
-        app[APPENDS] = Appends(
-            AppendBackend(channels["upload"], settings.upload_max_seconds),
-            CatalogBackend(channels["catalog"]),
-            settings.append_max_bytes,
-        )
+        uploads = UploadBackend(channels["upload"], settings.upload_max_seconds)
+        app[UPLOADS] = Uploads(uploads)
+        app[APPENDS] = Appends(uploads, channels["catalog"], settings.append_max_bytes)
         app[PLAYBACK] = Playback(
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds
         )
-        app[LIBRARY] = Library(LibraryBackend(channels["catalog"], channels["upload"]))
-        app[TRANSCRIPTS] = Transcripts(TranscriptBackend(channels["catalog"]))
+        app[LIBRARY] = Library(channels["catalog"], channels["upload"])
+        app[TRANSCRIPTS] = Transcripts(channels["catalog"])
         # Not among those that readiness asks: without ffmpeg every other dialect still serves.
         ffmpeg_channel = await stack.enter_async_context(open_channel(settings.ffmpeg_target, settings))
         asking_why = open_channel(settings.ffmpeg_target, settings, serving_only=False)
-        app[JOBS] = Jobs(FfmpegBackend(ffmpeg_channel, await stack.enter_async_context(asking_why)))
+        app[JOBS] = Jobs(ffmpeg_channel, await stack.enter_async_context(asking_why))
         app[ENDLESS] = Endless()
         operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)

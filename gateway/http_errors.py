@@ -10,6 +10,9 @@ from gateway.invalid_request import InvalidRequestError
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
+# What every dialect with pages calls the token of one.
+_IN_QUERY = ["query", "next"]
+
 
 def response_of(error: ReelwayError) -> web.Response:
     """The common form: 422 with FastAPI's list where fields are at fault, else `{"detail": …}`."""
@@ -17,7 +20,8 @@ def response_of(error: ReelwayError) -> web.Response:
     detail: object = error.message
     if kind.http_status == 422:
         detail = [{"loc": ["body", *v.field.split(".")], "msg": v.message, "type": v.type} for v in error.violations]
-        detail = detail or [{"loc": ["body"], "msg": error.message, "type": error.reason.value.lower()}]
+        place = _IN_QUERY if error.reason is ErrorReason.INVALID_PAGE_TOKEN else ["body"]
+        detail = detail or [{"loc": place, "msg": error.message, "type": error.reason.value.lower()}]
     response = web.json_response({"detail": detail}, status=kind.http_status)
     if kind.retry_seconds is not None:
         response.headers["Retry-After"] = str(math.ceil(kind.retry_seconds))

@@ -21,9 +21,9 @@ from typing import Any, Required, TypedDict, TypeVar, Unpack
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.invalid_request import InvalidBody, InvalidRequestError, invalid_response
+from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, invalid_response
 from gateway.request_body import defer_continue
-from gateway.validation import Handler, bound, models_of
+from gateway.validation import BODIES, Handler, bound, models_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
 
@@ -43,6 +43,14 @@ class Answer:
     model: Any = None
     media_types: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+SERVICE_ANSWERS: Mapping[int, Answer] = {
+    401: Answer("The token is not valid, or one is needed", ErrorBody),
+    503: Answer("Try again after Retry-After seconds", ErrorBody),
+    504: Answer("It took too long", ErrorBody),
+}
+"""What any call that reaches a service may be answered; for `answers` of the Routes of a dialect."""
 
 
 @dataclass(frozen=True)
@@ -128,13 +136,16 @@ class Routes:
     def route(self, method: str, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
         """Declare a handler of `method` on `path`, which is served with and without a trailing slash.
 
-        The handler's docstring becomes the description; 422 is added where a model can refuse a request.
+        The handler's docstring becomes the description; 422 is added where a model can refuse a request, and 413
+        where it has a body.
         """
         takes = declaration.get("takes")
 
         def decorate(function: _Decorated) -> _Decorated:
             models = models_of(function)
             answers = {**self._answers, **declaration["answers"]}
+            if takes or not models.keys().isdisjoint(BODIES):
+                answers.setdefault(413, Answer("The body is too large", ErrorBody))
             if (models or takes) and self._on_invalid is invalid_response:
                 answers.setdefault(422, Answer("The request is not valid", InvalidBody))
             answers = dict(sorted(answers.items()))

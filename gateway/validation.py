@@ -13,30 +13,36 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import functools
 import inspect
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import parse_qsl
 
 from aiohttp import web
-from multidict import MultiMapping
+from multidict import MultiDict, MultiMapping
 from pydantic import BaseModel, ValidationError
 
-from gateway.invalid_request import ErrorBody, ErrorItem, InvalidBody, InvalidRequestError
+from gateway.invalid_request import ErrorItem, InvalidRequestError
 from gateway.multipart_form import FORM_TYPE, MultipartForm
-from gateway.request_body import RequestBody, send_continue
+from gateway.request_body import RequestBody
+from services.common.errors import ReelwayError
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _URLENCODED = "application/x-www-form-urlencoded"
+#: Python has more, and for some of them its decoders take minutes for a MiB.
+_CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252")
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
 #: Seconds for a body that is read whole; of those that stream, RequestBody watches the pace.
 _WHOLE_BODY_S = 60.0
-_BODIES = ("json", "form", "body")
-_SOURCES = ("path", "query", "headers", *_BODIES)
+BODIES = ("json", "form", "body")
+"""Sources of which a handler takes at most one."""
+_SOURCES = ("path", "query", "headers", *BODIES)
 
 
 def models_of(function: Callable[..., Any]) -> dict[str, type[BaseModel]]:
@@ -49,7 +55,7 @@ def models_of(function: Callable[..., Any]) -> dict[str, type[BaseModel]]:
         if name not in _SOURCES or not (isinstance(model, type) and issubclass(model, BaseModel)):
             raise TypeError(f"{function.__qualname__}: parameter {name!r} must be a model named for one of {_SOURCES}")
         models[name] = model
-    if sum(name in _BODIES for name in names) > 1:
+    if sum(name in BODIES for name in names) > 1:
         raise TypeError(f"{function.__qualname__}: one body, not several")
     return models
 
@@ -86,7 +92,7 @@ async def _bind(request: web.Request, shapes: Mapping[str, _Shape]) -> dict[str,
         try:
             values[source] = await _BINDERS[source](request, shape)
         except ValidationError as error:
-            errors += _items(error, "header" if source == "headers" else "body" if source in _BODIES else source)
+            errors += _items(error, "header" if source == "headers" else "body" if source in BODIES else source)
         except InvalidRequestError as error:
             errors += error.errors
     if errors:
@@ -149,19 +155,20 @@ async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
 
 async def _read_whole(request: web.Request) -> bytes:
     """Ask for a body that is read whole, and wait for it within limits."""
-    await send_continue(request)
+    most = request.client_max_size
     try:
         async with asyncio.timeout(_WHOLE_BODY_S):
-            return await request.read()
+            return b"".join([piece async for piece in RequestBody(request, max_size=most)])
     except TimeoutError:
         raise web.HTTPRequestTimeout from None
-    except web.RequestPayloadError:
-        raise InvalidRequestError.undecodable() from None
+    except ReelwayError:
+        raise web.HTTPRequestEntityTooLarge(most) from None
 
 
 async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
-    if not (request.content_type == "application/json" or request.content_type.endswith("+json")):
+    is_json = request.content_type == "application/json" or request.content_type.endswith("+json")
+    if request.body_exists and not is_json:
         raise InvalidRequestError.content_type("application/json")
     body = await _read_whole(request)
     if not body:
@@ -171,22 +178,39 @@ async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
 
 async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
     fields: MultiMapping[Any]
-    if request.content_type == FORM_TYPE:
-        body = RequestBody(request, max_size=_MAX_FORM_BYTES)
-        fields = await MultipartForm(body, request.headers["Content-Type"]).finish()
+    if not request.body_exists:
+        # An empty form, which has no type either.
+        fields = MultiDict()
+    elif request.content_type == FORM_TYPE:
+        source = RequestBody(request, max_size=_MAX_FORM_BYTES)
+        fields = await MultipartForm(source, request.headers["Content-Type"]).finish()
     elif request.content_type == _URLENCODED:
-        await _read_whole(request)
+        body = await _read_whole(request)
+        most = request.client_max_fields
         try:
-            fields = await request.post()
+            charset = _charset(request)
+            text = body.rstrip().decode(charset)
+            fields = MultiDict(parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=most))
         except (LookupError, UnicodeError):
             raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
+        except ValueError:
+            raise web.HTTPRequestEntityTooLarge(most) from None
     else:
         raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
     return shape.model.model_validate(shape.collect(fields))
 
 
+def _charset(request: web.Request) -> str:
+    """Of a form; LookupError."""
+    name = codecs.lookup(request.charset or "utf-8").name
+    if name not in _CHARSETS:
+        raise LookupError(name)
+    return name
+
+
 async def _bind_body(request: web.Request, shape: _Shape) -> BaseModel:
-    return await (_bind_form if request.content_type in (_URLENCODED, FORM_TYPE) else _bind_json)(request, shape)
+    is_form = request.content_type in (_URLENCODED, FORM_TYPE) or not request.body_exists
+    return await (_bind_form if is_form else _bind_json)(request, shape)
 
 
 _BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = {
@@ -198,4 +222,4 @@ _BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = 
     "body": _bind_body,
 }
 
-__all__ = ["ErrorBody", "InvalidBody", "InvalidRequestError", "bound", "models_of"]
+__all__ = ["bound", "models_of"]

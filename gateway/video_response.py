@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC
 
 from aiohttp import web
 from reelway.v1 import stream_pb2
 
+from gateway.invalid_request import ErrorBody
 from gateway.keys import PLAYBACK, SETTINGS
+from gateway.range_document import range_answers
 from gateway.range_response import Representation, content_disposition, respond
+from gateway.routing import Answer
 from services.common.containers import KINDS, ContainerKind
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-#: Every type that a video can be served with; for `range_answers`.
-VIDEO_TYPES = tuple(kind.content_type for kind in KINDS.values())
 # A video that still grows, and whose first bytes are no container that we know.
 _UNKNOWN = ContainerKind("bin", "application/octet-stream")
+#: Every type that a video can be served with.
+VIDEO_TYPES = tuple(kind.content_type for kind in (*KINDS.values(), _UNKNOWN))
+
+
+def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]:
+    """The statuses of a route that answers with `serve_video`; for `answers` of the route."""
+    return {
+        **range_answers(media_types),
+        307: Answer("To a signed URL of the store, where the deployment redirects", headers={"Location": "The URL"}),
+        404: Answer("No such video, or not yours to see", ErrorBody),
+        409: Answer("Its clips cannot be joined", ErrorBody),
+    }
 
 
 def kind_of(stat: stream_pb2.StatResponse) -> ContainerKind:

@@ -49,7 +49,6 @@ class Reelway:
             LOG_DIR=str(self._folder),
             # No peer looks into what is uploaded; ours would read each object back while it is measured.
             SLOTS_PROBE="0",
-            SLOTS_THUMBNAIL="0",
             AUTH_JWT_SECRET=self._secret,
         )
         log = self._folder / "run.log"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from dataclasses import dataclass
 
-from reelway.v1 import media_pb2, upload_pb2
+import grpc
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2, upload_pb2
 
-from gateway.append_backend import AppendBackend
-from gateway.catalog_backend import CatalogBackend
+from gateway.upload_backend import UploadBackend
 from services.common.byte_messages import Buffer
+from services.common.call import call
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.latest import Latest
 
 _PAGE = 1000
 _KNOWN = 100_000
@@ -41,10 +42,11 @@ class ChunkClaims:
 class Appends:
     """For the calling user; every method raises ReelwayError as the services' protos say."""
 
-    def __init__(self, backend: AppendBackend, catalog: CatalogBackend, max_bytes: int) -> None:
-        self._backend, self._catalog, self._max_bytes = backend, catalog, max_bytes
+    def __init__(self, backend: UploadBackend, catalog: grpc.aio.Channel, max_bytes: int) -> None:
+        self._backend, self._max_bytes = backend, max_bytes
+        self._catalog: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(catalog)
         # A number is one video's for good, so this cannot be wrong; who may do what the services judge each time.
-        self._ids: OrderedDict[tuple[int, str], str] = OrderedDict()
+        self._ids = Latest[tuple[int, str], str](_KNOWN)
 
     async def create(self, title: str = "", description: str = "") -> media_pb2.Video:
         """A new, empty video."""
@@ -56,7 +58,7 @@ class Appends:
         """The video with this number; VIDEO_NOT_FOUND."""
         if not 0 < number <= _LARGEST_NUMBER:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        video = await self._catalog.get_by_number(number)
+        video = (await call(self._catalog.GetVideo, catalog_pb2.GetVideoRequest(number=number))).video
         self._remember(video)
         return video
 
@@ -83,7 +85,8 @@ class Appends:
         """What the caller may see in a list, oldest first, from the `offset`-th on, in pages; no limit: all."""
         token = ""
         while True:
-            page = await self._catalog.page(_PAGE, token)
+            request = catalog_pb2.ListVideosRequest(page_size=_PAGE, page_token=token)
+            page = await call(self._catalog.ListVideos, request)
             videos = page.videos[offset:][:limit]
             yield videos
             offset = max(0, offset - len(page.videos))
@@ -103,8 +106,6 @@ class Appends:
 
     def _remember(self, video: media_pb2.Video) -> None:
         self._ids[video.number, current_caller().user] = video.video_id
-        if len(self._ids) > _KNOWN:
-            self._ids.popitem(last=False)
 
 
 def _within_limit(key: str) -> str:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import uuid
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from reelway.v1 import ffmpeg_pb2
+import grpc
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
-from gateway.ffmpeg_backend import FfmpegBackend
+from services.common.backoff import retry
+from services.common.call import call
+from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error
+from services.common.errors import ReelwayError
 
 
 @dataclass(frozen=True)
@@ -29,60 +37,84 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """A command that may run."""
-
-    arguments: list[str]
-    limits: dict[str, float]
-
-
-@dataclass(frozen=True)
 class FfmpegHealth:
     """What the service can run."""
 
     installed: bool
     ready: bool
-    version: str
     isolation: dict[str, Any]
     """Every layer and the self-test, for operators."""
 
 
 class Jobs:
-    """ReelwayError as FfmpegService says, from every method."""
+    """ReelwayError as FfmpegService says, from every method.
 
-    def __init__(self, backend: FfmpegBackend) -> None:
-        self._backend = backend
+    `asking_why` also reaches a service that is not ready: where isolation is missing, it is the one that knows what.
+    """
+
+    def __init__(self, channel: grpc.aio.Channel, asking_why: grpc.aio.Channel) -> None:
+        self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        self._asking_why: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(asking_why)
 
     async def register(self, command: Command, idempotency_key: str) -> ffmpeg_pb2.Task:
-        """The task, acknowledged: it will run."""
-        return await self._backend.register(command.work, idempotency_key)
+        """The task, acknowledged: it will run; one, however often the connection breaks."""
+        request_id = idempotency_key or uuid.uuid4().hex
+        request = ffmpeg_pb2.RegisterTaskRequest(command=command.work, request_id=request_id)
+        try:
+            return (await retry(lambda: call(self._stub.RegisterTask, request), _unanswered)).task
+        except ReelwayError as error:
+            raise await self._explained(error) from None
 
-    async def plan(self, command: Command) -> Verdict:
+    async def plan(self, command: Command) -> ffmpeg_pb2.PlanTaskResponse:
         """The verdict on a command, without running it."""
-        answer = await self._backend.plan(command.work)
-        return Verdict(list(answer.arguments), dict(answer.limits))
+        return await call(self._stub.PlanTask, ffmpeg_pb2.PlanTaskRequest(command=command.work))
 
     async def get(self, task_id: str) -> ffmpeg_pb2.Task:
         """One task."""
-        return await self._backend.get(task_id)
+        return (await call(self._stub.GetTask, ffmpeg_pb2.GetTaskRequest(task_id=task_id))).task
 
-    async def page(self, size: int, token: str) -> tuple[list[ffmpeg_pb2.Task], str]:
+    async def page(self, size: int, token: str) -> ffmpeg_pb2.ListTasksResponse:
         """The caller's tasks, newest first, and the token of the next page."""
-        answer = await self._backend.list(size, token)
-        return list(answer.tasks), answer.next_page_token
+        return await call(self._stub.ListTasks, ffmpeg_pb2.ListTasksRequest(page_size=size, page_token=token))
 
     async def cancel(self, task_id: str) -> ffmpeg_pb2.Task:
         """The task after the cancel."""
-        return await self._backend.cancel(task_id)
+        return (await call(self._stub.CancelTask, ffmpeg_pb2.CancelTaskRequest(task_id=task_id))).task
 
-    def watch(self, task_id: str) -> AsyncGenerator[ffmpeg_pb2.Task, None]:
-        """The task now and whenever it changes, until it has ended."""
-        return self._backend.watch(task_id)
+    async def watch(self, task_id: str) -> AsyncGenerator[ffmpeg_pb2.Task, None]:
+        """The task now and whenever it changes, until it has ended; closing the iterator ends the call."""
+        request = ffmpeg_pb2.WatchTaskRequest(task_id=task_id)
+        changes = self._stub.WatchTask(request, metadata=current_caller().metadata())
+        try:
+            async for message in changes:
+                yield message.task
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from None
+        finally:
+            changes.cancel()
 
     async def health(self) -> FfmpegHealth:
         """What the service found at its start."""
-        answer = await self._backend.health()
+        answer = await self._health()
         isolation: dict[str, Any] = json.loads(answer.isolation_json or "{}")
         # Where the binary lies is nobody's business outside.
         isolation.get("ffmpeg", {}).pop("path", None)
-        return FfmpegHealth(answer.available, answer.isolated, answer.version, isolation)
+        return FfmpegHealth(answer.available, answer.isolated, isolation)
+
+    async def _health(self) -> ffmpeg_pb2.CheckHealthResponse:
+        return await call(self._asking_why.CheckHealth, ffmpeg_pb2.CheckHealthRequest())
+
+    async def _explained(self, error: ReelwayError) -> ReelwayError:
+        """`error`, or that isolation is missing, where that is why nobody took the call."""
+        if error.reason is ErrorReason.SERVICE_UNAVAILABLE:
+            with contextlib.suppress(ReelwayError):
+                found = await self._health()
+                if not found.isolated:
+                    missing = ", ".join(found.missing_layers) or "ffmpeg"
+                    return ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, f"isolation-unavailable: {missing}")
+        return error
+
+
+def _unanswered(error: Exception) -> bool:
+    """The call may have been done or not; with a request_id it can be made again."""
+    return isinstance(error, ReelwayError) and error.reason is ErrorReason.SERVICE_UNAVAILABLE

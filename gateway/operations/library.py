@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reelway.v1 import library_pb2, media_pb2, signing_pb2
+import grpc
+from reelway.v1 import library_pb2, library_pb2_grpc, signing_pb2, signing_pb2_grpc
 
-from gateway.library_backend import LibraryBackend
-
-
-@dataclass(frozen=True)
-class Page:
-    """Part of a list."""
-
-    videos: Sequence[library_pb2.LibraryVideo]
-    token: str
-    """Of the next page; empty: this is the last."""
-
-
-@dataclass(frozen=True)
-class OwnVideos:
-    """What a user has."""
-
-    page: Page
-    unprocessed: Sequence[media_pb2.Video]
+from services.common.call import call
 
 
 @dataclass(frozen=True)
@@ -39,45 +22,42 @@ class Edit:
 class Library:
     """ReelwayError as LibraryService and SigningService say, from every method."""
 
-    def __init__(self, backend: LibraryBackend) -> None:
-        self._backend = backend
+    def __init__(self, catalog: grpc.aio.Channel, upload: grpc.aio.Channel) -> None:
+        self._stub: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
+        self._signing: signing_pb2_grpc.SigningServiceAsyncStub = signing_pb2_grpc.SigningServiceStub(upload)
 
     async def sign(self, file_name: str, content_type: str) -> signing_pb2.SignUploadResponse:
         """A form for one file."""
-        return await self._backend.sign(signing_pb2.SignUploadRequest(file_name=file_name, content_type=content_type))
+        request = signing_pb2.SignUploadRequest(file_name=file_name, content_type=content_type)
+        return await call(self._signing.SignUpload, request)
 
     async def rules(self) -> signing_pb2.GetUploadRulesResponse:
         """What may be signed."""
-        return await self._backend.rules()
+        return await call(self._signing.GetUploadRules, signing_pb2.GetUploadRulesRequest())
 
-    async def explore(self, token: str, *, include_own: bool) -> Page:
+    async def explore(self, token: str, *, include_own: bool) -> library_pb2.ExploreResponse:
         """Published videos, newest first."""
-        answer = await self._backend.explore(library_pb2.ExploreRequest(page_token=token, include_own=include_own))
-        return Page(answer.videos, answer.next_page_token)
+        return await call(self._stub.Explore, library_pb2.ExploreRequest(page_token=token, include_own=include_own))
 
-    async def own(self, token: str) -> OwnVideos:
+    async def own(self, token: str) -> library_pb2.ListOwnResponse:
         """The caller's, newest first."""
-        answer = await self._backend.own(library_pb2.ListOwnRequest(page_token=token))
-        return OwnVideos(Page(answer.videos, answer.next_page_token), answer.unprocessed)
+        return await call(self._stub.ListOwn, library_pb2.ListOwnRequest(page_token=token))
 
-    async def of_user(self, user_id: str, token: str) -> Page:
+    async def of_user(self, user_id: str, token: str) -> library_pb2.ListUserResponse:
         """One user's published videos, newest first."""
-        answer = await self._backend.of_user(library_pb2.ListUserRequest(user_id=user_id, page_token=token))
-        return Page(answer.videos, answer.next_page_token)
+        return await call(self._stub.ListUser, library_pb2.ListUserRequest(user_id=user_id, page_token=token))
 
     async def watch(self, user_id: str, video_id: str) -> library_pb2.LibraryVideo:
         """One video to watch."""
-        answer = await self._backend.watch(library_pb2.WatchRequest(user_id=user_id, video_id=video_id))
-        return answer.video
+        return (await call(self._stub.Watch, library_pb2.WatchRequest(user_id=user_id, video_id=video_id))).video
 
     async def edit(self, video_id: str, edit: Edit) -> None:
         """Change, and publish where it is not published."""
-        await self._backend.edit(
-            library_pb2.EditRequest(
-                video_id=video_id, title=edit.title, description=edit.description, is_private=edit.is_private
-            )
+        request = library_pb2.EditRequest(
+            video_id=video_id, title=edit.title, description=edit.description, is_private=edit.is_private
         )
+        await call(self._stub.Edit, request)
 
     async def remove(self, video_id: str) -> None:
         """Delete one of the caller's."""
-        await self._backend.remove(video_id)
+        await call(self._stub.Remove, library_pb2.RemoveRequest(video_id=video_id))

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import AsyncGenerator, Sequence
 
 import grpc
 from reelway.v1 import stream_pb2
 
-from gateway.backends import StreamBackend, Window
 from gateway.block_cache import BLOCK, BlockCache, BlockKey
+from gateway.stream_backend import StreamBackend, Window
 from services.common import logs
 from services.common.backoff import Backoff
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from services.common.latest import Latest
 
 log = logs.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class Playback:
 
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
-        self._stats: OrderedDict[tuple[str, str], tuple[float, stream_pb2.StatResponse]] = OrderedDict()
+        self._stats = Latest[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind: set[asyncio.Task[None]] = set()
 
@@ -64,9 +64,6 @@ class Playback:
         stat = await self._stat(video_id)
         if stat.sealed:
             self._stats[key] = (now + self._ttl, stat)
-            self._stats.move_to_end(key)
-            if len(self._stats) > _STATS:
-                self._stats.popitem(last=False)
         return stat
 
     async def _stat(self, video_id: str) -> stream_pb2.StatResponse:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from reelway.v1 import media_pb2, transcript_pb2
+import grpc
+from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
-from gateway.transcript_backend import TranscriptBackend
+from services.common.call import call
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -58,31 +59,35 @@ class Captions:
 class Transcripts:
     """ReelwayError as TranscriptService says, from every method."""
 
-    def __init__(self, backend: TranscriptBackend) -> None:
-        self._backend = backend
+    def __init__(self, catalog: grpc.aio.Channel) -> None:
+        self._stub: transcript_pb2_grpc.TranscriptServiceAsyncStub = transcript_pb2_grpc.TranscriptServiceStub(catalog)
 
     async def request(self, video_id: str, language: str = "") -> Told:
         """Have it made, and again where it failed."""
         request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, language=language)
-        return Told.of(await self._backend.request(request))
+        return Told.of((await call(self._stub.RequestTranscript, request)).transcript)
 
     async def request_first(self, video_id: str) -> None:
         """Have it made, if nobody asked before."""
-        await self._backend.request(transcript_pb2.RequestTranscriptRequest(video_id=video_id, first_only=True))
+        request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, first_only=True)
+        await call(self._stub.RequestTranscript, request)
 
     async def get(self, video_id: str) -> Told:
         """What is known; NO_TRANSCRIPT where nobody asked."""
-        answer = await self._backend.get(video_id)
+        answer = await self._get(video_id)
         if not answer.HasField("transcript"):
             raise ReelwayError(ErrorReason.NO_TRANSCRIPT)
         return Told.of(answer.transcript)
 
     async def captions(self, video_id: str) -> Captions:
         """The newest captions; NO_TRANSCRIPT while there are none."""
-        answer = await self._backend.get(video_id)
+        answer = await self._get(video_id)
         if not answer.captions:
             raise ReelwayError(ErrorReason.NO_TRANSCRIPT)
         result = answer.transcript.result
         # The key names bytes, engine, model and language; the time, the run.
         etag = f'"{result.key.rpartition("/")[2]}-{result.finish_time.ToMilliseconds():x}"'
         return Captions(answer.captions.encode(), etag, result.finish_time.ToDatetime(tzinfo=UTC))
+
+    async def _get(self, video_id: str) -> transcript_pb2.GetTranscriptResponse:
+        return await call(self._stub.GetTranscript, transcript_pb2.GetTranscriptRequest(video_id=video_id))

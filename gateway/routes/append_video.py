@@ -7,22 +7,18 @@ from pydantic import BaseModel
 
 from gateway.chunk_body import APPEND_HEADERS, read_raw_or_file
 from gateway.http_errors import error_response
+from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import APPENDS, PLAYBACK
-from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.routing import Answer, Routes, StreamedBody
-from gateway.validation import ErrorBody, InvalidBody
+from gateway.range_document import RANGE_REQUEST_HEADERS
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath
-from gateway.video_response import VIDEO_TYPES, serve_video
+from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
 routes = Routes(
     "001 Video Management API",
-    answers={
-        401: Answer("The token is not valid, or one is needed", ErrorBody),
-        503: Answer("Try again after Retry-After seconds", ErrorBody),
-        504: Answer("It took too long", ErrorBody),
-    },
+    answers=SERVICE_ANSWERS,
 )
 
 
@@ -96,12 +92,7 @@ async def append(request: web.Request, path: NumberPath) -> web.Response:
     "/get_video/{video_id}",
     summary="Get the video",
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={
-        **range_answers(VIDEO_TYPES),
-        400: Answer("Nothing was appended yet", PlainError),
-        404: Answer("No such video, or not yours to see", ErrorBody),
-        409: Answer("Its clips cannot be joined", ErrorBody),
-    },
+    answers={**video_answers(), 400: Answer("Nothing was appended yet", PlainError)},
     head=True,
 )
 async def get(request: web.Request, path: NumberPath) -> web.StreamResponse:

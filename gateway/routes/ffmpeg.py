@@ -11,20 +11,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import ffmpeg_pb2
 
+from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.keys import ENDLESS, JOBS
 from gateway.operations.jobs import Command
-from gateway.routing import Answer, Routes
-from gateway.validation import ErrorBody, InvalidRequestError
-from services.common.error_catalog import ErrorReason
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 
 routes = Routes(
     "004 ffmpeg-api",
-    answers={
-        401: Answer("The token is not valid, or one is needed", ErrorBody),
-        503: Answer("Try again after Retry-After seconds", ErrorBody),
-        504: Answer("It took too long", ErrorBody),
-    },
+    answers=SERVICE_ANSWERS,
 )
 
 _STATUSES = {
@@ -113,11 +108,10 @@ class PlanBody(BaseModel):
 
 
 class FfmpegHealthBody(BaseModel):
-    """As the document has it, and the version."""
+    """As the document has it."""
 
     status: str = "ok"
     ffmpeg_installed: Annotated[str, Field(description="yes or no")]
-    version: str
 
 
 class IsolationBody(BaseModel):
@@ -157,9 +151,7 @@ def _status(task: ffmpeg_pb2.Task) -> TaskStatus:
 
 
 def _in_its_place(error: ReelwayError) -> Exception:
-    """Refusals of what a header or the query brought name that, not a field of a body."""
-    if error.reason is ErrorReason.INVALID_PAGE_TOKEN:
-        return InvalidRequestError.at("query", "next", msg=error.message, kind="invalid_page_token")
+    """A refusal of what a header brought names that, not a field of a body."""
     for violation in error.violations:
         if violation.field == "request_id":
             return InvalidRequestError.at("header", "idempotency-key", msg=violation.message, kind=violation.type)
@@ -195,7 +187,7 @@ async def register(request: web.Request, json: RegisterBody, headers: RegisterHe
 async def plan(request: web.Request, json: RegisterBody) -> web.Response:
     """The verdict that registering would give, the arguments as they would run, and the limits; nothing runs."""
     verdict = await request.app[JOBS].plan(json.command)
-    return _json(PlanBody(arguments=verdict.arguments, limits=verdict.limits))
+    return _json(PlanBody(arguments=list(verdict.arguments), limits=dict(verdict.limits)))
 
 
 @routes.get(
@@ -211,11 +203,8 @@ async def status(request: web.Request, path: TaskPath) -> web.Response:
 @routes.get("/ffmpeg/tasks", summary="Your tasks", answers={200: Answer("A page of them", TaskPage)})
 async def tasks(request: web.Request, query: PageQuery) -> web.Response:
     """The tasks of the token's user, newest first; without a token there are none."""
-    try:
-        found, token = await request.app[JOBS].page(query.limit, query.next)
-    except ReelwayError as error:
-        raise _in_its_place(error) from None
-    return _json(TaskPage(tasks=[_status(task) for task in found], next=token or None))
+    page = await request.app[JOBS].page(query.limit, query.next)
+    return _json(TaskPage(tasks=[_status(task) for task in page.tasks], next=page.next_page_token or None))
 
 
 @routes.post(
@@ -275,9 +264,9 @@ def _event(task: ffmpeg_pb2.Task) -> bytes:
     "/ffmpeg/health", summary="Health of ffmpeg", answers={200: Answer("The service answers", FfmpegHealthBody)}
 )
 async def health(request: web.Request) -> web.Response:
-    """Whether ffmpeg is installed, and which."""
+    """Whether ffmpeg is installed."""
     found = await request.app[JOBS].health()
-    return _json(FfmpegHealthBody(ffmpeg_installed="yes" if found.installed else "no", version=found.version))
+    return _json(FfmpegHealthBody(ffmpeg_installed="yes" if found.installed else "no"))
 
 
 @routes.get(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel
 
+from gateway.invalid_request import ErrorBody
 from gateway.keys import READINESS
 from gateway.routing import Answer, Routes
-from gateway.validation import ErrorBody
 
-routes = Routes("Health")
+routes = Routes("Health", answers={401: Answer("The token is not valid", ErrorBody)})
 
 
 class Status(BaseModel):

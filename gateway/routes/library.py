@@ -10,12 +10,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import library_pb2, media_pb2
 
-from gateway.invalid_request import InvalidRequestError
+from gateway.invalid_request import ErrorBody
 from gateway.keys import LIBRARY, PLAYBACK
-from gateway.operations.library import Edit, Page
+from gateway.operations.library import Edit
 from gateway.range_response import content_disposition
-from gateway.routing import Answer, Routes
-from gateway.validation import ErrorBody
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes
 from services.common.caller import current_caller
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
@@ -36,11 +35,7 @@ _EDITABLE = ("title", "description", "is_private")
 
 routes = Routes(
     "003 Video sharing",
-    answers={
-        401: Answer("The token is not valid, or one is needed", ErrorBody),
-        503: Answer("Try again after Retry-After seconds", ErrorBody),
-        504: Answer("It took too long", ErrorBody),
-    },
+    answers=SERVICE_ANSWERS,
 )
 
 
@@ -211,8 +206,8 @@ def _json(body: BaseModel, status: int = 200) -> web.Response:
     return web.json_response(text=body.model_dump_json(exclude_none=True), status=status, headers=headers)
 
 
-def _page(page: Page) -> VideosPage:
-    return VideosPage(videos=[_body(video) for video in page.videos], next=page.token or None)
+def _page(page: library_pb2.ExploreResponse | library_pb2.ListUserResponse) -> VideosPage:
+    return VideosPage(videos=[_body(video) for video in page.videos], next=page.next_page_token or None)
 
 
 def _require_user() -> None:
@@ -221,21 +216,10 @@ def _require_user() -> None:
         raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
-def _wrong_page(error: ReelwayError) -> Exception:
-    """A page token that is not ours is a wrong query parameter, not a wrong body."""
-    if error.reason is ErrorReason.INVALID_PAGE_TOKEN:
-        return InvalidRequestError.at("query", "next", msg=error.message, kind="invalid_page_token")
-    return error
-
-
 @routes.get("/video/explore", summary="Explore listed videos", answers={200: Answer("A page of them", VideosPage)})
 async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     """Published videos that are not private, newest first; the caller's own only with `include_my`."""
-    try:
-        page = await request.app[LIBRARY].explore(query.next or "", include_own=query.include_my)
-    except ReelwayError as error:
-        raise _wrong_page(error) from None
-    return _json(_page(page))
+    return _json(_page(await request.app[LIBRARY].explore(query.next or "", include_own=query.include_my)))
 
 
 @routes.get(
@@ -278,13 +262,14 @@ async def config(request: web.Request) -> web.Response:
 )
 async def my(request: web.Request, query: PageQuery) -> web.Response:
     """Everything of the caller's that arrived, newest first."""
-    try:
-        found = await request.app[LIBRARY].own(query.next or "")
-    except ReelwayError as error:
-        raise _wrong_page(error) from None
-    page = _page(found.page)
-    unprocessed = [_unprocessed(video) for video in found.unprocessed]
-    return _json(UserVideosList(unprocessed_videos=unprocessed, videos=page.videos, next=page.next))
+    found = await request.app[LIBRARY].own(query.next or "")
+    return _json(
+        UserVideosList(
+            unprocessed_videos=[_unprocessed(video) for video in found.unprocessed],
+            videos=[_body(video) for video in found.videos],
+            next=found.next_page_token or None,
+        )
+    )
 
 
 @routes.put(
@@ -345,11 +330,7 @@ def _empty_or_raise(error: ReelwayError) -> web.Response:
 )
 async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web.Response:
     """One user's published videos, newest first; private ones only for that user."""
-    try:
-        page = await request.app[LIBRARY].of_user(path.user_id, query.next or "")
-    except ReelwayError as error:
-        raise _wrong_page(error) from None
-    return _json(_page(page))
+    return _json(_page(await request.app[LIBRARY].of_user(path.user_id, query.next or "")))
 
 
 @routes.get(

@@ -12,14 +12,13 @@ from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.chunk_body import APPEND_HEADERS, read_fields
 from gateway.http_errors import record_invalid
-from gateway.invalid_request import InvalidRequestError
+from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.routing import Answer, Routes, StreamedBody
-from gateway.validation import ErrorBody, InvalidBody
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, parse_number
-from gateway.video_response import VIDEO_TYPES, serve_video
+from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -33,11 +32,7 @@ class Refused(BaseModel):
 
 routes = Routes(
     "002 RecordPlus",
-    answers={
-        401: Answer("The token is not valid, or one is needed", ErrorBody),
-        503: Answer("Try again after Retry-After seconds", ErrorBody),
-        504: Answer("It took too long", ErrorBody),
-    },
+    answers=SERVICE_ANSWERS,
     on_invalid=record_invalid,
 )
 
@@ -70,7 +65,7 @@ class VideoId(BaseModel):
 class WhichVideo(BaseModel):
     """Phase 3."""
 
-    video_id: Annotated[str, BeforeValidator(_text)]
+    video_id: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
 class Message(BaseModel):
@@ -234,7 +229,7 @@ async def get(request: web.Request, path: NumberPath) -> web.Response:
     summary="Play a video",
     aliases=[f"{_ALIAS}/{{video_id}}/stream_video"],
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**range_answers(VIDEO_TYPES), 404: Answer("No such video, or nothing of it yet", ErrorBody)},
+    answers={**video_answers(), 404: Answer("No such video, or nothing of it yet", ErrorBody)},
     head=True,
 )
 async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:

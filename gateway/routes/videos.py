@@ -8,21 +8,17 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
+from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.routing import Answer, Routes, StreamedBody
-from gateway.validation import ErrorBody, InvalidBody
-from gateway.video_response import VIDEO_TYPES, serve_video
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
+from gateway.video_response import serve_video, video_answers
 
 routes = Routes(
     "000 Video-Stream-API",
-    answers={
-        401: Answer("The token is not valid, or one is needed", ErrorBody),
-        503: Answer("Try again after Retry-After seconds", ErrorBody),
-        504: Answer("It took too long", ErrorBody),
-    },
+    answers=SERVICE_ANSWERS,
 )
 
 
@@ -86,17 +82,11 @@ async def _serve(request: web.Request, video_id: str, disposition: str, content_
     return await serve_video(request, stat, disposition=disposition, name=stat.video_id, content_type=content_type)
 
 
-_NOT_FOUND = {
-    307: Answer("To a signed URL of the store, where the deployment redirects", headers={"Location": "The URL"}),
-    404: Answer("No such video, or not yours to see", ErrorBody),
-}
-
-
 @routes.get(
     "/videos/{video_id}/stream",
     summary="Stream a video",
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**range_answers(VIDEO_TYPES), **_NOT_FOUND},
+    answers=video_answers(),
     head=True,
 )
 async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
@@ -108,7 +98,7 @@ async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
     "/videos/{video_id}/download",
     summary="Download a video",
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**range_answers(["application/octet-stream"]), **_NOT_FOUND},
+    answers=video_answers(["application/octet-stream"]),
     head=True,
 )
 async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:

@@ -11,8 +11,8 @@ from reelway.v1 import media_pb2, upload_pb2
 from yarl import URL
 
 from deploy.local.ports import free_port
-from gateway import backends, client_stream
-from gateway.append_backend import AppendBackend
+from gateway import client_stream
+from gateway.upload_backend import UploadBackend
 from services.common.caller import Caller, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
@@ -194,11 +194,9 @@ async def test_a_slow_client_is_no_silent_one(
     set_caller(Caller(request_id="slow"))
     size = len(WEBM) + 6 * len(b"drop")
     async with open_channel(fleet.target("upload")) as channel:
-        whole = await backends.UploadBackend(channel, 20).upload(
-            upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, 6)
-        )
+        whole = await UploadBackend(channel, 20).upload(upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, 6))
         video_id = (await client.create()).video_id
-        appended = await AppendBackend(channel, 20).append(
+        appended = await UploadBackend(channel, 20).append(
             upload_pb2.AppendHeader(video_id=video_id, max_size_bytes=5000), drops(0.3, 6)
         )
     assert (whole.video.size_bytes, appended.size_bytes) == (size, size)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import pytest
@@ -137,6 +139,17 @@ async def test_a_body_that_is_not_encoded_as_it_says(connection: Wire, path: str
     assert refused == wrong((["body"], "The body cannot be decoded", "body_encoding"))
 
 
+@pytest.mark.parametrize(
+    ("path", "content_type", "body"),
+    [("/json", JSON, b'{"title": "a"}'), ("/form", URLENCODED, b"title=a"), ("/body", JSON, b'{"title": "a"}')],
+)
+async def test_a_compressed_body(connection: Wire, path: str, content_type: str, body: bytes) -> None:
+    packed = gzip.compress(body)
+    assert (await ask(connection, path, content_type, "Content-Encoding: gzip", body=packed))[0] == 200
+    refused = await ask(connection, path, content_type, "Content-Encoding: gzip", body=packed[:-1])
+    assert refused == wrong((["body"], "The body cannot be decoded", "body_encoding"))
+
+
 @pytest.mark.parametrize("path", ["/json", "/json/", "/as/json", "/as/json/"])
 async def test_json(connection: Wire, path: str) -> None:
     body = b'{"title": "a", "tags": ["x"]}'
@@ -147,7 +160,6 @@ async def test_json(connection: Wire, path: str) -> None:
 @pytest.mark.parametrize(
     ("body", "item"),
     [
-        (b"", (["body"], "Field required", "missing")),
         (b"{", (["body"], "Invalid JSON: EOF while parsing an object at line 1 column 1", "json_invalid")),
         (b"{}", (["body", "title"], "Field required", "missing")),
         (b'{"title": 1}', (["body", "title"], "Input should be a valid string", "string_type")),
@@ -182,6 +194,14 @@ async def test_json_by_another_name_is_refused(connection: Wire) -> None:
     assert status == 200
 
 
+async def test_a_request_of_nothing_is_told_what_is_missing(connection: Wire) -> None:
+    """An empty form leaves many clients without a type, and some with one that means nothing."""
+    for content_type in ("X: y", "Content-Type: application/octet-stream", JSON):
+        assert await ask(connection, "/json", content_type) == wrong((["body"], "Field required", "missing"))
+        for path in ("/form", "/body"):
+            assert await ask(connection, path, content_type) == wrong((["body", "title"], "Field required", "missing"))
+
+
 @pytest.mark.parametrize("path", ["/form", "/body"])
 async def test_forms(connection: Wire, path: str) -> None:
     multipart = "Content-Type: multipart/form-data; boundary=B"
@@ -204,11 +224,20 @@ async def test_forms(connection: Wire, path: str) -> None:
         ("utf-16", b"title=\xff"),
         ("nonsense", b"title=a"),
         ("hex", b"a"),
+        # Python's decoder takes minutes for a MiB of it.
+        ("punycode", b"title=a-"),
     ],
 )
 async def test_a_form_that_is_no_text(connection: Wire, charset: str, body: bytes) -> None:
     refused = await ask(connection, "/form", f"{URLENCODED}; charset={charset}", body=body)
     assert refused == wrong((["body"], "Not text of its charset", "string_unicode"))
+
+
+@pytest.mark.parametrize("charset", ["UTF8", "us-ascii", "ISO-8859-1", "windows-1252"])
+async def test_a_form_in_a_charset_that_is_in_use(connection: Wire, charset: str) -> None:
+    body = "title=" + quote("a" if charset == "us-ascii" else "é", encoding=charset)
+    status, echo = await ask(connection, "/form", f"{URLENCODED}; charset={charset}", body=body.encode())
+    assert (status, echo["title"]) == (200, "a" if charset == "us-ascii" else "é")
 
 
 async def test_a_form_of_another_type(connection: Wire) -> None:
@@ -225,6 +254,9 @@ async def test_too_much_of_it(connection: Wire) -> None:
     for content_type in (JSON, URLENCODED):
         answer = await connection.ask("POST", "/body", content_type, "Content-Length: 10001", body=b"x" * 10_001)
         assert answer.status == 413
+    fields = b"&".join([b"title=a"] * 1001)
+    answer = await connection.ask("POST", "/form", URLENCODED, f"Content-Length: {len(fields)}", body=fields)
+    assert answer.status == 413
 
 
 async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
