@@ -64,7 +64,8 @@ class _Jwks:
             except (aiohttp.ClientError, TimeoutError, jwt.PyJWTError, ValueError) as error:
                 log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
                 return
-            self._keys = {key.key_id: key for key in keys if key.key_id}
+            # A set may have keys for encryption, too (RFC 7517, 4.2).
+            self._keys = {key.key_id: key for key in keys if key.key_id and key.public_key_use in (None, "sig")}
             self._fetched_at = time.monotonic()
 
 

@@ -34,7 +34,7 @@ _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _KNOWN = frozenset(_METHODS.split(", "))
 _HEADERS = (
     "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range, "
-    "Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest"
+    "Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest, Last-Event-ID"
 )
 _PROBED = {"/health", "/ready"}
 _ROUTINE = {206, 304}

@@ -169,7 +169,7 @@ async def test_cors(api: VideosApi, path: str) -> None:
     allowed = {method.strip() for method in preflight.headers["Access-Control-Allow-Methods"].split(",")}
     assert {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} <= allowed
     # Whatever a route looks at, a page may send.
-    looked_at = {"Authorization", "Content-Type", *RANGE_REQUEST_HEADERS, *APPEND_HEADERS}
+    looked_at = {"Authorization", "Content-Type", "Last-Event-ID", *RANGE_REQUEST_HEADERS, *APPEND_HEADERS}
     assert {name.lower() for name in looked_at} <= {
         name.strip().lower() for name in preflight.headers["Access-Control-Allow-Headers"].split(",")
     }

@@ -71,7 +71,8 @@ class KeyServer:
             algorithm: Any = (
                 jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
             )
-            published.append(json.loads(algorithm.to_jwk(key.public_key())) | {"kid": key_id, "use": "sig"})
+            use = "enc" if key_id == "encryption" else "sig"
+            published.append(json.loads(algorithm.to_jwk(key.public_key())) | {"kid": key_id, "use": use})
         # A key set of any length comes in pieces.
         answer = web.StreamResponse(headers={"Content-Type": "application/json"})
         await answer.prepare(request)
@@ -86,6 +87,7 @@ async def key_server() -> AsyncIterator[KeyServer]:
     server = KeyServer()
     server.add("first")
     server.add("curve", "ES256")
+    server.add("encryption")
     async with serving(server.answer) as port:
         server.url = f"http://127.0.0.1:{port}/jwks"
         yield server
@@ -254,7 +256,8 @@ async def test_keys_of_a_key_server(gateways: Gateways, key_server: KeyServer, v
 async def test_a_token_of_another_algorithm(
     gateways: Gateways, key_server: KeyServer, system: RunningSystem, video_id: str
 ) -> None:
-    """The public key as an HS256 secret, the local secret, an algorithm that is not allowed, another key's id."""
+    """The public key as an HS256 secret, the local secret, an algorithm that is not allowed, another key's id, a key
+    that is published for something else."""
     path = f"/videos/{video_id}/stream"
     public = (
         key_server.keys["first"]
@@ -271,6 +274,7 @@ async def test_a_token_of_another_algorithm(
         key_server.token("first", "RS512"),
         key_server.token("first", published_as="curve"),
         key_server.token("first", published_as="unknown"),
+        key_server.token("encryption"),
         jwt.encode(claims, key_server.keys["first"], "RS256"),
         unsigned(claims, "none"),
     ):
