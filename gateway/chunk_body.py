@@ -72,7 +72,7 @@ def _claims(request: web.Request) -> ChunkClaims:
         key.encode()
     except UnicodeEncodeError:
         raise InvalidRequestError.at("header", "idempotency-key", msg="Not UTF-8 text", kind="string_unicode") from None
-    offset, digest = headers.get("Upload-Offset"), headers.get("Content-Digest", "")
+    offset, digest = headers.get("Upload-Offset"), ", ".join(headers.getall("Content-Digest", ()))
     if offset is not None and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         raise InvalidRequestError.at("header", "upload-offset", msg="Not a number of bytes", kind="int_parsing")
     sha256 = b""
@@ -129,7 +129,9 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
         return await _form_fields(request, names, target, claims)
     body = RequestBody(request, max_size=_HELD_BYTES)
     whole = b"".join([piece async for piece in body])
-    if request.content_type == _URLENCODED:
+    if not whole:
+        texts, chunk = {}, None
+    elif request.content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
         texts = {key: value.decode("utf-8", "replace") for key, value in fields.items()}

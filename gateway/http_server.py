@@ -16,7 +16,8 @@ import termios
 from http import HTTPStatus
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.range_response import WRITE_TIMEOUT_S
@@ -60,9 +61,10 @@ def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ()
+    __slots__ = ("_last_body",)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._last_body: StreamReader = EMPTY_PAYLOAD
         super().connection_made(transport)
         _bound_send_buffer(transport)
         _bound_patience(transport)
@@ -72,11 +74,31 @@ class _Protocol(RequestHandler):
 
         aiohttp keeps that for the time after this request, whose reader would wait until its patience ends.
         """
+        if self._is_broken():
+            return  # Each error would be kept, and quotes what it is about.
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo) and self._current_request is not None:
-            body = self._current_request.content
-            if not body._eof:
-                body.set_exception(web.RequestPayloadError("broken framing"))
+        if self._is_broken():
+            if not self._last_body.is_eof():
+                self._last_body.set_exception(web.RequestPayloadError("broken framing"))
+        elif self._messages:
+            self._last_body = self._messages[-1][1]
+
+    def _is_broken(self) -> bool:
+        """Whether something came that is no request; nothing behind it can be one."""
+        return bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """End the connection behind a chunked body, and where that is what ends the answer.
+
+        aiohttp's parser (3.14.5) has the last trailer of such a body among the headers of the next request, which may
+        be somebody else's where a proxy is in front. And whom it promised the end in HTTP/1.0, it lets wait for it.
+        """
+        of_unknown_length = request.version < HttpVersion11 and resp.content_length is None
+        if of_unknown_length or hdrs.TRANSFER_ENCODING in request.headers:
+            resp.force_close()
+        return await super().finish_response(request, resp, start_time)
 
     def has_unsent(self) -> bool:
         """Whether an answer is being written, or the client has not acknowledged all of it."""
@@ -120,7 +142,8 @@ class _Protocol(RequestHandler):
 
 class _Server(web.Server):
     def __call__(self) -> RequestHandler:
-        return _Protocol(self, loop=self._loop, **self._kwargs)
+        # See gateway/content_encoding.py.
+        return _Protocol(self, loop=self._loop, auto_decompress=False, **self._kwargs)
 
 
 class Runner(web.AppRunner):

@@ -295,6 +295,8 @@ class FormFile:
             ReelwayError: FILE_TOO_LARGE, before the body is read where Content-Length tells.
             ClientGoneError, web.HTTPRequestTimeout: see `RequestBody.read`.
         """
+        if not request.body_exists:
+            raise InvalidRequestError.missing("body", field)
         limits = FormLimits()
         around = limits.preamble_bytes + limits.field_bytes + limits.part_header_bytes
         body = RequestBody(request, max_size=max_size + around)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import ClientPayloadError, hdrs, web
 
+from gateway.content_encoding import content_of
 from gateway.invalid_request import InvalidRequestError
 from gateway.stall_watch import StallWatch
 from services.common.error_catalog import ErrorReason
@@ -47,7 +48,7 @@ class RequestBody:
         grace: float = GRACE_S,
     ) -> None:
         self._request = request
-        self._content = request.content
+        self._content = content_of(request)
         self._max_size = max_size
         self._watch = StallWatch(idle_timeout, self._give_up)
         self._clock = asyncio.get_running_loop().time
@@ -56,7 +57,7 @@ class RequestBody:
         self.received = 0
 
     async def read(self) -> bytes:
-        """The next bytes, as they came from the network; b"" at the end.
+        """The next bytes, as they came from the network, decoded; b"" at the end.
 
         Raises:
             ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells.
@@ -77,6 +78,9 @@ class RequestBody:
             raise InvalidRequestError.undecodable() from None
         finally:
             self._watch.end()
+        if not data:
+            # Or its timer holds the request for a minute, and a minute's requests are many.
+            self._watch.close()
         self.received += len(data)
         self._check_size(self.received)
         if data and self.received < (self._clock() - self._slow_from) * SLOWEST_RATE:

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import gzip
 import hashlib
+import random
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -103,6 +104,21 @@ async def test_a_compressed_chunk_is_as_long_as_it_comes_out(http: aiohttp.Clien
         assert answer == (200, FIRST if index == 0 else LATER)
     async with http.head(f"/get_video/{number}/") as head:
         assert head.content_length == 5000 + 92 + 3_000_000
+
+
+@pytest.mark.parametrize("missing", [1, 2000])
+async def test_a_compressed_chunk_that_is_cut_off_adds_nothing(http: aiohttp.ClientSession, missing: int) -> None:
+    """Its Content-Length is right: whoever compressed it broke off, not the connection."""
+    number = await create(http)
+    await append(http, number, b"whole")
+    cut_off = gzip.compress(random.Random(0).randbytes(500_000))[:-missing]
+    status, refused = await append(http, number, cut_off, **{"Content-Encoding": "gzip"})
+    assert (status, refused) == (
+        422,
+        {"detail": [{"loc": ["body"], "msg": "The body cannot be decoded", "type": "body_encoding"}]},
+    )
+    async with http.get(f"/get_video/{number}/") as answer:
+        assert await answer.read() == b"whole"
 
 
 async def test_a_form_with_any_file_field_is_taken(http: aiohttp.ClientSession) -> None:

@@ -1,6 +1,7 @@
 """Dialect 002 through the whole system: the recorder's three phases, lists, playing."""
 
 import base64
+import gzip
 import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
@@ -161,6 +162,14 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
             assert answer.status == 400
             refused = await answer.json()
         assert (refused["message"], set(refused["errors"])) == ("Invalid request", fields)
+    for method, path, fields in (
+        ("POST", "", {"title", "description"}),
+        ("PATCH", "/update_video_chunck", {"video_chunck"}),
+        ("POST", "/finalize_video_upload", {"video_id"}),
+    ):
+        # A form without fields, as most clients send it: nothing.
+        async with http.request(method, BASES[0] + path) as answer:
+            assert (answer.status, set((await answer.json())["errors"])) == (400, fields)
     async with http.post(BASES[0], json={"title": "t" * 255, "description": ""}) as answer:
         assert answer.status == 201, "the longest title there may be"
     async with http.post(BASES[0], data=b"{", headers={"Content-Type": "application/json"}) as answer:
@@ -178,8 +187,14 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
     for text in ("[]", "nothing"):
         status, refused = await send(http, data=text, headers={"Content-Type": "application/json"})
         assert (status, refused["message"]) == (400, "Invalid request")
-    async with http.post(f"{BASES[0]}/finalize_video_upload", json={}) as answer:
-        assert (answer.status, set((await answer.json())["errors"])) == (400, {"video_id"})
+    cut_off = gzip.compress(f"video_id={number}&video_chunck=x".encode())[:-1]
+    packed = {"Content-Type": "application/x-www-form-urlencoded", "Content-Encoding": "gzip"}
+    status, refused = await send(http, data=cut_off, headers=packed)
+    assert (status, refused["errors"]) == (400, {"body": "The body cannot be decoded"})
+    # A form that was not filled in sends its field empty.
+    for nothing in ({}, {"video_id": ""}):
+        async with http.post(f"{BASES[0]}/finalize_video_upload", json=nothing) as answer:
+            assert (answer.status, set((await answer.json())["errors"])) == (400, {"video_id"})
     for unknown in (10**9, "nonsense", "0"):
         assert await send(http, data=form(unknown, b"x")) == NOT_FOUND
         assert await finish(http, unknown) == NOT_FOUND

@@ -13,6 +13,7 @@ Each rule of the contract, and the test that fails without it:
 """
 
 import asyncio
+import gzip
 import hashlib
 import re
 from collections.abc import AsyncIterator
@@ -135,6 +136,7 @@ async def test_forms_of_every_shape(api: VideosApi, size: int, shape: str) -> No
         (b"{}", {"Content-Type": "application/json"}),
         (form(file_part(mp4_of(5000))), {"Content-Type": "multipart/form-data"}),
         (b"", {}),
+        (gzip.compress(form(file_part(mp4_of(5000))))[:-1], {**FORM, "Content-Encoding": "gzip"}),
     ],
 )
 async def test_what_is_refused(api: VideosApi, store: S3Objects, body: bytes, headers: dict[str, str]) -> None:
@@ -152,6 +154,9 @@ async def test_what_is_refused(api: VideosApi, store: S3Objects, body: bytes, he
 async def test_a_missing_field_is_named_as_documented(api: VideosApi) -> None:
     reply = await api.call("POST", "/videos", FORM, form(TEXT_PART))
     assert reply.json == {"detail": [{"loc": ["body", "video"], "msg": "Field required", "type": "missing"}]}
+    # A form without fields, as most clients send it: nothing.
+    nothing = await api.call("POST", "/videos")
+    assert (nothing.status, nothing.json) == (422, reply.json)
 
 
 def head_of(size: int, *more_headers: str) -> bytes:

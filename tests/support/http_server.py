@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
-from aiohttp.test_utils import TestServer
 
+from gateway.http_server import Runner
 from gateway.request_body import defer_continue
 
 
@@ -25,13 +25,13 @@ async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]
 @contextlib.asynccontextmanager
 async def serving_app(app: web.Application) -> AsyncIterator[int]:
     """Serve `app`; yields the port."""
-    server = TestServer(app)
-    await server.start_server(shutdown_timeout=0.1)
+    runner = Runner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
     try:
-        assert server.port is not None
-        yield server.port
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
     finally:
-        await server.close()
+        await runner.cleanup()
 
 
 @dataclass

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
+import hashlib
 import json
-import tracemalloc
-from collections.abc import Iterator
 from urllib.parse import quote_from_bytes
 
 import pytest
 from aiohttp import web
 
-from gateway.chunk_body import read_fields
+from gateway.chunk_body import read_fields, read_raw_or_file
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import InvalidRequestError
+from tests.support.costs import at_most, others_run
 from tests.support.http_server import Answer, serving, wire
 
 MIB = 2**20
@@ -37,17 +35,6 @@ async def ask(content_type: str, body: bytes) -> Answer:
         )
 
 
-@contextlib.contextmanager
-def at_most(size: int) -> Iterator[None]:
-    """Fails if more memory than `size` bytes is taken meanwhile."""
-    tracemalloc.start()
-    try:
-        yield
-        assert tracemalloc.get_traced_memory()[1] <= size
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.parametrize("shift", range(4))
 async def test_percent_encoded_bytes_come_out_as_they_went_in(shift: int) -> None:
     # Slices end in all places of an escape.
@@ -65,23 +52,9 @@ async def test_percent_decoding_costs_a_few_times_the_body() -> None:
 
 
 async def test_others_run_while_a_body_is_percent_decoded() -> None:
-    clock = asyncio.get_running_loop().time
-    longest = 0.0
-
-    async def others() -> None:
-        nonlocal longest
-        last = clock()
-        while True:
-            await asyncio.sleep(0)
-            longest, last = max(longest, clock() - last), clock()
-
-    task = asyncio.create_task(others())
-    began = clock()
-    answer = await ask(URLENCODED, b"chunk=" + b"%00" * (5 * MIB))
-    took = clock() - began
-    task.cancel()
+    async with others_run():
+        answer = await ask(URLENCODED, b"chunk=" + b"%00" * (5 * MIB))
     assert len(answer.body) == 5 * MIB
-    assert longest < took / 4
 
 
 @pytest.mark.parametrize("value", [b"[[],[]%s]" % (b",[]" * MIB), b"[" * 3 * MIB, b"{" + b'"":{' * MIB, b"0,1" * MIB])
@@ -99,3 +72,13 @@ async def test_json_of_a_chunk_may_be_escaped_and_have_other_fields() -> None:
     answer = await ask(JSON, f'{{"x-text": "{"a, [b], " * 100}end", "chunk": "{encoded}", "x-more": [1, 2]}}'.encode())
     assert (answer.status, answer.body) == (200, data)
     assert answer.headers["x-text"].endswith("[b], end")
+
+
+async def test_a_sum_in_any_of_several_lines_counts() -> None:
+    async def tell(request: web.Request) -> web.Response:
+        return web.Response(body=(await read_raw_or_file(request)).claims.sha256)
+
+    digest = hashlib.sha256(b"x").digest()
+    lines = ("Content-Digest: sha-512=:AAAA:", f"Content-Digest: sha-256=:{base64.b64encode(digest).decode()}:")
+    async with serving(tell) as port, wire(port) as connection:
+        assert (await connection.ask("POST", "/", "Content-Length: 0", *lines)).body == digest

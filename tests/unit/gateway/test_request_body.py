@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
+import weakref
 
 import pytest
 from aiohttp import web
@@ -121,6 +123,22 @@ async def test_a_client_that_goes(framing: str) -> None:
         error = await asyncio.wait_for(seen, 5)
     # Whether the server cancels handlers of lost connections is its own setting.
     assert isinstance(error, ClientGoneError | asyncio.CancelledError)
+
+
+async def test_what_was_read_to_its_end_is_held_by_nothing() -> None:
+    """Not by the clock of its patience either, which has most of a minute to go."""
+    read: list[weakref.ref[web.Request]] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        read.append(weakref.ref(request))
+        return web.Response(text=str([piece async for piece in RequestBody(request)]))
+
+    async with serving(handler) as port, wire(port) as connection:
+        for _ in range(3):
+            await connection.ask("POST", "/", "Content-Length: 1", body=b"x")
+        gc.collect()
+        # The server itself holds the last one of a connection.
+        assert [request() for request in read[:-1]] == [None, None]
 
 
 async def test_a_body_that_is_not_encoded_as_it_says() -> None:
