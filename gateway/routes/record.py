@@ -204,7 +204,7 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     answers={200: Answer("What the caller may see, newest last", list[Recorded]), **_INVALID},
 )
 async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
-    """The caller's own videos and those that nobody owns."""
+    """The caller's own videos, those that nobody owns, and those that others have published."""
     pages = request.app[APPENDS].list(query.offset, query.limit)
     return await array_response(request, ([_rendered(request, video) for video in page] async for page in pages))
 

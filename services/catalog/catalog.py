@@ -16,6 +16,7 @@ from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.access import may_change, may_see, require_change
+from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
@@ -164,11 +165,10 @@ class Catalog:
         """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
         count = page_length(page_size, PAGE_SIZE)
         after = page_token.decode(token) if token else 0
-        owners = ("", user) if user else ("",)
-        videos = await self._store.page(owners, after, count + 1)
+        videos = await self._store.page(listed_for(user), after, count + 1)
         page = within_message(videos[:count])
         next_token = page_token.encode(page[-1].number) if len(videos) > len(page) else ""
-        # Without what was deleted since the lists were read.
+        # Without what was deleted or made private since the lists were read.
         return [video for video in page if may_see(video, user)], next_token
 
     async def update(self, user: str, request: catalog_pb2.UpdateVideoRequest) -> media_pb2.Video:

@@ -10,7 +10,7 @@ from services.common.video_state import READABLE
 
 PREFIX = "{catalog}:"
 EXPLORE, SIGNED, PROCESSING, DELETING = (PREFIX + name for name in ("explore", "signed", "processing", "deleting"))
-TRANSCRIBING = PREFIX + "transcribing"
+TRANSCRIBING, PUBLISHED = PREFIX + "transcribing", PREFIX + "published"
 
 DUE = "due"
 """Instead of a score: the time of the commit that put it there first."""
@@ -39,6 +39,11 @@ def public_key(owner: str) -> str:
 def private_key(owner: str) -> str:
     """An owner's published and private videos, by listing time."""
     return f"{PREFIX}private:{owner}"
+
+
+def listed_for(user: str) -> list[str]:
+    """The lists, each by number, that have what `user` (empty: anonymous) may see without knowing its id."""
+    return [owned_key(""), PUBLISHED, *([owned_key(user)] if user else [])]
 
 
 def wants_processing(video: media_pb2.Video) -> bool:
@@ -76,6 +81,7 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
     if video.owner:
         found |= {
             EXPLORE: listing if not video.is_private else "",
+            PUBLISHED: number if listed and not video.is_private else "",
             library_key(video.owner): number if finished else "",
             unprocessed_key(video.owner): number if waiting else "",
             public_key(video.owner): listing if not video.is_private else "",

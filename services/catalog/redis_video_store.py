@@ -2,7 +2,7 @@
 
 Keys, all in one slot so that a script may touch them together:
 
-    {catalog}:index:2          set once the index is whole; without it every call says INDEX_MISSING
+    {catalog}:index:3          set once the index is whole; without it every call says INDEX_MISSING
     {catalog}:counter          the last number given
     {catalog}:video:<uuid>     hash: version, record (a serialized reelway.v1.Video)
     {catalog}:numbers          hash: number -> uuid
@@ -18,6 +18,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:public:<owner>        by listing time in microseconds: published
     {catalog}:private:<owner>       by listing time: published and private
     {catalog}:explore               by listing time: published, everybody's
+    {catalog}:published             by number: the same
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
     {catalog}:transcribing          by the time when a transcript that was asked for is looked after next
@@ -36,14 +37,14 @@ from typing import Any
 import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
-from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, memberships, owned_key
+from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, memberships
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
 
 # The number grows with the layout of the keys: a release that finds none of its own makes the index again.
-_MARKER, _COUNTER = PREFIX + "index:2", PREFIX + "counter"
+_MARKER, _COUNTER = PREFIX + "index:3", PREFIX + "counter"
 _NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
 LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
@@ -138,15 +139,16 @@ class RedisVideoStore:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return [media_pb2.Video.FromString(record) for record in records if record]
 
-    async def page(self, owners: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
-        """Up to `count` living videos of any of these owners, numbers above `after`, in order."""
+    async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
+        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
-            for owner in owners:
-                pipe.zrange(owned_key(owner), f"({after}", "+inf", byscore=True, offset=0, num=count, withscores=True)
+            for key in lists:
+                pipe.zrange(key, f"({after}", "+inf", byscore=True, offset=0, num=count, withscores=True)
             rows: list[list[tuple[bytes, float]]] = await pipe.execute()
-        first = heapq.nsmallest(count, (row for of_owner in rows for row in of_owner), key=lambda row: row[1])
-        return await self.records([video_id.decode() for video_id, _ in first])
+        numbers = {video_id: number for of_list in rows for video_id, number in of_list}
+        first = heapq.nsmallest(count, numbers, key=numbers.__getitem__)
+        return await self.records([video_id.decode() for video_id in first])
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:
         """Take the mark (empty: none) off if this is still current; False if not: then a newer one must be saved.

@@ -31,8 +31,8 @@ class VideoStore(Protocol):
         """By number."""
         ...
 
-    async def page(self, owners: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
-        """Up to `count` living videos of any of these owners (empty: nobody's), numbers above `after`, in order."""
+    async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
+        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order."""
         ...
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from reelway.v1 import media_pb2
 
+from services.catalog.memberships import listed_for, owned_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.error_catalog import ErrorReason
@@ -19,7 +20,8 @@ READY, DELETING, DELETED = (
     media_pb2.VIDEO_STATE_DELETING,
     media_pb2.VIDEO_STATE_DELETED,
 )
-BOTH = ("", "anna")
+NOBODYS = [owned_key("")]
+BOTH = [*NOBODYS, owned_key("anna")]
 
 
 @pytest.fixture
@@ -133,25 +135,37 @@ async def test_a_page_has_the_owners_asked_for_in_order_of_numbers(store: RedisV
     assert await store.page(BOTH, 0, 10) == seen
     assert await store.page(BOTH, 0, 2) == seen[:2]
     assert await store.page(BOTH, seen[1].number, 2) == seen[2:]
-    assert await store.page(("",), 0, 10) == [videos[0], videos[4]]
-    assert await store.page(("nobody",), 0, 10) == []
+    assert await store.page(NOBODYS, 0, 10) == [videos[0], videos[4]]
+    assert await store.page([owned_key("carla")], 0, 10) == []
+
+
+async def test_a_video_that_two_of_the_lists_have_is_on_the_page_once(store: RedisVideoStore) -> None:
+    videos = [await new(store, owner) for owner in ("anna", "berta", "anna", "", "berta", "berta")]
+    for at in (0, 2, 4, 5):
+        videos[at].listing_time.FromMicroseconds(1)
+        videos[at] = await step(store, videos[at], is_private=at == 5)
+    seen = [videos[at] for at in (0, 2, 3, 4)]
+    assert await store.page(listed_for("anna"), 0, 10) == seen
+    assert await store.page(listed_for("anna"), 0, 3) == seen[:3]
+    assert await store.page(listed_for("anna"), seen[1].number, 3) == seen[2:]
+    assert await store.page(listed_for(""), 0, 10) == seen
 
 
 async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore) -> None:
     videos = [await new(store) for _ in range(6)]
-    first = await store.page(("",), 0, 3)
+    first = await store.page(NOBODYS, 0, 3)
     await step(store, videos[0], state=DELETING)
     await step(store, videos[4], state=DELETING)
     late = await new(store)
     assert first == videos[:3]
-    assert await store.page(("",), first[-1].number, 3) == [videos[3], videos[5], late]
+    assert await store.page(NOBODYS, first[-1].number, 3) == [videos[3], videos[5], late]
 
 
 async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore) -> None:
     """Scores are doubles: numbers up to 2^53 are told apart."""
     await store.finish_load(2**53 - 3)
     videos = [await new(store) for _ in range(2)]
-    assert await store.page(("",), videos[0].number, 5) == [videos[1]]
+    assert await store.page(NOBODYS, videos[0].number, 5) == [videos[1]]
 
 
 async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVideoStore) -> None:
@@ -159,7 +173,7 @@ async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVid
     assert await store.deleting() == []
     deleting = await step(store, video, state=DELETING)
     assert await store.deleting() == [video.video_id]
-    assert await store.page(("",), 0, 10) == []
+    assert await store.page(NOBODYS, 0, 10) == []
     deleted = await step(store, deleting, state=DELETED)
     assert await store.deleting() == []
     assert await store.get_by_number(video.number) == deleted

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from reelway.v1 import catalog_pb2, media_pb2
+from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.catalog import TITLE_LENGTH, Catalog
+from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
@@ -327,8 +328,14 @@ async def test_a_promise_of_a_video_makes_nobody_known(near: Foundation) -> None
 
 
 async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
-    videos = [await near.catalog.create(draft(), owner) for owner in ("", "anna", "berta", "anna", "")]
-    await near.catalog.update("anna", UpdateRequest(video_id=videos[3].video_id, is_private=True))
+    """Without what somebody else has not published, which one must know of."""
+    owners = ("", "anna", "berta", "anna", "", "anna", "anna")
+    videos = [await near.catalog.create(draft(), owner) for owner in owners]
+    library = Library(near.catalog, near.videos, LibraryStore(near.redis), near.clock)
+    for video in videos[5:]:
+        await library.edit("anna", library_pb2.EditRequest(video_id=video.video_id, title="t", description="d"))
+    for video in (videos[3], videos[5]):
+        await near.catalog.update("anna", UpdateRequest(video_id=video.video_id, is_private=True))
 
     async def numbers(user: str, size: int) -> list[list[int]]:
         pages: list[list[int]] = []
@@ -339,10 +346,12 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
             if not token:
                 return pages
 
-    assert await numbers("", 0) == [[1, 5]]
-    assert await numbers("anna", 2) == [[1, 2], [4, 5]]
-    assert await numbers("berta", 2) == [[1, 3], [5]]
-    assert await numbers("carla", 1) == [[1], [5]]
+    assert await numbers("", 0) == [[1, 5, 7]]
+    assert await numbers("anna", 2) == [[1, 2], [4, 5], [6, 7]]
+    assert await numbers("berta", 2) == [[1, 3], [5, 7]]
+    assert await numbers("carla", 1) == [[1], [5], [7]]
+    await near.catalog.update("anna", UpdateRequest(video_id=videos[6].video_id, is_private=True))
+    assert await numbers("berta", 0) == [[1, 3, 5]]
     for size in (-1, 1001):
         assert await reason_of(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
 

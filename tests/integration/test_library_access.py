@@ -184,13 +184,17 @@ async def test_lists_show_a_draft_or_private_video_to_its_owner_alone(
     draft = (await owner.draft(clips["clip.mp4"].data, name="secret-draft.mp4"))["hash_id"]
     private = (await owner.draft(clips["clip.mp4"].data, name="secret-private.mp4"))["hash_id"]
     await owner.publish(private, title="secret-private.mp4", is_private=True)
+    public = (await owner.draft(clips["clip.mp4"].data, name="for-all.mp4"))["hash_id"]
+    await owner.publish(public, title="for-all.mp4")
     lists = ("/api/record/videos", "/record/videos/", "/video/explore?include_my=true", f"/video/user/{owner.id}")
     for name, user in users.items():
-        seen = json.dumps([await user.ask("GET", path) for path in lists])
+        shown = [json.dumps(await user.ask("GET", path)) for path in lists]
+        assert ["for-all" in each for each in shown] == [True] * len(lists)
+        seen = "".join(shown)
         assert ("secret-private" in seen) == (name == "owner")
         # Not even its owner finds a draft anywhere but among its own.
         assert "secret-draft" not in seen and draft not in seen
-    assert {draft, private} == {video["hash_id"] for video in (await owner.ask("GET", "/video/my"))["videos"]}
+    assert {draft, private, public} == {video["hash_id"] for video in (await owner.ask("GET", "/video/my"))["videos"]}
 
 
 @pytest.fixture(scope="module")
