@@ -11,6 +11,7 @@ from reelway.v1 import media_pb2
 from services.catalog.catalog import DESCRIPTION_LENGTH
 from services.catalog.library import Library, Page
 from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import listed_for
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.channel import MESSAGE_LIMIT
@@ -133,7 +134,8 @@ async def test_whose_videos_are_where(lists: Lists) -> None:
     page, unprocessed = await lists.library.own("anna", 0, "")
     assert (ids(list(page.videos)), ids(list(unprocessed))) == (ids([draft, private, public]), ids([busy, failed]))
     # What others ask for by number has no drafts in it.
-    assert ids(await lists.store.page(["", "anna"], 0, 10)) == ids([public, private, nobodys])
+    assert ids(await lists.store.page(listed_for("anna"), 0, 10)) == ids([public, private, other, nobodys])
+    assert ids(await lists.store.page(listed_for("clara"), 0, 10)) == ids([public, other, nobodys])
 
 
 async def test_a_page_of_ones_own_fits_a_message_however_long_the_descriptions(lists: Lists) -> None:
