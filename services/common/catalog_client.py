@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+from typing import TypeVar
+
 import grpc
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
 
 from services.common.call import call
 from services.common.caller import system_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+
+_Answer = TypeVar("_Answer")
+
+
+async def if_found(answer: Awaitable[_Answer]) -> _Answer | None:
+    """What the catalogue answers; None where that is VIDEO_NOT_FOUND."""
+    try:
+        return await answer
+    except ReelwayError as error:
+        if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+            return None
+        raise
 
 
 class CatalogClient:

@@ -34,7 +34,7 @@ from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore
-from services.upload.journals import MOST_EXTENTS
+from services.upload.journals import every_extent
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
@@ -162,7 +162,7 @@ class Compaction:
             extents = [Extent(0, joined.size, joined.key)]
         else:
             made = _Made(object_key(journal.video_id, journal.container), journal.size, journal.etag, journal.container)
-            extents = [extent async for extent in self._extents(journal)]
+            extents = [extent async for extent in every_extent(self._store, journal)]
         key, parts, upload_id = made.key, plan(extents), journal.multipart
         there = await self._objects.list_parts(key, upload_id) if upload_id else None
         if there is None:
@@ -208,18 +208,6 @@ class Compaction:
     async def _gathered(self, part: PartPlan) -> AsyncIterator[Buffer]:
         async for piece in read_slices(self._data, part.slices):
             yield piece
-
-    async def _extents(self, journal: Journal) -> AsyncIterator[Extent]:
-        offset = 0
-        while offset < journal.size:
-            located = await self._store.locate(
-                journal.video_id, offset, journal.size - offset, journal.etag, MOST_EXTENTS
-            )
-            if located is None or not located.extents:
-                raise LeaseLost
-            for extent in located.extents:
-                yield extent
-            offset = located.extents[-1].end
 
     async def _name_object(self, journal: Journal, made: _Made) -> None:
         """The record switches from the chunks to the object in this one step."""

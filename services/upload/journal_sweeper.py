@@ -6,7 +6,7 @@ from reelway.v1 import media_pb2
 
 from services.common import logs
 from services.common.caller import Caller, new_request_id, set_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -18,7 +18,7 @@ from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore
-from services.upload.journals import MOST_EXTENTS, Journals
+from services.upload.journals import Journals, every_extent
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
@@ -124,7 +124,7 @@ class JournalSweeper:
         if journal is not None and journal.state is JournalState.SEALED:
             await self._store.await_compaction(video_id, self._clock.seconds())
         if journal is not None and journal.state in {JournalState.OPEN, JournalState.SEALED}:
-            named = await self._named(journal) if old else set()
+            named = {extent.key async for extent in every_extent(self._store, journal)} if old else set()
             old = [info for info in old if info.key not in named]
         await self._delete(video_id, old)
 
@@ -143,31 +143,11 @@ class JournalSweeper:
         journal = await self._store.get(video_id)
         if journal is not None:
             return journal
-        video = await self._record(video_id)
+        video = await if_found(self._catalog.look_up(video_id))
         if video is None or video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
             return None
         set_caller(Caller(user=video.owner, request_id=new_request_id()))
         return await self._journals.get(video_id)
-
-    async def _record(self, video_id: str) -> media_pb2.Video | None:
-        try:
-            return await self._catalog.look_up(video_id)
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                return None
-            raise
-
-    async def _named(self, journal: Journal) -> set[str]:
-        """Keys of the chunks that are part of the upload."""
-        keys: set[str] = set()
-        offset = 0
-        while offset < journal.size:
-            located = await self._store.locate(journal.video_id, offset, journal.size, journal.etag, MOST_EXTENTS)
-            if located is None or not located.extents:
-                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-            keys.update(extent.key for extent in located.extents)
-            offset = located.extents[-1].end
-        return keys
 
     async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:
         for orphan in orphans:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
 
 from reelway.v1 import media_pb2
 
@@ -13,6 +14,7 @@ from services.common.clock import Clock
 from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.extents import Extent
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.file_name import plain_name
@@ -20,10 +22,22 @@ from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore, Located
 from services.upload.restore import SNIFF_EXTENTS, restore, sniff_extents
 
-MOST_EXTENTS = 4096
+_MOST_EXTENTS = 4096
 """In one answer: some 400 KiB."""
 _FIRST_LOOK_SECONDS = 60.0
 """After so long the sweeper looks whether an upload that was entered came to be: one that did not holds a place."""
+
+
+async def every_extent(store: JournalStore, journal: Journal) -> AsyncIterator[Extent]:
+    """All that hold this version, in order; VIDEO_CHANGED where the store has it no more."""
+    offset = 0
+    while offset < journal.size:
+        located = await store.locate(journal.video_id, offset, journal.size - offset, journal.etag, _MOST_EXTENTS)
+        if located is None or not located.extents:
+            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        for extent in located.extents:
+            yield extent
+        offset = located.extents[-1].end
 
 
 class Journals:
@@ -126,10 +140,10 @@ class Journals:
 
     async def locate(self, video_id: str, offset: int, length: int, etag: str) -> Located:
         """Where bytes of a version are; errors as UploadService.LocateExtents says."""
-        located = await self._store.locate(video_id, offset, length, etag, MOST_EXTENTS)
+        located = await self._store.locate(video_id, offset, length, etag, _MOST_EXTENTS)
         if located is None:
             await self.get(video_id)
-            located = await self._store.locate(video_id, offset, length, etag, MOST_EXTENTS)
+            located = await self._store.locate(video_id, offset, length, etag, _MOST_EXTENTS)
         if located is None or located.journal.state is JournalState.ABORTED:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return located

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from services.common import logs
 from services.common.caller import Caller, new_request_id, set_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.periodic import periodically
@@ -52,19 +51,10 @@ class Sweeper:
         set_caller(Caller(user=upload.owner, request_id=new_request_id()))
         async for multipart in self._objects.list_multiparts(upload.key):
             await self._objects.abort_multipart(multipart.key, multipart.upload_id)
-        if not await self._is_video(upload):
+        if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
             await self._objects.delete(upload.key)
         await self._register.end(upload)
         log.info("swept an upload that its process left", video_id=upload.video_id)
-
-    async def _is_video(self, upload: OpenUpload) -> bool:
-        try:
-            await self._catalog.get(video_id=upload.video_id)
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                return False
-            raise
-        return True
 
     async def _abort_unknown(self) -> None:
         """Multipart uploads that no entry speaks for: begun before Redis was emptied."""

@@ -24,6 +24,7 @@ from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
+from services.common.catalog_client import if_found
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -107,12 +108,8 @@ class VideoLook:
 
     async def _finish(self, outcome: library_pb2.FinishProcessingRequest) -> media_pb2.Video | None:
         """The record with the outcome; None where the video was deleted."""
-        try:
-            return (await call(self._library.FinishProcessing, outcome)).video
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                return None
-            raise
+        answer = await if_found(call(self._library.FinishProcessing, outcome))
+        return None if answer is None else answer.video
 
     async def _remove(self, outcome: library_pb2.FinishProcessingRequest) -> None:
         for key in (outcome.processed.object_key, outcome.processed.thumbnail_key):

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-from typing import TypeVar
-
 import grpc
 from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
 from services.common.call import call
 from services.common.caller import system_caller
-from services.common.catalog_client import CatalogClient
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.video_state import GONE
-
-_Answer = TypeVar("_Answer")
 
 
 class TranscriptRecords:
@@ -29,25 +22,16 @@ class TranscriptRecords:
 
     async def look_up(self, video_id: str) -> media_pb2.Video | None:
         """The record, whoever may see it."""
-        video = await _unless_gone(self._catalog.look_up(video_id))
+        video = await if_found(self._catalog.look_up(video_id))
         return None if video is None or video.state in GONE else video
 
     async def start(self, video_id: str, request: int) -> media_pb2.Video | None:
         """The record, RUNNING if the request is still wanted. See TranscriptService.StartTranscript."""
         message = transcript_pb2.StartTranscriptRequest(video_id=video_id, request=request)
-        answer = await _unless_gone(call(self._transcripts.StartTranscript, message, system_caller()))
+        answer = await if_found(call(self._transcripts.StartTranscript, message, system_caller()))
         return None if answer is None else answer.video
 
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video | None:
         """The record with the outcome. See TranscriptService.FinishTranscript."""
-        answer = await _unless_gone(call(self._transcripts.FinishTranscript, outcome, system_caller()))
+        answer = await if_found(call(self._transcripts.FinishTranscript, outcome, system_caller()))
         return None if answer is None else answer.video
-
-
-async def _unless_gone(answer: Awaitable[_Answer]) -> _Answer | None:
-    try:
-        return await answer
-    except ReelwayError as error:
-        if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-            return None
-        raise
