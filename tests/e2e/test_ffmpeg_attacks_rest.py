@@ -207,7 +207,7 @@ def test_no_secret_is_in_the_log(run: Run) -> None:
 
 
 def test_the_service_answered_all_the_while(run: Run) -> None:
-    assert run.slowest_answer < 5
+    assert run.slowest_answer < 15
 
 
 def test_no_work_is_left(run: Run) -> None:

@@ -228,7 +228,7 @@ async def test_a_form_that_ends_too_early_leaves_nothing(system: RunningSystem, 
     raw = await Raw.open(system.base_url)
     raw.send(head_of(20_000_000) + f"--{BOUNDARY}\r\n".encode() + file_part(mp4_of(500_000)))
     raw.writer.write_eof()
-    await asyncio.wait_for(raw.reader.read(), 10)
+    await asyncio.wait_for(raw.reader.read(), 30)
     await until(lambda: none_under_way(store))
     assert await video_ids(store) == before
 

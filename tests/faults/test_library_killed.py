@@ -12,7 +12,7 @@ from tests.support.clips import Clip
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
 from tests.support.system import RunningSystem, start_system
-from tests.support.waiting import is_alive, until
+from tests.support.waiting import is_alive, until, until_ended
 
 STEPS_OF_WORKERS = ("look.fetched", "look.pictured", "look.moved", "look.told")
 QUICK = {
@@ -48,12 +48,12 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str,
         for upload in signed:
             assert await owner.post(upload, clips["clip.mp4"].data) == 204
         # The uploads are claimed, and nobody is told of them.
-        await until(lambda: not is_alive(system.process("upload").pid), 40)
+        await until_ended(system.process("upload").pid)
         await arm(system, "catalog", "arrival.noted")
         await arm(system, "upload", "")
-        await until(lambda: not is_alive(system.process("catalog").pid), 40)
+        await until_ended(system.process("catalog").pid)
         await arm(system, "catalog", "processing.registered")
-        await until(lambda: not is_alive(system.process("catalog").pid), 40)
+        await until_ended(system.process("catalog").pid)
         await arm(system, "catalog", "")
         async with redis.Redis.from_url(system.redis_url) as client:
             # So would the dead catalog's hold on the jobs that it was about to look after.

@@ -10,7 +10,7 @@ from tests.support.object_store import keys_of
 from tests.support.recorder import FINALIZE, ended, send, transcriptions, uuid_of
 from tests.support.speech import make
 from tests.support.system import start_system
-from tests.support.waiting import is_alive, until
+from tests.support.waiting import is_alive, until, until_ended
 
 QUICK = {
     "JOB_LEASE_SECONDS": "2",
@@ -28,7 +28,7 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path) -> None:
 
         async def dies_at(name: str, point: str) -> None:
             await arm(system, name, point)
-            await until(lambda: not is_alive(system.process(name).pid), 30)
+            await until_ended(system.process(name).pid)
 
         async def finalizes() -> bool:
             return await user.status("POST", FINALIZE, json={"video_id": number}) == 200
@@ -42,10 +42,10 @@ async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path) -> None:
         number = await send(user, media)
         # It may die before it answers.
         await until(finalizes_or_dies, 30)
-        await until(lambda: not is_alive(system.process("catalog").pid), 30)
+        await until_ended(system.process("catalog").pid)
         await arm(system, "catalog", "")
         await until(finalizes, 30)
-        await until(lambda: not is_alive(system.process("worker").pid), 30)
+        await until_ended(system.process("worker").pid)
         await dies_at("worker", "transcript.told")
         await arm(system, "worker", "")
         assert (await ended(user, number, 30))["transcription_status"] == "completed"

@@ -270,7 +270,7 @@ async def test_a_rebuild_that_loses_its_lease_ends_at_once(near: Foundation, mon
         yield ObjectInfo("never", 0, datetime.now(UTC), "")
 
     monkeypatch.setattr(near.objects, "list", lost)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with pytest.raises(ReelwayError) as refused:
             await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(0.4), writers_seconds=0)
     assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE

@@ -35,7 +35,7 @@ async def test_only_the_holder_gives_it_back(client: redis.Redis) -> None:
 async def test_a_dead_holder_s_lease_runs_out(client: redis.Redis) -> None:
     dead, heir = Lease(client, "work", 0.1), Lease(client, "work", 30)
     assert await dead.take()
-    await until(heir.take, 5)
+    await until(heir.take)
     await dead.release()
     assert not await dead.take()
     ttl = await client.pttl("work")

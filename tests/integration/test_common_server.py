@@ -237,7 +237,7 @@ async def test_a_call_that_does_not_end_keeps_it_no_longer_than_its_drain_limit(
         call = asyncio.create_task(edge.call("Wait", b"never"))
         await edge.waits_for("never")
         edge.process.signal(signal.SIGTERM)
-        assert await asyncio.wait_for(edge.process.wait(), 10) == 0
+        assert await asyncio.wait_for(edge.process.wait(), 20) == 0
         with pytest.raises(ReelwayError):
             await call
 
@@ -264,7 +264,7 @@ async def test_a_background_loop_that_breaks_ends_the_process_with_an_error(tmp_
     """A service without its sweeper would rot unseen; whoever runs it starts it again."""
     async with edge_process(tmp_path) as edge:
         edge.tell("end-background")
-        assert await asyncio.wait_for(edge.process.wait(), 10) == 1
+        assert await asyncio.wait_for(edge.process.wait(), 20) == 1
         line = next(line for line in edge.log if line["event"] == "a background loop ended")
         assert "the sweeper has broken" in line["exception"]
 

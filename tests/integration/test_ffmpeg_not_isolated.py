@@ -115,7 +115,7 @@ async def test_a_strict_front_is_not_ready_and_names_the_layer(machine: Machine,
     assert (found.available, found.isolated, found.isolation_mode) == (True, False, "strict")
     assert "landlock" in found.missing_layers
     assert "selftest:read_outside_denied" in found.missing_layers
-    await until(lambda: "not ready" in machine.log("strict"), 10)
+    await until(lambda: "not ready" in machine.log("strict"))
     await health_of(started.strict, NOT_SERVING)
     async with open_channel(started.strict, serving_only=False) as channel:
         stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)

@@ -95,7 +95,7 @@ async def test_an_answer_goes_out_whole_after_its_handler_ended(size: int) -> No
     assert not (await asyncio.wait([draining], timeout=0.5))[0], "nobody has read it yet"
     await reader.readuntil(b"\r\n\r\n")
     assert await reader.readexactly(size) == bytes(size)
-    await asyncio.wait_for(draining, 10)
+    await asyncio.wait_for(draining, 20)
     writer.close()
 
 
@@ -139,5 +139,5 @@ async def test_a_slow_viewer_gets_the_last_bytes_of_a_range(own_system: RunningS
     ended = asyncio.create_task(gateway.process.wait())
     assert not (await asyncio.wait([ended], timeout=2))[0], "nobody has read it yet"
     assert await reader.readexactly(size) == data[:size]
-    assert await asyncio.wait_for(ended, 10) == 0
+    assert await asyncio.wait_for(ended, 20) == 0
     writer.close()

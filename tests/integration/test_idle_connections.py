@@ -46,7 +46,7 @@ async def port() -> AsyncIterator[int]:
 async def test_a_connection_without_a_whole_head_is_closed(port: int, sent: bytes) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(sent)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionResetError):
             assert await reader.read() == b""
     writer.close()
@@ -57,12 +57,12 @@ async def test_a_connection_is_closed_after_its_last_request_but_not_within_one(
     writer.write(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na")
     # Two looks of the watch go by while the body is awaited.
     bystander, other = await asyncio.open_connection("127.0.0.1", port)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionResetError):
             assert await bystander.read() == b""
         writer.write(b"b")
         assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         with contextlib.suppress(ConnectionResetError):
             await reader.read()
     writer.close()
@@ -99,7 +99,7 @@ async def test_the_gateway_lets_go_of_them(system: RunningSystem, limit: str, se
     async with more(system, "gateway", **{limit: "0.3"}) as gateway:
         reader, writer = await asyncio.open_connection(*gateway.listen.split(":"))
         writer.write(sent)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             with contextlib.suppress(ConnectionResetError):
                 assert (await reader.read()).startswith(answered)
         writer.close()

@@ -19,7 +19,7 @@ from deploy.local import embedded
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, find_ffmpeg
 from deploy.local.process import Process, StartError
 from tests.support.servers import S3Server
-from tests.support.waiting import is_alive, until
+from tests.support.waiting import is_alive, until, until_ended
 
 
 async def test_redis_keeps_what_it_acknowledged_through_kill_9(tmp_path: Path) -> None:
@@ -212,7 +212,7 @@ async def test_stop_takes_the_children_of_a_child_that_ignores_it(tmp_path: Path
     await until(lambda: bool(lines))
     await process.stop(grace=0.2)
     assert process.returncode == -signal.SIGKILL
-    await until(lambda: not is_alive(int(lines[0])))
+    await until_ended(int(lines[0]))
 
 
 async def test_output_comes_in_lines(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ class Raw:
         self.writer.write(data)
 
     async def status(self) -> int:
-        line = await asyncio.wait_for(self.reader.readline(), 10)
+        line = await asyncio.wait_for(self.reader.readline(), 30)
         return int(line.split()[1])
 
     def reset(self) -> None:

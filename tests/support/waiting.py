@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30) -> None:
     """Returns once the condition holds; it is looked at every 20 ms.
 
     Raises:
@@ -27,3 +27,8 @@ def is_alive(pid: int) -> bool:
     except OSError:
         return False
     return state not in "ZX"
+
+
+async def until_ended(pid: int) -> None:
+    """Returns once this process runs no more; TimeoutError after 40 s."""
+    await until(lambda: not is_alive(pid), 40)

@@ -88,6 +88,6 @@ def test_two_outputs_of_one_name_are_refused() -> None:
 
 def test_a_body_full_of_outputs_is_judged_at_once() -> None:
     outputs = {f"out_{number}": f"{number}.mp4" for number in range(40_000)}
-    started = time.monotonic()
+    started = time.process_time()
     placeholders.check_output_names(outputs)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2

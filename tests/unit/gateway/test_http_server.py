@@ -78,7 +78,7 @@ async def test_a_body_that_was_refused_is_no_defect_of_ours(caplog: pytest.LogCa
     async with serving(handler) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(b"GET / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\na")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             assert (await reader.read()).startswith(b"HTTP/1.1 408")
         writer.close()
     assert not caplog.records
@@ -103,7 +103,7 @@ async def test_the_end_of_an_answer_that_nobody_reads_is_not_kept_for_ever(monke
             await loop.sock_connect(viewer, runner.addresses[0][:2])
             await loop.sock_sendall(viewer, ASKED)
             assert runner.server is not None
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(30):
                 # The kernel's own act, and what aiohttp does of it.
                 while not kept or kept[0].get_write_buffer_size() or runner.server.connections:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
@@ -122,7 +122,7 @@ async def test_broken_framing_ends_a_body_at_once(caplog: pytest.LogCaptureFixtu
             return web.Response(status=400)
         raise AssertionError("it had an end")
 
-    async with asyncio.timeout(10), serving(take) as runner:
+    async with asyncio.timeout(30), serving(take) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         await begun.wait()
@@ -180,7 +180,7 @@ async def busy(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Busy]:
             return web.Response(status=422)
 
     monkeypatch.setattr(http_server._Protocol, "data_received", count)
-    async with asyncio.timeout(20), serving(answer) as runner:
+    async with asyncio.timeout(30), serving(answer) as runner:
         connection = Busy(*await asyncio.open_connection(*runner.addresses[0][:2]), go_on.set)
         await connection.send(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await begun.wait()
@@ -216,7 +216,7 @@ async def test_a_trailer_is_no_header_of_the_next_request() -> None:
         seen.extend(request.headers)
         return web.Response(text=str([piece async for piece in RequestBody(request)]))
 
-    async with asyncio.timeout(10), serving(take) as runner:
+    async with asyncio.timeout(30), serving(take) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         chunked = b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n"
         writer.write(chunked + b"0\r\nAuthorization: me\r\n\r\n" + ASKED)
@@ -236,7 +236,7 @@ async def test_an_answer_of_unknown_length_ends_with_its_connection_in_http_1_0(
         await answer.write(b"hello")
         return answer
 
-    async with asyncio.timeout(10), serving(stream) as runner:
+    async with asyncio.timeout(30), serving(stream) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         asked = b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"
         writer.write(asked)

@@ -73,7 +73,7 @@ async def test_an_answer_is_asked_for_again_when_it_is_old(catalog: Catalog) -> 
         await as_user("anna", videos)
         return len(catalog.asked) == 2
 
-    await until(asked_twice, 5)
+    await until(asked_twice)
 
 
 async def test_its_age_counts_from_the_question(catalog: Catalog) -> None:

@@ -18,7 +18,7 @@ from services.ffmpeg.transcription.language import Language
 from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
 from services.ffmpeg.transcription.words import SAMPLE_RATE
 from tests.support.folder_pieces import FolderPieces
-from tests.support.waiting import is_alive, until
+from tests.support.waiting import is_alive, until, until_ended
 from tests.unit.transcription import fake_engine
 
 SPEECH = array("h", [1000, -1000] * (5 * SAMPLE_RATE // 2))
@@ -200,7 +200,7 @@ async def test_the_child_dies_with_its_worker(tmp_path: Path) -> None:
     (child,) = children(worker.pid)
     worker.kill()
     await worker.wait()
-    await until(lambda: not is_alive(child))
+    await until_ended(child)
 
 
 def children(parent: int | None = None) -> list[int]:
