@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.uuids import is_uuid
@@ -41,8 +42,11 @@ class Jobs:
     ) -> Job:
         """The job, durable and queued; the first one where the owner used the request_id before.
 
-        Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work.
+        Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work; UNAUTHENTICATED for work
+        on videos where the system is not the owner: workers do that in the system's name, whatever video it is.
         """
+        if kind is not JobKind.COMMAND and owner != SYSTEM_USER:
+            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         if len(request_id) > 200:
             raise invalid_field("request_id", "at most 200 characters")
         new = NewJob(

@@ -17,7 +17,7 @@ from aiohttp import web
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
 from deploy.local.ports import free_port
-from services.common.caller import Caller
+from services.common.caller import SYSTEM_USER, Caller, system_caller
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
@@ -329,6 +329,21 @@ async def test_work_that_nobody_does_is_refused(api: Api, kind: ffmpeg_pb2.TaskK
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await stub.RegisterTask(ffmpeg_pb2.RegisterTaskRequest(video=work))
     assert from_rpc_error(refused.value).reason is ErrorReason.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("user", ["", str(ANNA)], ids=["nobody", "a user"])
+async def test_work_on_a_video_is_registered_by_the_system_alone(api: Api, user: str) -> None:
+    # A probe moves the object that it is told of: whoever could register one could take anybody's video away.
+    work = ffmpeg_pb2.VideoWork(
+        kind=ffmpeg_pb2.TASK_KIND_PROBE, video_id=str(uuid4()), parameters={"video": "videos/none"}
+    )
+    async with open_channel(api.system.process("ffmpeg").listen) as channel:
+        stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        request = ffmpeg_pb2.RegisterTaskRequest(video=work)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.RegisterTask(request, metadata=Caller(user=user).metadata())
+        assert (await stub.RegisterTask(request, metadata=system_caller().metadata())).task.owner == SYSTEM_USER
+    assert from_rpc_error(refused.value).reason is ErrorReason.UNAUTHENTICATED
 
 
 async def test_a_failed_task_is_retried_as_a_new_one_over_grpc(api: Api) -> None:

@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 from reelway.v1 import media_pb2, transcript_pb2
 
-from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.transcription.config import EngineConfig
@@ -77,7 +76,7 @@ async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near
 
     async def attempt(name: str) -> Any:
         (tmp_path / name / "in").mkdir(parents=True)
-        job = SimpleNamespace(owner=SYSTEM_USER, spec={"video_id": VIDEO_ID, "parameters": {"request": "1"}})
+        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1"}})
 
         async def still_held() -> None: ...
 

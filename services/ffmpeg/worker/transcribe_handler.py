@@ -4,7 +4,7 @@ Handler of JobKind.TRANSCRIBE. Parameters of its VideoWork, all optional:
 
     etag       of the bytes that are meant; a video that has others by now is left alone
     language   ISO 639-1; empty: as configured, or detected
-    request    of the video's record, which then gets the outcome; for the system's own jobs
+    request    of the video's record, which then gets the outcome
 
 Objects, all below `transcripts/{video_id}/`, where {key} is `transcript_key`:
 
@@ -23,7 +23,7 @@ from typing import Any
 from reelway.v1 import media_pb2, transcript_pb2
 
 from services.common import fault_points, logs
-from services.common.caller import SYSTEM_USER, set_caller, system_caller
+from services.common.caller import set_caller, system_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
@@ -78,13 +78,11 @@ class TranscribeHandler:
         set_caller(system_caller())
         video_id: str = context.job.spec["video_id"]
         parameters: Mapping[str, str] = context.job.spec["parameters"]
-        # Only the system's own jobs speak for a request.
-        request = int(parameters.get("request", 0)) if context.job.owner == SYSTEM_USER else 0
+        request = int(parameters.get("request", 0))
         video = await (self._records.start(video_id, request) if request else self._records.look_up(video_id))
         if video is None:
             await self._remove(video_id)
             return {"outcome": "gone"}
-        _require_right(context.job.owner, video)
         if request and not _wanted(video, request):
             return {"outcome": "answered"}
         if parameters.get("etag", video.etag) != video.etag:
@@ -193,12 +191,6 @@ class TranscribeHandler:
 
 def _wanted(video: media_pb2.Video, request: int) -> bool:
     return video.transcript.request == request and video.transcript.state == media_pb2.TRANSCRIPT_STATE_RUNNING
-
-
-def _require_right(user: str, video: media_pb2.Video) -> None:
-    """A transcript costs minutes of work: it is made for the system, the owner, and of what nobody owns."""
-    if user not in {SYSTEM_USER, video.owner} and video.owner:
-        raise JobFault("INPUT_REFUSED", "there is no such video, or it is not yours")
 
 
 def _document(transcript: Transcript) -> bytes:
