@@ -84,9 +84,22 @@ class Catalog:
             raise invalid_field("video_id", "must be a UUID")
         if video.state not in INITIAL or (video.state == media_pb2.VIDEO_STATE_SIGNED and not user):
             raise invalid_field("state", "none for a new video")
-        new = media_pb2.Video()
-        new.CopyFrom(video)
-        new.owner, new.version, new.number = user, 1, await self._store.next_number()
+        # The rest is ours to set: a record that brought a listing time, or somebody's transcript, would be believed.
+        new = media_pb2.Video(
+            video_id=video.video_id,
+            number=await self._store.next_number(),
+            owner=user,
+            state=video.state,
+            version=1,
+            title=video.title,
+            description=video.description,
+            file_name=video.file_name,
+            container=video.container,
+            size_bytes=video.size_bytes,
+            sha256=video.sha256,
+            etag=video.etag,
+            object_key=video.object_key,
+        )
         new.create_time.FromDatetime(self._clock.now())
         new.modify_time.CopyFrom(new.create_time)
         mark = uuid.uuid4().hex

@@ -170,9 +170,16 @@ async def test_a_record_that_breaks_a_rule_is_refused(near: Foundation, fields: 
 
 
 async def test_what_the_catalogue_sets_cannot_be_set(near: Foundation) -> None:
-    video = await near.catalog.create(draft(owner="berta", number=99, version=7), "anna")
-    assert (video.owner, video.number, video.version) == ("anna", 1, 1)
+    told = draft(owner="berta", number=99, version=7, is_private=True, thumbnail_key="catalog/x.json")
+    told.transcript.result.key = "x"
+    for time in (told.create_time, told.modify_time, told.listing_time, told.process_time):
+        time.seconds = 2**60  # no JSON has such a time: neither has S3
+    video = await near.catalog.create(told, "anna")
     assert video.create_time.ToDatetime() == video.modify_time.ToDatetime()
+    ours = media_pb2.Video(owner="anna", number=1, version=1, create_time=video.create_time)
+    ours.modify_time.CopyFrom(video.create_time)
+    ours.MergeFrom(draft(told.video_id))
+    assert video == ours
 
 
 async def test_who_may_see_and_who_may_change(near: Foundation) -> None:
