@@ -63,3 +63,5 @@ def _put_off(video_id: str) -> Iterator[None]:
         yield
     except ReelwayError as error:
         log.warning("sweep of a video put off", video_id=video_id, why=str(error))
+    except Exception:
+        log.exception("sweep of a video failed", video_id=video_id)

@@ -282,7 +282,10 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foun
     assert await near.videos.deleting() == []
 
 
-async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(near: Foundation) -> None:
+@pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.STORE_UNAVAILABLE), ValueError("no JSON says this")])
+async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
+    near: Foundation, fault: Exception
+) -> None:
     videos = [await near.catalog.create(draft(), "") for _ in range(3)]
     put = near.objects.put
 
@@ -295,7 +298,7 @@ async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
 
     async def failing_for_one(key: str, body: bytes, content_type: str) -> None:
         if key == f"catalog/{videos[0].video_id}.json":
-            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+            raise fault
         await put(key, body, content_type)
 
     near.objects.put = failing_for_one  # type: ignore[method-assign]
