@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
 
 from services.common.extents import Extent, journal_prefix
+
+# Sizes are below 2^53; what is longer is no number that Redis, or Python's str, would take.
+_VERSION = re.compile(r'"[0-9a-f]{32}-([0-9a-f]{1,14})"')
 
 
 class JournalState(enum.Enum):
@@ -111,11 +115,8 @@ def next_etag(etag: str, chunk_etag: str, size: int) -> str:
 
 def size_of_version(etag: str) -> int:
     """How long the version with this entity tag was; -1 for a tag that no journal makes."""
-    chain, dash, size = etag.strip('"').rpartition("-")
-    try:
-        return int(size, 16) if dash and len(chain) == 32 else -1
-    except ValueError:
-        return -1
+    found = _VERSION.fullmatch(etag)
+    return int(found[1], 16) if found else -1
 
 
 def parse_member(video_id: str, member: str) -> tuple[Extent, str]:
