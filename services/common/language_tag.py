@@ -11,7 +11,8 @@ def primary_language(tag: str) -> str:
     Raises:
         ValueError: not a language tag.
     """
-    primary = re.split("[-_]", tag.strip().lower())[0]
-    if primary and not re.fullmatch("[a-z]{2,3}", primary):
+    plain = tag.strip().lower()
+    found = re.fullmatch("([a-z]{2,3})([-_][a-z0-9]{1,8})*", plain)
+    if plain and found is None:
         raise ValueError("not a language code")
-    return primary
+    return found[1] if found else ""

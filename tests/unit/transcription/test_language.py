@@ -11,13 +11,14 @@ WORD = (Word(0, 1, " hm"),)
 
 
 @pytest.mark.parametrize(
-    ("given", "code"), [("en", "en"), ("EN-us", "en"), ("pt_BR", "pt"), ("haw", "haw"), (" de ", "de"), ("", "")]
+    ("given", "code"),
+    [("en", "en"), ("EN-us", "en"), ("pt_BR", "pt"), ("zh-Hant-TW", "zh"), ("haw", "haw"), (" de ", "de"), ("", "")],
 )
 def test_tags_become_codes(given: str, code: str) -> None:
     assert primary_language(given) == code
 
 
-@pytest.mark.parametrize("given", ["english", "e", "12", "e1", "../x"])
+@pytest.mark.parametrize("given", ["english", "e", "12", "e1", "../x", "-en", "_", "en-", "en us", "en-u.s"])
 def test_what_is_no_tag_is_refused(given: str) -> None:
     with pytest.raises(ValueError, match="not a language"):
         primary_language(given)
