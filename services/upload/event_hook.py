@@ -42,6 +42,8 @@ class _Notification(BaseModel):
 
 def named_keys(event_json: bytes) -> list[str]:
     """Keys that a notification names, decoded (AWS writes them as in a URL's query); INVALID_REQUEST."""
+    if len(event_json) > _LARGEST:
+        raise ReelwayError(ErrorReason.INVALID_REQUEST, "a notification has at most 1 MiB")
     try:
         notification = _Notification.model_validate_json(event_json)
     except ValidationError:

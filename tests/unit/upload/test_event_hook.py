@@ -2,8 +2,12 @@
 
 import asyncio
 
+import pytest
+
 from deploy.local.ports import free_port
-from services.upload.event_hook import event_hook
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.upload.event_hook import event_hook, named_keys
 
 
 async def test_a_token_that_is_no_text_is_refused() -> None:
@@ -17,3 +21,11 @@ async def test_a_token_that_is_no_text_is_refused() -> None:
         writer.write(b"Content-Length: 0\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 401 ")
         writer.close()
+
+
+def test_a_notification_has_at_most_a_mebibyte() -> None:
+    nothing = b'{"Records": []}'
+    assert named_keys(nothing.ljust(2**20)) == []
+    with pytest.raises(ReelwayError) as refused:
+        named_keys(nothing.ljust(2**20 + 1))
+    assert refused.value.reason is ErrorReason.INVALID_REQUEST
