@@ -8,6 +8,7 @@ from collections.abc import Collection
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points
+from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.containers import KINDS
@@ -32,7 +33,10 @@ class Sealing:
         except ReelwayError as error:
             if error.reason is not ErrorReason.UPLOAD_SEALED:
                 raise
-            return await self._catalog.get(video_id=video_id)
+            video = await self._catalog.get(video_id=video_id)
+            if video.owner not in ("", current_caller().user):
+                raise ReelwayError(ErrorReason.NOT_THE_OWNER) from None
+            return video
         if journal.state is JournalState.COMPACTED:
             return await self._catalog.get(video_id=video_id)
         if not journal.size:

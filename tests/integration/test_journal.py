@@ -4,12 +4,13 @@ import asyncio
 import dataclasses
 import hashlib
 import random
+import uuid
 from collections.abc import AsyncIterator
 
 import crc32c
 import pytest
 import redis.asyncio
-from reelway.v1 import media_pb2, upload_pb2
+from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -267,6 +268,17 @@ async def test_only_the_owner_appends_seals_and_aborts(client: JournalClient) ->
     for call in (other.append(video.video_id, b"x"), other.seal(video.video_id), other.upload(video.video_id)):
         assert await refusal(call) is ErrorReason.VIDEO_NOT_FOUND
     assert await owner.whole(video.video_id) == WEBM
+
+
+async def test_a_finished_video_is_sealed_again_by_its_owner_alone(client: JournalClient) -> None:
+    """Also where there is no journal that would know its owner."""
+    owner, video_id = client.as_user("alice"), str(uuid.uuid4())
+    key = f"videos/{video_id}.webm"
+    finished = media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_READY, object_key=key)
+    await owner._call(owner._catalog.CreateVideo, catalog_pb2.CreateVideoRequest(video=finished))
+    assert (await owner.seal(video_id)).object_key == key
+    for other in (client, client.as_user("bob")):
+        assert await refusal(other.seal(video_id)) is ErrorReason.NOT_THE_OWNER
 
 
 async def test_seal_wants_a_video_and_leaves_the_upload_open_else(client: JournalClient) -> None:
