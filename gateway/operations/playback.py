@@ -43,7 +43,7 @@ _JOIN_SECONDS = 300.0
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
 # A window that fails so may go well on another replica, or a moment later.
-_AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.DRAINING, ErrorReason.TIMEOUT}
+_AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.TIMEOUT}
 
 
 class Playback:

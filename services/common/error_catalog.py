@@ -52,7 +52,6 @@ class ErrorReason(enum.Enum):
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     INDEX_MISSING = "INDEX_MISSING"
     SERVICE_UNAVAILABLE = "SERVICE_UNAVAILABLE"
-    DRAINING = "DRAINING"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     TIMEOUT = "TIMEOUT"
     COMMAND_REFUSED = "COMMAND_REFUSED"
@@ -122,7 +121,6 @@ CATALOG: dict[ErrorReason, ErrorKind] = {
     ErrorReason.STORE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "Storage is not available right now", 2.0),
     ErrorReason.INDEX_MISSING: ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30.0),
     ErrorReason.SERVICE_UNAVAILABLE: ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2.0),
-    ErrorReason.DRAINING: ErrorKind(_C.UNAVAILABLE, 503, "The service is stopping", 1.0),
     ErrorReason.TOO_MANY_REQUESTS: ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5.0),
     ErrorReason.TIMEOUT: ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long"),
     ErrorReason.COMMAND_REFUSED: ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed"),

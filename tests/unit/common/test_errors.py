@@ -1,5 +1,7 @@
 """The table of reasons: complete, and the same on both sides of a call."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -25,6 +27,10 @@ HTTP_OF_CODE = {
     grpc.StatusCode.UNAVAILABLE: {503},
     grpc.StatusCode.DEADLINE_EXCEEDED: {504},
 }
+
+# What no service tells: defects, and what the gateway says itself.
+NEVER_NAMED = {ErrorReason.INTERNAL, ErrorReason.NO_TRANSCRIPT}
+PROTOS = Path(__file__).parents[3] / "protos" / "reelway" / "v1"
 
 
 class Received(grpc.RpcError):
@@ -125,3 +131,17 @@ def test_another_domain_s_reason_is_not_ours() -> None:
         trailing_metadata = (("grpc-status-details-bin", rich.SerializeToString()),)
 
     assert from_rpc_error(Received(Foreign())).reason is ErrorReason.INTERNAL
+
+
+def test_the_protos_name_every_reason_with_its_code() -> None:
+    named: set[ErrorReason] = set()
+    codes = "|".join(code.name for code in grpc.StatusCode)
+    for file in PROTOS.glob("*.proto"):
+        # A comment in one line, without what is in parentheses.
+        text = re.sub(r"\([^()]*\)", "", re.sub(r"\n *//", " ", file.read_text()))
+        for code, told in re.findall(rf"\b({codes}):(.*?)(?=\b(?:{codes}):|\n)", text):
+            reasons = [ErrorReason[name] for name in re.findall(r"\b[A-Z_]{4,}\b", told)]
+            assert reasons, f"{file.name}: {code} without a reason"
+            assert {CATALOG[reason].code.name for reason in reasons} == {code}
+            named.update(reasons)
+    assert named == set(ErrorReason) - NEVER_NAMED
