@@ -48,7 +48,7 @@ class GatewaySettings(Settings):
     anonymous_access: str = Field("full", pattern=r"^(full|read|deny)$")
     """What a request without a token may do in the dialects whose documents know no auth."""
 
-    first_request_seconds: Seconds = 15.0
+    first_request_seconds: Seconds = Field(15.0, gt=0)
     """How long a new connection may take to bring the headers of its first request."""
     next_request_seconds: Seconds = 75.0
     """How long a connection is kept open for a further request."""
@@ -60,7 +60,7 @@ class GatewaySettings(Settings):
     """As the upload service's; a longer chunk is refused before a byte is read."""
     public_url: HttpUrl = ""
     """Where clients reach this API, for the absolute addresses in answers; empty: as the request's Host says."""
-    upload_max_seconds: Seconds = 86_400.0
+    upload_max_seconds: Seconds = Field(86_400.0, gt=0)
     """Longest time one upload may take."""
     playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")
     """`redirect` answers stream and download with a 307 to a signed URL of the store, where clients reach it."""

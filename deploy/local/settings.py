@@ -50,7 +50,7 @@ class LocalSettings(Settings):
     """Whether recordings are transcribed on this machine; False leaves the engine out, which is large."""
     drain_seconds: Seconds = 5.0
     """How long a process that is told to stop lets accepted requests finish."""
-    token_days: float = Field(30.0, gt=0)
+    token_days: float = Field(30.0, gt=0, le=36_500)
     """Life of the tokens of `make token`, in days."""
 
     @model_validator(mode="after")

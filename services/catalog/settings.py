@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings
 
 
@@ -18,7 +20,7 @@ class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
     """As the workers have it."""
     library_signed_seconds: Seconds = 86_400.0
     """A signed upload that has not arrived after so long is given up; longer than the slowest client needs."""
-    catalog_sweep_interval_seconds: Seconds = 10.0
+    catalog_sweep_interval_seconds: Seconds = Field(10.0, gt=0)
     """Pause between two looks for deletions and record copies that a crash left half done."""
     catalog_sweep_grace_seconds: Seconds = 30.0
     """Such a leftover is taken up once it is this old; longer than a live request takes."""

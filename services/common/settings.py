@@ -45,8 +45,8 @@ def parse_list(value: object) -> object:
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 """Bytes; `8MiB` and the like are understood."""
-Seconds = Annotated[float, Field(ge=0)]
-"""A duration in seconds."""
+Seconds = Annotated[float, Field(ge=0, lt=1e9)]
+"""A duration in seconds, below some thirty years: timers take no infinite one."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 """A comma list."""
@@ -169,9 +169,9 @@ class ServiceSettings(Settings):
     """How long a told-to-stop process lets accepted calls finish."""
     drain_notice_seconds: Seconds = 0.5
     """How long it goes on accepting after it has said NOT_SERVING, so that balancers turn away first."""
-    max_connection_age_seconds: Seconds = 300.0
-    """After this a client connection is closed gently, so that new replicas get traffic."""
-    max_unary_seconds: Seconds = 30.0
+    max_connection_age_seconds: Seconds = Field(300.0, gt=0, le=1_900_000)
+    """After this a client connection is closed gently, so that new replicas get traffic; at most 22 days."""
+    max_unary_seconds: Seconds = Field(30.0, gt=0)
     """Limit of a unary call whose client set no deadline."""
     health_listen: ListenOrNot = ""
     """host:port that answers grpc.health.v1 alone and without TLS, for probes that know none; empty: none."""
@@ -205,9 +205,9 @@ class S3Settings(Settings):
     """Empty: the default credential chain of the platform."""
     aws_secret_access_key: SecretStr = SecretStr("")
     """Secret of the key above."""
-    s3_connect_seconds: Seconds = 5.0
+    s3_connect_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of connecting to the store."""
-    s3_read_seconds: Seconds = 30.0
+    s3_read_seconds: Seconds = Field(30.0, gt=0)
     """Time-out between two bytes from the store."""
 
     @property
@@ -226,7 +226,7 @@ class RedisSettings(Settings):
 
     redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://\S+$")
     """redis://, rediss:// or unix:// address with its database."""
-    redis_timeout_seconds: Seconds = 5.0
+    redis_timeout_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of one command."""
 
 

@@ -31,7 +31,7 @@ _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else o
 class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """What front and workers share; give both the same values."""
 
-    job_lease_seconds: float = Field(60.0, gt=0)
+    job_lease_seconds: Seconds = Field(60.0, gt=0)
     """A worker that has not renewed a job for so long has lost it."""
     job_tries: int = Field(3, ge=1)
     """Tries in all when a fault may pass (network, store)."""
@@ -55,7 +55,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """`strict`: without every layer of isolation no command is taken. `best-effort`: with whatever there is."""
     ffmpeg_input_allow: Words = ()
     """Exact address:port pairs that inputs may be fetched from although they are not public; for development."""
-    command_wall_seconds: Seconds = 3600.0
+    command_wall_seconds: Seconds = Field(3600.0, gt=0)
     """Longest run of one command."""
     command_cpu_seconds: int = Field(7200, ge=1)
     """CPU time of one command, all threads together."""
@@ -121,7 +121,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
 class FrontSettings(JobSettings):
     """The gRPC front."""
 
-    sweep_seconds: float = Field(300.0, gt=0)
+    sweep_seconds: Seconds = Field(300.0, gt=0)
     """Pause between two sweeps of finished records and left-over objects."""
 
 
@@ -132,11 +132,11 @@ class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
     """asyncio starts children by vfork(2), which neither copies page tables nor stops at gRPC's fork handlers."""
     drain_notice_seconds: Seconds = 0.0
     """No balancer looks at a worker: it drains at once."""
-    job_renew_seconds: float = Field(10.0, gt=0)
+    job_renew_seconds: Seconds = Field(10.0, gt=0)
     """Pause between two renewals of a lease."""
-    job_stalled_check_seconds: float = Field(15.0, gt=0)
+    job_stalled_check_seconds: Seconds = Field(15.0, gt=0)
     """Pause between two looks for jobs whose worker has gone."""
-    job_kill_seconds: float = Field(15.0, gt=0)
+    job_kill_seconds: Seconds = Field(15.0, gt=0)
     """A handler that has not stopped so long after it was told to ends the process."""
     upload_target: str = "127.0.0.1:50051"
     """gRPC target of the upload service, which knows where the clips to be joined are."""

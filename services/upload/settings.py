@@ -28,11 +28,11 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
     """Largest file that is taken, in bytes (default 50 GiB, at most 117 GiB)."""
-    upload_idle_seconds: Seconds = 90.0
+    upload_idle_seconds: Seconds = Field(90.0, gt=0)
     """An upload without a message for so long is given up; a client of the gateway has 60 s, and that gathers for 5."""
-    upload_lease_seconds: Seconds = 60.0
+    upload_lease_seconds: Seconds = Field(60.0, gt=0)
     """An upload whose process has not been heard of for so long is swept."""
-    upload_sweep_interval_seconds: Seconds = 15.0
+    upload_sweep_interval_seconds: Seconds = Field(15.0, gt=0)
     """Pause between two looks for what crashed uploads left."""
     upload_orphan_seconds: Seconds = 86_400.0
     """A multipart upload that Redis knows nothing of is aborted once it is this old."""
@@ -62,7 +62,7 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
 
     sign_seconds: int = Field(60, ge=1, le=604_800)
     """How long after it was signed an upload may begin."""
-    ingest_interval_seconds: float = Field(2.0, gt=0)
+    ingest_interval_seconds: Seconds = Field(2.0, gt=0)
     """Pause between two looks at the store for signed uploads that arrived."""
     ingest_events_listen: ListenOrNot = ""
     """host:port that takes S3 event notifications by HTTP POST, as AWS shapes them; empty: none."""
