@@ -22,7 +22,7 @@ async def check_redis(url: str) -> None:
     try:
         async with redis.asyncio.Redis.from_url(url, socket_timeout=SECONDS, socket_connect_timeout=SECONDS) as client:
             await client.ping()
-    except (RedisError, OSError, ValueError) as error:
+    except (RedisError, OSError, TypeError, ValueError) as error:
         raise StartError(f"REDIS_URL: no Redis answers there: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 
-from services.common.settings import Port, Seconds, Settings
+from services.common.settings import HttpUrl, Port, RedisUrl, Seconds, Settings
 
 
 class LocalSettings(Settings):
@@ -24,7 +24,7 @@ class LocalSettings(Settings):
     """Port of the gateway; 0: a free one."""
     gateways: int = Field(default_factory=lambda: min(len(os.sched_getaffinity(0)), 4), ge=1, le=64)
     """How many gateway processes listen on that port; by default one for each core, up to four."""
-    redis_url: str = Field("", pattern=r"^((redis|rediss|unix)://\S+)?$")
+    redis_url: RedisUrl = ""
     """Empty: an embedded Redis."""
     s3_endpoint_url: str = Field("", pattern=r"^(https?://[^\s/]+/?)?$")
     """Empty: an embedded S3."""
@@ -42,7 +42,7 @@ class LocalSettings(Settings):
     """Secret of the key above."""
     auth_jwt_secret: SecretStr = SecretStr("")
     """HS256 secret of bearer tokens; empty: generated, unless AUTH_JWKS_URL is set."""
-    auth_jwks_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    auth_jwks_url: HttpUrl = ""
     """Where the keys of bearer tokens are published."""
     ffmpeg_bin: str = ""
     """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""

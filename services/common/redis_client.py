@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.settings import RedisSettings
+from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
 # What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
@@ -26,21 +26,27 @@ _FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM",
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
     """A pooled client, with `text` or bytes as answers; commands bounded, reconnecting pauses at most 0.5 s.
 
-    A flood waits for one of the connections; the plain pool refuses what comes beyond its size.
+    A flood waits for one of the connections; the plain pool refuses what comes beyond its size. Options in the URL that
+    there are not end the process with one line.
     """
-    pool = redis.BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=_CONNECTIONS,
-        timeout=settings.redis_timeout_seconds,
-        decode_responses=text,
-        socket_timeout=settings.redis_timeout_seconds,
-        socket_connect_timeout=settings.redis_timeout_seconds,
-        health_check_interval=15,
-        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
-        # A former primary keeps its connections; behind the same address there is another one by now.
-        retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError],
-        client_name="reelway",
-    )
+    try:
+        pool = redis.BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=_CONNECTIONS,
+            timeout=settings.redis_timeout_seconds,
+            decode_responses=text,
+            socket_timeout=settings.redis_timeout_seconds,
+            socket_connect_timeout=settings.redis_timeout_seconds,
+            health_check_interval=15,
+            retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
+            # A former primary keeps its connections; behind the same address there is another one by now.
+            retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError],
+            client_name="reelway",
+        )
+        # Made, not connected: it alone knows which options a URL may have.
+        pool.connection_class(**pool.connection_kwargs)
+    except (RedisError, TypeError, ValueError) as error:
+        refuse(f"REDIS_URL: {error}")
     return redis.Redis.from_pool(pool)
 
 

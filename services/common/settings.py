@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -80,8 +81,20 @@ Listen = Annotated[str, AfterValidator(_check_listen)]
 """host:port to bind; port 0 takes a free one."""
 ListenOrNot = Annotated[str, AfterValidator(lambda value: value and _check_listen(value))]
 """host:port to bind; empty: nothing is bound."""
-HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]+(/\S*)?)?$")]
+
+
+def _check_authority(value: str) -> str:
+    """Reading the port of what is no address raises ValueError, with a text that says why."""
+    _ = urlsplit(value).port
+    return value
+
+
+HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]+(/\S*)?)?$"), AfterValidator(_check_authority)]
 """http:// or https:// address; empty: none."""
+RedisUrl = Annotated[
+    str, Field(pattern=r"^((rediss?://[^\s/]+(/\d*)?(\?\S*)?)|unix://\S+)?$"), AfterValidator(_check_authority)
+]
+"""redis://, rediss:// or unix:// address with its database; empty: none."""
 
 
 class _EnvWithFiles(EnvSettingsSource):
@@ -224,7 +237,7 @@ class S3Settings(Settings):
 class RedisSettings(Settings):
     """Where state is kept."""
 
-    redis_url: str = Field("redis://127.0.0.1:6379/0", pattern=r"^(redis|rediss|unix)://\S+$")
+    redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     """redis://, rediss:// or unix:// address with its database."""
     redis_timeout_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of one command."""

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from services.common.settings import Seconds, Settings, Size
+from services.common.settings import HttpUrl, Seconds, Settings, Size
 from services.ffmpeg.transcription.config import EngineConfig
 
 
@@ -37,7 +37,7 @@ class TranscribeSettings(Settings):
     """Whether a hub name may be fetched from the internet."""
     transcribe_cache_dir: Path = Path("~/.cache/reelway/models")
     """Where models are assembled or downloaded to. May be on a shared or read-only volume once filled."""
-    transcribe_url: str = Field("", pattern=r"^(https?://\S+)?$")
+    transcribe_url: HttpUrl = ""
     """Base of an OpenAI-like API, for example https://host/v1."""
     transcribe_api_key: SecretStr = SecretStr("")
     """Its bearer token; empty: none is sent."""

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from gateway.settings import GatewaySettings
 from services.catalog.settings import CatalogSettings
-from services.common.settings import S3Settings, load, parse_size
+from services.common.redis_client import connect
+from services.common.settings import RedisSettings, S3Settings, load, parse_size
 from services.stream.settings import StreamSettings
 from services.upload.settings import UploadSettings
 
@@ -94,10 +95,14 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "REDIS_TIMEOUT_SECONDS", "0"),
         (UploadSettings, "MAX_CONNECTION_AGE_SECONDS", "2592000"),
         (UploadSettings, "REDIS_URL", "http://127.0.0.1"),
+        (UploadSettings, "REDIS_URL", "redis://127.0.0.1:port/0"),
+        (UploadSettings, "REDIS_URL", "redis://127.0.0.1:6379/videos"),
+        (UploadSettings, "REDIS_URL", "redis://[::1/0"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "0"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "200GiB"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "8 furlongs"),
         (UploadSettings, "S3_ENDPOINT_URL", "127.0.0.1:9000"),
+        (UploadSettings, "S3_ENDPOINT_URL", "http://127.0.0.1:port"),
         (UploadSettings, "S3_PUBLIC_ENDPOINT_URL", "ftp://store"),
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "x"),
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "0"),
@@ -121,6 +126,17 @@ def test_a_wrong_value_is_refused_by_name_on_one_line(
     told = refusal(settings_class, capsys)
     assert told.count("\n") == 1
     assert name in told
+
+
+@pytest.mark.parametrize("option", ["socket_timeout=soon", "ssl_ca_cert=/etc/ca.pem", "db=videos"])
+def test_an_option_that_a_redis_url_cannot_have_ends_the_process_with_one_line(
+    capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    with pytest.raises(SystemExit):
+        connect(RedisSettings(redis_url=f"rediss://redis.example.com:6379/0?{option}"))
+    told = capsys.readouterr().err
+    assert told.startswith("settings: REDIS_URL: ")
+    assert told.count("\n") == 1
 
 
 @pytest.mark.parametrize(
