@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import Field, SecretStr, model_validator
+from typing import Annotated, Literal
 
-from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, Words
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
+
+from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, parse_list
+
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"]
+"""Those with a public key, which a JWKS can tell everybody."""
+Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^\s/*A-Z]+)$")]
+"""`https://app.example.com`: no path, not even a slash, and no part left open."""
 
 
 class GatewaySettings(Settings):
@@ -37,7 +44,10 @@ class GatewaySettings(Settings):
     """Secret of HS256 tokens, for local use; at least 32 bytes (RFC 7518, 3.2)."""
     auth_jwks_url: HttpUrl = ""
     """Where the keys of tokens are (OIDC); not together with AUTH_JWT_SECRET."""
-    auth_algorithms: Words = ("RS256", "ES256")
+    auth_algorithms: Annotated[tuple[Algorithm, ...], BeforeValidator(parse_list), Field(min_length=1)] = (
+        "RS256",
+        "ES256",
+    )
     """Algorithms accepted with AUTH_JWKS_URL; none other, whatever a token says."""
     auth_audience: str = ""
     """`aud` that a token must have; empty: not looked at."""
@@ -52,8 +62,8 @@ class GatewaySettings(Settings):
     """How long a new connection may take to bring the headers of its first request."""
     next_request_seconds: Seconds = 75.0
     """How long a connection is kept open for a further request."""
-    cors_origins: Words = ("*",)
-    """Origins of pages that may call; `*`: any."""
+    cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(parse_list)] = ("*",)
+    """Origins of pages that may call, as browsers write them; `*`: any."""
     upload_max_bytes: Size = 50 * 2**30
     """As the upload service's; the gateway refuses by Content-Length before a byte is read."""
     append_max_bytes: Size = 2**30
@@ -78,6 +88,4 @@ class GatewaySettings(Settings):
             raise ValueError("AUTH_JWT_SECRET and AUTH_JWKS_URL exclude each other")
         if secret and len(secret.encode()) < 32:
             raise ValueError("AUTH_JWT_SECRET: at least 32 bytes are needed (RFC 7518, 3.2)")
-        if any(name.upper() == "NONE" or name.upper().startswith("HS") for name in self.auth_algorithms):
-            raise ValueError("AUTH_ALGORITHMS: only asymmetric algorithms can be checked against a JWKS")
         return self

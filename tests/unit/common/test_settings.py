@@ -113,6 +113,11 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (GatewaySettings, "ACCESS_TTL_SECONDS", "60"),
         (GatewaySettings, "REDIRECT_SECONDS", "604801"),
         (GatewaySettings, "AUTH_JWKS_URL", "ldap://keys"),
+        (GatewaySettings, "AUTH_ALGORITHMS", "rs256"),
+        (GatewaySettings, "AUTH_ALGORITHMS", ","),
+        (GatewaySettings, "CORS_ORIGINS", "app.example.com"),
+        (GatewaySettings, "CORS_ORIGINS", "http://localhost:5173, https://app.example.com/"),
+        (GatewaySettings, "CORS_ORIGINS", "https://*.example.com"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name_on_one_line(
