@@ -276,5 +276,8 @@ def load(settings_class: type[S]) -> S:
         lines = [str(error)]
     except ValidationError as error:
         # A fault of several settings together has no place, and names them itself.
-        lines = [": ".join([*(str(part).upper() for part in fault["loc"]), fault["msg"]]) for fault in error.errors()]
+        lines = [
+            ": ".join([*(str(part).upper() for part in fault["loc"]), fault["msg"].removeprefix("Value error, ")])
+            for fault in error.errors()
+        ]
     refuse(*lines)
