@@ -13,7 +13,10 @@ from services.ffmpeg.transcription.config import EngineConfig
 
 def _parse_env(value: object) -> object:
     if isinstance(value, str):
-        return dict(pair.strip().split("=", 1) for pair in value.split(",") if "=" in pair)
+        pairs = [pair.strip().partition("=") for pair in value.split(",") if pair.strip()]
+        if not all(name and equals for name, equals, _ in pairs):
+            raise ValueError("not NAME=value,…")
+        return {name: content for name, _, content in pairs}
     return value
 
 

@@ -11,6 +11,7 @@ from gateway.settings import GatewaySettings
 from services.catalog.settings import CatalogSettings
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings, S3Settings, load, parse_size
+from services.ffmpeg.settings import WorkerSettings
 from services.stream.settings import StreamSettings
 from services.upload.settings import UploadSettings
 
@@ -107,6 +108,7 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "x"),
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "0"),
         (StreamSettings, "STREAM_ACCESS_TTL_SECONDS", "3"),
+        (WorkerSettings, "TRANSCRIBE_ENV", "HTTPS_PROXY=http://proxy:3128,cuda"),
         (GatewaySettings, "PORT", "99999"),
         (GatewaySettings, "ANONYMOUS_ACCESS", "maybe"),
         (GatewaySettings, "PLAYBACK_MODE", "teleport"),
