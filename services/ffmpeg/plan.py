@@ -13,7 +13,7 @@ from services.ffmpeg.placeholders import FileRef
 GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+info", "-progress", "pipe:1")
 """Before everything: no terminal, progress on standard output, levels in the log so that errors can be told."""
 # A job folder's path stands inside filter graphs, where anything else would need two levels of escapes.
-_PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]+")
+PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]+")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Plan:
     def argv(self, job_dir: Path | str) -> list[str]:
         """The arguments behind the binary's name, for files under `job_dir`, an absolute path of plain characters."""
         root = str(job_dir)
-        if not _PLAIN_PATH.fullmatch(root) or ".." in root:
+        if not PLAIN_PATH.fullmatch(root) or ".." in root:
             raise ValueError(f"a job folder must be an absolute path of letters, digits, '_', '-', '.' and '/': {root}")
         return [*GLOBAL_ARGUMENTS, *("".join(_resolved(part, root) for part in parts) for parts in self.arguments)]
 

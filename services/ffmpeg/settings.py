@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import tempfile
 from pathlib import Path
 from typing import Self
@@ -22,6 +21,7 @@ from services.common.settings import (
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.limits import Limits
+from services.ffmpeg.plan import PLAIN_PATH
 from services.ffmpeg.redis_job_store import JobPolicy
 from services.ffmpeg.transcription.settings import TranscribeSettings
 
@@ -81,10 +81,9 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     @field_validator("work_dir")
     @classmethod
     def _is_plain(cls, folder: Path) -> Path:
-        # Such a path stands inside filter graphs without escapes (plan.py).
-        if not re.fullmatch(r"/[A-Za-z0-9_./-]+", str(folder.absolute())):
+        if not PLAIN_PATH.fullmatch(str(folder.resolve())):
             raise ValueError("only letters, digits, '_', '-', '.' and '/'")
-        return folder.absolute()
+        return folder.resolve()
 
     @property
     def addresses(self) -> AddressPolicy:

@@ -1,6 +1,7 @@
 """Tables, tokens and addresses of the job service."""
 
 from contextlib import AsyncExitStack
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from services.ffmpeg import page_token
 from services.ffmpeg.input_address import video_id_of
 from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState
 from services.ffmpeg.outputs import type_of
+from services.ffmpeg.plan import Plan
 from services.ffmpeg.settings import WorkerSettings
 from services.ffmpeg.worker.__main__ import handlers
 
@@ -68,6 +70,12 @@ def test_what_a_browser_could_run_is_served_as_bytes(name: str) -> None:
 def test_a_work_folder_that_filter_graphs_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="only letters"):
         WorkerSettings(S3_BUCKET="b", work_dir="/tmp/my work")
+
+
+def test_a_work_folder_is_one_that_jobs_can_be_run_in_however_it_is_named(tmp_path: Path) -> None:
+    settings = WorkerSettings(S3_BUCKET="b", work_dir=tmp_path / "data" / ".." / "work")
+    assert settings.work_dir == tmp_path.resolve() / "work"
+    assert Plan((), (), (), settings.limits).argv(settings.work_dir)
 
 
 def test_a_lease_must_outlast_three_renewals() -> None:
