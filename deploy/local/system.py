@@ -17,6 +17,7 @@ from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 from services.common.allocator import TUNABLES
+from services.ffmpeg.plan import PLAIN_PATH
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed
@@ -220,7 +221,7 @@ class System:
             "FFMPEG_BIN": ffmpeg.ffmpeg,
             "FFPROBE_BIN": self._env.get("FFPROBE_BIN") or ffmpeg.ffprobe,
             **self.transcripts_environment(),
-            "WORK_DIR": self._env.get("WORK_DIR") or str(settings.data_dir.absolute() / "work"),
+            "WORK_DIR": self._env.get("WORK_DIR") or self._work_folder(),
             "LOG_FORMAT": settings.log_format,
             "DRAIN_SECONDS": str(settings.drain_seconds),
             # One client, one replica: there is no balancer that would have to hear of the end first.
@@ -228,6 +229,11 @@ class System:
             "PYTHONUNBUFFERED": "1",
             "GLIBC_TUNABLES": self._env.get("GLIBC_TUNABLES") or TUNABLES,
         }
+
+    def _work_folder(self) -> str:
+        """Beside the data; empty, for the workers' own default, where the data's folder has a name unfit for jobs."""
+        folder = str((self._settings.data_dir / "work").resolve())
+        return folder if PLAIN_PATH.fullmatch(folder) else ""
 
 
 def _has_engine() -> bool:

@@ -152,6 +152,16 @@ async def test_every_other_variable_reaches_the_processes_as_it_is(
         assert await terminal.ends(signal.SIGINT) == 0
 
 
+async def test_jobs_run_elsewhere_where_the_data_lies_in_a_folder_that_no_filter_graph_can_name(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    folder = tmp_path / "my vidéos"
+    async with make_run(folder, REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
+        told = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
+        assert told["WORK_DIR"] == ""  # as not set
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
 async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
