@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from deploy.local.output import Output
-from deploy.local.process import StartError, inherited
+from deploy.local.process import StartError, inherited, reach_this_machine_directly
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import Supervisor, sole_user
@@ -42,6 +42,7 @@ async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
 def main(services: Sequence[Service] = SERVICES) -> int:
     """0 after Ctrl-C; 2 and one line where something can't be started."""
     settings = load(LocalSettings)
+    reach_this_machine_directly()
     try:
         asyncio.run(_run(settings, services))
     except StartError as error:

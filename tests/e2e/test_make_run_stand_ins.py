@@ -162,6 +162,15 @@ async def test_jobs_run_elsewhere_where_the_data_lies_in_a_folder_that_no_filter
         assert await terminal.ends(signal.SIGINT) == 0
 
 
+async def test_a_proxy_of_the_machine_does_not_stand_between_its_parts(tmp_path: Path) -> None:
+    nobody = "http://127.0.0.1:1"
+    async with make_run(tmp_path, http_proxy=nobody, HTTP_PROXY=nobody, NO_PROXY=".example.com") as terminal:
+        told = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
+        assert told["http_proxy"] == nobody
+        assert told["no_proxy"] == told["NO_PROXY"] == ".example.com,127.0.0.1"
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
 async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
