@@ -14,7 +14,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobFailure, JobFault, Lease, Progress
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
-from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 
 log = logs.get_logger(__name__)
@@ -60,6 +60,7 @@ class Attempt:
         self._handler, self._store, self._fence, self._work = handler, store, fence, work
         self._kill_seconds, self._die = kill_seconds, die
         self._task: asyncio.Task[Any] | None = None
+        self._folder: WorkFolder | None = None
         self._stopped: Stop | None = None
         self._latest: Progress | None = None
 
@@ -97,6 +98,9 @@ class Attempt:
             await asyncio.wait([self._task])
         finally:
             await tasks.end(progress)
+            if self._folder is not None:
+                # Not in the handler's task: the next reason to stop it would cut this off.
+                await asyncio.to_thread(self._folder.remove)
         error = None if self._task.cancelled() else self._task.exception()
         if error is None and not self._task.cancelled():
             return await self._end_done(self._task.result())
@@ -105,14 +109,11 @@ class Attempt:
         return await self._end_failed(error or RuntimeError("the handler cancelled itself"))
 
     async def _handle(self) -> Any:
-        folder = self._work.create(self.lease.job.id)
-        context = JobContext(self.lease, self._store, folder, self._show)
-        try:
-            if self.lease.job.attempt > 1:
-                await self._fence(context)
-            return await self._handler(context)
-        finally:
-            await asyncio.to_thread(folder.remove)
+        self._folder = self._work.create(self.lease.job.id)
+        context = JobContext(self.lease, self._store, self._folder, self._show)
+        if self.lease.job.attempt > 1:
+            await self._fence(context)
+        return await self._handler(context)
 
     def _show(self, progress: Progress) -> None:
         self._latest = progress

@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -188,4 +190,33 @@ async def test_the_work_folder_goes_with_the_attempt(root: WorkRoot) -> None:
         raise JobFault("FFMPEG_FAILED", "x")
 
     await Case(root, look, Store()).attempt.run()
+    assert not folders[0].exists()
+
+
+async def test_a_second_stop_leaves_no_work_folder(root: WorkRoot) -> None:
+    """A job that is cancelled is told so by the channel, by its progress and by its lease."""
+    begun, ended, room = asyncio.Event(), asyncio.Event(), threading.Event()
+    folders: list[Path] = []
+
+    async def handler(context: JobContext) -> None:
+        folders.append(context.folder.path)
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        threads.submit(room.wait)
+        case = Case(root, handler, Store())
+        running = asyncio.create_task(case.attempt.run())
+        await begun.wait()
+        case.attempt.stop(Stop.CANCEL)
+        await ended.wait()
+        case.attempt.stop(Stop.CANCEL)
+        # What the second one cuts off has ended before there is a thread for the folder's removal.
+        await asyncio.sleep(0)
+        room.set()
+        assert await running == "failed"
     assert not folders[0].exists()
