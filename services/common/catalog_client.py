@@ -6,7 +6,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 import grpc
-from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2, transcript_pb2, transcript_pb2_grpc
 
 from services.common.call import call
 from services.common.caller import system_caller
@@ -31,6 +31,9 @@ class CatalogClient:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(channel)
+        self._transcripts: transcript_pb2_grpc.TranscriptServiceAsyncStub = transcript_pb2_grpc.TranscriptServiceStub(
+            channel
+        )
 
     async def create(self, video: media_pb2.Video) -> media_pb2.Video:
         """Add a video; safe to repeat. See CatalogService.CreateVideo."""
@@ -59,3 +62,11 @@ class CatalogClient:
     async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
         """Name a final video's object; safe to repeat. See CatalogService.AttachObject."""
         return (await call(self._stub.AttachObject, request, system_caller())).video
+
+    async def start_transcript(self, request: transcript_pb2.StartTranscriptRequest) -> media_pb2.Video:
+        """A worker begins to hear a video; safe to repeat. See TranscriptService.StartTranscript."""
+        return (await call(self._transcripts.StartTranscript, request, system_caller())).video
+
+    async def finish_transcript(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
+        """What came of a request; safe to repeat. See TranscriptService.FinishTranscript."""
+        return (await call(self._transcripts.FinishTranscript, outcome, system_caller())).video

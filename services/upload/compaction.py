@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
-from reelway.v1 import catalog_pb2, media_pb2
+from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
 from services.common import fault_points, logs
 from services.common.byte_messages import Buffer
@@ -141,6 +141,8 @@ class Compaction:
                 await self._abort_multiparts(made.key)
                 await self._name_object(journal, made)
             except ReelwayError as error:
+                if error.reason is ErrorReason.JOIN_FAILED:
+                    await self._end_transcript(journal, error)
                 if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
                     raise
                 await self._forget(journal)
@@ -221,6 +223,17 @@ class Compaction:
                 size_bytes=made.size,
                 etag=made.etag,
                 container=made.container,
+            )
+        )
+
+    async def _end_transcript(self, journal: Journal, error: ReelwayError) -> None:
+        """It would wait for ever for the one object that these clips never become."""
+        video = await self._catalog.look_up(journal.video_id)
+        await self._catalog.finish_transcript(
+            transcript_pb2.FinishTranscriptRequest(
+                video_id=journal.video_id,
+                request=video.transcript.request,
+                failure=media_pb2.TranscriptFailure(reason=error.reason.value, message=error.message),
             )
         )
 

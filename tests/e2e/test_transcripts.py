@@ -7,6 +7,7 @@
 | silence, a tone, no sound: completed and empty | test_nothing_is_said |
 | on demand, for the caller's own videos, over REST and gRPC | test_on_demand |
 | without an engine a transcript fails and says why, and nothing else does | test_without_an_engine |
+| clips that never become one video fail, and do not wait for ever | test_clips_that_cannot_be_joined |
 | commands are not held up | test_commands_do_not_wait_for_transcripts |
 | whatever is killed on the way costs nothing | tests/faults/test_transcripts_killed.py |
 """
@@ -30,10 +31,11 @@ from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
 from services.common.caller import Caller
 from services.common.channel import open_channel
+from tests.support.clips import mp4_of
 from tests.support.http_server import serving
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
-from tests.support.recorder import RECORD, ended, record, transcriptions, uuid_of
+from tests.support.recorder import FINALIZE, RECORD, ended, record, send, transcriptions, uuid_of
 from tests.support.speech import clips, make, make_reading, normal, word_error_rate
 from tests.support.system import RunningSystem
 from tests.support.waiting import until
@@ -277,3 +279,17 @@ async def test_without_an_engine(system: RunningSystem, http: aiohttp.ClientSess
     assert (again.request, again.state) == (2, media_pb2.TRANSCRIPT_STATE_PENDING)
     await ended(user, number)
     assert await transcriptions(system, video_id) == 2
+
+
+async def test_clips_that_cannot_be_joined(
+    system: RunningSystem, http: aiohttp.ClientSession, mp4: bytes, tmp_path: Path
+) -> None:
+    user = LibraryUser.new(system, http)
+    # Two chunks: a clip, and what begins like one.
+    (tmp_path / "broken.mp4").write_bytes(mp4 + mp4_of(len(mp4) - 2))
+    number = await send(user, tmp_path / "broken.mp4", chunks=2)
+    await user.ask("POST", FINALIZE, json={"video_id": number})
+    video = await ended(user, number)
+    assert (video["transcription_status"], video["transcription"]) == ("failed", None)
+    assert video["transcription_error"].startswith("The clips cannot be joined to one video: A clip is no video")
+    assert await user.status("GET", f"{RECORD}/{number}/stream_video") == 409

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import grpc
-from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
+from reelway.v1 import media_pb2, transcript_pb2
 
-from services.common.call import call
-from services.common.caller import system_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.video_state import GONE
 
@@ -16,9 +14,6 @@ class TranscriptRecords:
 
     def __init__(self, catalog: grpc.aio.Channel) -> None:
         self._catalog = CatalogClient(catalog)
-        self._transcripts: transcript_pb2_grpc.TranscriptServiceAsyncStub = transcript_pb2_grpc.TranscriptServiceStub(
-            catalog
-        )
 
     async def look_up(self, video_id: str) -> media_pb2.Video | None:
         """The record, whoever may see it."""
@@ -28,10 +23,8 @@ class TranscriptRecords:
     async def start(self, video_id: str, request: int) -> media_pb2.Video | None:
         """The record, RUNNING if the request is still wanted. See TranscriptService.StartTranscript."""
         message = transcript_pb2.StartTranscriptRequest(video_id=video_id, request=request)
-        answer = await if_found(call(self._transcripts.StartTranscript, message, system_caller()))
-        return None if answer is None else answer.video
+        return await if_found(self._catalog.start_transcript(message))
 
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video | None:
         """The record with the outcome. See TranscriptService.FinishTranscript."""
-        answer = await if_found(call(self._transcripts.FinishTranscript, outcome, system_caller()))
-        return None if answer is None else answer.video
+        return await if_found(self._catalog.finish_transcript(outcome))
