@@ -106,24 +106,26 @@ class Outputs:
 
         Closes the files' descriptors. Raises what `notes` raises.
         """
-        begun: list[tuple[str, str]] = []
+        begun: list[tuple[str, asyncio.Task[str]]] = []
         finished: list[list[str]] = []
         try:
             for file in files:
                 key = key_of(job_id, file.name)
-                upload_id = await self.objects.create_multipart(key, type_of(file.name))
-                begun.append((key, upload_id))
+                beginning = asyncio.create_task(self.objects.create_multipart(key, type_of(file.name)))
+                begun.append((key, beginning))
+                upload_id = await asyncio.shield(beginning)
                 await notes.begin_upload(upload_id, key)
                 finished.append(await self._put(key, upload_id, file.descriptor, file.size))
             await notes.still_held()
-            for (key, upload_id), etags in zip(begun, finished, strict=True):
-                await self.objects.complete_multipart(key, upload_id, etags)
+            for (key, beginning), etags in zip(begun, finished, strict=True):
+                await self.objects.complete_multipart(key, beginning.result(), etags)
         except BaseException:
             # Best effort, so that nothing waits for the sweeper; aborting a completed upload does nothing.
             with contextlib.suppress(ReelwayError, TimeoutError):
                 async with asyncio.timeout(10):
-                    for key, upload_id in begun:
-                        await self.objects.abort_multipart(key, upload_id)
+                    for key, beginning in begun:
+                        # The request may still be on its way: only its answer tells what is to be aborted.
+                        await self.objects.abort_multipart(key, await beginning)
             raise
         finally:
             for file in files:

@@ -99,6 +99,28 @@ async def test_an_attempt_that_lost_its_lease_shows_nothing(
     assert await left(objects, job_id) == ([], [])
 
 
+async def test_an_attempt_that_is_stopped_as_it_begins_an_upload_leaves_none(
+    outputs: Outputs, objects: S3Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, begun, answered = str(uuid.uuid4()), asyncio.Event(), asyncio.Event()
+    create = objects.create_multipart
+
+    async def slowly(key: str, content_type: str) -> str:
+        upload_id = await create(key, content_type)
+        begun.set()
+        await answered.wait()
+        return upload_id
+
+    monkeypatch.setattr(objects, "create_multipart", slowly)
+    publishing = asyncio.create_task(outputs.publish(job_id, [output(tmp_path, "a.mp4", b"a")], Notes()))
+    await begun.wait()
+    publishing.cancel()
+    answered.set()
+    with pytest.raises(asyncio.CancelledError):
+        await publishing
+    assert await left(objects, job_id) == ([], [])
+
+
 async def test_a_stale_attempt_cannot_overwrite_what_the_next_one_committed(
     juicefs_s3: S3Server, tmp_path: Path
 ) -> None:
