@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from reelway.v1 import upload_pb2
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -20,7 +22,7 @@ from services.ffmpeg.binaries import find
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.outputs import Outputs
+from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join import JoinHandler
@@ -163,3 +165,21 @@ async def test_more_bytes_than_a_job_may_take_are_refused_before_they_are_fetche
     limits = replace(LIMITS, input_bytes=10)
     failure = (await fault(outputs, context, [b"no clip at all"], limits)).failure
     assert failure.reason == "LIMIT_EXCEEDED"
+
+
+async def test_what_an_attempt_could_not_delete_goes_with_the_next_one(
+    outputs: Outputs, context: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "clip.mp4", ("-c:v", "libx264", "-preset", "ultrafast")).read_bytes()
+    limits = Limits(threads=1)
+
+    async def away(key: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(outputs.objects, "delete", away)
+        with pytest.raises(ReelwayError):
+            await join(outputs, context, [clip, clip], limits)
+    made = await join(outputs, context, [clip, clip], limits)
+    assert await outputs.objects.head(made["key"]) is not None
+    assert [found async for found in outputs.objects.list(key_of(context.job.id, ""))] == []

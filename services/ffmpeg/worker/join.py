@@ -58,6 +58,8 @@ class JoinHandler:
         video_id, etag = context.job.spec["video_id"], context.job.spec["parameters"]["etag"]
         made = await find_joined(self._outputs.objects, video_id, etag)
         if made is not None:
+            # An attempt that got as far may not have got further.
+            await self._outputs.remove(context.job.id, {})
             return {"key": made.key}
         runs = _clips(await self._extents(video_id, etag))
         total = sum(extent.length for run in runs for extent in run)
