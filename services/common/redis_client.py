@@ -70,6 +70,11 @@ def redis_errors() -> Iterator[None]:
         yield
     except RedisError as error:
         failure = error
+    except RuntimeError as error:
+        # uvloop's word for a connection that was closed before it was written to; the client knows asyncio's alone.
+        if "the handler is closed" not in str(error):
+            raise
+        failure = RedisConnectionError(str(error))
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError from failure
     if isinstance(failure, ResponseError) and _code(failure) not in _FOR_NOW:

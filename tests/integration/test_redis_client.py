@@ -1,7 +1,13 @@
 """The client of Redis against a real one."""
 
 import asyncio
+import socket
 
+import pytest
+import uvloop
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.redis_client import connect, redis_errors
 from services.common.settings import RedisSettings
 
@@ -30,3 +36,25 @@ async def test_a_cancellation_is_never_lost(clean_redis: str) -> None:
         assert ended > 2
     finally:
         await client.aclose()
+
+
+def test_a_connection_that_closes_as_it_is_written_to_is_a_store_that_is_away() -> None:
+    """On uvloop, which says so with an exception that the client does not know."""
+
+    async def write() -> None:
+        ours, theirs = socket.socketpair()
+        _, writer = await asyncio.open_connection(sock=ours)
+        theirs.close()
+        writer.transport.abort()
+        await asyncio.sleep(0)
+        with redis_errors():
+            writer.writelines([b"HELLO"])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, pytest.raises(ReelwayError) as raised:
+        runner.run(write())
+    assert raised.value.reason is ErrorReason.STORE_UNAVAILABLE
+
+
+async def test_a_mistake_of_ours_is_no_store_that_is_away() -> None:
+    with pytest.raises(RuntimeError, match="a mistake"), redis_errors():
+        raise RuntimeError("a mistake")
