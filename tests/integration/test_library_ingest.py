@@ -173,6 +173,30 @@ async def test_what_is_being_processed_is_not_deleted_and_what_is_given_up_or_ne
     assert await owner.unprocessed(forgotten.hash_id) is None
 
 
+async def test_what_an_attempt_stored_behind_a_deletion_goes_with_the_next_one(
+    system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
+) -> None:
+    """Its forerunner died when it had told its outcome: the draft was there, and somebody deleted it."""
+    owner = LibraryUser.new(system, http)
+    video_id = (await owner.draft(clips["clip.mp4"].data))["hash_id"]
+    await owner.ask("DELETE", f"/video/my/{video_id}", 204)
+    for key in (f"thumbnails/{video_id}.jpg", f"videos/{video_id}.mp4"):
+        await put_object(system.s3, key, b"late")
+    work = ffmpeg_pb2.VideoWork(
+        kind=ffmpeg_pb2.TASK_KIND_PROBE, video_id=video_id, parameters={"source": f"incoming/{video_id}"}
+    )
+    async with open_channel(system.process("ffmpeg").listen) as channel:
+        stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
+        await stub.RegisterTask(
+            ffmpeg_pb2.RegisterTaskRequest(video=work), timeout=10, metadata=system_caller().metadata()
+        )
+
+    async def nothing_is_left() -> bool:
+        return await keys_of(system.s3, video_id) == {f"catalog/{video_id}.json"}
+
+    await until(nothing_is_left)
+
+
 async def test_a_video_too_large_to_be_fetched_is_described_by_its_parts(
     eventful: RunningSystem, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:

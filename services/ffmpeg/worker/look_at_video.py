@@ -24,13 +24,14 @@ from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
-from services.common.catalog_client import if_found
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.library_keys import thumbnail_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.sandbox import Sandbox
@@ -70,6 +71,7 @@ class VideoLook:
     ) -> None:
         self._sandbox, self._objects, self._data, self._uploads = sandbox, objects, data, uploads
         self._whole_bytes = whole_bytes
+        self._catalog = CatalogClient(catalog)
         self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
 
     async def __call__(self, context: JobContext) -> Mapping[str, Any]:
@@ -81,9 +83,9 @@ class VideoLook:
         key = parameters["source"] if upload else parameters["video"]
         info = await self._objects.head(key)
         if info is None:
-            # An earlier attempt had it done; or the video was deleted meanwhile, perhaps before its picture was stored.
-            if not upload:
-                await self._objects.delete(thumbnail_key(video_id))
+            # An earlier attempt had it done; or the video was deleted meanwhile, perhaps before all of it was stored.
+            if (await self._catalog.look_up(video_id)).state in GONE:
+                await self._remove(video_id)
             return {"outcome": "gone"}
         try:
             found = await (
@@ -102,7 +104,7 @@ class VideoLook:
         if upload:
             await self._objects.delete(key)
         if kept is None:
-            await self._remove(outcome)
+            await self._remove(video_id)
             return {"outcome": "deleted"}
         return {"outcome": outcome.WhichOneof("outcome")}
 
@@ -111,10 +113,10 @@ class VideoLook:
         answer = await if_found(call(self._library.FinishProcessing, outcome))
         return None if answer is None else answer.video
 
-    async def _remove(self, outcome: library_pb2.FinishProcessingRequest) -> None:
-        for key in (outcome.processed.object_key, outcome.processed.thumbnail_key):
-            if key:
-                await self._objects.delete(key)
+    async def _remove(self, video_id: str) -> None:
+        """All that attempts may have stored."""
+        for key in (thumbnail_key(video_id), *(object_key(video_id, container) for container in KINDS)):
+            await self._objects.delete(key)
 
     async def _take_in(self, context: JobContext, video_id: str, info: ObjectInfo) -> library_pb2.Processed:
         """Check an upload and move it to its place."""
