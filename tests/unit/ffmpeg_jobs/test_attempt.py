@@ -5,7 +5,6 @@ import errno
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -206,17 +205,18 @@ async def test_a_second_stop_leaves_no_work_folder(root: WorkRoot) -> None:
         finally:
             ended.set()
 
-    with ThreadPoolExecutor(1) as threads:
-        asyncio.get_running_loop().set_default_executor(threads)
-        threads.submit(room.wait)
-        case = Case(root, handler, Store())
-        running = asyncio.create_task(case.attempt.run())
-        await begun.wait()
-        case.attempt.stop(Stop.CANCEL)
-        await ended.wait()
-        case.attempt.stop(Stop.CANCEL)
-        # What the second one cuts off has ended before there is a thread for the folder's removal.
-        await asyncio.sleep(0)
-        room.set()
-        assert await running == "failed"
+    case = Case(root, handler, Store())
+    running = asyncio.create_task(case.attempt.run())
+    await begun.wait()
+    # All threads that there may be are taken.
+    taken = [asyncio.create_task(asyncio.to_thread(room.wait)) for _ in range(33)]
+    await asyncio.sleep(0)
+    case.attempt.stop(Stop.CANCEL)
+    await ended.wait()
+    case.attempt.stop(Stop.CANCEL)
+    # What the second one cuts off has ended before there is a thread for the folder's removal.
+    await asyncio.sleep(0)
+    room.set()
+    await asyncio.gather(*taken)
+    assert await running == "failed"
     assert not folders[0].exists()
