@@ -67,11 +67,18 @@ async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | 
     async for info in objects.list(name):
         extension = info.key[len(name) :]
         if extension in _CONTAINERS:
-            # An encode made twice differs: who reads one must not go on in the other.
-            made = hashlib.sha256(info.etag.encode()).hexdigest()[:12]
-            tag = f'"{version_of(etag)}-{extension}-{made}"'
+            tag = joined_etag(etag, extension, info.etag)
             return Joined(info.key, info.size, tag, _CONTAINERS[extension], info.modified)
     return None
+
+
+def joined_etag(etag: str, extension: str, stored_etag: str) -> str:
+    """The entity tag of what was made of the journal version with this one; `stored_etag` is S3's.
+
+    An encode made twice differs: who reads one must not go on in the other.
+    """
+    made = hashlib.sha256(stored_etag.encode()).hexdigest()[:12]
+    return f'"{version_of(etag)}-{extension}-{made}"'
 
 
 class ClipJoiner:

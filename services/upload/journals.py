@@ -5,22 +5,25 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 
-from reelway.v1 import media_pb2
+from reelway.v1 import catalog_pb2, media_pb2
 
-from services.common import fault_points
+from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
-from services.common.containers import SNIFF_BYTES
+from services.common.containers import KINDS, SNIFF_BYTES, object_key
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
+from services.common.joined import joined_etag
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.file_name import plain_name
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore, Located
 from services.upload.restore import SNIFF_EXTENTS, restore, sniff_extents
+
+log = logs.get_logger(__name__)
 
 _MOST_EXTENTS = 4096
 """In one answer: some 400 KiB."""
@@ -93,7 +96,7 @@ class Journals:
             video = await self._catalog.look_up(video_id)
             journal = await restore(self._store, self._objects, self._data, video)
             if journal is None:
-                if not _finished(video):
+                if not _finished(video) and not await self._name_object(video):
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
                 # A video that was finished takes no chunks, however it was made; who may not see it learns nothing.
                 if current_caller().user != SYSTEM_USER:
@@ -103,6 +106,32 @@ class Journals:
         if journal.state is JournalState.ABORTED:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return journal
+
+    async def _name_object(self, video: media_pb2.Video) -> bool:
+        """Whether what became of a sealed upload's chunks, which are gone, is there; the record names it again.
+
+        An older record can come to S3 behind the one that named it, and be found by a rebuild of the index.
+        """
+        if video.state != media_pb2.VIDEO_STATE_READY:
+            return False
+        for container, kind in KINDS.items():
+            info = await self._objects.head(object_key(video.video_id, container))
+            if info is None:
+                continue
+            is_joined = info.size != video.size_bytes
+            await self._catalog.attach_object(
+                catalog_pb2.AttachObjectRequest(
+                    video_id=video.video_id,
+                    object_key=info.key,
+                    size_bytes=info.size,
+                    etag=joined_etag(video.etag, kind.extension, info.etag) if is_joined else video.etag,
+                    container=container,
+                )
+            )
+            log.warning("named the object of a sealed video again", video_id=video.video_id, key=info.key)
+            return True
+        log.error("chunks of a sealed video are missing", video_id=video.video_id)
+        return False
 
     async def _enter_again(self, journal: Journal) -> None:
         if journal.state is JournalState.SEALED:

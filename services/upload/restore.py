@@ -92,7 +92,6 @@ async def restore(store: JournalStore, objects: S3Objects, data: S3Bytes, video:
     chosen = chain(found, video.size_bytes if sealed else None)
     size = chosen[-1][0].end if chosen else 0
     if sealed and size != video.size_bytes:
-        log.error("chunks of a sealed video are missing", video_id=video.video_id)
         return None
     extents, etag = [], ""
     for extent, stored_etag in chosen:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from services.catalog.record_store import RecordStore
+from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import version_of
 from services.common.redis_client import connect as connect_redis
@@ -16,7 +18,7 @@ from services.ffmpeg.job import Lease
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
-from tests.support.journal_client import JournalClient, connect, empty_redis, open_objects
+from tests.support.journal_client import JournalClient, connect, empty_redis, keys_under, open_objects
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
@@ -107,3 +109,49 @@ async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_who
         await until(lambda: is_swept(objects, f"{journal_prefix(clips)}left", left), 20)
         await catalog.start()
         assert await client.whole(clips) == b"joined"
+
+
+@pytest.mark.parametrize("second", [b"more of it", CLIP], ids=["slices", "clips"])
+async def test_an_object_is_found_behind_a_record_that_does_not_name_it(fleet: Fleet, second: bytes) -> None:
+    """The PUT of an older record came to S3 later than the one that names it, and Redis, which knew it, was lost."""
+    async with connect(fleet) as client, open_objects(fleet) as objects:
+        video_id = await recorded(client, CLIP, second)
+        before = await client.upload(video_id)
+        if second == CLIP:
+            await objects.put(await joined_key(client, video_id), b"joined", "video/mp4")
+        await client.seal(video_id)
+        await until(lambda: client.is_compacted(video_id))
+
+        async def chunks_are_gone() -> bool:
+            return await keys_under(objects, journal_prefix(video_id)) == []
+
+        await until(chunks_are_gone)
+        whole, final = await client.whole(video_id), await client.stat(video_id)
+        records = RecordStore(objects)
+        older = await records.load(f"catalog/{video_id}.json")
+        assert older is not None
+        older.ClearField("object_key")
+        older.size_bytes, older.etag = before.size_bytes, before.etag
+        await records.save(older)
+        await empty_redis(fleet)
+
+        async def is_hidden() -> bool:
+            try:
+                return not await client.is_compacted(video_id)
+            except ReelwayError as error:
+                assert error.kind.retry_seconds is not None, error
+                return False
+
+        async def is_read() -> bool:
+            try:
+                return await client.whole(video_id) == whole and await client.is_compacted(video_id)
+            except ReelwayError as error:
+                assert error.kind.retry_seconds is not None, error
+                return False
+
+        await until(is_hidden)
+        await until(is_read)
+        found = await client.stat(video_id)
+        assert (found.size_bytes, found.container) == (final.size_bytes, final.container)
+        # An encode that was made again would differ, and nobody knows that this one was not.
+        assert (found.etag == final.etag) == (second != CLIP)
