@@ -57,7 +57,7 @@ class Workers:
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self._log.read_text() if self._log.exists() else ""
 
     async def end(self) -> None:
         await asyncio.gather(*(worker.kill() for worker in self._running))

@@ -88,6 +88,11 @@ async def test_a_frozen_worker_that_wakes_kills_its_child_and_is_refused(
     assert "outcome=lost" in workers.log, workers.log
 
 
+async def test_a_worker_whose_bucket_is_missing_is_not_ready(workers: Workers) -> None:
+    await workers.start(S3_BUCKET="not-there")
+    await until(lambda: "not ready" in workers.log)
+
+
 async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
