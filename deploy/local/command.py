@@ -4,6 +4,8 @@ import asyncio
 import sys
 from collections.abc import Sequence
 
+from botocore.exceptions import BotoCoreError
+
 from deploy.local.output import Output
 from deploy.local.process import StartError, inherited, reach_this_machine_directly
 from deploy.local.services import SERVICES, Service
@@ -45,7 +47,8 @@ def main(services: Sequence[Service] = SERVICES) -> int:
     reach_this_machine_directly()
     try:
         asyncio.run(_run(settings, services))
-    except StartError as error:
+    # The latter of AWS's own settings, which its library reads whatever S3 it is that we start or are given.
+    except (StartError, BotoCoreError) as error:
         print(f"reelway: {error}", file=sys.stderr)
         return 2
     return 0

@@ -187,6 +187,7 @@ async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
         ({"AWS_ACCESS_KEY_ID": "only-one"}, "AWS_SECRET_ACCESS_KEY: set both or neither"),
         ({"AWS_ACCESS_KEY_ID": "abc", "AWS_SECRET_ACCESS_KEY": "short"}, "reelway: the embedded S3 wants"),
         ({"HOST": "192.0.2.1"}, "reelway: cannot listen on 192.0.2.1:"),
+        ({"AWS_PROFILE": "nobody-s"}, "reelway: The config profile (nobody-s) could not be found"),
         ({"FFMPEG_BIN": "/nowhere"}, "reelway: FFMPEG_BIN=/nowhere: "),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
