@@ -44,6 +44,7 @@ async def check_bucket(settings: LocalSettings, keys: Keys) -> None:
             endpoint_url=settings.s3_endpoint_url,
             aws_access_key_id=keys.access_key or None,
             aws_secret_access_key=keys.secret_key or None,
+            aws_session_token=keys.session_token or None,
             region_name=settings.aws_region,
             config=config,
         ) as client:

@@ -15,6 +15,8 @@ class Keys:
 
     access_key: str
     secret_key: str
+    session_token: str
+    """Of another S3's temporary keys, else empty."""
     jwt_secret: str
     """Empty where tokens are checked with AUTH_JWKS_URL alone."""
 
@@ -39,6 +41,7 @@ def load_keys(settings: LocalSettings) -> Keys:
             # Another S3 without keys: the platform's own credentials count there.
             access_key=access_key if foreign_s3 else key(access_key, "s3_access_key"),
             secret_key=secret_key if foreign_s3 else key(secret_key, "s3_secret_key"),
+            session_token=settings.aws_session_token.get_secret_value() if foreign_s3 else "",
             jwt_secret=jwt_secret if foreign_tokens else key(jwt_secret, "auth_jwt_secret"),
         )
     except OSError as error:

@@ -40,6 +40,8 @@ class LocalSettings(Settings):
     """Empty: generated, where S3 is the embedded one."""
     aws_secret_access_key: SecretStr = SecretStr("")
     """Secret of the key above."""
+    aws_session_token: SecretStr = SecretStr("")
+    """Token of the key above where that is a temporary one of another S3."""
     auth_jwt_secret: SecretStr = SecretStr("")
     """HS256 secret of bearer tokens; empty: generated, unless AUTH_JWKS_URL is set."""
     auth_jwks_url: HttpUrl = ""

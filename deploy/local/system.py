@@ -217,6 +217,7 @@ class System:
             "AWS_REGION": settings.aws_region,
             "AWS_ACCESS_KEY_ID": self.keys.access_key,
             "AWS_SECRET_ACCESS_KEY": self.keys.secret_key,
+            "AWS_SESSION_TOKEN": self.keys.session_token,
             "AUTH_JWT_SECRET": self.keys.jwt_secret,
             "FFMPEG_BIN": ffmpeg.ffmpeg,
             "FFPROBE_BIN": self._env.get("FFPROBE_BIN") or ffmpeg.ffprobe,

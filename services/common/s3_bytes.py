@@ -63,7 +63,8 @@ class S3Bytes:
         self._static: ReadOnlyCredentials | None = None
         if settings.aws_access_key_id:
             secret = settings.aws_secret_access_key.get_secret_value()
-            self._static = Credentials(settings.aws_access_key_id, secret).get_frozen_credentials()
+            token = settings.aws_session_token.get_secret_value() or None
+            self._static = Credentials(settings.aws_access_key_id, secret, token).get_frozen_credentials()
         self._session = get_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
         self._signatures = Latest[str, tuple[float, dict[str, str]]](_SIGNATURES)

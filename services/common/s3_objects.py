@@ -98,7 +98,7 @@ class S3Objects:
     async def open(cls, settings: S3Settings, session: AioSession | None = None) -> AsyncIterator[S3Objects]:
         """Connected clients for as long as the context lasts."""
         session = session or get_session()
-        secret = settings.aws_secret_access_key.get_secret_value()
+        secret, token = settings.aws_secret_access_key.get_secret_value(), settings.aws_session_token.get_secret_value()
         async with contextlib.AsyncExitStack() as stack:
             clients = [
                 await stack.enter_async_context(
@@ -108,6 +108,7 @@ class S3Objects:
                         region_name=settings.aws_region,
                         aws_access_key_id=settings.aws_access_key_id or None,
                         aws_secret_access_key=secret or None,
+                        aws_session_token=token or None,
                         config=_client_config(settings),
                     )
                 )

@@ -218,6 +218,8 @@ class S3Settings(Settings):
     """Empty: the default credential chain of the platform."""
     aws_secret_access_key: SecretStr = SecretStr("")
     """Secret of the key above."""
+    aws_session_token: SecretStr = SecretStr("")
+    """Token of the key above where that is a temporary one."""
     s3_connect_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of connecting to the store."""
     s3_read_seconds: Seconds = Field(30.0, gt=0)
