@@ -93,7 +93,7 @@ class Job:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lease:
+class JobLease:
     """The right to run a job and to write its result, for as long as the store accepts the token."""
 
     job: Job

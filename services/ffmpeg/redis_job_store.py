@@ -41,7 +41,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
-from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress, decode
+from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode
 from services.ffmpeg.job_state import TRANSITIONS, JobKind
 
 TAG = "{ff}"
@@ -214,7 +214,7 @@ class RedisJobStore:
 
     # -- what workers do
 
-    async def claim(self, worker: str, nonce: str, kinds: Iterable[JobKind]) -> Lease | None:
+    async def claim(self, worker: str, nonce: str, kinds: Iterable[JobKind]) -> JobLease | None:
         """The next job of the first of these kinds that has one, leased to this worker; None: nothing to do.
 
         A repeated call with the same nonce answers the same job.
@@ -223,14 +223,14 @@ class RedisJobStore:
         if not answer:
             return None
         token, flat = answer
-        return Lease(decode(_mapping(flat)), int(token))
+        return JobLease(decode(_mapping(flat)), int(token))
 
-    async def renew(self, worker: str, leases: Sequence[Lease]) -> list[Holding]:
+    async def renew(self, worker: str, leases: Sequence[JobLease]) -> list[Holding]:
         """One more lease time for each job still held; says so for each, in order. Also the sign of life."""
         pairs = [part for lease in leases for part in (lease.job.id, lease.token)]
         return [Holding(answer) for answer in await self._call("renew", worker, self._lease_ms, *pairs)]
 
-    async def renew_one(self, lease: Lease) -> Holding:
+    async def renew_one(self, lease: JobLease) -> Holding:
         """As renew, for one job, in the midst of an attempt."""
         return Holding(await self._call("renew_one", self._lease_ms, lease.job.id, lease.token))
 
@@ -238,12 +238,12 @@ class RedisJobStore:
         """The worker is gone for good."""
         await self._call("leave", worker)
 
-    async def report(self, lease: Lease, progress: Progress) -> Holding:
+    async def report(self, lease: JobLease, progress: Progress) -> Holding:
         """Shows how far the attempt is."""
         compact = json.dumps(dataclasses.asdict(progress), separators=(",", ":"))
         return Holding(await self._call("progress", lease.job.id, lease.token, compact))
 
-    async def begin_upload(self, lease: Lease, upload_id: str, key: str) -> Holding:
+    async def begin_upload(self, lease: JobLease, upload_id: str, key: str) -> Holding:
         """Notes an output's multipart upload before its first part, so that any later attempt can abort it."""
         return Holding(await self._call("begin_upload", lease.job.id, lease.token, upload_id, key))
 
@@ -252,12 +252,12 @@ class RedisJobStore:
         found: dict[str, str] = await self._read(self._client.hgetall(f"{TAG}:uploads:{job_id}"))
         return found
 
-    async def complete(self, lease: Lease, result: Mapping[str, Any]) -> Holding:
+    async def complete(self, lease: JobLease, result: Mapping[str, Any]) -> Holding:
         """Commits the result, if this attempt still holds the job; LOST and CANCEL change nothing."""
         compact = json.dumps(result, separators=(",", ":"))
         return Holding(await self._call("complete", lease.job.id, lease.token, compact, self._keep_completed))
 
-    async def fail(self, lease: Lease, failure: JobFailure, again: bool) -> str:
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool) -> str:
         """Ends the attempt -> `retry` (it will run again), `failed`, `cancelled` or `lost`.
 
         `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses.
@@ -274,7 +274,7 @@ class RedisJobStore:
         )
         return answer
 
-    async def release(self, lease: Lease) -> Holding:
+    async def release(self, lease: JobLease) -> Holding:
         """Gives the job back to the queue, uncounted (a drain); a cancelled one ends here."""
         return Holding(await self._call("release", lease.job.id, lease.token, self._keep_failed))
 

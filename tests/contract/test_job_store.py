@@ -16,7 +16,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import Job, JobFailure, Lease, NewJob, Progress
+from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Cancelled, Holding, JobPolicy, RedisJobStore
 from tests.support.chaos_proxy import chaos_proxy
@@ -50,7 +50,7 @@ async def add(store: RedisJobStore, owner: str = "anna", **fields: Any) -> str:
     return (await store.register(job(owner, **fields)))[0].id
 
 
-async def take(store: RedisJobStore, worker: str = "w1", kinds: tuple[JobKind, ...] = (JobKind.COMMAND,)) -> Lease:
+async def take(store: RedisJobStore, worker: str = "w1", kinds: tuple[JobKind, ...] = (JobKind.COMMAND,)) -> JobLease:
     lease = await store.claim(worker, uuid.uuid4().hex, kinds)
     assert lease is not None, "nothing to claim"
     return lease
@@ -209,9 +209,9 @@ async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: 
     job_id = await add(store)
     pauses = []
     for wanted in ("retry", "retry", "failed"):
-        leases: list[Lease] = []
+        leases: list[JobLease] = []
 
-        async def claimed(into: list[Lease] = leases) -> bool:
+        async def claimed(into: list[JobLease] = leases) -> bool:
             if lease := await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND]):
                 into.append(lease)
             return bool(into)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from services.ffmpeg.job import JobFailure, Lease, NewJob
+from services.ffmpeg.job import JobFailure, JobLease, NewJob
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
 
@@ -24,14 +24,14 @@ async def test_any_order_of_operations_keeps_the_books(clean_redis: str, seed: i
     async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as client:
         store = RedisJobStore(client, POLICY)
         ids: list[str] = []
-        leases: list[Lease] = []
+        leases: list[JobLease] = []
         for _ in range(150):
             await step(rng, store, client, ids, leases)
         await check_books(client, ids)
         await run_dry(store, client, ids)
 
 
-async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[str], leases: list[Lease]) -> None:
+async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[str], leases: list[JobLease]) -> None:
     """One thing that could happen; leases that were lost stay in use, as a frozen worker's would."""
     what = rng.choices(
         ["register", "claim", "complete", "fail", "again", "release", "cancel", "expire", "renew"],

@@ -15,7 +15,7 @@ from services.common.caller import set_caller, system_caller
 from services.common.channel import open_channel
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, Lease
+from services.ffmpeg.job import JobFailure, JobLease
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
@@ -29,17 +29,17 @@ class Rig:
     def __init__(self, parts: Foundation, due: DueJobs, queue: RedisJobStore, video_id: str) -> None:
         self._parts, self._due, self._queue, self._video_id = parts, due, queue, video_id
 
-    async def look(self, after: float) -> Lease | None:
+    async def look(self, after: float) -> JobLease | None:
         """What a worker gets once the catalog has looked, its clock so many seconds ahead of the queue's."""
         self._parts.clock.ahead = after
         await self._due.look()
         return await self._queue.claim("worker", uuid.uuid4().hex, [JobKind.PROBE])
 
-    async def fail(self, lease: Lease | None, reason: str) -> None:
+    async def fail(self, lease: JobLease | None, reason: str) -> None:
         assert lease is not None
         assert await self._queue.fail(lease, JobFailure(reason, "as scripted"), again=False) == "failed"
 
-    async def complete(self, lease: Lease) -> None:
+    async def complete(self, lease: JobLease) -> None:
         assert await self._queue.complete(lease, {"outcome": "gone"}) is Holding.HELD
 
     async def state(self) -> media_pb2.VideoState.ValueType:

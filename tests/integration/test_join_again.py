@@ -15,7 +15,7 @@ from services.common.joined import ClipJoiner, version_of
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, Lease
+from services.ffmpeg.job import JobFailure, JobLease
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
@@ -57,7 +57,7 @@ class Rig:
         """Whether the task was there to be claimed."""
         return await self.claim() is not None
 
-    async def claim(self) -> Lease | None:
+    async def claim(self) -> JobLease | None:
         return await self._store.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])
 
     async def fail(self, reason: str) -> None:

@@ -14,7 +14,7 @@ from services.common.joined import version_of
 from services.common.redis_client import connect as connect_redis
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import Lease
+from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
@@ -76,7 +76,7 @@ async def test_a_long_join_holds_up_no_other_recording(fleet: Fleet) -> None:
         open_objects(fleet) as objects,
         connect_redis(RedisSettings(redis_url=fleet.redis_url)) as redis,
     ):
-        jobs, leases = RedisJobStore(redis, JobPolicy()), list[Lease]()
+        jobs, leases = RedisJobStore(redis, JobPolicy()), list[JobLease]()
 
         async def is_asked_for() -> bool:
             lease = await jobs.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])

@@ -12,7 +12,7 @@ from typing import Any
 from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg.job import JobFailure, JobFault, Lease, Progress
+from services.ffmpeg.job import JobFailure, JobFault, JobLease, Progress
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
@@ -46,7 +46,7 @@ class Attempt:
 
     def __init__(
         self,
-        lease: Lease,
+        lease: JobLease,
         deadline: float,
         handler: Handler,
         store: RedisJobStore,

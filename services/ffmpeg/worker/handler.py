@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from services.ffmpeg.job import Job, Lease, Progress
+from services.ffmpeg.job import Job, JobLease, Progress
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder
@@ -27,7 +27,7 @@ class JobContext:
     """
 
     def __init__(
-        self, lease: Lease, store: RedisJobStore, folder: WorkFolder, show: Callable[[Progress], None]
+        self, lease: JobLease, store: RedisJobStore, folder: WorkFolder, show: Callable[[Progress], None]
     ) -> None:
         self._lease, self._store, self._show = lease, store, show
         # Private, with empty `in`, `out` and `tmp`; removed when the handler is done.

@@ -12,7 +12,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg.job import Job, JobFailure, JobFault, Lease
+from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.work_folder import WorkRoot
@@ -28,15 +28,15 @@ class Store:
         self.away, self.holding = away, holding
         self.written: list[Any] = []
 
-    async def complete(self, lease: Lease, result: Mapping[str, Any]) -> Holding:
+    async def complete(self, lease: JobLease, result: Mapping[str, Any]) -> Holding:
         self._answer(("complete", result) if self.holding is Holding.HELD else None)
         return self.holding
 
-    async def fail(self, lease: Lease, failure: JobFailure, again: bool) -> str:
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool) -> str:
         self._answer(("fail", failure.reason, again))
         return "retry" if again else "failed"
 
-    async def release(self, lease: Lease) -> Holding:
+    async def release(self, lease: JobLease) -> Holding:
         self._answer(("release",))
         return self.holding
 
@@ -56,7 +56,7 @@ class Case:
     ) -> None:
         self.died = self.fenced = 0
         given: dict[str, Any] = {"state": JobState.RUNNING, "created_ms": 0, "attempt": 1} | job
-        lease = Lease(Job("id", JobKind.COMMAND, "anna", {}, Priority.NORMAL, **given), token=1)
+        lease = JobLease(Job("id", JobKind.COMMAND, "anna", {}, Priority.NORMAL, **given), token=1)
         self.attempt = Attempt(
             lease,
             time.monotonic() + 2,
