@@ -22,8 +22,8 @@ from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
+from services.common.catalog_client import if_found
 from services.common.clock import Clock
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.library_keys import INCOMING, incoming_key
@@ -123,11 +123,8 @@ class Ingest:
 
     async def _is_wanted(self, video_id: str, info: ObjectInfo) -> bool:
         request = library_pb2.NoteArrivalRequest(video_id=video_id, size_bytes=info.size)
-        try:
-            answer = await call(self._library.NoteArrival, request)
-        except ReelwayError as error:
-            if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
-                raise
+        answer = await if_found(call(self._library.NoteArrival, request))
+        if answer is None:
             # A record is made before its form; yet a young stranger may be one whose record is being restored.
             return self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
         return answer.state in _WANTED

@@ -9,7 +9,7 @@ from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
 from services.common.error_catalog import ErrorReason
@@ -187,11 +187,7 @@ class Journals:
 
     async def remove(self, journal: Journal) -> None:
         """Delete the video of an aborted upload with all its chunks, in the owner's name. Safe to repeat."""
-        try:
-            await self._catalog.delete(journal.video_id)
-        except ReelwayError as error:
-            if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
-                raise
+        await if_found(self._catalog.delete(journal.video_id))
         await self._store.leave(journal.video_id, journal.owner)
         await self._store.drop(journal.video_id)
 
