@@ -22,8 +22,8 @@ from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import (
     JournalClient,
     connect,
-    empty_redis,
     keys_under,
+    lose_redis,
     open_objects,
     refusal,
 )
@@ -302,20 +302,6 @@ async def test_aborted_uploads_leave_nothing(client: JournalClient, fleet: Fleet
         assert await refusal(call) is ErrorReason.VIDEO_NOT_FOUND
     async with open_objects(fleet) as objects:
         assert not await keys_under(objects, f"journal/{video.video_id}/")
-
-
-async def lose_redis(client: JournalClient, fleet: Fleet, video_id: str) -> None:
-    """Empty it, and wait until the catalogue knows the video again."""
-    await empty_redis(fleet)
-
-    async def index_is_back() -> bool:
-        try:
-            return bool(await client.video(video_id))
-        except ReelwayError as error:
-            assert error.reason in {ErrorReason.INDEX_MISSING, ErrorReason.SERVICE_UNAVAILABLE}
-            return False
-
-    await until(index_is_back, 30)
 
 
 async def test_a_journal_that_redis_lost_is_made_again_from_its_chunks(client: JournalClient, fleet: Fleet) -> None:

@@ -24,6 +24,7 @@ from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
 from tests.support.fleet import Fleet
+from tests.support.waiting import until
 
 _MESSAGE = 512 * 2**10
 # A call that is not answered for so long is a fault of the test.
@@ -175,6 +176,20 @@ async def empty_redis(fleet: Fleet) -> None:
     """What happens when Redis loses its disk."""
     async with redis.asyncio.Redis.from_url(fleet.redis_url) as client:
         await client.flushall()
+
+
+async def lose_redis(client: JournalClient, fleet: Fleet, video_id: str) -> None:
+    """Empty it, and wait until the catalogue knows the video again."""
+    await empty_redis(fleet)
+
+    async def index_is_back() -> bool:
+        try:
+            return bool(await client.video(video_id))
+        except ReelwayError as error:
+            assert error.reason in {ErrorReason.INDEX_MISSING, ErrorReason.SERVICE_UNAVAILABLE}
+            return False
+
+    await until(index_is_back, 30)
 
 
 async def refusal(call: Any) -> ErrorReason:
