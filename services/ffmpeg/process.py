@@ -168,13 +168,13 @@ def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_TERM_SECONDS):
-            await process.wait()
+    # Not asyncio.timeout: in a task that was cancelled, Python 3.11.2's raises CancelledError (gh-102780).
+    ended = asyncio.create_task(process.wait())
+    await asyncio.wait([ended], timeout=_TERM_SECONDS)
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+    await ended
 
 
 async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[bytes], None] | None) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,14 +145,23 @@ async def test_cancelling_kills_the_encoder_within_a_second(root: WorkRoot) -> N
     assert min(took) < 1
 
 
-async def test_a_frozen_encoder_is_killed_too(folder: WorkFolder) -> None:
+async def test_a_frozen_encoder_is_killed_and_waited_for(root: WorkRoot, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[asyncio.subprocess.Process] = []
+    create = asyncio.create_subprocess_exec
+
+    async def noting(*argv: str, **options: Any) -> asyncio.subprocess.Process:
+        started.append(await create(*argv, **options))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", noting)
+    folder = root.create("job")
     task = asyncio.create_task(run(folder, SLOW, LIMITS))
     await until_running(folder)
-    (pid,) = ffmpeg_in(folder.path)
-    os.kill(pid, signal.SIGSTOP)
+    started[0].send_signal(signal.SIGSTOP)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+    assert started[0].returncode == -signal.SIGKILL
     assert ffmpeg_in(folder.path) == []
 
 
