@@ -19,7 +19,8 @@ QUICK = {
     "JOB_LEASE_SECONDS": "3",
     "JOB_RENEW_SECONDS": "1",
     "JOB_STALLED_CHECK_SECONDS": "0.5",
-    "JOB_BACKOFF_SECONDS": "0.5",
+    # The catalog is away for as long as its start takes: no job may run out of tries meanwhile.
+    "JOB_BACKOFF_SECONDS": "3",
     # Every worker dies once here, and one job may meet them all.
     "JOB_LOST_WORKERS": "20",
     "INGEST_INTERVAL_SECONDS": "0.3",

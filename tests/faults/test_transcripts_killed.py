@@ -16,7 +16,8 @@ QUICK = {
     "JOB_LEASE_SECONDS": "2",
     "JOB_RENEW_SECONDS": "0.5",
     "JOB_STALLED_CHECK_SECONDS": "0.3",
-    "JOB_BACKOFF_SECONDS": "0.5",
+    # The catalog is away for as long as its start takes: no job may run out of tries meanwhile.
+    "JOB_BACKOFF_SECONDS": "3",
 }
 
 
