@@ -2,13 +2,13 @@
 
 import redis.asyncio
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
 from deploy.local.keys import Keys
 from deploy.local.process import StartError
 from deploy.local.settings import LocalSettings
+from services.common.aws_session import new_session
 
 SECONDS = 5.0  # for an answer
 
@@ -39,7 +39,7 @@ async def check_bucket(settings: LocalSettings, keys: Keys) -> None:
         read_timeout=SECONDS,
     )
     try:
-        async with get_session().create_client(
+        async with new_session().create_client(
             "s3",
             endpoint_url=settings.s3_endpoint_url,
             aws_access_key_id=keys.access_key or None,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import redis.asyncio
 from aiobotocore.config import AioConfig
-from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from redis.exceptions import RedisError
 
 from deploy.local.ports import free_port, is_free
 from deploy.local.process import Process, StartError, inherited
+from services.common.aws_session import new_session
 
 START_SECONDS = 30.0  # for one embedded server; an AOF of some hundred MB loads in a few
 STOP_SECONDS = 10.0
@@ -260,7 +260,7 @@ class EmbeddedS3:
             StartError: S3 refuses.
         """
         try:
-            async with get_session().create_client("s3", **self._client_arguments()) as client:
+            async with new_session().create_client("s3", **self._client_arguments()) as client:
                 with contextlib.suppress(
                     client.exceptions.BucketAlreadyOwnedByYou, client.exceptions.BucketAlreadyExists
                 ):
@@ -269,7 +269,7 @@ class EmbeddedS3:
             raise StartError(f"the bucket {name!r} could not be made: {error}") from error
 
     async def _answers(self) -> bool:
-        async with get_session().create_client("s3", **self._client_arguments()) as client:
+        async with new_session().create_client("s3", **self._client_arguments()) as client:
             try:
                 await client.list_buckets()
             except (BotoCoreError, ClientError, OSError):

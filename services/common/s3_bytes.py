@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Callable
 from urllib.parse import quote
 
 import aiohttp
-from aiobotocore.session import get_session
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
 from yarl import URL
 
 from services.common import logs
+from services.common.aws_session import new_session
 from services.common.backoff import Backoff
 from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
@@ -65,7 +65,7 @@ class S3Bytes:
             secret = settings.aws_secret_access_key.get_secret_value()
             token = settings.aws_session_token.get_secret_value() or None
             self._static = Credentials(settings.aws_access_key_id, secret, token).get_frozen_credentials()
-        self._session = get_session()
+        self._session = new_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
         self._signatures = Latest[str, tuple[float, dict[str, str]]](_SIGNATURES)
         self._backoff = Backoff()

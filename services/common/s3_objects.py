@@ -21,9 +21,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.session import AioSession, get_session
 from botocore.exceptions import ClientError
 
+from services.common.aws_session import new_session
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -95,9 +95,9 @@ class S3Objects:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, settings: S3Settings, session: AioSession | None = None) -> AsyncIterator[S3Objects]:
+    async def open(cls, settings: S3Settings) -> AsyncIterator[S3Objects]:
         """Connected clients for as long as the context lasts."""
-        session = session or get_session()
+        session = new_session()
         secret, token = settings.aws_secret_access_key.get_secret_value(), settings.aws_session_token.get_secret_value()
         async with contextlib.AsyncExitStack() as stack:
             clients = [

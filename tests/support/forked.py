@@ -14,10 +14,15 @@ from pathlib import Path
 from deploy.local.process import Process
 from deploy.local.services import SERVICES
 from deploy.local.tether import tie_to
+from services.common.aws_session import LOADER
 
 _context = multiprocessing.get_context("forkserver")
 # pytest is what this process runs as its main module, and so does every one that is forked.
 _context.set_forkserver_preload([*(f"{one.module}.__main__" for one in SERVICES), "uvloop", "pytest", __name__])
+# What each of them would read again.
+LOADER.load_data_with_path("endpoints")
+for _part in ("service-2", "endpoint-rule-set-1"):
+    LOADER.load_service_model("s3", _part, api_version=None)
 
 
 class Forked(Process):

@@ -3,14 +3,12 @@
 import asyncio
 from typing import Any
 
-import botocore.session
-
-from tests.support.servers import S3Server
+from tests.support.servers import S3Server, sdk_session
 
 
 def client_of(server: S3Server) -> Any:
-    """A plain botocore client."""
-    return botocore.session.get_session().create_client(
+    """A plain botocore client; it may be used in any thread, but is made in the one of the tests."""
+    return sdk_session().create_client(
         "s3",
         endpoint_url=server.endpoint_url,
         aws_access_key_id=server.access_key,
@@ -21,9 +19,9 @@ def client_of(server: S3Server) -> Any:
 
 async def keys_of(server: S3Server, part: str) -> set[str]:
     """Keys that have `part` in them."""
+    client = client_of(server)
 
     def look() -> set[str]:
-        client = client_of(server)
         try:
             pages = client.get_paginator("list_objects_v2").paginate(Bucket=server.bucket)
             return {row["Key"] for page in pages for row in page.get("Contents", ()) if part in row["Key"]}
@@ -35,9 +33,9 @@ async def keys_of(server: S3Server, part: str) -> set[str]:
 
 async def put_object(server: S3Server, key: str, data: bytes) -> None:
     """Store an object with the system's own rights, past every form."""
+    client = client_of(server)
 
     def put() -> None:
-        client = client_of(server)
         try:
             client.put_object(Bucket=server.bucket, Key=key, Body=data)
         finally:

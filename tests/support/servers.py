@@ -14,6 +14,7 @@ import redis.asyncio
 from moto.server import ThreadedMotoServer
 
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
+from services.common.aws_session import LOADER
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class S3Server:
     def with_new_bucket(self) -> "S3Server":
         """The same server with an empty bucket that nobody else has."""
         bucket = f"test-{secrets.token_hex(8)}"
-        client = _session().create_client(
+        client = sdk_session().create_client(
             "s3",
             endpoint_url=self.endpoint_url,
             aws_access_key_id=self.access_key,
@@ -55,9 +56,11 @@ class S3Server:
 
 
 @functools.cache
-def _session() -> botocore.session.Session:
-    """One for the whole run: it reads the descriptions of S3 once, which takes longer than making a bucket."""
-    return botocore.session.get_session()
+def sdk_session() -> botocore.session.Session:
+    """Of plain botocore; one for the whole run, which takes longer to make than a bucket."""
+    session = botocore.session.get_session()
+    session.register_component("data_loader", LOADER)
+    return session
 
 
 @pytest.fixture(scope="session")

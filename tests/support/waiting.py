@@ -2,22 +2,26 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 30) -> None:
-    """Returns once the condition holds; it is looked at every 20 ms.
+    """Returns once the condition holds; it is looked at every 20 ms, every 100 ms where it takes long.
+
+    A look is a request, often: what is waited for would have to share the machine with them.
 
     Raises:
         TimeoutError: it does not hold after `seconds`.
     """
+    began = time.monotonic()
     async with asyncio.timeout(seconds):
         while True:
             holds = condition()
             if await holds if inspect.isawaitable(holds) else holds:
                 return
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(min(0.1, max(0.02, (time.monotonic() - began) / 20)))
 
 
 def is_alive(pid: int) -> bool:
