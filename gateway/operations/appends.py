@@ -66,7 +66,7 @@ class Appends:
         """Append one chunk; what `data` raises appends nothing, and comes out."""
         if claims.size > self._max_bytes:
             raise ReelwayError(ErrorReason.CHUNK_TOO_LARGE, metadata={"max_bytes": str(self._max_bytes)})
-        video_id = await self._id(number, check=claims.expects)
+        video_id = await self.video_id(number, check=claims.expects)
         header = upload_pb2.AppendHeader(
             video_id=video_id,
             declared_size_bytes=claims.size,
@@ -79,7 +79,7 @@ class Appends:
 
     async def finish(self, number: int, containers: Iterable[media_pb2.Container.ValueType]) -> media_pb2.Video:
         """No more chunks: the video is final."""
-        return await self._backend.seal(await self._id(number), containers)
+        return await self._backend.seal(await self.video_id(number), containers)
 
     async def list(self, offset: int, limit: int | None) -> AsyncGenerator[list[media_pb2.Video], None]:
         """What the caller may see in a list, oldest first, from the `offset`-th on, in pages; no limit: all."""
@@ -95,7 +95,8 @@ class Appends:
             if not token or limit == 0:
                 return
 
-    async def _id(self, number: int, *, check: bool = False) -> str:
+    async def video_id(self, number: int, *, check: bool = False) -> str:
+        """Of the video with this number; VIDEO_NOT_FOUND, with `check` UPLOAD_SEALED for one that grows no more."""
         known = self._ids.get((number, current_caller().user))
         if known is not None and not check:
             return known

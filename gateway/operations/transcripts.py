@@ -68,7 +68,7 @@ class Transcripts:
         return Told.of((await call(self._stub.RequestTranscript, request)).transcript)
 
     async def request_first(self, video_id: str) -> None:
-        """Have it made, if nobody asked before."""
+        """Have it made, if nobody asked before; of a video that still grows once it is finished."""
         request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, first_only=True)
         await call(self._stub.RequestTranscript, request)
 

@@ -103,9 +103,17 @@ class Page(BaseModel):
     offset: Annotated[int, Field(ge=0)] = 0
 
 
+_NOTHING_THERE = {
+    ErrorReason.VIDEO_NOT_FOUND,
+    ErrorReason.NO_DATA,
+    ErrorReason.NO_TRANSCRIPT,
+    ErrorReason.NOT_SEALED,  # neither a recording nor a finished video, but one of the library on its way
+}
+
+
 def _not_found(error: ReelwayError) -> ReelwayError:
     """The same in this dialect's words."""
-    if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA, ErrorReason.NO_TRANSCRIPT}:
+    if error.reason in _NOTHING_THERE:
         return ReelwayError(ErrorReason.VIDEO_NOT_FOUND, "Not found.")
     return error
 
@@ -190,8 +198,10 @@ async def update(request: web.Request) -> web.Response:
 async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     """Phase 3: no more chunks; the video is probed and transcribed. Doing it again is harmless."""
     try:
-        video = await request.app[APPENDS].finish(parse_number(body.video_id), _ACCEPTED)
-        await request.app[TRANSCRIPTS].request_first(video.video_id)
+        number = parse_number(body.video_id)
+        # Before the end, for which it waits: whoever goes in between would leave a finished video that nobody hears.
+        await request.app[TRANSCRIPTS].request_first(await request.app[APPENDS].video_id(number))
+        await request.app[APPENDS].finish(number, _ACCEPTED)
     except ReelwayError as error:
         raise _not_found(error) from None
     return web.json_response(Message(message="Transcription task initiated").model_dump())

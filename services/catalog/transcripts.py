@@ -52,7 +52,7 @@ class Transcripts:
         self._clock, self._hearing = clock, hearing
 
     async def request(self, user: str, video_id: str, tag: str, *, first_only: bool) -> media_pb2.Transcript:
-        """Ask for a transcript, unless it is there or under way.
+        """Ask for a transcript, unless it is there or under way; `first_only` of a video that grows, too.
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED, TRANSCRIPT_UNDER_WAY, INVALID_REQUEST.
@@ -62,9 +62,11 @@ class Transcripts:
         except ValueError:
             raise invalid_field("language", "must be a language tag, such as en or pt-BR", "language_tag") from None
 
+        states = {media_pb2.VIDEO_STATE_READY, *([media_pb2.VIDEO_STATE_UPLOADING] if first_only else [])}
+
         def ask(video: media_pb2.Video) -> bool:
             require_change(video, user)
-            if video.state != media_pb2.VIDEO_STATE_READY:
+            if video.state not in states:
                 raise ReelwayError(ErrorReason.NOT_SEALED)
             transcript = video.transcript
             if first_only and transcript.request:

@@ -170,6 +170,9 @@ async def test_who_may_ask_and_for_what(parts: Foundation) -> None:
     await refused(ErrorReason.VIDEO_NOT_FOUND, parts, ANNA, str(uuid4()))
     growing = await new_video(parts, state="UPLOADING", whole=False)
     await refused(ErrorReason.NOT_SEALED, parts, ANNA, growing)
+    # Who is about to finish it may: it is heard once its bytes are there.
+    assert (await transcripts(parts).request(ANNA, growing, "", first_only=True)).state == PENDING
+    assert growing not in await due(parts)
     private = await parts.videos.get(video_id)
     assert private is not None
     private.is_private = True
