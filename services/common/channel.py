@@ -32,13 +32,20 @@ _IDEMPOTENT = [
     {"service": "reelway.v1.CatalogService"},
     {"service": "reelway.v1.UploadService", "method": "GetUpload"},
     {"service": "reelway.v1.UploadService", "method": "LocateExtents"},
+    {"service": "reelway.v1.UploadService", "method": "Seal"},
     {"service": "reelway.v1.LibraryService"},
+    {"service": "reelway.v1.TranscriptService"},
     {"service": "reelway.v1.SigningService", "method": "GetUploadRules"},
     {"service": "reelway.v1.FfmpegService", "method": "CheckHealth"},
     {"service": "reelway.v1.FfmpegService", "method": "PlanTask"},
     {"service": "reelway.v1.FfmpegService", "method": "GetTask"},
     {"service": "reelway.v1.FfmpegService", "method": "ListTasks"},
     {"service": "reelway.v1.FfmpegService", "method": "GetQueueStats"},
+]
+# Where the first try was done and only its answer was lost, another one would say that there is no such video.
+_ASKED_ONCE = [
+    {"service": "reelway.v1.CatalogService", "method": "DeleteVideo"},
+    {"service": "reelway.v1.LibraryService", "method": "Remove"},
 ]
 
 
@@ -59,7 +66,9 @@ def _service_config(*, serving_only: bool = True) -> str:
                         "backoffMultiplier": 2,
                         "retryableStatusCodes": ["UNAVAILABLE"],
                     },
-                }
+                },
+                # The most exact name counts.
+                {"name": _ASKED_ONCE},
             ],
             "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
         }

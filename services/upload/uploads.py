@@ -17,7 +17,7 @@ from reelway.v1 import media_pb2, upload_pb2
 from services.common import logs, metrics
 from services.common.byte_messages import Buffer, UploadMessage
 from services.common.caller import current_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.containers import KINDS, SNIFF_BYTES, object_key, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -173,7 +173,7 @@ class Uploads:
             recorded = await self._catalog.create(video)
             if not await self._register.renew(upload):
                 # Frozen on the way to the catalog: whether the sweeper was there before the record is not known.
-                await self._catalog.delete(upload.video_id)
+                await if_found(self._catalog.delete(upload.video_id))
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
             return recorded
         except ReelwayError as error:

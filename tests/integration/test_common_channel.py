@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -56,3 +57,33 @@ async def test_a_replica_that_is_slow_to_greet_is_waited_for(slow_to_greet: str)
         stub: Any = health_pb2_grpc.HealthStub(channel)
         answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_what_is_safe_to_repeat_is_tried_again_and_nothing_else() -> None:
+    asked: Counter[str] = Counter()
+
+    class Anything(grpc.GenericRpcHandler):
+        def service(self, call_details: Any) -> Any:
+            async def lose(request: bytes, context: Any) -> None:
+                asked[call_details.method] += 1
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the replica went with its answer")
+
+            return grpc.unary_unary_rpc_method_handler(lose)
+
+    server = grpc.aio.server()
+    health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), server)
+    server.add_generic_rpc_handlers((Anything(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    once = ["CatalogService/DeleteVideo", "LibraryService/Remove", "UploadService/CreateUpload"]
+    again = ["CatalogService/GetVideo", "LibraryService/Edit", "TranscriptService/GetTranscript", "UploadService/Seal"]
+    async with open_channel(f"127.0.0.1:{port}") as channel:
+        for name in once + again:
+            method: Any = channel.unary_unary(f"/reelway.v1.{name}")
+            with pytest.raises(grpc.aio.AioRpcError):
+                await method(b"", timeout=10)
+    await server.stop(0)
+    assert {name: asked[f"/reelway.v1.{name}"] for name in once + again} == {
+        **dict.fromkeys(once, 1),
+        **dict.fromkeys(again, 4),
+    }
