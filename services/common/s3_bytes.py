@@ -16,6 +16,7 @@ import aiohttp
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials, ReadOnlyCredentials
+from botocore.exceptions import NoCredentialsError
 from yarl import URL
 
 from services.common import logs
@@ -27,6 +28,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.latest import Latest
 from services.common.range_client import RangeClient
+from services.common.s3_errors import s3_errors
 from services.common.s3_objects import REQUEST_ID_HEADER
 from services.common.settings import S3Settings
 
@@ -96,10 +98,11 @@ class S3Bytes:
             return self._static
         # Credentials of a role expire; the session refreshes them, asked at most once a minute.
         if self._fetched is None or time.monotonic() - self._fetched[0] > 60:
-            found = await self._session.get_credentials()
-            if found is None:
-                raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-            self._fetched = (time.monotonic(), await found.get_frozen_credentials())
+            with s3_errors("credentials"):
+                found = await self._session.get_credentials()
+                if found is None:
+                    raise NoCredentialsError
+                self._fetched = (time.monotonic(), await found.get_frozen_credentials())
         return self._fetched[1]
 
     async def _sign(self, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:

@@ -3,8 +3,12 @@
 import contextlib
 from urllib.parse import parse_qs, urlsplit
 
+import pytest
+from aiobotocore.session import AioSession
 from aiohttp import web
+from botocore.exceptions import MetadataRetrievalError
 
+from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -40,3 +44,19 @@ async def test_temporary_credentials_go_with_their_token_everywhere() -> None:
     assert all(token == "for an hour" and "x-amz-security-token" in signed for token, signed in seen)
     assert parse_qs(urlsplit(url).query)["X-Amz-Security-Token"] == ["for an hour"]
     assert fields["x-amz-security-token"] == "for an hour"
+
+
+async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the way of the bytes, too: the machine's own service for them stumbles now and then."""
+
+    async def stumbles(session: AioSession) -> None:
+        raise MetadataRetrievalError(error_msg="the metadata service does not answer")
+
+    monkeypatch.setattr(AioSession, "get_credentials", stumbles)
+    settings = S3Settings(S3_BUCKET="b", aws_access_key_id="", aws_secret_access_key="")
+    async with S3Bytes.open(settings) as data:
+        with pytest.raises(ReelwayError) as read:
+            [piece async for piece in data.read("key", 0, 1)]
+        with pytest.raises(ReelwayError) as written:
+            await data.put("key", "video/mp4", 1, b"x")
+    assert {raised.value.reason for raised in (read, written)} == {ErrorReason.STORE_UNAVAILABLE}
