@@ -340,6 +340,7 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
         200: Answer("Where it plays", WatchRecord),
         403: Answer("It is private", ErrorBody),
         404: Answer("No such video", ErrorBody),
+        409: Answer("Its clips cannot be joined to one video", ErrorBody),
     },
 )
 async def watch(request: web.Request, query: WatchQuery) -> web.Response:
@@ -351,8 +352,10 @@ async def watch(request: web.Request, query: WatchQuery) -> web.Response:
     try:
         url = await request.app[PLAYBACK].signed_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
     except ReelwayError as error:
-        if error.reason is ErrorReason.NOT_SEALED:
-            # A recording that has just ended: its chunks are becoming the one object that an address can name.
-            raise ReelwayError(ErrorReason.JOINING, "The video is not one object yet") from None
-        raise
+        if error.reason is not ErrorReason.NOT_SEALED:
+            raise
+        # A recording that has just ended: its chunks are becoming the one object that an address can name, unless they
+        # are clips that cannot be joined.
+        await request.app[PLAYBACK].stat(video.video_id)
+        raise ReelwayError(ErrorReason.JOINING, "The video is not one object yet") from None
     return _json(WatchRecord(watchable_url=url, video=_body(shown)))

@@ -293,3 +293,7 @@ async def test_clips_that_cannot_be_joined(
     assert (video["transcription_status"], video["transcription"]) == ("failed", None)
     assert video["transcription_error"].startswith("The clips cannot be joined to one video: A clip is no video")
     assert await user.status("GET", f"{RECORD}/{number}/stream_video") == 409
+    hash_id = await uuid_of(system, number)
+    await user.publish(hash_id)
+    refused = await user.ask("GET", "/video/watch", 409, params={"user_id": user.id, "hash_id": hash_id})
+    assert refused["detail"].startswith("The clips cannot be joined to one video")
