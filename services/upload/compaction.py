@@ -259,16 +259,14 @@ class Compaction:
             await self._objects.abort_multipart(left.key, left.upload_id)
 
     async def _remove_chunks(self, journal: Journal) -> None:
-        gate = asyncio.Semaphore(_DELETES_AT_ONCE)
-
         async def delete(key: str) -> None:
-            async with gate:
-                await self._objects.delete(key)
-                fault_points.reach("compact.removed")
+            await self._objects.delete(key)
+            fault_points.reach("compact.removed")
 
         keys = [
             info.key
             for prefix in (journal_prefix(journal.video_id), joined_prefix(journal.video_id))
             async for info in self._objects.list(prefix)
         ]
-        await asyncio.gather(*map(delete, keys))
+        for start in range(0, len(keys), _DELETES_AT_ONCE):
+            await asyncio.gather(*map(delete, keys[start : start + _DELETES_AT_ONCE]))

@@ -6,7 +6,7 @@ from reelway.v1 import media_pb2
 
 from services.common import logs
 from services.common.caller import Caller, new_request_id, set_caller
-from services.common.catalog_client import CatalogClient, if_found
+from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -139,12 +139,15 @@ class JournalSweeper:
                 await self._objects.delete(info.key)
 
     async def _find(self, video_id: str) -> Journal | None:
-        """The journal; brought back where Redis lost it, and the video's record says that there was one."""
+        """The journal; brought back where Redis lost it, and the video's record says that there was one.
+
+        VIDEO_NOT_FOUND where there is no record: every video has left one, if only a tombstone, so it is to blame.
+        """
         journal = await self._store.get(video_id)
         if journal is not None:
             return journal
-        video = await if_found(self._catalog.look_up(video_id))
-        if video is None or video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
+        video = await self._catalog.look_up(video_id)
+        if video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
             return None
         set_caller(Caller(user=video.owner, request_id=new_request_id()))
         return await self._journals.get(video_id)
