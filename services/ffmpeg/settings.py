@@ -40,7 +40,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     job_lost_workers: int = Field(4, ge=1)
     """A job is failed as poison when so many workers vanished while they ran it."""
     job_keep_seconds: Seconds = 7 * 86400.0
-    """How long a completed job's record is kept; its outputs stay as long again, as the URLs of its last day need."""
+    """How long a completed job's record is kept; its outputs stay OUTPUT_URL_SECONDS longer, for its last URLs."""
     job_keep_failed_seconds: Seconds = 30 * 86400.0
     """How long the record of a failed or cancelled job is kept."""
     job_queued_per_owner: int = Field(10_000, ge=1)
