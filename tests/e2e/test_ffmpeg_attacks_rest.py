@@ -24,7 +24,7 @@ from tests.support.system import RunningSystem, start_system
 CASES = [case["id"] for case in ATTACKS["cases"]]
 LIMITS = {
     "COMMAND_WALL_SECONDS": "8",
-    "COMMAND_CPU_SECONDS": "4",
+    "COMMAND_CPU_SECONDS": "2",
     "COMMAND_MEMORY_BYTES": str(2**30),
     "COMMAND_INPUT_BYTES": str(20 * 2**20),
     "COMMAND_OUTPUT_BYTES": str(20 * 2**20),
