@@ -56,7 +56,12 @@ class RegisterHeaders(BaseModel):
     """Optional headers."""
 
     idempotency_key: Annotated[
-        str, Field(max_length=200, description="A repeated request with the same key answers the first task")
+        str,
+        Field(
+            max_length=200,
+            description="A repeated request with the same key answers the first task. Clients without a token share "
+            "one set of keys: let theirs be random.",
+        ),
     ] = ""
 
 
