@@ -7,6 +7,7 @@ configured. A token that cannot be checked is refused, never taken for none.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from typing import Any
 
@@ -60,13 +61,38 @@ class _Jwks:
                         body += data
                         if len(body) > _LARGEST_JWKS:
                             raise ValueError("the answer is too long")
-                keys = jwt.PyJWKSet.from_json(body.decode()).keys
-            except (aiohttp.ClientError, TimeoutError, jwt.PyJWTError, ValueError) as error:
+                self._keys = _keys_by_id(body)
+            except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
                 log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
                 return
-            # A set may have keys for encryption, too (RFC 7517, 4.2).
-            self._keys = {key.key_id: key for key in keys if key.key_id and key.public_key_use in (None, "sig")}
             self._fetched_at = time.monotonic()
+
+
+def _keys_by_id(body: bytes) -> dict[str, jwt.PyJWK]:
+    """The keys of a JWK set that tokens may be signed with.
+
+    Raises:
+        ValueError, RecursionError: it is no set, or none of its keys can be used.
+    """
+    told = json.loads(body)
+    members = told.get("keys") if isinstance(told, dict) else None
+    if not isinstance(members, list):
+        raise ValueError("not a JWK set")
+    keys = [key for key in map(_usable, members) if key is not None]
+    if len(keys) < len(members):
+        log.info("token keys that cannot be used", count=len(members) - len(keys))
+    if not keys:
+        raise ValueError("a JWK set without a usable key")
+    # A set may have keys for encryption, too (RFC 7517, 4.2).
+    return {key.key_id: key for key in keys if isinstance(key.key_id, str) and key.public_key_use in (None, "sig")}
+
+
+def _usable(member: Any) -> jwt.PyJWK | None:
+    """A key of a set; None for one that is not understood, which costs no other its use (RFC 7517, 5)."""
+    try:
+        return jwt.PyJWK(member)
+    except Exception:  # PyJWT has no common one: `{"kty": "oct"}` is a KeyError, `"alg": "none"` a NotImplementedError.
+        return None
 
 
 class Authenticator:
