@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from typing import Any
+from typing import Any, TypeAlias
 
 import aiohttp
 import jwt
+from jwt.algorithms import AllowedPublicKeys
 
 from gateway.settings import GatewaySettings
 from services.common import logs
@@ -27,17 +28,20 @@ _FETCH_SECONDS = 5.0
 _LARGEST_JWKS = 2**20
 _LONGEST_TOKEN = 16 * 2**10
 
+_Key: TypeAlias = jwt.PyJWK | AllowedPublicKeys
+"""A JWK that names its algorithm, or a key for all that fit it."""
+
 
 class _Jwks:
     """Keys from a URL: kept for a time, fetched again for an unknown key id, one fetch at a time."""
 
     def __init__(self, url: str, ttl_seconds: float, http: aiohttp.ClientSession) -> None:
         self._url, self._ttl, self._http = url, ttl_seconds, http
-        self._keys: dict[str, jwt.PyJWK] = {}
+        self._keys: dict[str, _Key] = {}
         self._fetched_at = self._tried_at = float("-inf")
         self._lock = asyncio.Lock()
 
-    async def key(self, key_id: str) -> jwt.PyJWK | None:
+    async def key(self, key_id: str) -> _Key | None:
         """The key of this id; None where there is none. SERVICE_UNAVAILABLE where the keys cannot be had."""
         fresh = time.monotonic() - self._fetched_at < self._ttl
         if not fresh or key_id not in self._keys:
@@ -68,26 +72,34 @@ class _Jwks:
             self._fetched_at = time.monotonic()
 
 
-def _keys_by_id(body: bytes) -> dict[str, jwt.PyJWK]:
-    """The keys of a JWK set that tokens may be signed with.
+def _keys_by_id(body: bytes) -> dict[str, _Key]:
+    """The public keys of a JWK set that check tokens.
 
     Raises:
-        ValueError, RecursionError: it is no set, or none of its keys can be used.
+        ValueError, RecursionError: it is no set, or none of its keys is understood.
     """
     told = json.loads(body)
     members = told.get("keys") if isinstance(told, dict) else None
     if not isinstance(members, list):
         raise ValueError("not a JWK set")
-    keys = [key for key in map(_usable, members) if key is not None]
+    keys = [(member, key) for member in members if (key := _understood(member)) is not None]
     if len(keys) < len(members):
-        log.info("token keys that cannot be used", count=len(members) - len(keys))
+        log.info("token keys that are not understood", count=len(members) - len(keys))
     if not keys:
-        raise ValueError("a JWK set without a usable key")
-    # A set may have keys for encryption, too (RFC 7517, 4.2).
-    return {key.key_id: key for key in keys if isinstance(key.key_id, str) and key.public_key_use in (None, "sig")}
+        raise ValueError("a JWK set without a key that is understood")
+    return {
+        # PyJWT binds each JWK to one algorithm, for RSA without `alg`, which is optional (RFC 7517, 4.4), to RS256.
+        key.key_id: key if member.get("alg") else key.key
+        for member, key in keys
+        if isinstance(key.key_id, str)
+        # A set may have keys for encryption, too (RFC 7517, 4.2).
+        and key.public_key_use in (None, "sig")
+        # None but a public key has it. With a private or a shared one whoever reads the set could sign.
+        and hasattr(key.key, "verify")
+    }
 
 
-def _usable(member: Any) -> jwt.PyJWK | None:
+def _understood(member: Any) -> jwt.PyJWK | None:
     """A key of a set; None for one that is not understood, which costs no other its use (RFC 7517, 5)."""
     try:
         return jwt.PyJWK(member)
@@ -128,7 +140,7 @@ class Authenticator:
             claims = jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
             # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
             str(claims["sub"]).encode()
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError) as error:  # The last is PyJWT's for a key of another kind.
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
         user = claims["sub"]
@@ -136,7 +148,7 @@ class Authenticator:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         return user
 
-    async def _key(self, token: str) -> Any:
+    async def _key(self, token: str) -> _Key | str:
         if self._jwks is not None:
             key_id = jwt.get_unverified_header(token).get("kid")
             key = await self._jwks.key(key_id) if isinstance(key_id, str) else None

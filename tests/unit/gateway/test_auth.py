@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import time
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import aiohttp
 import jwt
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gateway import auth
 from gateway.auth import Authenticator
@@ -27,6 +29,7 @@ from tests.support.http_server import serving
 MIB = 2**20
 RSA = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
 GOOD = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True) | {"kid": "good"}
+SHARED = b"everybody knows it, for it is published like any other key in the set"
 
 
 def token(key: Any = RSA, algorithm: str = "RS256", key_id: str = "good") -> str:
@@ -37,7 +40,9 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @contextlib.asynccontextmanager
-async def believing(source: bytes | Answer, **headers: str) -> AsyncIterator[Authenticator]:
+async def believing(
+    source: bytes | Answer, *, algorithms: Sequence[str] = ("RS256",), **headers: str
+) -> AsyncIterator[Authenticator]:
     """Somebody who gets their keys from a server that answers so."""
 
     async def answer(_: web.Request) -> web.Response:
@@ -45,7 +50,8 @@ async def believing(source: bytes | Answer, **headers: str) -> AsyncIterator[Aut
         return web.Response(body=source, headers=headers)
 
     async with serving(answer if isinstance(source, bytes) else source) as port, aiohttp.ClientSession() as http:
-        yield Authenticator(GatewaySettings(auth_jwks_url=f"http://127.0.0.1:{port}/jwks"), http)
+        url = f"http://127.0.0.1:{port}/jwks"
+        yield Authenticator(GatewaySettings.model_validate({"auth_jwks_url": url, "auth_algorithms": algorithms}), http)
 
 
 async def told(authenticator: Authenticator, told: str) -> str | ErrorReason:
@@ -108,7 +114,7 @@ UNUSABLE: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("unusable", UNUSABLE, ids=lambda key: json.dumps(key)[-40:])
+@pytest.mark.parametrize("unusable", UNUSABLE, ids=range(len(UNUSABLE)))
 async def test_a_key_that_cannot_be_used_costs_no_other(unusable: Any) -> None:
     for keys in ([GOOD, unusable], [unusable, GOOD]):
         async with believing(json.dumps({"keys": keys}).encode()) as authenticator:
@@ -140,3 +146,73 @@ async def test_a_set_that_does_not_end_is_not_waited_for(monkeypatch: pytest.Mon
     async with asyncio.timeout(30), believing(drip) as authenticator:
         assert await told(authenticator, token()) is ErrorReason.SERVICE_UNAVAILABLE
     assert asked.is_set()
+
+
+ALL = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA")
+FITTING: list[tuple[Any, tuple[str, ...]]] = [
+    (RSA, ALL[:6]),
+    (ec.generate_private_key(ec.SECP256R1()), ("ES256",)),
+    (ec.generate_private_key(ec.SECP384R1()), ("ES384",)),
+    (ec.generate_private_key(ec.SECP521R1()), ("ES512",)),
+    (ec.generate_private_key(ec.SECP256K1()), ("ES256K",)),
+    (ed25519.Ed25519PrivateKey.generate(), ("EdDSA",)),
+]
+
+
+def published(key: Any) -> dict[str, Any]:
+    """As a key server tells a key: without `alg`."""
+    kinds = {rsa.RSAPublicKey: "RS256", ec.EllipticCurvePublicKey: "ES256", ed25519.Ed25519PublicKey: "EdDSA"}
+    kind = next(name for base, name in kinds.items() if isinstance(key.public_key(), base))
+    return jwt.get_algorithm_by_name(kind).to_jwk(key.public_key(), as_dict=True) | {"kid": "good"}
+
+
+def key_set(*members: dict[str, Any]) -> bytes:
+    return json.dumps({"keys": members}).encode()
+
+
+@pytest.mark.parametrize(("key", "fitting"), FITTING, ids=lambda one: "-".join(one) if isinstance(one, tuple) else "")
+async def test_a_key_that_names_no_algorithm_checks_all_that_fit_it(key: Any, fitting: tuple[str, ...]) -> None:
+    """`alg` is optional (RFC 7517, 4.4). A token whose algorithm is not one for the key is no defect of ours."""
+    members = published(key)
+    async with believing(key_set(members), algorithms=ALL) as authenticator:
+        for signer, theirs in FITTING:
+            for algorithm in theirs:
+                user = "anna" if signer is key and algorithm in fitting else ErrorReason.UNAUTHENTICATED
+                assert (algorithm, await told(authenticator, token(signer, algorithm))) == (algorithm, user)
+
+
+@pytest.mark.parametrize("nothing", [{}, {"alg": ""}, {"alg": None}])
+async def test_only_what_is_configured_is_accepted(nothing: dict[str, Any]) -> None:
+    async with believing(key_set(GOOD | nothing), algorithms=("RS512", "PS256")) as authenticator:
+        taken = [each for each in ALL[:6] if await told(authenticator, token(RSA, each)) == "anna"]
+    assert taken == ["RS512", "PS256"]
+
+
+async def test_a_key_that_names_its_algorithm_checks_no_other() -> None:
+    async with believing(key_set(GOOD | {"alg": "PS384"}), algorithms=ALL) as authenticator:
+        taken = [each for each in ALL[:6] if await told(authenticator, token(RSA, each)) == "anna"]
+    assert taken == ["PS384"]
+
+
+def unfit() -> dict[str, dict[str, Any]]:
+    """Keys that nobody may publish: with each of them anybody could sign."""
+    shared = {"kty": "oct", "kid": "good", "k": base64.urlsafe_b64encode(SHARED).decode()}
+    pem = RSA.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    curve, octets = FITTING[1][0], FITTING[-1][0]
+    return {
+        "shared": shared,
+        "shared for HS256": shared | {"alg": "HS256"},
+        "shared, with a public key in it": shared | {"k": base64.urlsafe_b64encode(pem).decode()},
+        "private": jwt.algorithms.RSAAlgorithm.to_jwk(RSA, as_dict=True) | {"kid": "good"},
+        "private for RS256": jwt.algorithms.RSAAlgorithm.to_jwk(RSA, as_dict=True) | {"kid": "good", "alg": "RS256"},
+        "private curve": jwt.algorithms.ECAlgorithm.to_jwk(curve, as_dict=True) | {"kid": "good"},
+        "private octets": jwt.algorithms.OKPAlgorithm.to_jwk(octets, as_dict=True) | {"kid": "good"},
+    }
+
+
+@pytest.mark.parametrize("key", unfit().values(), ids=unfit())
+async def test_a_key_that_is_not_public_checks_nothing(key: dict[str, Any]) -> None:
+    tokens = [token(signer, algorithm) for signer, theirs in FITTING for algorithm in theirs]
+    async with believing(key_set(key), algorithms=ALL) as authenticator:
+        for each in (*tokens, token(SHARED, "HS256"), token(SHARED, "HS512")):
+            assert await told(authenticator, each) is ErrorReason.UNAUTHENTICATED
