@@ -15,6 +15,7 @@ from gateway.http_errors import response_of, response_of_http
 from gateway.idle_connections import IdleConnections
 from gateway.range_response import BROKEN_OFF
 from gateway.request_body import ClientGoneError, check_expectation
+from gateway.request_host import check_host
 from services.common import logs
 from services.common.caller import Caller, current_caller, new_request_id, set_caller
 from services.common.error_catalog import ErrorReason
@@ -64,6 +65,7 @@ def edge(
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             check_expectation(request)
+            check_host(request)
             user = await authenticator.user(request.headers.get("Authorization"))
             if not user and not is_open(request):
                 reading = request.method in _READING

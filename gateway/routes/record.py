@@ -16,6 +16,7 @@ from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.request_host import origin_of
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, parse_number
 from gateway.video_response import serve_video, video_answers
@@ -118,8 +119,12 @@ def _not_found(error: ReelwayError) -> ReelwayError:
     return error
 
 
-def _rendered(request: web.Request, video: media_pb2.Video) -> dict[str, object]:
-    base = request.app[SETTINGS].public_url.rstrip("/") or str(request.url.origin())
+def _base(request: web.Request) -> str:
+    """What the absolute addresses in an answer begin with."""
+    return request.app[SETTINGS].public_url.rstrip("/") or origin_of(request)
+
+
+def _rendered(base: str, video: media_pb2.Video) -> dict[str, object]:
     told = Told.of(video.transcript)
     return Recorded(
         id=video.number,
@@ -215,8 +220,8 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
 )
 async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
     """The caller's own videos, those that nobody owns, and those that others have published."""
-    pages = request.app[APPENDS].list(query.offset, query.limit)
-    return await array_response(request, ([_rendered(request, video) for video in page] async for page in pages))
+    base, pages = _base(request), request.app[APPENDS].list(query.offset, query.limit)
+    return await array_response(request, ([_rendered(base, video) for video in page] async for page in pages))
 
 
 @routes.get(
@@ -231,7 +236,7 @@ async def get(request: web.Request, path: NumberPath) -> web.Response:
         video = await request.app[APPENDS].find(path.video_id)
     except ReelwayError as error:
         raise _not_found(error) from None
-    return web.json_response(_rendered(request, video))
+    return web.json_response(_rendered(_base(request), video))
 
 
 @routes.get(

@@ -253,6 +253,16 @@ async def test_addresses_are_those_that_clients_are_told_to_use(system: RunningS
     assert told == f"https://video.example{BASES[0]}/{number}/stream_video/"
 
 
+@pytest.mark.parametrize("host", ["a:b", "foo:99999", "h:80:80", "", 'h"', "user@h"])
+async def test_a_host_that_is_none_is_in_no_address(http: aiohttp.ClientSession, host: str) -> None:
+    number = await begin(http)
+    for path in (BASES[0], f"{BASES[0]}/{number}", f"/get_video/{number}/", "/health"):
+        async with http.get(path, headers={"Host": host}) as answer:
+            assert (answer.status, await answer.json()) == (400, {"detail": "The Host is not valid"})
+    async with http.get(f"{BASES[0]}/{number}", headers={"Host": "h:8"}) as answer:
+        assert (await answer.json())["video_file"] == f"http://h:8{BASES[0]}/{number}/stream_video/"
+
+
 async def test_a_browser_extension_may_patch(http: aiohttp.ClientSession) -> None:
     ask = {
         "Origin": "chrome-extension://abcdefghijklmnop",

@@ -50,8 +50,8 @@ class Wire:
         self.reader = reader
         self.writer = writer
 
-    async def send(self, method: str, path: str = "/", *headers: str, body: bytes = b"") -> None:
-        lines = [f"{method} {path} HTTP/1.1", "Host: test", *headers, "", ""]
+    async def send(self, method: str, path: str = "/", *headers: str, body: bytes = b"", host: str = "test") -> None:
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers, "", ""]
         self.writer.write("\r\n".join(lines).encode("latin-1") + body)
         await self.writer.drain()
 
@@ -68,9 +68,9 @@ class Wire:
         assert len({name.lower() for name, _ in pairs}) == len(pairs), f"a header twice: {pairs}"
         return Answer(int(status_line.split()[1]), {name.lower(): value for name, value in pairs}, b"")
 
-    async def ask(self, method: str, path: str = "/", *headers: str, body: bytes = b"") -> Answer:
+    async def ask(self, method: str, path: str = "/", *headers: str, body: bytes = b"", host: str = "test") -> Answer:
         """One whole exchange; raises IncompleteReadError where the body breaks off."""
-        await self.send(method, path, *headers, body=body)
+        await self.send(method, path, *headers, body=body, host=host)
         answer = await self.head()
         if method != "HEAD" and answer.status not in (204, 304):
             answer.body = await self.reader.readexactly(int(answer.headers["content-length"]))
