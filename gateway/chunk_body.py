@@ -98,7 +98,7 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     """
     claims = _claims(request)
     body = RequestBody(request)
-    if request.content_type != FORM_TYPE:
+    if request.content_type != FORM_TYPE or not request.body_exists:
         # Of a compressed body it is the length before it is unpacked.
         size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
         return Chunk(aiter(body), replace(claims, size=size))
@@ -125,7 +125,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     """
     claims = _claims(request)
     name = next(iter(names))
-    if request.content_type == FORM_TYPE:
+    if request.content_type == FORM_TYPE and request.body_exists:
         return await _form_fields(request, names, target, claims)
     body = RequestBody(request, max_size=_HELD_BYTES)
     whole = b"".join([piece async for piece in body])

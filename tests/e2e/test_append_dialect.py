@@ -83,6 +83,8 @@ async def test_refusals_have_the_documents_words(http: aiohttp.ClientSession) ->
     number = await create(http)
     nothing = (400, {"error": "No video data provided"})
     assert await append(http, number, b"") == nothing
+    for boundary in ("; boundary=x", ""):
+        assert await append(http, number, b"", **{"Content-Type": f"multipart/form-data{boundary}"}) == nothing
     no_file = aiohttp.FormData({"name": "no file"}, default_to_multipart=True)
     assert await append(http, number, no_file) == nothing
     empty = aiohttp.FormData()

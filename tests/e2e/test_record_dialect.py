@@ -168,8 +168,9 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
         ("POST", "/finalize_video_upload", {"video_id"}),
     ):
         # A form without fields, as most clients send it: nothing.
-        async with http.request(method, BASES[0] + path) as answer:
-            assert (answer.status, set((await answer.json())["errors"])) == (400, fields)
+        for content_type in ({}, {"Content-Type": "multipart/form-data; boundary=x"}):
+            async with http.request(method, BASES[0] + path, headers=content_type) as answer:
+                assert (answer.status, set((await answer.json())["errors"])) == (400, fields)
     async with http.post(BASES[0], json={"title": "t" * 255, "description": ""}) as answer:
         assert answer.status == 201, "the longest title there may be"
     async with http.post(BASES[0], data=b"{", headers={"Content-Type": "application/json"}) as answer:

@@ -13,6 +13,7 @@ from aiohttp import web
 from gateway.chunk_body import read_fields, read_raw_or_file
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import InvalidRequestError
+from gateway.multipart_form import FORM_TYPE
 from tests.support.costs import at_most, others_run
 from tests.support.http_server import Answer, serving, wire
 
@@ -82,3 +83,22 @@ async def test_a_sum_in_any_of_several_lines_counts() -> None:
     lines = ("Content-Digest: sha-512=:AAAA:", f"Content-Digest: sha-256=:{base64.b64encode(digest).decode()}:")
     async with serving(tell) as port, wire(port) as connection:
         assert (await connection.ask("POST", "/", "Content-Length: 0", *lines)).body == digest
+
+
+async def raw_or_file(request: web.Request) -> web.Response:
+    try:
+        chunk = await read_raw_or_file(request)
+        return web.Response(body=b"".join([piece async for piece in chunk.data]))
+    except InvalidRequestError as error:
+        return record_invalid(error)
+
+
+@pytest.mark.parametrize("content_type", [f"{FORM_TYPE}; boundary=x", FORM_TYPE, URLENCODED, JSON, "X/Y"])
+@pytest.mark.parametrize("length", ["Content-Length: 0", "X: no length"])
+async def test_a_body_of_nothing_is_nothing_whatever_its_type(content_type: str, length: str) -> None:
+    async with serving(raw_or_file) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", f"Content-Type: {content_type}", length)
+    assert (answer.status, answer.body) == (200, b"")
+    async with serving(echo) as port, wire(port) as connection:
+        answer = await connection.ask("PATCH", "/", f"Content-Type: {content_type}", length)
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
