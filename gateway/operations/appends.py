@@ -83,9 +83,14 @@ class Appends:
 
     async def list(self, offset: int, limit: int | None) -> AsyncGenerator[list[media_pb2.Video], None]:
         """What the caller may see in a list, oldest first, from the `offset`-th on, in pages; no limit: all."""
+        if limit == 0:
+            yield []
+            return
         token = ""
         while True:
-            request = catalog_pb2.ListVideosRequest(page_size=_PAGE, page_token=token)
+            # The catalogue reads and sends whole records, whatever is made of them here.
+            size = _PAGE if limit is None else min(_PAGE, offset + limit)
+            request = catalog_pb2.ListVideosRequest(page_size=size, page_token=token)
             page = await call(self._catalog.ListVideos, request)
             videos = page.videos[offset:][:limit]
             yield videos
