@@ -221,5 +221,3 @@ _BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = 
     "form": _bind_form,
     "body": _bind_body,
 }
-
-__all__ = ["bound", "models_of"]
