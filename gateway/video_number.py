@@ -20,3 +20,9 @@ class NumberPath(BaseModel):
 
     # What is no number is no video's: 404, as for every other unknown one.
     video_id: Annotated[int, BeforeValidator(parse_number), Field(le=_LARGEST)]
+
+
+class VideoId(BaseModel):
+    """A new video."""
+
+    video_id: int

@@ -11,7 +11,7 @@ from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
-from gateway.video_number import NumberPath
+from gateway.video_number import NumberPath, VideoId
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -20,12 +20,6 @@ routes = Routes(
     "001 Video Management API",
     answers=SERVICE_ANSWERS,
 )
-
-
-class VideoId(BaseModel):
-    """A new video."""
-
-    video_id: int
 
 
 class Message(BaseModel):

@@ -18,7 +18,7 @@ from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
-from gateway.video_number import NumberPath, parse_number
+from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -55,12 +55,6 @@ class NewVideo(BaseModel):
 
     title: Annotated[str, Field(min_length=1, max_length=255)]
     description: Annotated[str, Field(max_length=10_000)]
-
-
-class VideoId(BaseModel):
-    """A new video."""
-
-    video_id: int
 
 
 class WhichVideo(BaseModel):
