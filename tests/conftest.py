@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.local.ports import take_share
+from deploy.local import ports
 
 pytest_plugins = [
     "tests.support.clips",
@@ -14,6 +14,7 @@ pytest_plugins = [
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers (`-n 2`) take ports of their own."""
+    """Workers (`-n 2`) take ports of their own: what a test stops for a moment finds its port free."""
     if worker := getattr(config, "workerinput", None):
-        take_share(int(worker["workerid"].removeprefix("gw")) % worker["workercount"], worker["workercount"])
+        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+        ports.taken.update(port for port in range(ports.LOWEST, 2**16) if (port - number) % count)

@@ -8,21 +8,8 @@ from pathlib import Path
 
 LOWEST = 20_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_handed_out: set[int] = set()
-
-
-class _Share:
-    """Which of the ports are this process's: each `every`-th, from `first` on."""
-
-    first, every = 0, 1
-
-
-def take_share(first: int, every: int) -> None:
-    """From now on only each `every`-th port is handed out, where several processes hand out ports at a time.
-
-    What one of them has stopped for a moment still finds its port free when it comes back.
-    """
-    _Share.first, _Share.every = first, every
+taken: set[int] = set()
+"""What is not handed out: the ports that this process has handed out, and those it leaves to others."""
 
 
 def free_port() -> int:
@@ -32,9 +19,9 @@ def free_port() -> int:
     bind of the process that gets it, no client's socket can be in the way.
     """
     for _ in range(1000):
-        port = random.randrange(LOWEST + _Share.first, _first_ephemeral(), _Share.every)  # noqa: S311 - it is no secret
-        if port not in _handed_out and is_free("127.0.0.1", port):
-            _handed_out.add(port)
+        port = random.randrange(LOWEST, _first_ephemeral())  # noqa: S311 - it is no secret
+        if port not in taken and is_free("127.0.0.1", port):
+            taken.add(port)
             return port
     raise OSError(errno.EADDRINUSE, "no free port on 127.0.0.1")
 
