@@ -79,11 +79,6 @@ class Replica:
         """Ends it as a crash does (SIGKILL)."""
         await self.process.kill()
 
-    async def restart(self) -> None:
-        """Kills it where it still runs, and starts it at the same address."""
-        await self.process.kill()
-        await self.start()
-
     async def is_ready(self) -> bool:
         """Whether it says SERVING (a service), or answers /ready with 200 (the gateway)."""
         return await (self._is_healthy() if self.service.kind is Kind.GATEWAY else self._is_serving())

@@ -36,7 +36,8 @@ class Rig:
 
     async def arm(self, point: str) -> None:
         self.mortal.env |= {"FAULT_POINT": point, "COMPACTION_INTERVAL_SECONDS": "3600"}
-        await self.mortal.restart()
+        await self.mortal.kill()
+        await self.mortal.start()
 
     async def has_died(self) -> None:
         assert await asyncio.wait_for(self.mortal.process.wait(), 20) == -SIGKILL
@@ -234,7 +235,8 @@ async def test_create_and_abort_that_die_are_taken_back(rig: Rig) -> None:
     # The sweeper of idle uploads finishes what was begun.
     [other] = [one for one in rig.fleet.of("upload") if one is not rig.mortal]
     other.env["APPEND_IDLE_EXPIRY_SECONDS"] = "0.1"
-    await other.restart()
+    await other.kill()
+    await other.start()
 
     async def gone() -> bool:
         return await refusal_or_none(rig.client.video(video.video_id)) is ErrorReason.VIDEO_NOT_FOUND

@@ -154,7 +154,7 @@ async def test_what_is_being_processed_is_not_deleted_and_what_is_given_up_or_ne
         await owner.ask("DELETE", f"/video/my/{hopeless.hash_id}", 204)
         assert await keys_of(eventful.s3, hopeless.hash_id) == {f"catalog/{hopeless.hash_id}.json"}
     finally:
-        await eventful.process("worker").restart()
+        await eventful.process("worker").start()
     await owner.until_mine(signed.hash_id, 30)
 
     async def is_given_up() -> bool:

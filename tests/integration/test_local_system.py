@@ -51,7 +51,7 @@ async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_
         pid, listen = catalog.pid, catalog.listen
         await catalog.kill()
         assert not await catalog.is_ready()
-        await catalog.restart()
+        await catalog.start()
         assert (catalog.pid != pid, catalog.listen) == (True, listen)
         assert await catalog.is_ready()
 

@@ -46,7 +46,7 @@ async def test_connections_are_spread_and_outlive_a_gateway(two: RunningSystem) 
     await ask(two.base_url)
     assert answered(two, "gateway-2") == counts[1] + CONNECTIONS
 
-    await first.restart()
+    await first.start()
     assert await first.is_ready()
     await ask(two.base_url)
     assert answered(two, "gateway-1") > counts[0]

@@ -67,7 +67,7 @@ class RunningSystem:
 
     @property
     def processes(self) -> list[Replica]:
-        """Every process, in the order of the start: pid, name, listen, kill(), restart()."""
+        """Every process, in the order of the start: pid, name, listen, kill(), start()."""
         return self._system.replicas
 
     def process(self, name: str) -> Replica:
