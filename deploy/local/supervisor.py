@@ -12,6 +12,7 @@ from typing import Protocol
 from deploy.local.process import StartError, how_it_ended
 from deploy.local.system import Part
 from services.common.backoff import Backoff
+from services.common.tasks import all_of
 
 RESTARTS = Backoff(attempts=6, first_seconds=0.5, longest_seconds=10.0)
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -88,13 +89,7 @@ class Supervisor:
     async def _work(self, ready: Callable[[], None]) -> None:
         await self._system.start()
         ready()
-        watchers = [asyncio.create_task(self._keep_alive(part)) for part in self._system.parts]
-        try:
-            await asyncio.gather(*watchers)
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.gather(*watchers, return_exceptions=True)
+        await all_of(map(self._keep_alive, self._system.parts))
 
     async def _keep_alive(self, part: Part) -> None:
         loop = asyncio.get_running_loop()

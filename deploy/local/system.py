@@ -1,10 +1,9 @@
 """The whole system on this machine: its servers and its processes, started and stopped in order."""
 
-import asyncio
 import contextlib
 import importlib.util
 import socket
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +16,7 @@ from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 from services.common.allocator import TUNABLES
+from services.common.tasks import all_of
 from services.ffmpeg.plan import PLAIN_PATH
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
@@ -113,14 +113,14 @@ class System:
         await self._start_servers()
         self._plan_replicas(ffmpeg)
         # The gateway after what it calls: it would only tell us, again and again, that it is not ready.
-        await _all(replica.start() for replica in self.replicas if replica not in self._gateways)
-        await _all(gateway.start() for gateway in self._gateways)
+        await all_of(replica.start() for replica in self.replicas if replica not in self._gateways)
+        await all_of(gateway.start() for gateway in self._gateways)
 
     async def stop(self) -> None:
         """Ends everything: who talks to clients first, then the services, then what they keep state in."""
-        await _all(gateway.stop() for gateway in self._gateways)
-        await _all(replica.stop() for replica in self.replicas if replica not in self._gateways)
-        await _all(part.stop() for part in self.parts)
+        await all_of(gateway.stop() for gateway in self._gateways)
+        await all_of(replica.stop() for replica in self.replicas if replica not in self._gateways)
+        await all_of(part.stop() for part in self.parts)
         if self._claim:
             self._claim.close()
 
@@ -152,7 +152,7 @@ class System:
             self.redis = EmbeddedRedis(folder / "redis", logs / "redis.log")
         if not settings.s3_endpoint_url:
             self.s3 = EmbeddedS3(folder / "s3", self.keys.access_key, self.keys.secret_key, logs / "s3.log")
-        await _all(part.start() for part in self.parts)
+        await all_of(part.start() for part in self.parts)
         if self.s3:
             await self.s3.create_bucket(settings.s3_bucket)
         else:
@@ -245,15 +245,3 @@ def _reachable(host: str) -> str:
     """How a listening address is written in a URL on this machine."""
     host = ANY_ADDRESS.get(host, host)
     return f"[{host}]" if ":" in host else host
-
-
-async def _all(steps: Iterable[Coroutine[object, object, None]]) -> None:
-    """Awaits all of them; the first failure ends the others."""
-    tasks = [asyncio.create_task(step) for step in steps]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -1,9 +1,12 @@
-"""Ending tasks."""
+"""Tasks that belong together, and their end."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
 
+_Result = TypeVar("_Result")
 _AGAIN_SECONDS = 0.5
 
 
@@ -17,3 +20,14 @@ async def end(*tasks: asyncio.Task[object]) -> None:
         for task in going:
             task.cancel()
         await asyncio.wait(going, timeout=_AGAIN_SECONDS)
+
+
+async def all_of(works: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:
+    """What they all bring, in order; the first failure ends the others, and comes out when they have ended."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
-from services.common import logs
+from services.common import logs, tasks
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -147,15 +147,8 @@ class Outputs:
                     lambda: _read(descriptor, start, length),
                 )
 
-        parts = [asyncio.create_task(part(index)) for index in range(math.ceil(size / _PART_BYTES))]
-        try:
-            return await asyncio.gather(*parts)
-        except BaseException:
-            # The descriptor is closed behind us: nobody may read on.
-            for task in parts:
-                task.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
-            raise
+        # The descriptor is closed behind us: nobody may read on.
+        return await tasks.all_of(part(index) for index in range(math.ceil(size / _PART_BYTES)))
 
     async def sign(self, job_id: str, name: str, seconds: int) -> str:
         """A URL on the public endpoint by which a client downloads the output, for so many seconds."""

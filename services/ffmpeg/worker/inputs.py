@@ -13,6 +13,7 @@ from typing import Protocol
 import grpc
 from reelway.v1 import stream_pb2, stream_pb2_grpc
 
+from services.common import tasks
 from services.common.call import call
 from services.common.caller import Caller
 from services.common.error_catalog import ErrorReason
@@ -117,16 +118,11 @@ class Inputs:
             async with gate:
                 await self._bring(owner, planned, folder / planned.path, budget)
 
-        tasks = [asyncio.create_task(one(planned)) for planned in inputs]
         try:
             async with asyncio.timeout(self._max_seconds):
-                await asyncio.gather(*tasks)
+                await tasks.all_of(map(one, inputs))
         except TimeoutError:
             raise JobFault("LIMIT_EXCEEDED", f"The inputs took more than {self._max_seconds:.0f} s to arrive") from None
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _bring(self, owner: str, planned: PlannedInput, destination: Path, budget: Budget) -> None:
         with _faults(planned.placeholder):

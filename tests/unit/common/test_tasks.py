@@ -1,6 +1,8 @@
-"""A task that loses a cancellation is ended all the same."""
+"""Tasks that belong together: how they end."""
 
 import asyncio
+
+import pytest
 
 from services.common import tasks
 
@@ -30,3 +32,21 @@ async def test_what_has_ended_is_let_be() -> None:
     await task
     await tasks.end(task)
     assert not task.cancelled()
+
+
+async def test_the_first_failure_comes_out_when_the_others_have_ended() -> None:
+    ended = []
+
+    async def long() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0)
+            ended.append("long")
+
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await tasks.all_of([long(), broken()])
+    assert ended == ["long"]
