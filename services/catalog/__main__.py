@@ -42,7 +42,7 @@ async def _serve(settings: CatalogSettings) -> None:
     async with S3Objects.open(settings) as objects, redis, open_channel(settings.ffmpeg_target, settings) as ffmpeg:
         store, records = RedisVideoStore(redis, clock), RecordStore(objects)
         catalog = Catalog(store, records, objects, clock)
-        journals = JournalChanges(catalog, store, clock)
+        journals = JournalChanges(catalog, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, objects, clock)
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects, clock)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)

@@ -61,12 +61,6 @@ def page_length(asked: int, usual: int) -> int:
     return asked or usual
 
 
-def check_uuid(video_id: str) -> None:
-    """VIDEO_NOT_FOUND for a text that is not a UUID in its usual form: no such video can exist."""
-    if not is_uuid(video_id):
-        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-
-
 class Catalog:
     """Creates, finds, changes and deletes videos for a user (empty: anonymous)."""
 
@@ -121,11 +115,8 @@ class Catalog:
         Raises:
             ReelwayError: VIDEO_NOT_FOUND where there never was one; SERVICE_UNAVAILABLE where others always come first.
         """
-        check_uuid(video_id)
         for attempt in range(1, _CHANGE.attempts + 1):
-            video = await self._store.get(video_id)
-            if video is None:
-                raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+            video = await self.look_up(video_id)
             if not apply(video):
                 # A first call may have died before it saved what this answer promises.
                 await self.save(video, "")
@@ -163,13 +154,17 @@ class Catalog:
         if video is not None:
             await self.save(video, "")
 
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
+        # Only a UUID in its usual form can be a video's.
+        video = await self._store.get(video_id) if is_uuid(video_id) else None
+        if video is None:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return video
+
     async def get(self, user: str, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
         """The video, by either name, if `user` may see it; VIDEO_NOT_FOUND if not or there is none."""
-        if video_id:
-            check_uuid(video_id)
-            video = await self._store.get(video_id)
-        else:
-            video = await self._store.get_by_number(number)
+        video = await (self.look_up(video_id) if video_id else self._store.get_by_number(number))
         if video is None or not may_see(video, user):
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return video

@@ -5,8 +5,7 @@ from __future__ import annotations
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog.access import require_living
-from services.catalog.catalog import Catalog, check_uuid
-from services.catalog.video_store import VideoStore
+from services.catalog.catalog import Catalog
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -16,16 +15,8 @@ from services.common.video_state import step
 class JournalChanges:
     """From a growing video to one object; every change is safe to repeat."""
 
-    def __init__(self, catalog: Catalog, videos: VideoStore, clock: Clock) -> None:
-        self._catalog, self._videos, self._clock = catalog, videos, clock
-
-    async def look_up(self, video_id: str) -> media_pb2.Video:
-        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
-        check_uuid(video_id)
-        video = await self._videos.get(video_id)
-        if video is None:
-            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        return video
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self._catalog, self._clock = catalog, clock
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         """Make a growing video final; VIDEO_NOT_FOUND, VIDEO_CHANGED."""

@@ -9,7 +9,7 @@ from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.access import is_own
-from services.catalog.catalog import Catalog, check_texts, check_uuid, page_length
+from services.catalog.catalog import Catalog, check_texts, page_length
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
 from services.catalog.redis_video_store import RedisVideoStore
@@ -89,9 +89,8 @@ class Library:
 
     async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:
         """A finished video of `owner`; VIDEO_NOT_FOUND, PRIVATE_VIDEO."""
-        check_uuid(video_id)
-        video = await self._videos.get(video_id)
-        if video is None or video.owner != owner or video.state != media_pb2.VIDEO_STATE_READY:
+        video = await self._catalog.look_up(video_id)
+        if video.owner != owner or video.state != media_pb2.VIDEO_STATE_READY:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         if video.is_private and video.owner != user:
             raise ReelwayError(ErrorReason.PRIVATE_VIDEO)

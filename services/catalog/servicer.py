@@ -57,4 +57,4 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         self, request: catalog_pb2.LookUpVideoRequest, context: Any
     ) -> catalog_pb2.LookUpVideoResponse:
         require_system()
-        return catalog_pb2.LookUpVideoResponse(video=await self._journals.look_up(request.video_id))
+        return catalog_pb2.LookUpVideoResponse(video=await self._catalog.look_up(request.video_id))
