@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.format_table import FORMAT_WHITELIST, INPUT_GUARD
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeFailed, described
 from services.ffmpeg.sandbox import Sandbox
@@ -19,7 +19,6 @@ _SAME = (
     *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
 )
 _ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
-_INPUT = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
 # The encoder gives no durations, and the last frame's nothing else tells: as long as the one before.
 _LASTING = (
@@ -133,7 +132,7 @@ def encode_arguments(
             pads += f"[a{index}]"
     graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(shape.sound)}[v]{'[a]' if shape.sound else ''}")
     threads = ("-threads", str(limits.threads))
-    inputs = [argument for clip in clips for argument in (*threads, *_INPUT, "-i", f"file:{clip.path}")]
+    inputs = [argument for clip in clips for argument in (*threads, *INPUT_GUARD, "-i", f"file:{clip.path}")]
     sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()
     order = ("-bf", "0") if is_part else ()
     picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *order, *threads)

@@ -41,6 +41,9 @@ DEMUXERS = (
 FORMAT_WHITELIST = ",".join(sorted(DEMUXERS))
 """Value of -format_whitelist."""
 
+INPUT_GUARD = ("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST)
+"""Before each file that a command of our own reads."""
+
 MUXERS = (
     words("""
     mp4 mov ipod 3gp 3g2 psp ismv f4v matroska webm avi flv mpegts mpeg vob dvd svcd vcd mpeg1video mpeg2video ogg oga

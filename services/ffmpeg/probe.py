@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from services.ffmpeg.error_text import last_words
-from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.format_table import INPUT_GUARD
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.sandbox import Sandbox
@@ -81,7 +81,7 @@ async def described(
             report.extend(line)
 
     argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
-    argv += ["-show_entries", entries, *options, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-show_entries", entries, *options, *INPUT_GUARD]
     result = await run_sandboxed(sandbox, [*argv, "-i", f"file:{path}"], folder, _LIMITS, on_line=gather)
     result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.format_table import INPUT_GUARD
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.sandbox import Sandbox
@@ -24,8 +24,7 @@ _FIT = (
 
 def _input(sandbox: Sandbox, path: Path, *options: str) -> list[str]:
     argv = [sandbox.ffmpeg, "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"]
-    argv += ["-max_pixels", str(_LIMITS.max_pixels), *options]
-    return [*argv, "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{path}"]
+    return [*argv, "-max_pixels", str(_LIMITS.max_pixels), *options, *INPUT_GUARD, "-i", f"file:{path}"]
 
 
 async def thumbnail(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from services.ffmpeg.error_text import last_words
-from services.ffmpeg.format_table import FORMAT_WHITELIST
+from services.ffmpeg.format_table import INPUT_GUARD
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.process import Ended, run_sandboxed
@@ -83,7 +83,7 @@ def extract_arguments(media: Path, pcm: Path, max_seconds: float) -> list[str]:
     """
     return [
         *("-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"),
-        *("-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST, "-i", f"file:{media}"),
+        *(*INPUT_GUARD, "-i", f"file:{media}"),
         *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aresample=async=1:first_pts=0"),
         *("-ac", "1", "-ar", str(SAMPLE_RATE), "-t", f"{max_seconds + 1:.0f}"),
         *("-c:a", "pcm_s16le", "-f", "s16le", f"file:{pcm}"),
