@@ -7,11 +7,7 @@ import pytest
 from services.common.s3_objects import S3Objects
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
-from tests.support.videos_api import (
-    VideosApi,
-    store_settings,
-    videos_api,
-)
+from tests.support.videos_api import VideosApi, videos_api
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +18,7 @@ async def api(system: RunningSystem) -> AsyncIterator[VideosApi]:
 
 @pytest.fixture(scope="module")
 async def store(system: RunningSystem) -> AsyncIterator[S3Objects]:
-    async with S3Objects.open(store_settings(system)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         yield objects
 
 

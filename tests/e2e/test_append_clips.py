@@ -20,7 +20,6 @@ from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import ClipJoiner
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from services.common.upload_client import UploadClient
 from services.stream.versions import Versions
 from services.stream.video_cache import VideoCache
@@ -74,7 +73,7 @@ async def fetch(http: aiohttp.ClientSession, number: int) -> tuple[bytes, aiohtt
 
 async def joins(system: RunningSystem, number: int) -> list[dict[str, Any]]:
     """What each join that was ever made of a video says of itself."""
-    async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         video_id = await id_of(objects, number)
     async with redis.asyncio.Redis.from_url(system.redis_url, decode_responses=True) as client:
         jobs: list[Any] = [await client.hgetall(key) async for key in client.scan_iter("{ff}:job:*")]
@@ -143,7 +142,7 @@ async def test_a_finished_recording_of_clips_becomes_one_object_with_the_same_by
         data, after = await fetch(http, number)
         assert (data, after.headers["ETag"]) == (joined, before.headers["ETag"])
 
-    async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         video_id = await id_of(objects, number)
         await until(lambda: is_one_object(objects, video_id), 20)
     data, after = await fetch(http, number)
@@ -157,7 +156,7 @@ async def test_who_reads_one_clip_gets_no_byte_of_the_file_that_it_was_joined_to
     number = await append_all(http, clips[0])
     _, answer = await fetch(http, number)
     first = answer.headers["ETag"]
-    settings = S3Settings.model_validate(system.s3.environment)
+    settings = system.s3.settings
     async with (
         S3Objects.open(settings) as objects,
         S3Bytes.open(settings) as data,

@@ -17,7 +17,6 @@ import aiohttp
 import pytest
 
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.ffmpeg_world import ATTACKS, CANARY, ENVIRONMENT_SECRET, RunningWorld, World, case_by_id
 from tests.support.system import RunningSystem, start_system
 
@@ -145,7 +144,7 @@ def _request(world: World, case_id: str) -> dict[str, Any]:
 
 
 async def _note_objects(system: RunningSystem, outcomes: dict[str, Outcome]) -> None:
-    async with S3Objects.open(S3Settings.model_validate(system.s3.environment)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         keys = [found.key async for found in objects.list("ffmpeg-outputs/")]
     for outcome in outcomes.values():
         if outcome.status == 200:

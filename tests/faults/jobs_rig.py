@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from deploy.local.process import Process
-from services.common.settings import S3Settings
 from services.ffmpeg.job import Job, NewJob
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
@@ -26,11 +25,6 @@ TIMES = {
     "JOB_BACKOFF_SECONDS": "0.2",
     "DRAIN_SECONDS": "5",
 }
-
-
-def s3_settings(server: S3Server) -> S3Settings:
-    """As a process would read them from its environment."""
-    return S3Settings.model_validate(server.environment)
 
 
 class Workers:

@@ -10,7 +10,7 @@ import pytest
 from services.common.s3_objects import S3Objects
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
-from tests.support.videos_api import more, multiparts, several, store_settings, video_ids, videos_api
+from tests.support.videos_api import more, multiparts, several, video_ids, videos_api
 from tests.support.waiting import until
 
 DATA = mp4_of(24 * 2**20 + 5, seed=11)
@@ -19,7 +19,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 @pytest.fixture
 async def store(system: RunningSystem) -> AsyncIterator[S3Objects]:
-    async with S3Objects.open(store_settings(system)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         yield objects
 
 

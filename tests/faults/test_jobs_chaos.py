@@ -24,7 +24,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import NewJob
 from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
-from tests.faults.jobs_rig import SHORT_LEASE, Workers, exit_code, gather_states, s3_settings
+from tests.faults.jobs_rig import SHORT_LEASE, Workers, exit_code, gather_states
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
@@ -49,7 +49,7 @@ async def test_no_task_is_lost_or_done_twice_in_effect(juicefs_s3: S3Server, tmp
     try:
         async with (
             connect(RedisSettings(redis_url=server.url)) as client,
-            S3Objects.open(s3_settings(juicefs_s3)) as objects,
+            S3Objects.open(juicefs_s3.settings) as objects,
             open_channel(front_address) as channel,
         ):
             store = RedisJobStore(client, JobPolicy())

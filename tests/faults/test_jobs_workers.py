@@ -16,7 +16,7 @@ from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Cancelled, JobPolicy, RedisJobStore
-from tests.faults.jobs_rig import SHORT_LEASE, Workers, add, children, exit_code, get, s3_settings, until_state
+from tests.faults.jobs_rig import SHORT_LEASE, Workers, add, children, exit_code, get, until_state
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until, until_ended
 
@@ -43,7 +43,7 @@ async def workers(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> Asy
 
 @pytest.fixture
 async def objects(juicefs_s3: S3Server) -> AsyncIterator[S3Objects]:
-    async with S3Objects.open(s3_settings(juicefs_s3)) as found:
+    async with S3Objects.open(juicefs_s3.settings) as found:
         yield found
 
 

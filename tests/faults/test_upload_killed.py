@@ -17,7 +17,6 @@ from tests.support.videos_api import (
     more,
     multiparts,
     none_under_way,
-    store_settings,
     video_ids,
     videos_api,
 )
@@ -28,7 +27,7 @@ QUICK = {"UPLOAD_LEASE_SECONDS": "1", "UPLOAD_SWEEP_INTERVAL_SECONDS": "0.2"}
 
 @pytest.fixture
 async def store(system: RunningSystem) -> AsyncIterator[S3Objects]:
-    async with S3Objects.open(store_settings(system)) as objects:
+    async with S3Objects.open(system.s3.settings) as objects:
         yield objects
 
 

@@ -14,7 +14,6 @@ import pytest
 import redis.asyncio
 
 from services.common.s3_bytes import S3Bytes
-from services.common.settings import S3Settings
 from services.upload.journal import Chunk, Committed
 from services.upload.journal_store import Limits
 from services.upload.redis_journal_store import RedisJournalStore
@@ -43,7 +42,7 @@ async def append_directly(fleet: Fleet, video_id: str, chunks: list[bytes], offs
     """The steps of Append without its calls: objects many at once, then the commits in their order."""
     gate = asyncio.Semaphore(16)
     async with (
-        S3Bytes.open(S3Settings.model_validate(fleet.s3.environment)) as data,
+        S3Bytes.open(fleet.s3.settings) as data,
         redis.asyncio.Redis.from_url(fleet.redis_url, decode_responses=True) as client,
     ):
         store = RedisJournalStore(client)

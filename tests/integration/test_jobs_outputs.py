@@ -1,6 +1,7 @@
 """A job's outputs on two real S3 servers: whole or not there, fenced against stale attempts, swept."""
 
 import asyncio
+import dataclasses
 import os
 import uuid
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from services.common.lease import Lease
 from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import RedisSettings, S3Settings
+from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobFailure, NewJob
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.outputs import Outputs, key_of
@@ -50,13 +51,13 @@ class Notes:
 
 @pytest.fixture
 async def objects(s3_server: S3Server) -> AsyncIterator[S3Objects]:
-    async with S3Objects.open(S3Settings.model_validate(s3_server.environment)) as found:
+    async with S3Objects.open(s3_server.settings) as found:
         yield found
 
 
 @pytest.fixture
 async def outputs(s3_server: S3Server, objects: S3Objects) -> AsyncIterator[Outputs]:
-    async with S3Bytes.open(S3Settings.model_validate(s3_server.environment)) as data:
+    async with S3Bytes.open(s3_server.settings) as data:
         yield Outputs(objects, data)
 
 
@@ -125,7 +126,7 @@ async def test_a_stale_attempt_cannot_overwrite_what_the_next_one_committed(
     juicefs_s3: S3Server, tmp_path: Path
 ) -> None:
     """It passed its last look at the lease, froze, and completes its uploads long after."""
-    settings = S3Settings.model_validate(juicefs_s3.environment)
+    settings = juicefs_s3.settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         await overtake(Outputs(objects, data), objects, tmp_path)
 
@@ -152,7 +153,7 @@ async def overtake(outputs: Outputs, objects: S3Objects, tmp_path: Path) -> None
 async def test_a_store_that_fails_leaves_nothing_to_see(
     s3_server: S3Server, objects: S3Objects, outputs: Outputs, tmp_path: Path
 ) -> None:
-    dead = S3Settings.model_validate(s3_server.environment | {"S3_ENDPOINT_URL": "http://127.0.0.1:9"})
+    dead = dataclasses.replace(s3_server, endpoint_url="http://127.0.0.1:9").settings
     job_id = str(uuid.uuid4())
     async with S3Bytes.open(dead) as data:
         with pytest.raises(ReelwayError):
@@ -161,7 +162,7 @@ async def test_a_store_that_fails_leaves_nothing_to_see(
 
 
 async def test_a_store_with_lifecycle_rules_expires_outputs_and_keeps_its_other_rules(moto_s3: S3Server) -> None:
-    settings = S3Settings.model_validate(moto_s3.environment)
+    settings = moto_s3.settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         assert await objects.ensure_expiry("mine", "other/", 3)
         assert await Outputs(objects, data).ensure_expiry(15)
@@ -172,7 +173,7 @@ async def test_a_store_with_lifecycle_rules_expires_outputs_and_keeps_its_other_
 
 
 async def test_a_store_without_lifecycle_rules_is_swept_all_the_same(juicefs_s3: S3Server) -> None:
-    settings = S3Settings.model_validate(juicefs_s3.environment)
+    settings = juicefs_s3.settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         assert not await Outputs(objects, data).ensure_expiry(15)
 

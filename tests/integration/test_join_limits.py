@@ -17,7 +17,6 @@ from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from services.ffmpeg.binaries import find
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import JobFault, Progress
@@ -49,7 +48,7 @@ class Located:
 
 @pytest.fixture
 async def outputs(juicefs_s3: S3Server) -> AsyncIterator[Outputs]:
-    settings = S3Settings.model_validate(juicefs_s3.environment)
+    settings = juicefs_s3.settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         yield Outputs(objects, data)
 

@@ -18,7 +18,6 @@ from services.common.caller import system_caller
 from services.common.channel import open_channel
 from services.common.s3_objects import S3Objects
 from tests.support.clips import Clip
-from tests.support.foundation import s3_settings
 from tests.support.library import LibraryUser, Signed
 from tests.support.object_store import keys_of, put_object
 from tests.support.servers import S3Server
@@ -234,7 +233,7 @@ async def ffmpeg(*arguments: str) -> bytes:
 
 
 async def test_a_form_binds_key_type_size_and_time(juicefs_s3: S3Server, http: aiohttp.ClientSession) -> None:
-    async with S3Objects.open(s3_settings(juicefs_s3)) as objects:
+    async with S3Objects.open(juicefs_s3.settings) as objects:
 
         async def post(
             data: bytes = b"0123456789", *, seconds: int = 60, changed: Mapping[str, str] | None = None

@@ -84,13 +84,7 @@ async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 def client_of(server: S3Server) -> Any:
     """A client that nothing of the code base has configured."""
-    return get_session().create_client(
-        "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
+    return get_session().create_client("s3", **server.client_arguments)
 
 
 async def test_multipart_is_listed_until_it_is_aborted(s3_server: S3Server) -> None:

@@ -22,7 +22,7 @@ from services.common.s3_objects import REQUEST_ID_HEADER, S3Objects
 from services.common.settings import S3Settings
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
-from tests.support.foundation import Store, s3_settings
+from tests.support.foundation import Store
 from tests.support.http_server import serving
 from tests.support.servers import S3Server
 
@@ -72,7 +72,7 @@ async def test_a_range_that_is_partly_there_is_no_answer(store: Store, monkeypat
 async def test_wrong_keys_are_no_fault_of_the_video_s(juicefs_store: Store) -> None:
     """moto looks at no signature."""
     wrong = dataclasses.replace(juicefs_store.server, secret_key="a-wrong-secret-key")
-    async with S3Bytes.open(s3_settings(wrong)) as store:
+    async with S3Bytes.open(wrong.settings) as store:
         assert await reason_of(store, KEY, 0, 10) is ErrorReason.STORE_UNAVAILABLE
 
 
@@ -80,7 +80,7 @@ async def test_wrong_keys_are_no_fault_of_the_video_s(juicefs_store: Store) -> N
 async def broken(s3_server: S3Server, store: Store) -> AsyncIterator[tuple[S3Bytes, ChaosProxy]]:
     async with (
         chaos_proxy(s3_server.endpoint_url) as proxy,
-        S3Bytes.open(s3_settings(store.server, proxy.url)) as reader,
+        S3Bytes.open(dataclasses.replace(store.server, endpoint_url=proxy.url).settings) as reader,
     ):
         yield reader, proxy
 
@@ -221,7 +221,7 @@ async def test_signed_urls_give_what_they_say(store: Store) -> None:
 
 
 async def test_signed_urls_are_for_the_endpoint_that_clients_reach(juicefs_store: Store) -> None:
-    given = s3_settings(juicefs_store.server).model_copy(update={"s3_public_endpoint_url": "https://cdn.example"})
+    given = juicefs_store.server.settings.model_copy(update={"s3_public_endpoint_url": "https://cdn.example"})
     async with S3Objects.open(given) as objects:
         assert (await objects.presign_get("videos/a.mp4", 60, "", "")).startswith(
             f"https://cdn.example/{juicefs_store.server.bucket}/videos/a.mp4?"

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -20,7 +20,7 @@ from services.common.clock import SystemClock
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import RedisSettings, S3Settings
+from services.common.settings import RedisSettings
 from services.upload.open_uploads import LEASE, OpenUploads
 from services.upload.sweeper import Sweeper
 from services.upload.uploads import Uploads
@@ -38,12 +38,6 @@ class TurnedClock(SystemClock):
 
     def seconds(self) -> float:
         return super().seconds() + self.ahead
-
-
-def s3_settings(server: S3Server, endpoint_url: str = "") -> S3Settings:
-    """As a process would read them; `endpoint_url` puts something in front of the server."""
-    values = server.environment | ({"S3_ENDPOINT_URL": endpoint_url} if endpoint_url else {})
-    return S3Settings.model_validate({name.lower() if name != "S3_BUCKET" else name: v for name, v in values.items()})
 
 
 class NearCatalog:
@@ -146,7 +140,7 @@ class Store:
 @asynccontextmanager
 async def open_store(s3: S3Server, endpoint_url: str = "") -> AsyncIterator[Store]:
     """Clients of a bucket, through something in front of its server where a URL is given."""
-    settings = s3_settings(s3, endpoint_url)
+    settings = replace(s3, endpoint_url=endpoint_url or s3.endpoint_url).settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as store:
         yield Store(s3, objects, store)
 

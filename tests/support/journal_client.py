@@ -22,7 +22,6 @@ from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.fleet import Fleet
 from tests.support.waiting import until
 
@@ -160,7 +159,7 @@ async def connect(fleet: Fleet, user: str = "") -> AsyncIterator[JournalClient]:
 @asynccontextmanager
 async def open_objects(fleet: Fleet) -> AsyncIterator[S3Objects]:
     """The bucket, from outside."""
-    async with S3Objects.open(S3Settings.model_validate(fleet.s3.environment)) as objects:
+    async with S3Objects.open(fleet.s3.settings) as objects:
         yield objects
 
 

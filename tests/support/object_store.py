@@ -8,13 +8,7 @@ from tests.support.servers import S3Server, sdk_session
 
 def client_of(server: S3Server) -> Any:
     """A plain botocore client; it may be used in any thread, but is made in the one of the tests."""
-    return sdk_session().create_client(
-        "s3",
-        endpoint_url=server.endpoint_url,
-        aws_access_key_id=server.access_key,
-        aws_secret_access_key=server.secret_key,
-        region_name=server.region,
-    )
+    return sdk_session().create_client("s3", **server.client_arguments)
 
 
 async def keys_of(server: S3Server, part: str) -> set[str]:

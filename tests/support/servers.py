@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
 from services.common.aws_session import LOADER
+from services.common.settings import S3Settings
 
 
 @dataclass(frozen=True)
@@ -38,16 +39,25 @@ class S3Server:
             "AWS_REGION": self.region,
         }
 
+    @property
+    def settings(self) -> S3Settings:
+        """As a process would read them."""
+        return S3Settings.model_validate(self.environment)
+
+    @property
+    def client_arguments(self) -> dict[str, str]:
+        """What an SDK is given to use it."""
+        return {
+            "endpoint_url": self.endpoint_url,
+            "aws_access_key_id": self.access_key,
+            "aws_secret_access_key": self.secret_key,
+            "region_name": self.region,
+        }
+
     def with_new_bucket(self) -> "S3Server":
         """The same server with an empty bucket that nobody else has."""
         bucket = f"test-{secrets.token_hex(8)}"
-        client = sdk_session().create_client(
-            "s3",
-            endpoint_url=self.endpoint_url,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name=self.region,
-        )
+        client = sdk_session().create_client("s3", **self.client_arguments)
         try:
             client.create_bucket(Bucket=bucket)
         finally:

@@ -18,9 +18,7 @@ from deploy.local.replica import Replica
 from services.common.call_token import CallTokens
 from services.common.caller import TOKEN_KEY, Caller
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.forked import Forked
-from tests.support.foundation import s3_settings
 from tests.support.system import RunningSystem
 
 BOUNDARY = "----boundary-of-the-tests"
@@ -139,11 +137,6 @@ async def several(*processes: Any) -> AsyncIterator[list[Replica]]:
         yield list(entered)
     finally:
         await asyncio.gather(*(process.__aexit__(None, None, None) for process in processes))
-
-
-def store_settings(system: RunningSystem) -> S3Settings:
-    """Of the system's own store."""
-    return s3_settings(system.s3)
 
 
 async def video_ids(objects: S3Objects) -> set[str]:
