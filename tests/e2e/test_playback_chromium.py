@@ -1,28 +1,19 @@
 """A page with a <video> plays an uploaded clip in Chromium, and seeks."""
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from playwright.async_api import Page, Response, async_playwright
+from playwright.async_api import Page, Response
 
+from tests.support.browser import chromium
 from tests.support.clips import make_clip
 from tests.support.http_server import serving
 from tests.support.system import RunningSystem
 from tests.support.videos_api import videos_api
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    "--autoplay-policy=no-user-gesture-required",
-]
 SECONDS = 30
 
 # Waits for a frame that is really shown, and tells its time in the video.
@@ -54,18 +45,13 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def page(system: RunningSystem) -> AsyncIterator[Page]:
     """A page of another origin than the API's, as an application's is."""
-    chromium = shutil.which("chromium")
-    assert chromium, "make tools installs it"
 
     async def answer(request: web.Request) -> web.Response:
         html = f"<!doctype html><title>player</title><video muted src='{request.query.get('src', '')}'></video>"
         return web.Response(text=html, content_type="text/html")
 
-    async with async_playwright() as playwright, serving(answer) as port:
-        browser = await playwright.chromium.launch(executable_path=chromium, headless=True, args=FLAGS)
-        opened = await browser.new_page(base_url=f"http://127.0.0.1:{port}")
-        yield opened
-        await browser.close()
+    async with serving(answer) as port, chromium() as browser:
+        yield await browser.new_page(base_url=f"http://127.0.0.1:{port}")
 
 
 async def test_a_clip_plays_and_seeks(system: RunningSystem, page: Page, clip: Path) -> None:

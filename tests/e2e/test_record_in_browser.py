@@ -1,39 +1,21 @@
 """examples/recorder.html in Chromium, with a camera that is none: recorded, sent while it is recorded, and played."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, async_playwright
 
+from tests.support.browser import chromium
 from tests.support.system import RunningSystem
 
 PAGE = Path(__file__).parents[2] / "examples" / "recorder.html"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
-]
-
-
-@contextlib.asynccontextmanager
-async def chromium() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
-        yield browser
-        await browser.close()
+CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
 
 
 @pytest.mark.parametrize("source", ["camera", "canvas"])
 async def test_a_recording_is_sent_while_it_is_made_and_plays(system: RunningSystem, source: str) -> None:
-    async with chromium() as browser, aiohttp.ClientSession(system.base_url) as http:
+    async with chromium(*CAMERA) as browser, aiohttp.ClientSession(system.base_url) as http:
         page = await browser.new_page()
         problems: list[str] = []
         page.on("pageerror", lambda error: problems.append(str(error)))
@@ -69,7 +51,7 @@ async def test_a_recording_is_sent_while_it_is_made_and_plays(system: RunningSys
 
 
 async def test_one_recording_at_a_time_and_a_camera_that_is_let_go_of_when_it_fails(system: RunningSystem) -> None:
-    async with chromium() as browser:
+    async with chromium(*CAMERA) as browser:
         page = await browser.new_page()
         await page.add_init_script(
             """const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import async_playwright
 from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
 
 from services.common.caller import Caller
 from services.common.channel import open_channel
+from tests.support.browser import chromium
 from tests.support.clips import mp4_of
 from tests.support.http_server import serving
 from tests.support.library import LibraryUser
@@ -178,8 +177,6 @@ async def test_chromium_shows_the_captions(anna: LibraryUser, reading: Reading) 
     anybody = LibraryUser(anna.system, anna.http, None)
     cues = cues_of((await fetch(anybody, f"{RECORD}/{number}/captions.vtt"))[1])
     start, end, words = cues[0]
-    chromium = shutil.which("chromium")
-    assert chromium, "make tools installs it"
     base = f"{anna.system.base_url}{RECORD}/{number}"
 
     async def page_of(request: web.Request) -> web.Response:
@@ -187,11 +184,7 @@ async def test_chromium_shows_the_captions(anna: LibraryUser, reading: Reading) 
             <track default kind="captions" srclang="en" src="{base}/captions.vtt"></video>"""
         return web.Response(text=html, content_type="text/html")
 
-    async with async_playwright() as playwright, serving(page_of) as port:
-        browser = await playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required"],
-        )
+    async with serving(page_of) as port, chromium() as browser:
         page = await browser.new_page()
         await page.goto(f"http://127.0.0.1:{port}/")
         await page.wait_for_function("document.querySelector('track').track.cues?.length > 0", timeout=30_000)
@@ -206,7 +199,6 @@ async def test_chromium_shows_the_captions(anna: LibraryUser, reading: Reading) 
             }""",
             (start + end) / 2,
         )
-        await browser.close()
     assert shown == {"count": len(cues), "mode": "showing", "text": words, "start": start}
 
 

@@ -10,25 +10,17 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, async_playwright
+from playwright.async_api import Browser
 
 from gateway import api_docs
 from gateway.routes import DIALECTS
 from gateway.routing import register
+from tests.support.browser import chromium
 from tests.support.http_server import serving_app
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-    # A request to elsewhere would fail at once instead of leaving the machine. The gateway has a name here:
-    # Swagger UI spares its validator the addresses of one's own machine.
-    "--host-resolver-rules=MAP reelway.example 127.0.0.1, MAP * ~NOTFOUND",
-]
+# A request to elsewhere would fail at once instead of leaving the machine. The gateway has a name here:
+# Swagger UI spares its validator the addresses of one's own machine.
+NAMES = "--host-resolver-rules=MAP reelway.example 127.0.0.1, MAP * ~NOTFOUND"
 
 
 @pytest.fixture
@@ -48,10 +40,8 @@ def named(base: str) -> str:
 
 @pytest.fixture
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        await browser.close()
+    async with chromium(NAMES) as opened:
+        yield opened
 
 
 @pytest.mark.parametrize("slash", ["", "/"])
