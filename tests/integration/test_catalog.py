@@ -23,17 +23,11 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.s3_objects import ObjectInfo
-from tests.support.foundation import Foundation, Store, foundation
+from tests.support.foundation import Foundation
+from tests.support.journal_client import refusal
 
 READY = media_pb2.VIDEO_STATE_READY
 UpdateRequest = catalog_pb2.UpdateVideoRequest
-
-
-@pytest.fixture
-async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
-    """On one server, for what does not depend on it."""
-    async with foundation(juicefs_store, clean_redis) as wired:
-        yield wired
 
 
 def draft(video_id: str = "", **fields: object) -> media_pb2.Video:
@@ -49,12 +43,6 @@ async def saved(parts: Foundation, video_id: str) -> media_pb2.Video:
     record = await parts.records.load(f"catalog/{video_id}.json")
     assert record is not None
     return record
-
-
-async def reason_of(call: object) -> ErrorReason:
-    with pytest.raises(ReelwayError) as refused:
-        await call  # type: ignore[misc]
-    return refused.value.reason
 
 
 async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
@@ -78,7 +66,7 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
 
     video = draft()
     near.objects.put = failing  # type: ignore[method-assign]
-    assert await reason_of(near.catalog.create(video, "")) is ErrorReason.STORE_UNAVAILABLE
+    assert await refusal(near.catalog.create(video, "")) is ErrorReason.STORE_UNAVAILABLE
     near.objects.put = put  # type: ignore[method-assign]
     assert [info.key async for info in near.objects.list("catalog/")] == []
     sweeper = catalog_sweeper(near)
@@ -110,9 +98,9 @@ async def test_creating_again_is_answered_as_the_first_time(near: Foundation) ->
     video.title = "second"
     assert await near.catalog.create(video, "anna") == first
     assert await saved(near, video.video_id) == first
-    assert await reason_of(near.catalog.create(video, "berta")) is ErrorReason.VIDEO_EXISTS
+    assert await refusal(near.catalog.create(video, "berta")) is ErrorReason.VIDEO_EXISTS
     await near.catalog.delete("anna", video.video_id)
-    assert await reason_of(near.catalog.create(video, "anna")) is ErrorReason.VIDEO_EXISTS
+    assert await refusal(near.catalog.create(video, "anna")) is ErrorReason.VIDEO_EXISTS
 
 
 class Overtaken(RecordStore):
@@ -190,24 +178,24 @@ async def test_who_may_see_and_who_may_change(near: Foundation) -> None:
         assert (await near.catalog.get(user, number=nobody_s.number)).video_id == nobody_s.video_id
     for user in ("", "berta"):
         request = UpdateRequest(video_id=hers.video_id, title="mine")
-        assert await reason_of(near.catalog.update(user, request)) is ErrorReason.NOT_THE_OWNER
-        assert await reason_of(near.catalog.delete(user, hers.video_id)) is ErrorReason.NOT_THE_OWNER
+        assert await refusal(near.catalog.update(user, request)) is ErrorReason.NOT_THE_OWNER
+        assert await refusal(near.catalog.delete(user, hers.video_id)) is ErrorReason.NOT_THE_OWNER
     await near.catalog.update("berta", UpdateRequest(video_id=nobody_s.video_id, title="anybody's"))
     private = await near.catalog.update("anna", UpdateRequest(video_id=hers.video_id, is_private=True))
     assert await near.catalog.get("anna", number=hers.number) == private
     for user in ("", "berta"):
-        assert await reason_of(near.catalog.get(user, video_id=hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
-        assert await reason_of(near.catalog.get(user, number=hers.number)) is ErrorReason.VIDEO_NOT_FOUND
-        assert await reason_of(near.catalog.update(user, UpdateRequest(video_id=hers.video_id))) is (
+        assert await refusal(near.catalog.get(user, video_id=hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await refusal(near.catalog.get(user, number=hers.number)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await refusal(near.catalog.update(user, UpdateRequest(video_id=hers.video_id))) is (
             ErrorReason.VIDEO_NOT_FOUND
         )
-        assert await reason_of(near.catalog.delete(user, hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await refusal(near.catalog.delete(user, hers.video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
 async def test_what_nobody_owns_cannot_be_made_private(near: Foundation) -> None:
     video = await near.catalog.create(draft(), "")
     request = UpdateRequest(video_id=video.video_id, is_private=True)
-    assert await reason_of(near.catalog.update("anna", request)) is ErrorReason.INVALID_REQUEST
+    assert await refusal(near.catalog.update("anna", request)) is ErrorReason.INVALID_REQUEST
 
 
 async def test_an_update_changes_what_is_set_and_counts(near: Foundation) -> None:
@@ -217,9 +205,9 @@ async def test_an_update_changes_what_is_set_and_counts(near: Foundation) -> Non
     assert (changed.title, changed.description, changed.version) == ("", "d", 2)
     assert changed.modify_time == video.modify_time, "it is the time of the bytes"
     stale = UpdateRequest(video_id=video.video_id, title="x", expected_version=1)
-    assert await reason_of(near.catalog.update("anna", stale)) is ErrorReason.VERSION_CONFLICT
+    assert await refusal(near.catalog.update("anna", stale)) is ErrorReason.VERSION_CONFLICT
     long = UpdateRequest(video_id=video.video_id, title="x" * (TITLE_LENGTH + 1))
-    assert await reason_of(near.catalog.update("anna", long)) is ErrorReason.INVALID_REQUEST
+    assert await refusal(near.catalog.update("anna", long)) is ErrorReason.INVALID_REQUEST
 
 
 async def test_updates_at_once_are_all_applied(near: Foundation) -> None:
@@ -240,8 +228,8 @@ async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) 
     await near.objects.put("videos/other.mp4", b"bytes", "video/mp4")
     await near.catalog.delete("anna", video.video_id)
     assert [info.key async for info in near.objects.list("videos/")] == ["videos/other.mp4"]
-    assert await reason_of(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
-    assert await reason_of(near.catalog.delete("anna", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(near.catalog.delete("anna", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     assert (await near.catalog.create(draft(), "")).number == video.number + 1
 
 
@@ -273,9 +261,9 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foun
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
 
     near.objects.delete = failing  # type: ignore[method-assign]
-    assert await reason_of(near.catalog.delete("anna", video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    assert await refusal(near.catalog.delete("anna", video.video_id)) is ErrorReason.STORE_UNAVAILABLE
     near.objects.delete = delete  # type: ignore[method-assign]
-    assert await reason_of(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     await catalog_sweeper(near).sweep()
     assert [info.key async for info in near.objects.list("videos/")] == []
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
@@ -294,7 +282,7 @@ async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
 
     near.objects.put = failing  # type: ignore[method-assign]
     for video in videos:
-        await reason_of(near.catalog.update("", UpdateRequest(video_id=video.video_id, title="new")))
+        await refusal(near.catalog.update("", UpdateRequest(video_id=video.video_id, title="new")))
 
     async def failing_for_one(key: str, body: bytes, content_type: str) -> None:
         if key == f"catalog/{videos[0].video_id}.json":
@@ -363,7 +351,7 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
     await near.catalog.update("anna", UpdateRequest(video_id=videos[6].video_id, is_private=True))
     assert await numbers("berta", 0) == [[1, 3, 5]]
     for size in (-1, 1001):
-        assert await reason_of(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
+        assert await refusal(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
 
 
 async def test_what_went_while_a_page_was_read_is_not_on_it(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,4 +389,4 @@ def test_any_other_token_is_refused(token: str) -> None:
 
 async def test_a_video_id_that_cannot_be_is_not_found(near: Foundation) -> None:
     for video_id in ("x", "..", "0DB06C3C-0000-4000-8000-000000000000", str(uuid.uuid4())[:-1], "é"):
-        assert await reason_of(near.catalog.get("", video_id=video_id)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await refusal(near.catalog.get("", video_id=video_id)) is ErrorReason.VIDEO_NOT_FOUND

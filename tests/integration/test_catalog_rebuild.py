@@ -18,7 +18,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import ObjectInfo
 from tests.support.clips import mp4_of
-from tests.support.foundation import Foundation, Store, foundation, messages
+from tests.support.foundation import Foundation, Store, messages
 from tests.support.waiting import until
 
 READY = media_pb2.VIDEO_STATE_READY
@@ -81,12 +81,6 @@ async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> No
     fresh = await parts.uploads.upload(messages(mp4_of(5000)))
     assert fresh.number > deleted.number, "the number of a deleted video is never given again"
     assert (await parts.videos.get_by_number(deleted.number)) is not None
-
-
-@pytest.fixture
-async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
-    async with foundation(juicefs_store, clean_redis) as wired:
-        yield wired
 
 
 async def test_rebuilding_what_is_there_changes_nothing(near: Foundation) -> None:

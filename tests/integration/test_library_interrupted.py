@@ -1,7 +1,6 @@
 """Changes of the library that something broke into, on a real Redis and a real store."""
 
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 from reelway.v1 import media_pb2
@@ -10,25 +9,14 @@ from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from tests.support.foundation import Foundation, Store, foundation
+from tests.support.foundation import Foundation
+from tests.support.journal_client import refusal
 
 ANNA = "anna"
 
 
-@pytest.fixture
-async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
-    async with foundation(juicefs_store, clean_redis) as wired:
-        yield wired
-
-
 def library(parts: Foundation) -> Library:
     return Library(parts.catalog, parts.videos, LibraryStore(parts.redis), parts.clock)
-
-
-async def reason_of(call: object) -> ErrorReason:
-    with pytest.raises(ReelwayError) as refused:
-        await call  # type: ignore[misc]
-    return refused.value.reason
 
 
 async def new_video(parts: Foundation) -> media_pb2.Video:
@@ -55,8 +43,8 @@ async def test_a_deletion_that_the_store_broke_off_is_carried_through_by_the_nex
     with monkeypatch.context() as patch:
         patch.setattr(near.objects, broken, failing)
         for _ in range(2):
-            assert await reason_of(delete(ANNA, video.video_id)) is ErrorReason.STORE_UNAVAILABLE
-    assert await reason_of(delete("boris", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+            assert await refusal(delete(ANNA, video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    assert await refusal(delete("boris", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     await delete(ANNA, video.video_id)
     assert [info.key async for info in near.objects.list("")] == [f"catalog/{video.video_id}.json"]
-    assert await reason_of(delete(ANNA, video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(delete(ANNA, video.video_id)) is ErrorReason.VIDEO_NOT_FOUND

@@ -1,6 +1,5 @@
 """What an attempt at a transcript leaves in the store for the next one, where the catalogue cannot be told."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -16,7 +15,7 @@ from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcript
 from services.ffmpeg.transcription.words import Heard, Piece
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
-from tests.support.foundation import Foundation, Store, foundation
+from tests.support.foundation import Foundation
 
 VIDEO_ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
 PIECE = Piece(0, 16_000, "model", Heard())
@@ -53,12 +52,6 @@ class Hearing:
             self.heard += 1
             await pieces.save(PIECE)
         return Transcript(Outcome.NO_SPEECH, model="model", audio_seconds=1.0)
-
-
-@pytest.fixture
-async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
-    async with foundation(juicefs_store, clean_redis) as wired:
-        yield wired
 
 
 async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near: Foundation, tmp_path: Path) -> None:

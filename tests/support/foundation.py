@@ -194,6 +194,13 @@ async def parts(each_store: Store, clean_redis: str) -> AsyncIterator[Foundation
         yield wired
 
 
+@pytest.fixture
+async def near(juicefs_store: Store, clean_redis: str) -> AsyncIterator[Foundation]:
+    """The same on one of them, for what does not depend on it."""
+    async with foundation(juicefs_store, clean_redis) as wired:
+        yield wired
+
+
 def as_user(user: str) -> None:
     """What follows in this task is done for `user`."""
     set_caller(Caller(user, "test-request"))
