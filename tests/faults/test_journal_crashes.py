@@ -15,14 +15,13 @@ from deploy.local.replica import Replica
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from tests.support.clips import MP4, WEBM
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import JournalClient, keys_under, open_objects, refusal
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 MIB = 2**20
-WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
-MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
 BROKEN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.INTERNAL}
 
 

@@ -18,7 +18,7 @@ import pytest
 from deploy.local.ports import free_port
 from deploy.local.replica import Replica
 from services.common.channel import open_channel
-from tests.support.clips import mp4_of
+from tests.support.clips import WEBM, mp4_of
 from tests.support.forked import Forked
 from tests.support.journal_client import JournalClient
 from tests.support.system import RunningSystem, start_system
@@ -35,7 +35,6 @@ pytestmark = pytest.mark.timeout(400)  # a minute where nobody else wants the pr
 MIN_READY_SECONDS = 2.5
 # More than one window and one part; it goes through every buffer on the way.
 LARGE = mp4_of(17 * 2**20)
-WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
 
 
 class Gateways:

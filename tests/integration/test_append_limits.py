@@ -22,12 +22,11 @@ from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.upload.journals import Journals
 from services.upload.redis_journal_store import RedisJournalStore
+from tests.support.clips import WEBM
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import JournalClient, connect, keys_under, open_objects, refusal
 from tests.support.servers import S3Server
 from tests.support.waiting import until
-
-WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,11 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from tests.support.clips import MP4
 from tests.support.fleet import Fleet
 from tests.support.journal_client import JournalClient, connect, empty_redis, keys_under, lose_redis, open_objects
 from tests.support.servers import S3Server
 from tests.support.waiting import until
-
-CLIP = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
-
 
 SETTINGS = {
     "COMPACTION_INTERVAL_SECONDS": "0.2",
@@ -82,9 +80,9 @@ async def test_a_long_join_holds_up_no_other_recording(fleet: Fleet) -> None:
             leases.extend([lease] if lease else [])
             return lease is not None
 
-        clips = await sealed(client, CLIP, CLIP)
+        clips = await sealed(client, MP4, MP4)
         await until(is_asked_for)
-        other = await sealed(client, CLIP, b"more of it")
+        other = await sealed(client, MP4, b"more of it")
         await until(lambda: client.is_compacted(other))
         assert not await client.is_compacted(clips)
         key = await joined_key(client, clips)
@@ -97,7 +95,7 @@ async def test_a_long_join_holds_up_no_other_recording(fleet: Fleet) -> None:
 async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_whose_it_is(fleet: Fleet) -> None:
     [catalog] = fleet.of("catalog")
     async with connect(fleet) as client, open_objects(fleet) as objects:
-        clips = await recorded(client, CLIP, CLIP)
+        clips = await recorded(client, MP4, MP4)
         key = await joined_key(client, clips)
         await objects.put(key, b"joined", "video/mp4")
         assert await client.whole(clips) == b"joined"
@@ -110,13 +108,13 @@ async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_who
         assert await client.whole(clips) == b"joined"
 
 
-@pytest.mark.parametrize("second", [b"more of it", CLIP], ids=["slices", "clips"])
+@pytest.mark.parametrize("second", [b"more of it", MP4], ids=["slices", "clips"])
 async def test_an_object_is_found_behind_a_record_that_does_not_name_it(fleet: Fleet, second: bytes) -> None:
     """The PUT of an older record came to S3 later than the one that names it, and Redis, which knew it, was lost."""
     async with connect(fleet) as client, open_objects(fleet) as objects:
-        video_id = await recorded(client, CLIP, second)
+        video_id = await recorded(client, MP4, second)
         before = await client.upload(video_id)
-        if second == CLIP:
+        if second == MP4:
             await objects.put(await joined_key(client, video_id), b"joined", "video/mp4")
         await client.seal(video_id)
         await until(lambda: client.is_compacted(video_id))
@@ -143,4 +141,4 @@ async def test_an_object_is_found_behind_a_record_that_does_not_name_it(fleet: F
         found = await client.stat(video_id)
         assert (found.size_bytes, found.container) == (final.size_bytes, final.container)
         # An encode that was made again would differ, and nobody knows that this one was not.
-        assert (found.etag == final.etag) == (second != CLIP)
+        assert (found.etag == final.etag) == (second != MP4)

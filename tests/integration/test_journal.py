@@ -18,6 +18,7 @@ from services.common.s3_objects import S3Objects
 from services.upload.journal import Chunk, Committed
 from services.upload.journal_store import Limits
 from services.upload.redis_journal_store import RedisJournalStore
+from tests.support.clips import WEBM
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import (
     JournalClient,
@@ -31,8 +32,6 @@ from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 MIB = 2**20
-# The beginning of a WebM file, as MediaRecorder writes it.
-WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
 
 
 @pytest.fixture(scope="module")

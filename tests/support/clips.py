@@ -26,6 +26,11 @@ _RECIPES: dict[str, tuple[media_pb2.Container.ValueType, Sequence[str]]] = {
     "clip.mpg": (media_pb2.CONTAINER_MPEG_PS, _MPEG2),
 }
 
+WEBM = bytes.fromhex("1a45dfa39f4286810142f7810142f2810442f381084282847765626d42878104428581021853806701ffffffffffffff")
+"""The beginning of a WebM file, as MediaRecorder writes it."""
+MP4 = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
+"""That of an MP4."""
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -65,6 +70,5 @@ def mp4(clips: dict[str, Clip]) -> bytes:
 
 def mp4_of(size: int, seed: int = 0) -> bytes:
     """`size` bytes that begin as an MP4 does and go on with what repeats at no power of two."""
-    head = b"\x00\x00\x00\x18ftypisom\x00\x00\x02\x00isomiso2"
     body = random.Random(seed).randbytes(2**20 + 1)
-    return (head + body * (size // len(body) + 1))[:size]
+    return (MP4 + body * (size // len(body) + 1))[:size]
