@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import aiohttp
 import pytest
 import redis.asyncio
 
-from deploy.local.embedded import find_ffmpeg
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
@@ -23,7 +21,7 @@ from services.common.s3_objects import S3Objects
 from services.common.upload_client import UploadClient
 from services.stream.versions import Versions
 from services.stream.video_cache import VideoCache
-from tests.support.clips import make_clip
+from tests.support.clips import described, make_clip
 from tests.support.journal_client import refusal
 from tests.support.system import RunningSystem
 from tests.support.waiting import until
@@ -41,8 +39,7 @@ async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
 def probe(data: bytes, folder: Path, *arguments: str) -> Any:
     path = folder / "probed"
     path.write_bytes(data)
-    command = [find_ffmpeg().ffprobe, "-v", "error", "-of", "json", *arguments, str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    return described(path, *arguments)
 
 
 def frames(data: bytes, folder: Path) -> int:

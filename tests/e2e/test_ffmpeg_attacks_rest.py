@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from services.common.s3_objects import S3Objects
+from tests.support.clips import described
 from tests.support.ffmpeg_world import ATTACKS, CANARY, ENVIRONMENT_SECRET, RunningWorld, World, case_by_id
 from tests.support.system import RunningSystem, start_system
 
@@ -184,9 +185,7 @@ def streams(data: bytes, folder: Path) -> list[str]:
     path = folder / "output"
     path.write_bytes(data)
     subprocess.run(["ffmpeg", "-v", "error", "-xerror", "-i", str(path), "-f", "null", "-"], check=True, timeout=60)
-    command = ["ffprobe", "-v", "error", "-of", "csv=p=0", "-show_entries", "stream=codec_type", str(path)]
-    found: str = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
-    return found.split()
+    return [stream["codec_type"] for stream in described(path, "-show_streams")["streams"]]
 
 
 def test_nobody_was_reached(run: Run) -> None:

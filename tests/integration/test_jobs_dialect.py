@@ -22,6 +22,7 @@ from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.ffmpeg.task_messages import KINDS
+from tests.support.clips import described
 from tests.support.library import LibraryUser
 from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
@@ -109,11 +110,6 @@ def make_video(path: Path, seconds: int) -> None:
     subprocess.run(command, check=True)
 
 
-def probe(path: Path) -> Any:
-    command = ["ffprobe", "-v", "error", "-of", "json", "-show_streams", "-show_format", str(path)]
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
 async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Path) -> None:
     body = {
         "ffmpeg_command": "-i in_1 -vf scale=1280:720 out_1",
@@ -131,7 +127,7 @@ async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Pat
     assert "localhost" not in s3.endpoint_url
     assert url.startswith(f"{public_endpoint(s3)}/{s3.bucket}/ffmpeg-outputs/{task_id}/output.mp4?")
     assert "X-Amz-Expires=604800" in url
-    stream = probe(await api.fetch(url, tmp_path / "output.mp4"))["streams"][0]
+    stream = described(await api.fetch(url, tmp_path / "output.mp4"), "-show_streams")["streams"][0]
     assert (stream["width"], stream["height"]) == (1280, 720)
 
 
@@ -154,8 +150,8 @@ async def test_several_inputs_and_outputs_with_awkward_names(api: Api, tmp_path:
     )
     done = await api.finished(task_id)
     assert done["status"] == "completed", done["error_message"]
-    film = probe(await api.fetch(done["output_urls"]["out_1"], tmp_path / "a.mkv"))
-    sound = probe(await api.fetch(done["output_urls"]["out_2"], tmp_path / "b.mp3"))
+    film = described(await api.fetch(done["output_urls"]["out_1"], tmp_path / "a.mkv"), "-show_streams")
+    sound = described(await api.fetch(done["output_urls"]["out_2"], tmp_path / "b.mp3"), "-show_format")
     assert [stream["codec_type"] for stream in film["streams"]] == ["video", "audio"]
     assert float(sound["format"]["duration"]) == pytest.approx(30, abs=0.5)
 

@@ -1,7 +1,5 @@
 """How much a join can take; what is too much ends the job with a reason and leaves nothing."""
 
-import json
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,7 +23,7 @@ from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join import JoinHandler
-from tests.support.clips import make_clip
+from tests.support.clips import described, make_clip
 from tests.support.programs import installed
 from tests.support.servers import S3Server
 
@@ -98,8 +96,7 @@ async def fault(outputs: Outputs, context: Context, clips: list[bytes], limits: 
 
 
 def streams_of(path: Path) -> list[Any]:
-    ask = [find("ffprobe"), "-v", "error", "-of", "json", "-count_frames", "-show_streams", str(path)]
-    streams: list[Any] = json.loads(subprocess.run(ask, check=True, capture_output=True, timeout=60).stdout)["streams"]
+    streams: list[Any] = described(path, "-count_frames", "-show_streams")["streams"]
     return streams
 
 

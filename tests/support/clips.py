@@ -1,10 +1,12 @@
 """Real clips, made by ffmpeg once a run: one of each container that the system takes."""
 
+import json
 import random
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reelway.v1 import media_pb2
@@ -51,6 +53,12 @@ def make_clip(path: Path, arguments: Sequence[str], *, seconds: float = 0.4, siz
     command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", picture, *arguments]
     subprocess.run([*command, str(path)], check=True, timeout=60)
     return path
+
+
+def described(path: Path, *arguments: str) -> Any:
+    """What ffprobe says of a file, asked by these arguments."""
+    command = [find_ffmpeg().ffprobe, "-v", "error", "-of", "json", *arguments, str(path)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
 
 
 @pytest.fixture(scope="session")
