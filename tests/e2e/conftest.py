@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 
 from services.common.s3_objects import S3Objects
@@ -14,6 +15,13 @@ from tests.support.videos_api import VideosApi, videos_api
 async def api(system: RunningSystem) -> AsyncIterator[VideosApi]:
     async with videos_api(system.base_url) as client:
         yield client
+
+
+@pytest.fixture
+async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of the started system; its addresses are paths."""
+    async with aiohttp.ClientSession(system.base_url) as session:
+        yield session
 
 
 @pytest.fixture(scope="module")

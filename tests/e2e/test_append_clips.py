@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import pytest
 import redis.asyncio
 
 from services.common.catalog_client import CatalogClient
@@ -28,12 +26,6 @@ from tests.support.waiting import until
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p", "-g", "10")
 SINE = ("-f", "lavfi", "-i", "sine=frequency={}:duration={}")
-
-
-@pytest.fixture
-async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(system.base_url) as session:
-        yield session
 
 
 def probe(data: bytes, folder: Path, *arguments: str) -> Any:

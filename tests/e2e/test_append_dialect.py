@@ -5,7 +5,6 @@ import base64
 import gzip
 import hashlib
 import random
-from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -17,12 +16,6 @@ from tests.support.system import RunningSystem
 
 FIRST = {"message": "Video added successfully"}
 LATER = {"message": "Video appended and joined successfully"}
-
-
-@pytest.fixture
-async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(system.base_url) as session:
-        yield session
 
 
 async def create(http: aiohttp.ClientSession, **headers: str) -> int:

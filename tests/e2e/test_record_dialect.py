@@ -3,7 +3,7 @@
 import base64
 import gzip
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote_from_bytes
 from uuid import uuid4
@@ -20,12 +20,6 @@ BASES = ("/api/record/videos", "/record/videos")
 UPLOADED = (200, {"message": "Chunk uploaded successfully"})
 INITIATED = (200, {"message": "Transcription task initiated"})
 NOT_FOUND = (404, {"detail": "Not found."})
-
-
-@pytest.fixture
-async def http(system: RunningSystem) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(system.base_url) as session:
-        yield session
 
 
 async def begin(http: aiohttp.ClientSession, base: str = BASES[0], **headers: str) -> int:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -115,12 +114,6 @@ def tokens(system: RunningSystem) -> dict[str, dict[str, str]]:
         "other": system.authorization(),
         "owner": system.authorization(OWNER),
     }
-
-
-@pytest.fixture(scope="module")
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 @pytest.fixture(scope="module")

@@ -29,12 +29,6 @@ MAX_BYTES = 300_000
 FETCHED_BYTES = 2_000_000
 
 
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
-
-
 @pytest.fixture(scope="module")
 def hook() -> str:
     return f"127.0.0.1:{free_port()}"

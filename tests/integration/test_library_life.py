@@ -3,7 +3,6 @@
 import base64
 import functools
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -37,12 +36,6 @@ DOCUMENTED = {
 
 ACCESS_SECONDS = 4
 """Gateway and stream service may each rely on an answer for a second or two."""
-
-
-@pytest.fixture
-async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession() as session:
-        yield session
 
 
 def jpeg_size(data: bytes) -> tuple[int, int]:

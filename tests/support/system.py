@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import aiohttp
 import pytest
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
@@ -147,3 +148,10 @@ async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     """The run's system: one process of each service. A test that kills something starts one of its own."""
     async with start_system(tmp_path_factory.mktemp("system")) as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+async def http() -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of whatever system a test asks, by whole addresses."""
+    async with aiohttp.ClientSession() as session:
+        yield session
