@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
-from services.common import fault_points, logs
+from services.common import fault_points, logs, tasks
 from services.common.byte_messages import Buffer
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient
@@ -199,13 +199,7 @@ class Compaction:
             fault_points.reach("compact.part")
             return etag
 
-        tasks = [asyncio.create_task(make(number, part)) for number, part in enumerate(parts, 1)]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return await tasks.all_of(make(number, part) for number, part in enumerate(parts, 1))
 
     async def _gathered(self, part: PartPlan) -> AsyncIterator[Buffer]:
         async for piece in read_slices(self._data, part.slices):
