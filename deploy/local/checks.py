@@ -1,4 +1,4 @@
-"""Whether servers that we were pointed to can be used: a wrong value is said here, in one line."""
+"""Whether what we were pointed to, and this machine, can be used: what cannot is said here, in one line."""
 
 import redis.asyncio
 from aiobotocore.config import AioConfig
@@ -9,8 +9,23 @@ from deploy.local.keys import Keys
 from deploy.local.process import StartError
 from deploy.local.settings import LocalSettings
 from services.common.aws_session import new_session
+from services.ffmpeg.isolation import Mode, detect_layers
 
 SECONDS = 5.0  # for an answer
+
+
+def check_isolation(mode: Mode) -> None:
+    """Returns where this kernel has the layers that ffmpeg's processes want in this mode.
+
+    Raises:
+        StartError: it lacks one: they would never get ready.
+    """
+    missing = detect_layers().missing
+    if missing and mode is Mode.STRICT:
+        raise StartError(
+            f"this kernel has no {' and no '.join(missing)}, which ffmpeg is to be isolated with (docs/isolation.md); "
+            "ISOLATION=best-effort does without"
+        )
 
 
 async def check_redis(url: str) -> None:

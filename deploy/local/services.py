@@ -21,13 +21,15 @@ class Service:
     kind: Kind = Kind.GRPC
     target: str = ""
     """The variable that tells its peers where it is."""
+    isolates: bool = False
+    """It is not ready where a layer of isolation is missing that ISOLATION asks for."""
 
 
 SERVICES: tuple[Service, ...] = (
     Service("catalog", "services.catalog", target="CATALOG_TARGET"),
     Service("upload", "services.upload", target="UPLOAD_TARGET"),
     Service("stream", "services.stream", target="STREAM_TARGET"),
-    Service("ffmpeg", "services.ffmpeg", target="FFMPEG_TARGET"),
-    Service("worker", "services.ffmpeg.worker"),
+    Service("ffmpeg", "services.ffmpeg", target="FFMPEG_TARGET", isolates=True),
+    Service("worker", "services.ffmpeg.worker", isolates=True),
     Service("gateway", "gateway", kind=Kind.GATEWAY),
 )

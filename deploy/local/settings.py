@@ -48,6 +48,8 @@ class LocalSettings(Settings):
     """Where the keys of bearer tokens are published."""
     ffmpeg_bin: str = ""
     """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""
+    isolation: str = Field("strict", pattern=r"^(strict|best-effort)$")
+    """As ffmpeg's processes read it: what a layer that this kernel lacks means."""
     run_transcripts: bool = True
     """Whether recordings are transcribed on this machine; False leaves the engine out, which is large."""
     drain_seconds: Seconds = 5.0

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from deploy.local.checks import check_bucket, check_redis
+from deploy.local.checks import check_bucket, check_isolation, check_redis
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, FfmpegTools, find_ffmpeg
 from deploy.local.keys import load_keys
 from deploy.local.ports import claim, free_port, is_free
@@ -17,6 +17,7 @@ from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 from services.common.allocator import TUNABLES
 from services.common.tasks import all_of
+from services.ffmpeg.isolation import Mode
 from services.ffmpeg.plan import PLAIN_PATH
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
@@ -109,6 +110,8 @@ class System:
             StartError: one can't be started; what was started is for `stop`.
         """
         self._claim_port()
+        if any(service.isolates for service in self._services):
+            check_isolation(Mode(self._settings.isolation))
         ffmpeg = find_ffmpeg(self._settings.ffmpeg_bin)
         await self._start_servers()
         self._plan_replicas(ffmpeg)

@@ -65,10 +65,10 @@ class Isolation:
     @property
     def missing(self) -> tuple[str, ...]:
         """What strict mode wants and this machine has not."""
-        layers = self.sandbox.layers
-        names = [] if layers.landlock_abi else ["landlock"]
-        names += [] if layers.seccomp else ["seccomp"]
-        return (*names, *(f"selftest:{name}" for name, held in self.selftest.checks.items() if not held))
+        return (
+            *self.sandbox.layers.missing,
+            *(f"selftest:{name}" for name, held in self.selftest.checks.items() if not held),
+        )
 
     @property
     def level(self) -> str:

@@ -42,6 +42,11 @@ class Layers:
     seccomp: bool
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Names of those that are not there."""
+        return (*([] if self.landlock_abi else ["landlock"]), *([] if self.seccomp else ["seccomp"]))
+
+    @property
     def label(self) -> str:
         """`landlock7+seccomp+rlimits`, as a job's record shows it."""
         names = [f"landlock{self.landlock_abi}"] if self.landlock_abi else []

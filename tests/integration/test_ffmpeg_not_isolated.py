@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -21,6 +22,7 @@ from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from tests.support.servers import S3Server
+from tests.support.terminal import run_in_terminal
 from tests.support.waiting import until
 
 FRONT, WORKER, GATEWAY = "services.ffmpeg", "services.ffmpeg.worker", "gateway"
@@ -191,3 +193,27 @@ async def test_best_effort_listens_beyond_loopback_only_behind_a_layer(
         return
     assert await asyncio.wait_for(process.wait(), 30) == 1
     assert f"GRPC_LISTEN: 0.0.0.0:{port}: without isolation only loopback is listened on" in machine.log(name)
+
+
+@pytest.mark.parametrize(
+    ("without", "mode", "said"),
+    [
+        ("landlock", {}, "this kernel has no landlock, which .*; ISOLATION=best-effort does without"),
+        (
+            "landlock,seccomp",
+            {},
+            "this kernel has no landlock and no seccomp, which .*; ISOLATION=best-effort does without",
+        ),
+        ("landlock", {"ISOLATION": "best-effort"}, "FFMPEG_BIN=/nowhere: "),
+    ],
+)
+async def test_make_run_names_the_layer_and_the_setting_at_once(
+    tmp_path: Path, without: str, mode: dict[str, str], said: str
+) -> None:
+    """It would wait a minute for processes that never get ready. What it says of FFMPEG_BIN comes next."""
+    command = (sys.executable, "-m", "tests.support.without_layers", without, "deploy.local")
+    env = {"DATA_DIR": str(tmp_path), "PORT": str(free_port()), "FFMPEG_BIN": "/nowhere", **mode}
+    async with run_in_terminal(command, env) as terminal:
+        assert await terminal.ends() == 2
+        (line,) = (line for line in terminal.lines if "| starting" not in line)
+        assert re.match(f"reelway: {said}", line), line
