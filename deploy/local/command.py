@@ -18,7 +18,8 @@ BANNER = """ready: {url}  (API: {url}/docs; Ctrl-C stops everything; data is kep
 try:
   curl -F video=@clip.mp4 {url}/videos
   curl {url}/videos/ID/stream -r 0-1023 -o first.bin -D -
-  curl {url}/videos/ID/download -OJ"""
+  curl {url}/videos/ID/download -OJ
+metrics, at /metrics of each: {metrics}"""
 
 
 async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
@@ -33,7 +34,9 @@ async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
         system = System(settings, inherited(), output.of, services, replicas={"gateway": settings.gateways})
 
         def ready() -> None:
-            for line in BANNER.format(url=system.base_url, data_dir=settings.data_dir).splitlines():
+            metrics = ", ".join(f"{name} {address}" for name, address in system.metrics.items())
+            banner = BANNER.format(url=system.base_url, data_dir=settings.data_dir, metrics=metrics)
+            for line in banner.splitlines():
                 output.say(line)
 
         output.say("starting")

@@ -94,6 +94,11 @@ class System:
         return self.s3.endpoint_url if self.s3 else self._settings.s3_endpoint_url
 
     @property
+    def metrics(self) -> dict[str, str]:
+        """Where each process has its page of metrics: host:port by name."""
+        return {replica.name: replica.env["METRICS_LISTEN"] for replica in self.replicas}
+
+    @property
     def parts(self) -> list[Part]:
         """All that runs, in the order of the start."""
         servers: list[Part] = [server for server in (self.redis, self.s3) if server]

@@ -236,3 +236,13 @@ async def test_logs_go_to_files_where_log_dir_is_set(tmp_path: Path, redis_url: 
         assert all(line.startswith("reelway") for line in terminal.lines)
         assert "listening" in (log_dir / "stream.log").read_text()
         assert await terminal.ends(signal.SIGINT) == 0
+
+
+async def test_it_says_where_the_metrics_are(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    async with make_run(tmp_path, REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
+        told = (await terminal.says(r"metrics, at /metrics of each: (.*)"))[1]
+        addresses = dict(one.split() for one in told.split(", "))
+        assert list(addresses) == ["catalog", "stream", "gateway"]
+        async with aiohttp.ClientSession() as http, http.get(f"http://{addresses['stream']}/metrics") as answer:
+            assert "# TYPE reelway_rpc_started_total counter" in await answer.text()
+        assert await terminal.ends(signal.SIGINT) == 0
