@@ -16,6 +16,7 @@ fi
 
 fail() { echo "setup: $*" >&2; exit 1; }
 
+[ "$(uname -s)" = Linux ] || fail "$(uname -s) will not do, Linux is needed; a virtual machine is one"
 command -v "$python" >/dev/null 2>&1 || fail "python3 is missing; install Python 3.11 or newer"
 "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$("$python" -V) is too old; Python 3.11 or newer is needed"
 

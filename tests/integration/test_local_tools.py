@@ -1,9 +1,11 @@
-"""What `make test` says where a program is missing and can't be installed."""
+"""What `make test` and `make run` say where a program is missing and can't be installed, and on another system."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "local" / "install_tools.sh"
+FOLDER = Path(__file__).parents[2] / "deploy" / "local"
+SCRIPT = FOLDER / "install_tools.sh"
 
 
 def run_as_anybody(folder: Path, *tools: str) -> subprocess.CompletedProcess[str]:
@@ -28,3 +30,20 @@ def test_what_is_missing_is_named_with_its_package(tmp_path: Path) -> None:
 def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     made = run_as_anybody(tmp_path, "sh", "cat:coreutils", "/usr/lib/*/libc.so.6:libc6")
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
+
+
+def test_another_system_than_linux_is_said_before_anything_is_made(tmp_path: Path) -> None:
+    (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
+    (tmp_path / "uname").chmod(0o755)
+    script = tmp_path / "deploy" / "local" / "bootstrap.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(FOLDER / "bootstrap.sh", script)  # what it would make, it would make here
+    made = subprocess.run(
+        [script, "local"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert made.returncode == 1
+    assert made.stderr == "setup: Darwin will not do, Linux is needed; a virtual machine is one\n"
