@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Mapping
 
+import botocore.session
 import pytest
+from botocore.validate import ParamValidator
 from pydantic import AliasChoices
 
 from deploy.local.services import SERVICES
@@ -280,3 +282,15 @@ def test_certificates_name_what_peers_call() -> None:
         # A renewed CA with another key would divide the pods that have read it from those that have not.
         assert authority["privateKey"]["rotationPolicy"] == "Never"
         assert authority["isCA"] is True
+
+
+def test_the_bucket_s_cors_rules_are_valid_and_for_the_overlay_s_bucket_and_origins() -> None:
+    command = r"put-bucket-cors --bucket (\S+) --cors-configuration '(.*?)'"
+    ((bucket, rules),) = re.findall(command, (KUBERNETES / "README.md").read_text(), re.DOTALL)
+    asked = {"Bucket": bucket, "CORSConfiguration": json.loads(rules)}
+    shape = botocore.session.get_session().get_service_model("s3").operation_model("PutBucketCors").input_shape
+    assert ParamValidator().validate(asked, shape).generate_report() == ""
+    variables = {workload.name: workload.environment for workload in processes("production")}
+    assert bucket == variables["upload"]["S3_BUCKET"]
+    (posts,) = (rule for rule in asked["CORSConfiguration"]["CORSRules"] if rule["AllowedMethods"] == ["POST"])
+    assert posts["AllowedOrigins"] == variables["gateway"]["CORS_ORIGINS"].split(",")
