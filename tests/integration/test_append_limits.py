@@ -191,21 +191,48 @@ async def test_a_slow_client_is_no_silent_one(
     """Through the gateway's side of the calls: it gathers, but not for as long as a service waits for a message."""
     monkeypatch.setattr(client_stream, "LONGEST_GATHERING", 0.2)
     set_caller(Caller(request_id="slow"))
-    size = len(WEBM) + 6 * len(b"drop")
+    # Longer in all than the service waits for a message, and far from as long as an append may take.
+    count = 4
+    video_id = (await client.create()).video_id
+    header = upload_pb2.AppendHeader(video_id=video_id, max_size_bytes=5000)
     async with open_channel(fleet.target("upload")) as channel:
-        whole = await UploadBackend(channel, 20).upload(upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, 6))
-        video_id = (await client.create()).video_id
-        appended = await UploadBackend(channel, 20).append(
-            upload_pb2.AppendHeader(video_id=video_id, max_size_bytes=5000), drops(0.3, 6)
+        backend = UploadBackend(channel, 20)
+        whole, appended = await asyncio.gather(
+            backend.upload(upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, count)),
+            backend.append(header, drops(0.3, count)),
         )
+    size = len(WEBM) + count * len(b"drop")
     assert (whole.video.size_bytes, appended.size_bytes) == (size, size)
 
 
-async def test_a_silent_or_endless_append_is_ended(client: JournalClient) -> None:
+async def test_a_silent_append_is_ended(client: JournalClient) -> None:
     video = await client.create()
     call = client.open_append()
     await call.write(upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=b"x"))
     assert await refusal(_answer(call)) is ErrorReason.TIMEOUT
+    assert (await client.upload(video.video_id)).size_bytes == 0
+
+
+async def test_an_append_that_is_never_silent_is_ended_once_it_lasts_too_long(client: JournalClient) -> None:
+    video = await client.create()
+    call = client.open_append()
+    first = upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=WEBM)
+    now = asyncio.get_running_loop().time
+    began = now()
+
+    async def drip() -> None:
+        await call.write(first)
+        while now() - began < 6:
+            await asyncio.sleep(0.3)
+            await call.write(upload_pb2.AppendRequest(data=b"x"))
+        await call.write(upload_pb2.AppendRequest(finish=True))
+
+    dripping = asyncio.create_task(drip())
+    assert await refusal(_answer(call)) is ErrorReason.TIMEOUT
+    # As UPLOAD_IDLE_SECONDS has not ended it.
+    assert now() - began > 1.5
+    await asyncio.wait([dripping])
+    assert isinstance(dripping.exception(), asyncio.InvalidStateError | grpc.aio.AioRpcError)
     assert (await client.upload(video.video_id)).size_bytes == 0
 
 
