@@ -105,6 +105,16 @@ class JournalClient:
         )
         return response.video
 
+    async def videos(self) -> list[media_pb2.Video]:
+        """All that the user may see without knowing their ids."""
+        found, token = list[media_pb2.Video](), ""
+        while True:
+            request = catalog_pb2.ListVideosRequest(page_size=1000, page_token=token)
+            page = await self._call(self._catalog.ListVideos, request)
+            found += page.videos
+            if not (token := page.next_page_token):
+                return found
+
     async def change(self, video_id: str, **fields: Any) -> None:
         await self._call(self._catalog.UpdateVideo, catalog_pb2.UpdateVideoRequest(video_id=video_id, **fields))
 
