@@ -1,10 +1,12 @@
 """Dialect 003 on the whole system: the life of a video, from a signed form to its objects being gone."""
 
+import asyncio
 import base64
 import functools
 import json
 from datetime import UTC, datetime
 from io import BytesIO
+from itertools import chain
 
 import aiohttp
 import pytest
@@ -17,6 +19,7 @@ from tests.support.clips import Clip
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
 from tests.support.system import RunningSystem
+from tests.support.videos_api import catalog_side
 from tests.support.waiting import until
 
 DOCUMENTED = {
@@ -149,6 +152,35 @@ async def test_from_a_signed_form_to_gone(
         return await keys_of(system.s3, signed.hash_id) == {f"catalog/{signed.hash_id}.json"}
 
     await until(are_gone)
+
+
+async def pages(user: LibraryUser, path: str) -> list[list[str]]:
+    """The ids on every page of a list, from its first to the one that names no next."""
+    found, query = list[list[str]](), dict[str, str]()
+    while True:
+        page = await user.ask("GET", path, params=query)
+        found.append([video["hash_id"] for video in page["videos"]])
+        if "next" not in page:
+            return found
+        query = {"next": page["next"]}
+
+
+async def test_lists_have_pages_of_thirty(system: RunningSystem, http: aiohttp.ClientSession) -> None:
+    owner, other = LibraryUser.new(system, http), LibraryUser.new(system, http)
+    earlier = await pages(other, "/video/explore")
+    async with catalog_side(system) as catalog:
+        ids = await asyncio.gather(*(catalog.finished(owner.id) for _ in range(31)))
+    for hash_id in ids:
+        await owner.publish(hash_id)
+    newest_first = ids[::-1]
+    assert await pages(other, f"/video/user/{owner.id}") == [newest_first[:30], newest_first[30:]]
+    explored = await pages(other, "/video/explore")
+    assert [*chain(*explored)] == [*newest_first, *chain(*earlier)]
+    assert {len(page) for page in explored[:-1]} == {30}
+    # For one's own the document names no `next`: it has more than that on a page.
+    [own] = await pages(owner, "/video/my")
+    assert sorted(own) == sorted(ids)
+    await asyncio.gather(*(owner.ask("DELETE", f"/video/my/{hash_id}", 204) for hash_id in ids))
 
 
 async def has_picture(user: LibraryUser, hash_id: str) -> bool:

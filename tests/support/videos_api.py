@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import grpc
 from multidict import CIMultiDict
-from reelway.v1 import catalog_pb2, catalog_pb2_grpc
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
 
 from deploy.local.ports import free_port
 from deploy.local.process import Process
@@ -176,6 +177,15 @@ class CatalogSide:
         if self._tokens is None:
             return Caller(user).metadata()
         return ((TOKEN_KEY, f"Bearer {self._tokens.make(user)}"),)
+
+    async def finished(self, user: str) -> str:
+        """The id of a new video, finished, of which there is nothing but the record."""
+        video = media_pb2.Video(
+            video_id=str(uuid4()), state=media_pb2.VIDEO_STATE_READY, container=media_pb2.CONTAINER_MP4
+        )
+        request = catalog_pb2.CreateVideoRequest(video=video)
+        await self._stub.CreateVideo(request, metadata=self.metadata(user), timeout=10)
+        return video.video_id
 
     async def make_private(self, video_id: str, user: str, private: bool = True) -> None:
         """Hide a video from all but its owner."""
