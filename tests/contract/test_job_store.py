@@ -216,7 +216,7 @@ async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: 
                 into.append(lease)
             return bool(into)
 
-        await until(claimed, 2)
+        await until(claimed)
         assert await store.fail(leases[0], FAULT, again=True) == wanted
         found = await get(store, job_id)
         if found.due_ms:

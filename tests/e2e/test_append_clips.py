@@ -133,7 +133,7 @@ async def test_a_finished_recording_of_clips_becomes_one_object_with_the_same_by
 
     async with S3Objects.open(system.s3.settings) as objects:
         video_id = await id_of(objects, number)
-        await until(lambda: is_one_object(objects, video_id), 20)
+        await until(lambda: is_one_object(objects, video_id))
     data, after = await fetch(http, number)
     assert (data, after.headers["ETag"]) == (joined, before.headers["ETag"])
 
@@ -163,7 +163,7 @@ async def test_who_reads_one_clip_gets_no_byte_of_the_file_that_it_was_joined_to
         assert [bytes(piece) async for piece in versions.read(under_way, 0, len(clips[0]))] == [clips[0]]
         async with http.post("/api/record/videos/finalize_video_upload", json={"video_id": number}) as finalized:
             assert finalized.status == 200
-        await until(lambda: is_one_object(objects, video.video_id), 20)
+        await until(lambda: is_one_object(objects, video.video_id))
 
         for call in (versions.find(video, first, 0, 100), anext(versions.read(under_way, 0, 100))):
             assert await refusal(call) is ErrorReason.VIDEO_CHANGED

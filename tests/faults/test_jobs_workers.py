@@ -159,7 +159,7 @@ async def test_a_drain_in_the_middle_of_commands_loses_none(
     async def two_encode() -> bool:
         return (await store.stats()).active == 2 and len(encoders(workers.work_folder)) == 2
 
-    await until(two_encode, 20)
+    await until(two_encode)
     worker.signal(signal.SIGTERM)
     assert await exit_code(worker) == 0
     assert encoders(workers.work_folder) == []

@@ -53,7 +53,7 @@ class Rig:
         self.mortal.env = before
 
     async def has_died(self) -> None:
-        assert await asyncio.wait_for(self.mortal.process.wait(), 20) == -SIGKILL
+        assert await asyncio.wait_for(self.mortal.process.wait(), 30) == -SIGKILL
 
     @contextlib.asynccontextmanager
     async def of_mortal(self) -> AsyncIterator[JournalClient]:

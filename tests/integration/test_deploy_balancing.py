@@ -96,7 +96,7 @@ async def test_replicas_share_and_new_ones_get_their_share(start_replica: StartR
             await _call(catalog)
             return all([await _calls_of(replica) for replica in first])
 
-        await until(all_connected, 20)
+        await until(all_connected)
         before = [await _calls_of(replica) for replica in first]
         for _ in range(300):
             await _call(catalog)

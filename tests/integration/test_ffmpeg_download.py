@@ -245,7 +245,7 @@ async def test_a_server_that_never_comes_to_the_point_is_left_in_time(
         with pytest.raises(error):
             await fetcher.fetch(f"http://127.0.0.1:{port}/", tmp_path / "in")
         assert time.monotonic() - started < 15
-        await asyncio.wait_for(talker.hung_up.wait(), 20)
+        await asyncio.wait_for(talker.hung_up.wait(), 30)
         await fetcher.close()
     assert list(tmp_path.iterdir()) == []
 

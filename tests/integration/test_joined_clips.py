@@ -103,7 +103,7 @@ async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_who
         await empty_redis(fleet)
         # The last thing that the sweep does, and it is younger.
         left = await objects.create_multipart(f"{journal_prefix(clips)}left", "video/mp4")
-        await until(lambda: is_swept(objects, f"{journal_prefix(clips)}left", left), 20)
+        await until(lambda: is_swept(objects, f"{journal_prefix(clips)}left", left))
         await catalog.start()
         assert await client.whole(clips) == b"joined"
 

@@ -123,7 +123,7 @@ async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[
     data = clips["clip.mp4"].data
     ids = {name: await owner.upload(data, name=f"{name}.mp4") for name in ("draft", "private", "public")}
     for hash_id in ids.values():
-        await owner.until_mine(hash_id, 30)
+        await owner.until_mine(hash_id)
     await owner.publish(ids["private"], is_private=True)
     await owner.publish(ids["public"])
     transcript = f"/videos/{ids['private']}/transcript"
@@ -133,7 +133,7 @@ async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[
         return bool((await owner.ask("GET", transcript))["status"] == "completed")
 
     # They have no sound, so that it is quick.
-    await until(is_heard, 30)
+    await until(is_heard)
     async with redis.Redis.from_url(system.redis_url, decode_responses=True) as client:
         found = await client.hgetall("{catalog}:numbers")
     number_of = {str(hash_id): str(number) for number, hash_id in found.items()}
@@ -259,7 +259,7 @@ async def test_a_draft_or_private_video_is_no_input_of_a_task(
         async def has_ended() -> bool:
             return (await user.ask("GET", f"/ffmpeg/status/{task_id}"))["status"] in {"completed", "failed"}
 
-        await until(has_ended, 30)
+        await until(has_ended)
         reason: str | None = (await user.ask("GET", f"/ffmpeg/status/{task_id}"))["error_message"]
         return reason
 

@@ -148,7 +148,7 @@ async def test_what_is_being_processed_is_not_deleted_and_what_is_given_up_or_ne
         assert await keys_of(eventful.s3, hopeless.hash_id) == {f"catalog/{hopeless.hash_id}.json"}
     finally:
         await eventful.process("worker").start()
-    await owner.until_mine(signed.hash_id, 30)
+    await owner.until_mine(signed.hash_id)
 
     async def is_given_up() -> bool:
         async with redis.Redis.from_url(eventful.redis_url) as client:
@@ -208,7 +208,7 @@ async def test_a_video_too_large_to_be_fetched_is_described_by_its_parts(
     async def is_described() -> bool:
         return "thumbnail_url" in await owner.mine(created["id"])
 
-    await until(is_described, 20)
+    await until(is_described)
     video = await owner.mine(created["id"])
     assert (video["duration_seconds"], video["size_in_bytes"]) == (12, large.stat().st_size)
     async with http.get(video["thumbnail_url"]) as answer:

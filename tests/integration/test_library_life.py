@@ -37,9 +37,6 @@ DOCUMENTED = {
     "listing_time",
 }
 
-ACCESS_SECONDS = 4
-"""Gateway and stream service may each rely on an answer for a second or two."""
-
 
 def jpeg_size(data: bytes) -> tuple[int, int]:
     """Width and height as the frame header says (ITU-T T.81, B.2.2)."""
@@ -133,7 +130,7 @@ async def test_from_a_signed_form_to_gone(
     await owner.ask("PUT", path, 204, json={"is_private": True})
     for user in (other, anybody):
         await user.ask("GET", "/video/watch", 403, params=watch)
-        await until(functools.partial(is_status, user, f"/videos/{signed.hash_id}/stream", 404), ACCESS_SECONDS)
+        await until(functools.partial(is_status, user, f"/videos/{signed.hash_id}/stream", 404))
         assert (await user.ask("GET", f"/video/user/{owner.id}"))["videos"] == []
         found = await user.ask("GET", "/video/explore", params={"include_my": "true"})
         assert signed.hash_id not in [v["hash_id"] for v in found["videos"]]
@@ -262,10 +259,10 @@ async def test_a_recording_can_be_watched_as_soon_as_it_is_one_object(
     async def can_be_watched() -> bool:
         return await owner.status("GET", "/video/watch", params=watch) == 200
 
-    await until(can_be_watched, 20)
+    await until(can_be_watched)
     record = await owner.ask("GET", "/video/watch", params=watch)
     async with http.get(record["watchable_url"]) as whole:
         assert (whole.content_type, await whole.read()) == ("video/webm", data)
     # And the same is known of it as of an upload.
-    await until(functools.partial(has_picture, owner, hash_id), 20)
+    await until(functools.partial(has_picture, owner, hash_id))
     assert {"duration_seconds", "size_in_bytes"} <= set(await owner.mine(hash_id))

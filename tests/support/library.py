@@ -85,14 +85,14 @@ class LibraryUser:
         hash_id = await self.upload(data, **options)
         return await self.until_mine(hash_id)
 
-    async def until_mine(self, hash_id: str, seconds: float = 10) -> Any:
+    async def until_mine(self, hash_id: str, seconds: float = 30) -> Any:
         async def is_there() -> bool:
             return await self.mine(hash_id) is not None
 
         await until(is_there, seconds)
         return await self.mine(hash_id)
 
-    async def until_failed(self, hash_id: str, seconds: float = 10) -> Any:
+    async def until_failed(self, hash_id: str, seconds: float = 30) -> Any:
         async def has_failed() -> bool:
             entry = await self.unprocessed(hash_id)
             return entry is not None and "failure_reason" in entry
