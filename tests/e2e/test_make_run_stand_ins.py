@@ -120,7 +120,7 @@ async def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
     async with make_run(tmp_path) as terminal:
         url = (await terminal.says(r"ready: (http://\S+)"))[1]
         children = terminal.children()
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/slow") as answer:
+        async with aiohttp.ClientSession() as session, session.get(f"{url}/endless") as answer:
             terminal.process.send_signal(signal.SIGINT)
             await terminal.says("stopping")
             terminal.process.send_signal(signal.SIGINT)

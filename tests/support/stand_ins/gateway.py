@@ -1,4 +1,4 @@
-"""An HTTP process: /ready, /environment, and /slow, whose answer begins at once and ends a second later."""
+"""An HTTP process: /ready, /environment, and two that begin to answer: /slow ends a second later, /endless never."""
 
 import asyncio
 import os
@@ -15,11 +15,22 @@ async def _environment(_: web.Request) -> web.Response:
 
 
 async def _slow(request: web.Request) -> web.StreamResponse:
+    response = await _begun(request)
+    await asyncio.sleep(1)
+    await response.write(b"and finished")
+    return response
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = await _begun(request)
+    await asyncio.Event().wait()
+    return response
+
+
+async def _begun(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b"begun ")
-    await asyncio.sleep(1)
-    await response.write(b"and finished")
     return response
 
 
@@ -28,4 +39,5 @@ if __name__ == "__main__":
     app.router.add_get("/ready", _health)
     app.router.add_get("/environment", _environment)
     app.router.add_get("/slow", _slow)
+    app.router.add_get("/endless", _endless)
     web.run_app(app, host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None)
