@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
@@ -20,6 +21,22 @@ async def end(*tasks: asyncio.Task[object]) -> None:
         for task in going:
             task.cancel()
         await asyncio.wait(going, timeout=_AGAIN_SECONDS)
+
+
+async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """What `work` brings, done in a thread. Who is cancelled goes on only when it has ended.
+
+    No thread can be cancelled: one that went on with a descriptor that its caller closed would meet the next file or
+    socket that got the number.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    finally:
+        while not running.done():
+            # However often it is told to stop.
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

@@ -21,6 +21,7 @@ from urllib.parse import urljoin
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from services.common import tasks
 from services.ffmpeg.addresses import AddressPolicy, AddressRefused
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -203,7 +204,7 @@ class Fetcher:
             if size > limits.max_bytes:
                 raise DownloadRefused(f"the input is larger than {limits.max_bytes} bytes")
             spend(len(data))
-            await asyncio.to_thread(_write, descriptor, data)
+            await tasks.in_thread(_write, descriptor, data)
             elapsed = time.monotonic() - started
             if elapsed > limits.grace_seconds and size < limits.min_bytes_per_second * elapsed:
                 raise DownloadInterrupted("the input arrives too slowly")

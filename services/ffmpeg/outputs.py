@@ -186,7 +186,7 @@ class Outputs:
 async def _read(descriptor: int, start: int, length: int) -> AsyncIterator[bytes]:
     end = start + length
     while start < end:
-        chunk = await asyncio.to_thread(os.pread, descriptor, min(_READ_BYTES, end - start), start)
+        chunk = await tasks.in_thread(os.pread, descriptor, min(_READ_BYTES, end - start), start)
         if not chunk:
             raise JobFault("OUTPUT_MISSING", "an output changed while it was stored")
         start += len(chunk)

@@ -1,6 +1,7 @@
 """Tasks that belong together: how they end."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -50,3 +51,30 @@ async def test_the_first_failure_comes_out_when_the_others_have_ended() -> None:
     with pytest.raises(ValueError, match="broken"):
         await tasks.all_of([long(), broken()])
     assert ended == ["long"]
+
+
+async def test_who_is_cancelled_goes_on_when_the_thread_has_ended() -> None:
+    """What it works on is closed behind it."""
+    begun, may_end, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        may_end.wait(30)
+        ended.set()
+
+    task = asyncio.create_task(tasks.in_thread(work))
+    await asyncio.to_thread(begun.wait, 30)
+    for _ in range(3):
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert not task.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended.is_set()
+
+
+async def test_what_a_thread_brings_or_raises_comes_out() -> None:
+    assert await tasks.in_thread(divmod, 7, 2) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        await tasks.in_thread(divmod, 7, 0)
