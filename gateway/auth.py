@@ -39,7 +39,7 @@ class _Jwks:
         self._url, self._ttl, self._http = url, ttl_seconds, http
         self._keys: dict[str, _Key] = {}
         self._fetched_at = self._tried_at = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
 
     async def key(self, key_id: str) -> _Key | None:
         """The key of this id; None where there is none. SERVICE_UNAVAILABLE where the keys cannot be had."""
@@ -53,23 +53,28 @@ class _Jwks:
         return self._keys.get(key_id)
 
     async def _fetch_unless_just_tried(self) -> None:
-        async with self._lock:
+        if self._fetching is None or self._fetching.done():
             if time.monotonic() - self._tried_at < _LEAST_SECONDS_BETWEEN_FETCHES:
                 return
             self._tried_at = time.monotonic()
-            try:
-                async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(_FETCH_SECONDS)) as answer:
-                    answer.raise_for_status()
-                    body = b""
-                    async for data in answer.content.iter_any():
-                        body += data
-                        if len(body) > _LARGEST_JWKS:
-                            raise ValueError("the answer is too long")
-                self._keys = _keys_by_id(body)
-            except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
-                log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
-                return
-            self._fetched_at = time.monotonic()
+            self._fetching = asyncio.create_task(self._fetch())
+        # Whoever asked first may leave; what is fetched is for all.
+        await asyncio.shield(self._fetching)
+
+    async def _fetch(self) -> None:
+        try:
+            async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(_FETCH_SECONDS)) as answer:
+                answer.raise_for_status()
+                body = b""
+                async for data in answer.content.iter_any():
+                    body += data
+                    if len(body) > _LARGEST_JWKS:
+                        raise ValueError("the answer is too long")
+            self._keys = _keys_by_id(body)
+        except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
+            log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
+            return
+        self._fetched_at = time.monotonic()
 
 
 def _keys_by_id(body: bytes) -> dict[str, _Key]:

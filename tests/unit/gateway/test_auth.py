@@ -216,3 +216,23 @@ async def test_a_key_that_is_not_public_checks_nothing(key: dict[str, Any]) -> N
     async with believing(key_set(key), algorithms=ALL) as authenticator:
         for each in (*tokens, token(SHARED, "HS256"), token(SHARED, "HS512")):
             assert await told(authenticator, each) is ErrorReason.UNAUTHENTICATED
+
+
+async def test_who_leaves_during_a_fetch_takes_the_keys_from_nobody() -> None:
+    """Anybody can name a key that is not known, and go."""
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        asked.set()
+        await may_answer.wait()
+        return web.Response(body=key_set(GOOD))
+
+    async with believing(slow) as authenticator:
+        first = asyncio.create_task(authenticator.user(f"Bearer {token()}"))
+        await asked.wait()
+        second = asyncio.create_task(told(authenticator, token()))
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        may_answer.set()
+        assert await second == "anna"
