@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from urllib.parse import quote
 
 import aiohttp
@@ -37,6 +39,17 @@ log = logs.get_logger(__name__)
 _SIGNATURE_SECONDS = 60.0
 _SIGNATURES = 10_000
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
+
+
+def _impatient_socket(address: aiohttp.AddrInfoType, seconds: float) -> socket.socket:
+    """One whose connection the kernel ends where the store takes nothing for so long.
+
+    The HTTP client counts no time while a body is written: an upload would wait for a frozen store for ever.
+    """
+    made = socket.socket(*address[:3])
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    return made
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
@@ -79,7 +92,9 @@ class S3Bytes:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.s3_connect_seconds, sock_read=settings.s3_read_seconds
         )
-        connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=30)
+        connector = aiohttp.TCPConnector(
+            limit=0, ttl_dns_cache=30, socket_factory=partial(_impatient_socket, seconds=settings.s3_read_seconds)
+        )
         async with aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,

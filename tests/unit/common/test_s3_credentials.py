@@ -1,6 +1,8 @@
 """How requests to the store are signed, as the store sees them."""
 
+import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -60,3 +62,36 @@ async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(mo
         with pytest.raises(ReelwayError) as written:
             await data.put("key", "video/mp4", 1, b"x")
     assert {raised.value.reason for raised in (read, written)} == {ErrorReason.STORE_UNAVAILABLE}
+
+
+async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
+    """Its kernel goes on saying that it is there."""
+
+    async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await leave.wait()
+        writer.transport.abort()
+
+    leave = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(16):
+            yield bytes(2**20)
+
+    server = await asyncio.start_server(stuck, "127.0.0.1", 0, limit=2**16)
+    port = server.sockets[0].getsockname()[1]
+    settings = S3Settings.model_validate(
+        {
+            "s3_endpoint_url": f"http://127.0.0.1:{port}",
+            "S3_BUCKET": "bucket",
+            "aws_access_key_id": "abc",
+            "aws_secret_access_key": "secret",
+            "s3_read_seconds": 0.2,
+        }
+    )
+    async with asyncio.timeout(20), S3Bytes.open(settings) as data:
+        with pytest.raises(ReelwayError) as raised:
+            await data.put("key", "video/mp4", 2**24, pieces)
+    assert raised.value.reason is ErrorReason.STORE_UNAVAILABLE
+    leave.set()
+    server.close()
