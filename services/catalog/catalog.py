@@ -101,9 +101,7 @@ class Catalog:
         if existing is not None:
             if existing.owner != user or existing.state in GONE:
                 raise ReelwayError(ErrorReason.VIDEO_EXISTS)
-            # The first call may have died before it saved; this answer promises that S3 has the record.
-            await self.save(existing, "")
-            return existing
+            return await self.change(existing.video_id, lambda _: False)
         await self.save(new, mark)
         return new
 
@@ -117,13 +115,12 @@ class Catalog:
         """
         for attempt in range(1, _CHANGE.attempts + 1):
             video = await self.look_up(video_id)
-            if not apply(video):
-                # A first call may have died before it saved what this answer promises.
-                await self.save(video, "")
-                return video
-            video.version += 1
+            # One that changes nothing saves the record, too: a first call may have died before it did, and this answer
+            # promises it. It leaves a mark as every other: what is done with it may come late, over a newer record.
+            changed = apply(video)
+            video.version += changed
             mark = uuid.uuid4().hex
-            if await self._store.replace(video, mark):
+            if await (self._store.replace(video, mark) if changed else self._store.mark(video, mark)):
                 await self.save(video, mark)
                 return video
             await asyncio.sleep(_CHANGE.pause(attempt))
@@ -150,9 +147,8 @@ class Catalog:
 
     async def _put_back(self, video_id: str) -> None:
         """Write what the index has of a video over a record that it has lost."""
-        video = await self._store.get(video_id)
-        if video is not None:
-            await self.save(video, "")
+        if await self._store.get(video_id) is not None:
+            await self.change(video_id, lambda _: False)
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""

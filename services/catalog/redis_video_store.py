@@ -82,6 +82,10 @@ class RedisVideoStore:
         """Put version n over version n-1 with an unsaved mark; False if n-1 is not what stands there."""
         return await self._commit(video, video.version - 1, mark) == b"OK"
 
+    async def mark(self, video: media_pb2.Video, mark: str) -> bool:
+        """Put another unsaved mark on version n; False if another version stands there."""
+        return await self._commit(video, video.version, mark) == b"OK"
+
     async def _commit(self, video: media_pb2.Video, expected: int, mark: str) -> bytes:
         lists = memberships(video)
         with redis_errors():
@@ -151,13 +155,13 @@ class RedisVideoStore:
         return await self.records([video_id.decode() for video_id in first])
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:
-        """Take the mark (empty: none) off if this is still current; False if not: then a newer one must be saved.
+        """Take the mark off if this is still current; False if not: then a newer one must be saved.
 
         Raises:
             ReelwayError: INDEX_MISSING where the index knows nothing of this change: it was emptied meanwhile, and
                 perhaps made again before the record was there to be found.
         """
-        member = f"{video.video_id}/{mark}" if mark else ""
+        member = f"{video.video_id}/{mark}"
         digest = hashlib.sha1(video.SerializeToString(), usedforsecurity=False).hexdigest()
         with redis_errors():
             answer = int(

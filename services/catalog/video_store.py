@@ -23,6 +23,10 @@ class VideoStore(Protocol):
         """Put version n over version n-1 with an unsaved mark; False if n-1 is not what stands there."""
         ...
 
+    async def mark(self, video: media_pb2.Video, mark: str) -> bool:
+        """Put another unsaved mark on version n; False if another version stands there."""
+        ...
+
     async def get(self, video_id: str) -> media_pb2.Video | None:
         """By UUID."""
         ...
@@ -36,7 +40,7 @@ class VideoStore(Protocol):
         ...
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:
-        """Take the mark (empty: none) off if this is still current; False if not: then a newer one must be saved.
+        """Take the mark off if this is still current; False if not: then a newer one must be saved.
 
         INDEX_MISSING where the index has lost this change of the video.
         """

@@ -78,6 +78,44 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
     assert await near.videos.unsaved_before(float("inf")) == []
 
 
+async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was given up by its caller, but S3 had all of its request: the older record comes behind the newer one."""
+    video = await near.catalog.create(draft(), "anna")
+    held, may_come, came = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    put, puts = near.objects.put, 0
+
+    async def later(key: str, body: bytes, content_type: str) -> None:
+        await may_come.wait()
+        await put(key, body, content_type)
+        came.set()
+
+    async def first_one_later(key: str, body: bytes, content_type: str) -> None:
+        nonlocal puts
+        puts += 1
+        if puts > 1:
+            return await put(key, body, content_type)
+        store = asyncio.create_task(later(key, body, content_type))
+        held.set()
+        return await asyncio.shield(store)
+
+    def retitle(video: media_pb2.Video) -> bool:
+        video.title = "new"
+        return True
+
+    monkeypatch.setattr(near.objects, "put", first_one_later)
+    repeated = asyncio.create_task(near.catalog.change(video.video_id, lambda _: False))
+    await held.wait()
+    await near.catalog.change(video.video_id, retitle)
+    assert (await saved(near, video.video_id)).title == "new"
+    repeated.cancel()
+    may_come.set()
+    await came.wait()
+    near.clock.ahead = 31
+    await catalog_sweeper(near).sweep()
+    assert (await saved(near, video.video_id)).title == "new"
+    assert await near.videos.unsaved_before(float("inf")) == []
+
+
 def catalog_sweeper(parts: Foundation) -> Sweeper:
     return Sweeper(
         parts.catalog,

@@ -1,5 +1,5 @@
 -- Take an unsaved mark off, unless the record has moved on meanwhile.
--- KEYS: video, unsaved    ARGV: version that was saved, member ('': none), SHA-1 of what was saved
+-- KEYS: video, unsaved    ARGV: version that was saved, member, SHA-1 of what was saved
 -- Returns 1 if the saved version is current, 0 if a newer one must be saved first, -1 if the index knows nothing of this
 -- change: it was emptied since, and made again without it.
 local current = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
@@ -9,7 +9,7 @@ if current < saved then
 end
 -- The mark is gone with the index, and other changes have these versions; unless it is this very record that is current:
 -- then the sweeper was here, or this call was, and its answer was lost.
-if member ~= '' and not redis.call('ZSCORE', KEYS[2], member)
+if not redis.call('ZSCORE', KEYS[2], member)
     and (current > saved or redis.sha1hex(redis.call('HGET', KEYS[1], 'record')) ~= ARGV[3]) then
     return -1
 end
