@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 
-from aiohttp import ClientPayloadError, hdrs, web
+from aiohttp import ClientPayloadError, StreamReader, hdrs, web
 
-from gateway.content_encoding import content_of
+from gateway.content_encoding import DecodedContent, content_of
 from gateway.invalid_request import InvalidRequestError
 from gateway.stall_watch import StallWatch
 from services.common.error_catalog import ErrorReason
@@ -50,7 +51,7 @@ class RequestBody:
         self._request = request
         self._content = content_of(request)
         self._max_size = max_size
-        self._watch = StallWatch(idle_timeout, self._give_up)
+        self._watch = StallWatch(idle_timeout, partial(_give_up, self._content))
         self._clock = asyncio.get_running_loop().time
         self._slow_from = self._clock() + grace
         self._begun = False
@@ -69,6 +70,7 @@ class RequestBody:
             self._begun = True
             self._check_size(self._request.content_length or 0)
             await send_continue(self._request)
+        data = b""
         self._watch.begin()
         try:
             data = await self._content.readany()
@@ -78,17 +80,14 @@ class RequestBody:
             raise InvalidRequestError.undecodable() from None
         finally:
             self._watch.end()
-        if not data:
-            # Or its timer holds the request for a minute, and a minute's requests are many.
-            self._watch.close()
+            if not data:
+                # Ended or broken off: a minute's requests would be many timers.
+                self._watch.close()
         self.received += len(data)
         self._check_size(self.received)
         if data and self.received < (self._clock() - self._slow_from) * SLOWEST_RATE:
             raise web.HTTPRequestTimeout
         return data
-
-    def _give_up(self) -> None:
-        self._content.set_exception(web.HTTPRequestTimeout())
 
     def _check_size(self, size: int) -> None:
         if self._max_size is not None and size > self._max_size:
@@ -98,6 +97,10 @@ class RequestBody:
         """All of the body."""
         while data := await self.read():
             yield data
+
+
+def _give_up(content: StreamReader | DecodedContent) -> None:
+    content.set_exception(web.HTTPRequestTimeout())
 
 
 async def defer_continue(request: web.Request) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 
 class StallWatch:
     """Calls `on_stall` once when a step between `begin` and `end` lasts `limit` seconds or more.
 
-    While no step is under way the timer runs out by itself, so a watch that nobody closes holds nothing.
+    While no step is under way the timer runs out by itself, and it keeps nothing alive: a watch that nobody closes
+    holds nothing.
 
     Args:
         limit: seconds a step may last.
@@ -27,7 +29,7 @@ class StallWatch:
         """A step begins."""
         self._since = self._loop.time()
         if self._timer is None:
-            self._timer = self._loop.call_later(self._limit, self._look)
+            self._timer = self._loop.call_later(self._limit, _look, weakref.ref(self))
 
     def end(self) -> None:
         """The step is done."""
@@ -48,4 +50,9 @@ class StallWatch:
         if self._loop.time() >= due:
             self._on_stall()
         else:
-            self._timer = self._loop.call_at(due, self._look)
+            self._timer = self._loop.call_at(due, _look, weakref.ref(self))
+
+
+def _look(watch: weakref.ref[StallWatch]) -> None:
+    if (found := watch()) is not None:
+        found._look()

@@ -16,6 +16,7 @@ from gateway.request_body import ClientGoneError, RequestBody
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from tests.support.http_server import serving, wire
+from tests.support.waiting import until
 
 
 async def echo_length(request: web.Request) -> web.Response:
@@ -191,3 +192,32 @@ async def test_a_file_far_too_long_is_refused_before_it_is_sent() -> None:
     async with serving(upload) as port, wire(port) as connection:
         answer = await connection.ask("POST", "/", _form(0)[0], "Content-Length: 9000000", "Expect: 100-continue")
     assert answer.status == 413
+
+
+async def test_what_was_broken_off_between_two_reads_is_held_by_nothing() -> None:
+    """A megabyte may wait in it, and who breaks off can come again at once."""
+    bodies: list[weakref.ref[RequestBody]] = []
+    begun, ended = asyncio.Event(), asyncio.Event()
+
+    async def handler(request: web.Request) -> web.Response:
+        body = RequestBody(request)
+        bodies.append(weakref.ref(body))
+        await body.read()
+        begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            ended.set()
+
+    async with serving(handler) as port:
+        async with wire(port) as connection:
+            await connection.send("POST", "/", "Content-Length: 9", body=b"x")
+            await asyncio.wait_for(begun.wait(), 30)
+            connection.writer.transport.abort()
+            await asyncio.wait_for(ended.wait(), 30)
+
+        def is_gone() -> bool:
+            gc.collect()
+            return bodies[0]() is None
+
+        await until(is_gone)
