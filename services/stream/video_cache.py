@@ -26,9 +26,7 @@ class VideoCache:
         now = asyncio.get_running_loop().time()
         if (hit := self._known.get(key)) is not None and hit[0] > now:
             return hit[1]
-        video = await self._catalog.get(video_id=video_id)
-        self._keep(key, now, video)
-        return video
+        return self._keep(key, now, await self._catalog.get(video_id=video_id))
 
     async def refresh(self, video_id: str) -> media_pb2.Video:
         """As `get`, but asked now: what is in memory has shown itself to be out of date."""
@@ -39,9 +37,15 @@ class VideoCache:
         """As `get`; asked once a viewer, so never from memory, but remembered by its id."""
         now = asyncio.get_running_loop().time()
         video = await self._catalog.get(number=number)
-        self._keep((video.video_id, current_caller().user), now, video)
-        return video
+        return self._keep((video.video_id, current_caller().user), now, video)
 
-    def _keep(self, key: tuple[str, str], asked_at: float, video: media_pb2.Video) -> None:
+    def _keep(self, key: tuple[str, str], asked_at: float, video: media_pb2.Video) -> media_pb2.Video:
+        if video.description or video.HasField("transcript"):
+            # Nobody reads them here, and each viewer's answer would keep what may be a hundred KiB.
+            for text in ("description", "transcript"):
+                video.ClearField(text)
+            # Made anew: a message that was parsed keeps all that it was parsed from.
+            video = media_pb2.Video.FromString(video.SerializeToString())
         # Counted from before the question, so that the answer is never older than the limit says.
         self._known[key] = (asked_at + self._ttl, video)
+        return video

@@ -58,7 +58,7 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
 @pytest.fixture
 def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stream]:
     stream = Stream()
-    monkeypatch.setattr(call_token, "time", SimpleNamespace(time=lambda: stream.clock))
+    monkeypatch.setattr(call_token, "time", SimpleNamespace(time=lambda: stream.clock, monotonic=lambda: stream.clock))
     monkeypatch.setattr(inputs, "_WINDOW_BYTES", 4)
     monkeypatch.setattr(inputs, "_LOOK_SECONDS", 0)
     caller.require_tokens(SECRET)

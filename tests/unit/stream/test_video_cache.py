@@ -102,3 +102,18 @@ async def test_by_number_the_catalogue_is_always_asked(catalog: Catalog) -> None
     finally:
         set_caller(NOBODY)
     assert catalog.asked == ["anna", "anna"], "and then it is known by its id"
+
+
+async def test_what_nobody_reads_is_not_kept_for_every_viewer() -> None:
+    told = media_pb2.Video(video_id="v1", number=1, etag='"e"', description="d" * 40_000)
+    told.transcript.result.text = "t" * 60_000
+
+    class Talkative:
+        async def get(self, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
+            return media_pb2.Video.FromString(told.SerializeToString())
+
+    videos = VideoCache(cast(CatalogClient, Talkative()), 1000)
+    for user in ("anna", "boris"):
+        kept = await as_user(user, videos)
+        assert (kept.video_id, kept.number, kept.etag) == ("v1", 1, '"e"')
+        assert kept.ByteSize() < 100
