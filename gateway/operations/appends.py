@@ -70,7 +70,8 @@ class Appends:
         header = upload_pb2.AppendHeader(
             video_id=video_id,
             declared_size_bytes=claims.size,
-            max_size_bytes=claims.max_size,
+            # A length that no integer holds is one that no limit allows.
+            max_size_bytes=min(claims.max_size, _LARGEST_NUMBER),
             idempotency_key=_within_limit(claims.idempotency_key),
             expected_offset_bytes=claims.offset,
             sha256=claims.sha256,

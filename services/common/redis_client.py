@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.error_catalog import ErrorReason
@@ -20,7 +20,8 @@ from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
 # What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
-_FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "OOM", "READONLY", "TRYAGAIN"}
+# NOSCRIPT, of a script that was loaded a moment before: there is another server by now.
+_FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN"}
 
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
@@ -52,6 +53,8 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
 
 def _code(error: ResponseError) -> str:
     """What the answer began with: redis-py cuts off the codes that it knows, and puts words of its own in front."""
+    if isinstance(error, NoScriptError):
+        return "NOSCRIPT"
     found = re.match(r"(?:.*caused error: \(.)?([A-Z]+) ", str(error), re.DOTALL)
     return error.status_code or (found[1] if found else "")
 
