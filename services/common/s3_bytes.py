@@ -38,6 +38,8 @@ log = logs.get_logger(__name__)
 
 _SIGNATURE_SECONDS = 60.0
 _SIGNATURES = 10_000
+# The transport copies what the socket does not take at once: of a whole chunk that would be as much again.
+_WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 
 
@@ -190,7 +192,7 @@ class S3Bytes:
         return await self._put(f"{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}", length, body)
 
     async def put(
-        self, key: str, content_type: str, length: int, body: Callable[[], AsyncIterator[Buffer]] | bytes
+        self, key: str, content_type: str, length: int, body: Callable[[], AsyncIterator[Buffer]] | Buffer
     ) -> str:
         """Write an object of `length` bytes, streamed from `body()` or given whole; its ETag.
 
@@ -206,19 +208,20 @@ class S3Bytes:
         self,
         path: str,
         length: int,
-        body: Callable[[], AsyncIterator[Buffer]] | bytes,
+        body: Callable[[], AsyncIterator[Buffer]] | Buffer,
         content_type: str = "",
     ) -> str:
         url = self._base + path
         attempt = 0
         failure: Exception | None = None
 
-        async def guarded(make: Callable[[], AsyncIterator[Buffer]]) -> AsyncIterator[Buffer]:
+        async def guarded() -> AsyncIterator[Buffer]:
             # The HTTP client would hide the body's own exception behind one of its connection errors.
             nonlocal failure
             try:
-                async for piece in make():
-                    yield piece
+                async for piece in _whole(body) if isinstance(body, Buffer) else body():
+                    for start in range(0, len(piece), _WRITE):
+                        yield piece[start : start + _WRITE]
             except Exception as error:
                 failure = error
                 raise
@@ -230,7 +233,7 @@ class S3Bytes:
                 if content_type:
                     headers["Content-Type"] = content_type
                 headers = await self._sign("PUT", url, headers)
-                data = body if isinstance(body, bytes) else guarded(body)
+                data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
                 async with self._http.put(URL(url, encoded=True), headers=headers, data=data) as response:
                     if response.status != 200:
                         raise _Refused(response.status, await self._excuse(response))
@@ -252,3 +255,7 @@ class S3Bytes:
     async def _excuse(response: aiohttp.ClientResponse) -> str:
         """The beginning of an error's body, for the log."""
         return (await response.content.read(2048)).decode("utf-8", "replace")
+
+
+async def _whole(body: Buffer) -> AsyncIterator[Buffer]:
+    yield body

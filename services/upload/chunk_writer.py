@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 import crc32c
@@ -90,7 +90,7 @@ class ChunkWriter:
         if source.length == length:
             # The most common chunk by far comes in one message.
             await source.next()
-            return await self._data.put(key, _TYPE, length, bytes(first or b""))
+            return await self._data.put(key, _TYPE, length, first or b"")
         part = Part(length)
         send = asyncio.create_task(part.send(lambda size, body: self._data.put(key, _TYPE, size, body)))
         try:
@@ -111,8 +111,7 @@ class ChunkWriter:
         while source.length < PART and (piece := await source.next()) is not None:
             kept.append(piece)
         if source.length < PART:
-            whole = b"".join(kept)
-            return await self._data.put(key, _TYPE, len(whole), whole)
+            return await self._data.put(key, _TYPE, source.length, lambda: _each(kept))
         # The source sums up what is wanted.
         writer = MultipartWriter(
             self._objects,
@@ -133,6 +132,11 @@ class ChunkWriter:
         if found is None:
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
         return found.etag
+
+
+async def _each(pieces: Iterable[Buffer]) -> AsyncIterator[Buffer]:
+    for piece in pieces:
+        yield piece
 
 
 class _Source:

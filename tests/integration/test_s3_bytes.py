@@ -2,6 +2,8 @@
 
 import asyncio
 import dataclasses
+import hashlib
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -120,6 +122,40 @@ async def test_a_part_is_written_and_read_back(store: Store) -> None:
         etags.append(await store.store.put_part("videos/parts.mp4", upload_id, number, len(part), body))
     await store.objects.complete_multipart("videos/parts.mp4", upload_id, etags)
     assert await read(store.store, "videos/parts.mp4", 5 * 2**20 - 4, 11) == parts[0][-4:] + b"the end"
+
+
+async def _one_piece(data: bytes) -> AsyncIterator[Buffer]:
+    yield data
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_what_a_slow_store_has_not_taken_is_kept_once(whole: bool) -> None:
+    """A transport copies what its socket does not take; this is more than the sockets of both ends do."""
+    data, begun, wakes, got = mp4_of(16 * 2**20), asyncio.Event(), asyncio.Event(), hashlib.sha256()
+
+    async def answer(request: web.Request) -> web.Response:
+        begun.set()
+        await wakes.wait()
+        async for piece in request.content.iter_chunked(2**20):
+            got.update(piece)
+        return web.Response(headers={"ETag": '"e"'})
+
+    async with serving(answer) as port:
+        values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
+        values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        async with S3Bytes.open(S3Settings.model_validate(values)) as store:
+            body = data if whole else lambda: _one_piece(data)
+            tracemalloc.start()
+            try:
+                put = asyncio.create_task(store.put("videos/a.mp4", "video/mp4", len(data), body))
+                await begun.wait()
+                traced, _ = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            wakes.set()
+            assert await put == '"e"'
+    assert got.digest() == hashlib.sha256(data).digest()
+    assert traced < 2 * 2**20
 
 
 async def test_the_request_s_id_goes_to_the_store() -> None:
