@@ -52,6 +52,11 @@ SERVICE_ANSWERS: Mapping[int, Answer] = {
 }
 """What any call that reaches a service may be answered; for `answers` of the Routes of a dialect."""
 
+UPLOAD_ANSWERS: Mapping[int, Answer] = {
+    429: Answer("Too many uploads are under way: try again after Retry-After seconds", ErrorBody),
+}
+"""What any call that brings a video's bytes may be answered, too; for `answers` of its operation."""
+
 
 @dataclass(frozen=True)
 class StreamedBody:

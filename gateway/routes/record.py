@@ -17,7 +17,7 @@ from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
-from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -162,7 +162,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
         409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
         413: Answer("The chunk, or the video with it, is too large", ErrorBody),
         422: Answer("The checksum does not match", InvalidBody),
-        429: Answer("Too many at once", ErrorBody),
+        **UPLOAD_ANSWERS,
     },
 )
 async def update(request: web.Request) -> web.Response:

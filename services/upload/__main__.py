@@ -16,6 +16,7 @@ from services.common.s3_objects import S3Objects
 from services.common.settings import load
 from services.upload import ingest
 from services.upload.appends import Appends
+from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.compaction import Compaction
 from services.upload.event_hook import event_hook
@@ -45,11 +46,13 @@ async def _serve(settings: UploadSettings) -> None:
     ):
         catalog = CatalogClient(channel)
         register = OpenUploads(redis, clock, settings.upload_lease_seconds)
+        buffers = Buffers(settings.upload_buffer_bytes)
         uploads = Uploads(
             objects=objects,
             store=data,
             catalog=catalog,
             register=register,
+            buffers=buffers,
             max_bytes=settings.upload_max_bytes,
             idle_seconds=settings.upload_idle_seconds,
         )
@@ -69,6 +72,7 @@ async def _serve(settings: UploadSettings) -> None:
             store=store,
             objects=objects,
             writer=ChunkWriter(objects, data),
+            buffers=buffers,
             clock=clock,
             limits=Limits(settings.append_max_chunks, settings.upload_max_bytes),
             most_bytes=settings.append_max_bytes,

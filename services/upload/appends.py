@@ -1,9 +1,9 @@
 """Appending a chunk: start reading here.
 
-header -> judge by the journal -> stream the chunk to an object of its own -> one Lua call that makes it part of the
-upload. The bytes are durable before the state that names them. Whoever finds the end moved by another append gives
-its chunk a new key by a copy inside the store, and commits again. There is no lock and nothing on this machine: any
-replica takes any chunk.
+header -> judge by the journal -> reserve memory -> stream the chunk to an object of its own -> one Lua call that makes
+it part of the upload. The bytes are durable before the state that names them. Whoever finds the end moved by another
+append gives its chunk a new key by a copy inside the store, and commits again. There is no lock and nothing on this
+machine: any replica takes any chunk.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
+from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
@@ -49,6 +50,7 @@ class Appends:
         store: JournalStore,
         objects: S3Objects,
         writer: ChunkWriter,
+        buffers: Buffers,
         clock: Clock,
         limits: Limits,
         most_bytes: int,
@@ -56,7 +58,7 @@ class Appends:
         longest_seconds: float,
     ) -> None:
         self._journals, self._store, self._objects, self._writer = journals, store, objects, writer
-        self._clock, self._limits, self._most_bytes = clock, limits, most_bytes
+        self._buffers, self._clock, self._limits, self._most_bytes = buffers, clock, limits, most_bytes
         self._idle_seconds, self._longest_seconds = idle_seconds, longest_seconds
         self._undoing: set[asyncio.Task[None]] = set()
 
@@ -75,11 +77,12 @@ class Appends:
                 if done is not None:
                     return done
             largest = self._judge(header, journal)
-            pieces = _data(first, source)
-            head = await _head(pieces)
-            if not head:
-                raise ReelwayError(ErrorReason.EMPTY_CHUNK)
-            return await self._append(header, journal, head, pieces, largest)
+            with self._buffers.reserve(_likely_size(header, first)) as reserved:
+                pieces = reserved.counted(_data(first, source))
+                head = await _head(pieces)
+                if not head:
+                    raise ReelwayError(ErrorReason.EMPTY_CHUNK)
+                return await self._append(header, journal, head, pieces, largest)
 
     async def finish_undoing(self) -> None:
         """Wait until what broken-off appends left is removed; the last thing before the process ends."""
@@ -212,6 +215,13 @@ def _check(header: upload_pb2.AppendHeader) -> None:
     ]
     if faults:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
+
+
+def _likely_size(header: upload_pb2.AppendHeader, first: AppendMessage) -> int | None:
+    """Bytes of the chunk, as far as its first message tells; None: it does not."""
+    if first.finish:
+        return sum(map(len, first.data))
+    return header.declared_size_bytes or header.max_size_bytes or None
 
 
 async def _data(first: AppendMessage, messages: AsyncIterator[AppendMessage]) -> AsyncIterator[Buffer]:

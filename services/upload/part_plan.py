@@ -11,4 +11,6 @@ MOST_PARTS = 10_000
 PART = 12 * MIB
 """Bytes of each part but the last; larger ones gain nothing more, of 8 MiB the store takes an eighth longer."""
 IN_FLIGHT = 3
+MOST_HELD = IN_FLIGHT * PART
+"""Bytes of one upload that are in memory at most, whatever its size."""
 LARGEST_FILE = MOST_PARTS * PART

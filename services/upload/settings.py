@@ -16,7 +16,7 @@ from services.common.settings import (
     Size,
     on_loopback,
 )
-from services.upload.part_plan import LARGEST_FILE
+from services.upload.part_plan import LARGEST_FILE, MOST_HELD
 
 
 class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings):
@@ -28,6 +28,12 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
     """Largest file that is taken, in bytes (default 50 GiB, at most 117 GiB)."""
+    upload_buffer_bytes: Size = Field(3 * 2**29, ge=MOST_HELD)
+    """Bytes that all uploads and appends under way may hold together (default 1.5 GiB, at least 36 MiB).
+
+    Each counts with its size, at most 36 MiB; what does not fit is refused with TOO_MANY_REQUESTS. The process takes
+    more: 150 MiB, and of what is held an eighth (whole files) to 70 % (a burst of appends in large messages).
+    """
     upload_idle_seconds: Seconds = Field(90.0, gt=0)
     """An upload without a message for so long is given up; a client of the gateway has 60 s, and that gathers for 5."""
     upload_lease_seconds: Seconds = Field(60.0, gt=0)

@@ -1,8 +1,8 @@
 """Taking a whole file in: start reading here.
 
-header -> sniff the first bytes -> enter the upload in Redis -> multipart upload of its final key -> record in
-the catalogue -> strike the upload out. The bytes are durable before the record that names them; whatever stops
-in between is undone here, or, after a crash, by the sweeper.
+header -> reserve memory -> sniff the first bytes -> enter the upload in Redis -> multipart upload of its final key ->
+record in the catalogue -> strike the upload out. The bytes are durable before the record that names them; whatever
+stops in between is undone here, or, after a crash, by the sweeper.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.upload.buffers import Buffers
 from services.upload.file_name import plain_name
 from services.upload.messages import FRAMING, idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
@@ -54,11 +55,12 @@ class Uploads:
         store: S3Bytes,
         catalog: CatalogClient,
         register: OpenUploads,
+        buffers: Buffers,
         max_bytes: int,
         idle_seconds: float,
     ) -> None:
         self._objects, self._store, self._catalog, self._register = objects, store, catalog, register
-        self._max_bytes, self._idle_seconds = max_bytes, idle_seconds
+        self._buffers, self._max_bytes, self._idle_seconds = buffers, max_bytes, idle_seconds
         self._undoing: set[asyncio.Task[None]] = set()
 
     async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
@@ -69,16 +71,21 @@ class Uploads:
             raise ReelwayError(ErrorReason.HEADER_MISSING)
         if header.declared_size_bytes > self._max_bytes or header.max_size_bytes > self._max_bytes + FRAMING:
             raise self._too_large()
-        data = _data(source)
-        first = await _first(data)
-        if not first:
-            raise ReelwayError(ErrorReason.EMPTY_FILE)
-        container = sniff(first)
-        if container not in KINDS:
-            raise ReelwayError(ErrorReason.NOT_A_VIDEO)
-        video_id = str(uuid.uuid4())
-        upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
-        work = asyncio.create_task(self._store_and_record(upload, container, header, first, data))
+        with contextlib.ExitStack() as reserved:
+            likely = header.declared_size_bytes or header.max_size_bytes or None
+            data = reserved.enter_context(self._buffers.reserve(likely)).counted(_data(source))
+            first = await _first(data)
+            if not first:
+                raise ReelwayError(ErrorReason.EMPTY_FILE)
+            container = sniff(first)
+            if container not in KINDS:
+                raise ReelwayError(ErrorReason.NOT_A_VIDEO)
+            video_id = str(uuid.uuid4())
+            upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
+            work = asyncio.create_task(self._store_and_record(upload, container, header, first, data))
+            # What it holds it may hold for longer than this call lasts.
+            until_it_ends = reserved.pop_all()
+            work.add_done_callback(lambda _: until_it_ends.close())
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:

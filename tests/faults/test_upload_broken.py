@@ -12,7 +12,7 @@ from services.catalog.rebuild import rebuild
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.open_uploads import OpenUpload
-from services.upload.part_plan import MIB, PART
+from services.upload.part_plan import MIB, MOST_HELD, PART
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages, open_store
@@ -131,6 +131,88 @@ async def test_a_client_that_vanishes_leaves_nothing(parts: Foundation, at: int)
     await parts.uploads.finish_undoing()
     assert await parts.leftovers() == NOTHING
     await until(lambda: not parts.uploads._undoing)
+
+
+async def test_a_vanished_client_s_room_is_free_once_its_upload_is_undone(
+    juicefs_store: Store, clean_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts are in memory until then, whatever became of the call."""
+    reached, undoing, may_undo = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def then_it_vanishes() -> Messages:
+        async for message in messages(mp4_of(10_000)):
+            yield message
+        reached.set()
+        await asyncio.Event().wait()
+
+    async with foundation(juicefs_store, clean_redis, buffer_bytes=MOST_HELD) as parts:
+        abort = parts.objects.abort_multipart
+
+        async def slowly(key: str, upload_id: str) -> None:
+            undoing.set()
+            await may_undo.wait()
+            await abort(key, upload_id)
+
+        async def is_refused() -> bool:
+            try:
+                await parts.uploads.upload(messages(mp4_of(10_000)))
+            except ReelwayError as error:
+                return error.reason is ErrorReason.TOO_MANY_REQUESTS
+            return False
+
+        monkeypatch.setattr(parts.objects, "abort_multipart", slowly)
+        upload = asyncio.create_task(parts.uploads.upload(then_it_vanishes()))
+        await reached.wait()
+        assert await is_refused()
+        upload.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await upload
+        await undoing.wait()
+        assert await is_refused()
+        may_undo.set()
+        await parts.uploads.finish_undoing()
+        assert await parts.leftovers() == NOTHING
+        assert not await is_refused()
+
+
+async def test_whatever_ends_an_upload_makes_room_for_the_next(juicefs_store: Store, clean_redis: str) -> None:
+    data = mp4_of(100_000)
+
+    async def fits(parts: Foundation) -> bool:
+        return (await parts.uploads.upload(messages(data))).size_bytes == len(data)
+
+    async def broken_off() -> Messages:
+        async for message in messages(data):
+            yield message
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+
+    async with foundation(
+        juicefs_store, clean_redis, buffer_bytes=MOST_HELD, max_bytes=2 * MIB, idle_seconds=0.1
+    ) as parts:
+        for ending in (
+            messages(b""),
+            messages(b"no video"),
+            messages(mp4_of(2 * MIB + 1)),
+            messages(data, declared=len(data) + 1),
+            broken_off(),
+        ):
+            with pytest.raises(ReelwayError) as refused:
+                await parts.uploads.upload(ending)
+            assert refused.value.reason is not ErrorReason.TOO_MANY_REQUESTS
+            assert await fits(parts)
+        parts.near.failure = RuntimeError("a fault of ours")
+        with pytest.raises(RuntimeError):
+            await parts.uploads.upload(messages(data))
+        parts.near.failure = None
+        for turns in range(40):
+            # In each of its first turns: before its header is read, and while its work begins.
+            upload = asyncio.create_task(parts.uploads.upload(messages(data)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            upload.cancel()
+            await asyncio.wait([upload])
+            await parts.uploads.finish_undoing()
+        assert await fits(parts)
 
 
 async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(parts: Foundation) -> None:

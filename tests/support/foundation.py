@@ -21,6 +21,7 @@ from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
+from services.upload.buffers import Buffers
 from services.upload.open_uploads import LEASE, OpenUploads
 from services.upload.sweeper import Sweeper
 from services.upload.uploads import Uploads
@@ -147,7 +148,13 @@ async def open_store(s3: S3Server, endpoint_url: str = "") -> AsyncIterator[Stor
 
 @asynccontextmanager
 async def foundation(
-    store: Store, redis_url: str, *, max_bytes: int = 2**30, idle_seconds: float = 30, lease_seconds: float = 60
+    store: Store,
+    redis_url: str,
+    *,
+    buffer_bytes: int = 2**30,
+    max_bytes: int = 2**30,
+    idle_seconds: float = 30,
+    lease_seconds: float = 60,
 ) -> AsyncIterator[Foundation]:
     """On the emptied bucket and the given Redis, whose index is there and empty."""
     await store.empty()
@@ -167,6 +174,7 @@ async def foundation(
             store=store.store,
             catalog=cast(CatalogClient, near),
             register=register,
+            buffers=Buffers(buffer_bytes),
             max_bytes=max_bytes,
             idle_seconds=idle_seconds,
         )

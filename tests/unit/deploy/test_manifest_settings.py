@@ -195,6 +195,17 @@ def test_a_pod_is_given_the_time_that_its_drain_takes(overlay: str, monkeypatch:
         assert workload.deployment["spec"]["minReadySeconds"] >= (30 if called else 10)
 
 
+@PER_OVERLAY
+def test_an_upload_pod_has_room_for_what_it_lets_in(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload = Workload(overlay, named(overlay, "Deployment", "upload"))
+    with monkeypatch.context() as environment:
+        settings = read_settings(upload, environment, PLACED)
+    assert isinstance(settings, UploadSettings)
+    ours, in_a_burst = 150 * 2**20, 1.7
+    memory = quantity(upload.container["resources"]["limits"]["memory"])
+    assert ours + in_a_burst * settings.upload_buffer_bytes <= memory
+
+
 def _most_memory(settings: WorkerSettings) -> float:
     """Bytes of a worker whose slots are all at what their watchdogs allow: commands and joins, then probes with their
     thumbnails, transcripts, and the worker itself."""

@@ -192,6 +192,12 @@ def test_every_operation_is_described(operation: Operation) -> None:
     assert all(answer.description for answer in operation.answers.values())
 
 
+def test_whoever_brings_a_video_may_be_told_to_come_back() -> None:
+    bringing = [operation for operation in _operations() if operation.takes is not None]
+    assert len(bringing) == 3
+    assert all(429 in operation.answers for operation in bringing)
+
+
 @pytest.mark.parametrize(
     "path",
     [
