@@ -1,70 +1,220 @@
 """examples/recorder.html in Chromium, with a camera that is none: recorded, sent while it is recorded, and played."""
 
+import itertools
+import re
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from playwright.async_api import Browser, Page, async_playwright, expect
 
-from tests.support.browser import chromium
+from tests.support.relay import Fault, Relay, relay_to
 from tests.support.system import RunningSystem
 
 PAGE = Path(__file__).parents[2] / "examples" / "recorder.html"
-CAMERA = ("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream")
+RECORD = "/api/record/videos"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    # The screen, too, is one of Chromium's own making then.
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+    # A name that is this machine, but no secure context.
+    "--host-resolver-rules=MAP recorder.test 127.0.0.1",
+]
+# Pauses and time-outs of the page are this much shorter; what is recorded is not.
+HURRY = """
+    const times = 30, now = performance.now.bind(performance), wait = setTimeout, timeout = AbortSignal.timeout
+    performance.now = () => times * now()
+    window.setTimeout = (then, pause) => wait(then, pause / times)
+    AbortSignal.timeout = pause => timeout.call(AbortSignal, pause / times)
+"""
+# What the recorder made, to be compared with what arrived.
+KEEP_SLICES = """
+    window.slices = []
+    const start = MediaRecorder.prototype.start
+    MediaRecorder.prototype.start = function (...all) {
+        this.addEventListener("dataavailable", ({ data }) => slices.push(data))
+        return start.apply(this, all)
+    }
+"""
+MADE = "async () => [...new Uint8Array(await new Blob(slices).arrayBuffer())]"
+PLAY = """async () => {
+    const video = document.getElementById("result")
+    video.muted = true
+    await video.play()
+    await new Promise((done, failed) => { video.onended = done; video.onerror = () => failed(video.error.message) })
+    return {width: video.videoWidth, seconds: video.currentTime, error: video.error?.message ?? null}
+}"""
 
 
-@pytest.mark.parametrize("source", ["camera", "canvas"])
-async def test_a_recording_is_sent_while_it_is_made_and_plays(system: RunningSystem, source: str) -> None:
-    async with chromium(*CAMERA) as browser, aiohttp.ClientSession(system.base_url) as http:
-        page = await browser.new_page()
-        problems: list[str] = []
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        await page.goto(f"{PAGE.as_uri()}?api={system.base_url}")
-        await page.click(f"#{source}")
-        # Some slices are there before it ends: it plays while it is recorded.
-        await page.wait_for_function("parseInt(document.getElementById('state').textContent.slice(5)) > 10")
-        newest = (await (await http.get("/api/record/videos/")).json())[-1]
-        async with http.get(newest["video_file"]) as answer:
-            assert answer.status == 200
-            so_far = await answer.read()
-            assert so_far[:4] == b"\x1a\x45\xdf\xa3" or so_far[4:8] == b"ftyp"
-        await page.wait_for_timeout(1000)
+@pytest.fixture(scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+        yield browser
+        await browser.close()
+
+
+@pytest.fixture
+async def page(browser: Browser) -> AsyncIterator[Page]:
+    page = await browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    yield page
+    await page.context.close()
+    assert not problems
+
+
+@pytest.fixture
+async def relay(system: RunningSystem) -> AsyncIterator[Relay]:
+    async with relay_to(system.base_url) as relay:
+        yield relay
+
+
+async def open_page(page: Page, api: str, *scripts: str) -> None:
+    for script in scripts:
+        await page.add_init_script(f"{{{script}}}")
+    await page.goto(f"{PAGE.as_uri()}?api={api}")
+
+
+async def begin(page: Page, source: str = "canvas") -> None:
+    """Until something is recorded, so that it can be stopped."""
+    await page.click(f"#{source}")
+    await expect(page.locator("#stop")).to_be_enabled(timeout=15_000)
+
+
+async def says(page: Page, text: str, seconds: float = 15) -> str:
+    """What the page says as soon as it matches."""
+    await expect(page.locator("#state")).to_have_text(re.compile(text), timeout=seconds * 1000)
+    return await page.locator("#state").inner_text()
+
+
+async def record(page: Page, milliseconds: float = 1000, source: str = "canvas") -> str:
+    """A whole recording; what the page says in the end."""
+    await begin(page, source)
+    await page.wait_for_timeout(milliseconds)
+    await page.click("#stop")
+    return await says(page, "^Finished")
+
+
+async def newest(system: RunningSystem) -> tuple[int, bytes]:
+    """The number of the newest video, and what is there of it."""
+    async with aiohttp.ClientSession(system.base_url) as http:
+        video = (await (await http.get(f"{RECORD}/")).json())[-1]
+        async with http.get(video["video_file"]) as answer:
+            return video["id"], await answer.read()
+
+
+async def is_finished(system: RunningSystem, number: int) -> bool:
+    """Whether it takes no more chunks."""
+    async with aiohttp.ClientSession(system.base_url) as http:
+        chunk = {"video_id": str(number), "video_chunck": ""}
+        async with http.patch(f"{RECORD}/update_video_chunck", data=chunk) as answer:
+            assert answer.status in (400, 409)
+            return answer.status == 409
+
+
+@pytest.mark.parametrize("source", ["camera", "screen", "canvas"])
+async def test_a_recording_is_sent_while_it_is_made_and_plays(system: RunningSystem, page: Page, source: str) -> None:
+    await open_page(page, system.base_url)
+    await page.click(f"#{source}")
+    # Some slices are there before it ends: it plays while it is recorded.
+    await page.wait_for_function("parseInt(document.getElementById('state').textContent.slice(5)) > 10")
+    _, so_far = await newest(system)
+    assert so_far[:4] == b"\x1a\x45\xdf\xa3" or so_far[4:8] == b"ftyp"
+    await page.wait_for_timeout(1000)
+    await page.click("#stop")
+    await says(page, "^Finished")
+    played: Any = await page.evaluate(PLAY)
+    assert played["error"] is None
+    assert played["width"] > 0
+    assert played["seconds"] > 1
+    _, whole = await newest(system)
+    assert whole.startswith(so_far)
+    assert len(whole) > len(so_far)
+
+
+async def test_one_recording_at_a_time_and_a_camera_that_is_let_go_of_when_it_fails(
+    system: RunningSystem, page: Page
+) -> None:
+    await page.add_init_script(
+        """const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices)
+        devices.getUserMedia = async wanted => (window.opened = await open(wanted))"""
+    )
+    await open_page(page, "http://127.0.0.1:1")
+    await page.click("#camera")
+    await says(page, "^It failed")
+    assert await page.evaluate("opened.getTracks().every(track => track.readyState === 'ended')")
+    await open_page(page, system.base_url)
+    await begin(page)
+    assert await page.locator("#camera:disabled, #screen:disabled, #canvas:disabled").count() == 3
+    await page.click("#stop")
+    await says(page, "^Finished")
+    assert await page.locator("#camera:enabled, #screen:enabled, #canvas:enabled").count() == 3
+
+
+async def test_a_network_that_fails_for_long_costs_no_byte(system: RunningSystem, page: Page, relay: Relay) -> None:
+    faults: list[Fault] = ["pass", "cut", 503, "lost", 408, "hang", "cut", 425, 429, "cut", 500, "pass", "lost"]
+    relay.fail("PATCH", faults)
+    await open_page(page, relay.url, HURRY, KEEP_SLICES)
+    await begin(page)
+    await says(page, "behind")
+    # It has caught up.
+    await says(page, r"^Sent \d+ KiB\.$")
+    await page.click("#stop")
+    assert (await says(page, "^Finished")).endswith(".")
+    assert len(relay.times("PATCH")) > len(faults)
+    assert (await newest(system))[1] == bytes(await page.evaluate(MADE))
+    assert (await page.evaluate(PLAY))["seconds"] > 1
+
+
+async def test_finishing_is_tried_again(system: RunningSystem, page: Page, relay: Relay) -> None:
+    relay.fail("finalize", ["cut", 503, "lost"])
+    relay.fail("GET", ["cut", 503, "lost"])
+    await open_page(page, relay.url, HURRY)
+    await record(page)
+    assert await is_finished(system, (await newest(system))[0])
+
+
+async def test_a_server_says_when_it_is_to_be_tried_again(page: Page, relay: Relay) -> None:
+    relay.fail("PATCH", [429])
+    relay.retry_after = "3"
+    await open_page(page, relay.url)
+    await record(page, 0)
+    first, second, *_ = relay.times("PATCH")
+    assert 2.9 < second - first < 6
+
+
+async def test_nobody_waits_for_a_day(page: Page, relay: Relay) -> None:
+    relay.fail("PATCH", [503])
+    relay.retry_after = "86400"
+    await open_page(page, relay.url, HURRY)
+    await record(page, 0)
+
+
+@pytest.mark.parametrize("faults", [itertools.repeat("cut"), [413]], ids=["a network that stays away", "a refusal"])
+async def test_what_arrived_is_finished_when_the_rest_cannot_be_sent(
+    system: RunningSystem, page: Page, relay: Relay, faults: Any
+) -> None:
+    await open_page(page, relay.url, HURRY, KEEP_SLICES)
+    await begin(page)
+    await says(page, r"^Sent \d+ KiB\.$")
+    await page.wait_for_timeout(1000)
+    relay.fail("PATCH", faults)
+    # A refusal ends the recording by itself.
+    if not isinstance(faults, list):
+        await says(page, "behind")
         await page.click("#stop")
-        await page.wait_for_function("document.getElementById('state').textContent.startsWith('Finished')")
-        played: Any = await page.evaluate(
-            """async () => {
-                const video = document.getElementById("result")
-                video.muted = true
-                await video.play()
-                await new Promise(done => { video.onended = done })
-                return {width: video.videoWidth, seconds: video.currentTime, error: video.error?.message ?? null}
-            }"""
-        )
-        assert played["error"] is None
-        assert played["width"] > 0
-        assert played["seconds"] > 1
-        async with http.get(newest["video_file"]) as answer:
-            whole = await answer.read()
-        assert whole.startswith(so_far)
-        assert len(whole) > len(so_far)
-        assert not problems
-
-
-async def test_one_recording_at_a_time_and_a_camera_that_is_let_go_of_when_it_fails(system: RunningSystem) -> None:
-    async with chromium(*CAMERA) as browser:
-        page = await browser.new_page()
-        await page.add_init_script(
-            """const devices = navigator.mediaDevices, open = devices.getUserMedia.bind(devices)
-            devices.getUserMedia = async wanted => (window.opened = await open(wanted))"""
-        )
-        await page.goto(f"{PAGE.as_uri()}?api=http://127.0.0.1:1")
-        await page.click("#camera")
-        await page.wait_for_function("document.getElementById('state').textContent.startsWith('It failed')")
-        assert await page.evaluate("opened.getTracks().every(track => track.readyState === 'ended')")
-        await page.goto(f"{PAGE.as_uri()}?api={system.base_url}")
-        await page.click("#canvas")
-        await page.wait_for_function("!document.getElementById('stop').disabled")
-        assert await page.locator("#camera:disabled, #screen:disabled, #canvas:disabled").count() == 3
-        await page.click("#stop")
-        await page.wait_for_function("document.getElementById('state').textContent.startsWith('Finished')")
-        assert await page.locator("#camera:enabled, #screen:enabled, #canvas:enabled").count() == 3
+    assert re.search(r"missing, [1-9]\d* KiB", await says(page, "^Finished"))
+    number, arrived = await newest(system)
+    made = bytes(await page.evaluate(MADE))
+    assert made.startswith(arrived)
+    assert len(arrived) < len(made)
+    assert await is_finished(system, number)
+    assert (await page.evaluate(PLAY))["seconds"] > 0.4
