@@ -8,10 +8,11 @@ from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Dialog, Page, async_playwright, expect
 
 from tests.support.relay import Fault, Relay, relay_to
 from tests.support.system import RunningSystem
+from tests.support.waiting import until
 
 PAGE = Path(__file__).parents[2] / "examples" / "recorder.html"
 RECORD = "/api/record/videos"
@@ -218,3 +219,39 @@ async def test_what_arrived_is_finished_when_the_rest_cannot_be_sent(
     assert len(arrived) < len(made)
     assert await is_finished(system, number)
     assert (await page.evaluate(PLAY))["seconds"] > 0.4
+
+
+async def leave(page: Page) -> None:
+    await page.evaluate("setTimeout(() => { location = 'about:blank' })")
+
+
+async def test_a_page_that_is_left_warns_and_finishes_what_arrived(system: RunningSystem, page: Page) -> None:
+    asked: list[str] = []
+    answers = iter([False, True])
+
+    async def answer(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        await (dialog.accept() if next(answers) else dialog.dismiss())
+
+    page.on("dialog", answer)
+    await open_page(page, system.base_url)
+    await begin(page)
+    await says(page, "^Sent [1-9]")
+    number, _ = await newest(system)
+    await leave(page)
+    await until(lambda: len(asked) == 1)
+    assert not await is_finished(system, number)
+    await leave(page)
+    await page.wait_for_url("about:blank")
+    assert asked == ["beforeunload"] * 2
+    await until(lambda: is_finished(system, number))
+
+
+async def test_a_page_that_has_sent_everything_is_left_without_a_question(system: RunningSystem, page: Page) -> None:
+    asked: list[Dialog] = []
+    page.on("dialog", lambda dialog: asked.append(dialog))  # noqa: PLW0108 - Playwright cannot wrap a builtin
+    await open_page(page, system.base_url)
+    await record(page, 0)
+    await leave(page)
+    await page.wait_for_url("about:blank")
+    assert not asked
