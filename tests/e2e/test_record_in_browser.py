@@ -255,3 +255,31 @@ async def test_a_page_that_has_sent_everything_is_left_without_a_question(system
     await leave(page)
     await page.wait_for_url("about:blank")
     assert not asked
+
+
+async def test_a_browser_that_cannot_record_begins_no_video(page: Page, relay: Relay) -> None:
+    none = """
+        window.MediaRecorder = class {
+            static isTypeSupported() { return false }
+            constructor() { throw new Error("Not here") }
+        }"""
+    await open_page(page, relay.url, none)
+    await page.click("#canvas")
+    assert "Not here" in await says(page, "^It failed")
+    assert not relay.seen
+
+
+@pytest.mark.parametrize(("known", "head"), [("video/mp4", b"ftyp"), ("", b"")])
+async def test_a_browser_without_webm_records_what_it_has(
+    system: RunningSystem, page: Page, known: str, head: bytes
+) -> None:
+    watch = """
+        MediaRecorder.isTypeSupported = type => type === "%s"
+        window.MediaRecorder = class extends MediaRecorder {
+            constructor(stream, options) { super(stream, options); window.wanted = options?.mimeType ?? "" }
+        }"""
+    await open_page(page, system.base_url, watch % known)
+    await record(page, 500)
+    assert await page.evaluate("wanted") == known
+    assert head in (await newest(system))[1][4:8]
+    assert (await page.evaluate(PLAY))["seconds"] > 0.5
