@@ -28,8 +28,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """gRPC target of the ffmpeg service, which joins clips."""
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
     """Largest file that is taken, in bytes (default 50 GiB, at most 117 GiB)."""
-    upload_buffer_bytes: Size = Field(3 * 2**29, ge=MOST_HELD)
-    """Bytes that all uploads and appends under way may hold together (default 1.5 GiB, at least 36 MiB).
+    upload_buffer_bytes: Size = Field(4 * 2**30, ge=MOST_HELD)
+    """Bytes that all uploads and appends under way may hold together (default 4 GiB, at least 36 MiB).
 
     Each counts with its size, at most 36 MiB; what does not fit is refused with TOO_MANY_REQUESTS. The process takes
     more: 150 MiB, and of what is held an eighth (whole files) to 70 % (a burst of appends in large messages).

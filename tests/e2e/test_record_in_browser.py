@@ -10,8 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
-from playwright.async_api import Browser, Dialog, Page, Route, async_playwright, expect
+from playwright.async_api import Browser, Dialog, Page, Route, expect
 
+from tests.support.browser import chromium
 from tests.support.http_server import serving
 from tests.support.relay import Fault, Relay, relay_to
 from tests.support.system import RunningSystem
@@ -19,18 +20,13 @@ from tests.support.waiting import until
 
 PAGE = Path(__file__).parents[2] / "examples" / "recorder.html"
 RECORD = "/api/record/videos"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
+FLAGS = (
     # The screen, too, is one of Chromium's own making then.
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
-    "--autoplay-policy=no-user-gesture-required",
     # A name that is this machine, but no secure context.
     "--host-resolver-rules=MAP recorder.test 127.0.0.1",
-]
+)
 # Pauses and time-outs of the page are so much shorter, slices a bit; what is recorded is not.
 HURRY = """
     const slice = MediaRecorder.prototype.start
@@ -66,10 +62,8 @@ PLAY = """async () => {
 
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path="/usr/bin/chromium", args=FLAGS)
+    async with chromium(*FLAGS) as browser:
         yield browser
-        await browser.close()
 
 
 @pytest.fixture
