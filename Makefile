@@ -31,10 +31,14 @@ setup: $(VENV)/.dev ## the environment for developing and testing, in .venv
 proto: $(VENV)/.dev ## generate the stubs again
 	@$(PY) hatch_build.py
 
+# What clients may have already: where that is this very commit, the one before; a shallow clone has none.
+PUBLISHED := head=$$(git rev-parse HEAD); main=$$(git rev-parse -q --verify origin/main || echo $$head); \
+	[ $$main != $$head ] && echo $$main || git rev-parse -q --verify HEAD~1 || echo $$head
+
 lint: setup ## ruff, buf, import rules
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 	@$(VENV)/bin/buf lint
-	@$(VENV)/bin/buf breaking --against ".git#ref=$$(git rev-parse --verify -q origin/main || git rev-parse HEAD)"
+	@$(VENV)/bin/buf breaking --against ".git#ref=$$($(PUBLISHED))"
 	@$(VENV)/bin/lint-imports --no-cache
 
 typecheck: setup ## mypy, strict
