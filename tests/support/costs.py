@@ -3,7 +3,10 @@
 import asyncio
 import contextlib
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -17,9 +20,21 @@ def at_most(size: int) -> Iterator[None]:
         tracemalloc.stop()
 
 
-@contextlib.asynccontextmanager
-async def others_run() -> AsyncIterator[None]:
-    """Fails if other tasks wait for their turn for a quarter of the time that it lasts."""
+async def others_run(work: Callable[[], Awaitable[T]]) -> T:
+    """What `work` answers; fails if other tasks wait for their turn for a quarter of the time that it lasts.
+
+    It has three tries: whatever else the machine does makes everybody wait.
+    """
+    shares = []
+    for _ in range(3):
+        answer, share = await _longest_wait(work)
+        if share < 1 / 4:
+            return answer
+        shares.append(share)
+    raise AssertionError(f"others waited for these shares of the time: {shares}")
+
+
+async def _longest_wait(work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
     clock = asyncio.get_running_loop().time
     longest = 0.0
 
@@ -32,8 +47,12 @@ async def others_run() -> AsyncIterator[None]:
 
     task = asyncio.create_task(others())
     try:
+        # It counts from its first turn on, and what came since its last one in its next.
+        await asyncio.sleep(0)
         began = clock()
-        yield
-        assert longest < (clock() - began) / 4
+        answer = await work()
+        seconds = clock() - began
+        await asyncio.sleep(0)
+        return answer, longest / seconds
     finally:
         task.cancel()

@@ -76,13 +76,17 @@ async def test_a_client_that_sends_nothing_is_given_up() -> None:
 
 
 async def test_a_client_that_sends_slowly_is_kept() -> None:
-    async with serving(echo_length) as port, wire(port) as connection:
-        await connection.send("POST", "/", "Content-Length: 5")
-        for _ in range(5):
-            await asyncio.sleep(0.15)
+    async def patient(request: web.Request) -> web.Response:
+        body = RequestBody(request, idle_timeout=0.7)
+        return web.Response(text=str(sum([len(chunk) async for chunk in body])))
+
+    async with serving(patient) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 8")
+        for _ in range(8):
+            await asyncio.sleep(0.1)
             connection.writer.write(b"x")
         answer = await connection.head()
-        assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
+        assert (answer.status, await connection.reader.readexactly(1)) == (200, b"8")
 
 
 async def test_a_client_that_drips_is_given_up() -> None:
