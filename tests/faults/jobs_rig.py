@@ -16,7 +16,7 @@ from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 # So short that a test can wait for one to run out; the ratios are those of the defaults.
-SHORT_LEASE = {"JOB_LEASE_SECONDS": "2"}
+SHORT_LEASE = {"JOB_LEASE_SECONDS": "4"}
 # Where none shall run out, a machine that has no time for a worker must not make one.
 TIMES = {
     "JOB_LEASE_SECONDS": "15",

@@ -24,7 +24,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import NewJob
 from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
-from tests.faults.jobs_rig import SHORT_LEASE, Workers, exit_code, gather_states
+from tests.faults.jobs_rig import Workers, exit_code, gather_states
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
@@ -34,7 +34,13 @@ WORK = ffmpeg_pb2.CommandWork(
 )
 SCRIPT: dict[str, Any] = {"pause": 0.3, "outputs": ["a.mp4", "b.mp4"]}
 # A job may be hit more often here than poison's limit allows.
-PATIENCE = {"JOB_LOST_WORKERS": "50", "JOB_TRIES": "20", "SLOTS_COMMAND": "1", "SLOTS_PROBE": "2", **SHORT_LEASE}
+PATIENCE = {
+    "JOB_LOST_WORKERS": "50",
+    "JOB_TRIES": "20",
+    "SLOTS_COMMAND": "1",
+    "SLOTS_PROBE": "2",
+    "JOB_LEASE_SECONDS": "2",
+}
 
 
 @pytest.mark.timeout(SECONDS + 60)
