@@ -128,12 +128,16 @@ async def test_commands_do_not_wait_for_transcripts(anna: LibraryUser, reading: 
     async def runs() -> bool:
         return await state() == "running"
 
-    await until(runs, 30)
-    delays: list[float] = []
+    await until(runs)
+    took = [await run_command(anna, reading.uploaded)]
     # Again where something else on this machine got in between.
-    while await runs() and min(delays, default=alone + 1) > alone:
-        delays.append(await run_command(anna, reading.uploaded) - alone)
-    assert min(delays) <= alone, (alone, delays)
+    while min(took) > 2 * alone and await runs():
+        took.append(await run_command(anna, reading.uploaded))
+    if min(took) > 2 * alone:
+        # It may have come since the one that was alone.
+        await ended(anna, number)
+        alone = max(alone, await run_command(anna, reading.uploaded))
+    assert min(took) <= 2 * alone, (alone, took)
 
 
 async def test_a_recording_is_heard(anna: LibraryUser, reading: Reading) -> None:
