@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 _AGAIN_SECONDS = 0.5
+_leaving: set[asyncio.Task[None]] = set()
 
 
 async def end(*tasks: asyncio.Task[object]) -> None:
@@ -21,6 +22,14 @@ async def end(*tasks: asyncio.Task[object]) -> None:
         for task in going:
             task.cancel()
         await asyncio.wait(going, timeout=_AGAIN_SECONDS)
+
+
+async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Await it like any other, but let it go on where the caller is cancelled (again)."""
+    task = asyncio.create_task(work)
+    _leaving.add(task)
+    task.add_done_callback(_leaving.discard)
+    await asyncio.shield(task)
 
 
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:

@@ -32,6 +32,8 @@ PREFIX = "ffmpeg-outputs/"
 _PART_BYTES = 16 * 2**20
 _PARTS_IN_FLIGHT = 3
 _READ_BYTES = 2**19
+# Less than a worker that drains has left when it stops its jobs.
+_ABORT_SECONDS = 5.0
 
 # Types that a browser runs as a page (svg, html) are never served; everything else is a download.
 _TYPES = {
@@ -120,17 +122,20 @@ class Outputs:
             for (key, beginning), etags in zip(begun, finished, strict=True):
                 await self.objects.complete_multipart(key, beginning.result(), etags)
         except BaseException:
-            # Best effort, so that nothing waits for the sweeper; aborting a completed upload does nothing.
-            with contextlib.suppress(ReelwayError, TimeoutError):
-                async with asyncio.timeout(10):
-                    for key, beginning in begun:
-                        # The request may still be on its way: only its answer tells what is to be aborted.
-                        await self.objects.abort_multipart(key, await beginning)
+            await tasks.to_the_end(self._abort(begun))
             raise
         finally:
             for file in files:
                 os.close(file.descriptor)
         return {file.placeholder: file.size for file in files}
+
+    async def _abort(self, begun: Sequence[tuple[str, asyncio.Task[str]]]) -> None:
+        """Best effort, so that nothing waits for the sweeper; aborting a completed upload does nothing."""
+        with contextlib.suppress(ReelwayError, TimeoutError):
+            async with asyncio.timeout(_ABORT_SECONDS):
+                for key, beginning in begun:
+                    # The request may still be on its way: only its answer tells what is to be aborted.
+                    await self.objects.abort_multipart(key, await beginning)
 
     async def _put(self, key: str, upload_id: str, descriptor: int, size: int) -> list[str]:
         gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)

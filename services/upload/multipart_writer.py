@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any
 
-from services.common import fault_points
+from services.common import fault_points, tasks
 from services.common.byte_messages import Buffer
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
@@ -23,17 +21,6 @@ _SMALL = 2**16
 
 class NotUndone(Exception):
     """The store failed while a broken-off upload was being removed; something of it may be left."""
-
-
-_leaving: set[asyncio.Task[None]] = set()
-
-
-async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Awaited like any other, but not ended half way where the call is cancelled again."""
-    task = asyncio.create_task(work)
-    _leaving.add(task)
-    task.add_done_callback(_leaving.discard)
-    await asyncio.shield(task)
 
 
 class MultipartWriter:
@@ -78,7 +65,7 @@ class MultipartWriter:
             self._upload_id = await asyncio.shield(begun)
         except asyncio.CancelledError:
             # The request is on its way: only its answer tells what is to be aborted.
-            await _to_the_end(self._abort_begun(begun))
+            await tasks.to_the_end(self._abort_begun(begun))
             raise
         return self
 
@@ -92,7 +79,7 @@ class MultipartWriter:
         """Removes what is there unless it was completed."""
         # Without a pause then: cancelled in one, the caller would never learn that the object is its own.
         if error is not None or self._completing is None:
-            await _to_the_end(self._leave())
+            await tasks.to_the_end(self._leave())
 
     async def _leave(self) -> None:
         for send in self._sends:
