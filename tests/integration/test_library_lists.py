@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
-from services.catalog.catalog import DESCRIPTION_LENGTH
+from services.catalog.catalog import DESCRIPTION_LENGTH, Catalog
 from services.catalog.library import Library, Page
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import listed_for
@@ -74,7 +74,9 @@ async def lists(clean_redis: str) -> AsyncIterator[Lists]:
         store = RedisVideoStore(client, SystemClock())
         await store.finish_load(0)
         # Listing asks the index alone: whoever saves records is not part of it.
-        library = Library(None, store, LibraryStore(client), SystemClock())  # type: ignore[arg-type]
+        # What is read needs no store of bytes.
+        catalog = Catalog(store, None, None, SystemClock())  # type: ignore[arg-type]
+        library = Library(catalog, store, LibraryStore(client), SystemClock())
         yield Lists(client, store, library)
 
 
