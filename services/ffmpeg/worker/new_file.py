@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 from services.common.byte_messages import Buffer
-from services.common.tasks import in_thread
 
 
 @contextlib.asynccontextmanager
@@ -26,4 +25,4 @@ async def write_new(path: Path, pieces: AsyncIterator[Buffer]) -> None:
     """A new file of these bytes; what `pieces` raises comes out."""
     async with new_file(path) as file:
         async for piece in pieces:
-            await in_thread(file.write, piece)
+            await asyncio.to_thread(file.write, piece)
