@@ -20,6 +20,7 @@ from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
+from services.common.catalog_client import if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
 from services.common.error_catalog import ErrorReason
@@ -147,8 +148,7 @@ class Catalog:
 
     async def _put_back(self, video_id: str) -> None:
         """Write what the index has of a video over a record that it has lost."""
-        if await self._store.get(video_id) is not None:
-            await self.change(video_id, lambda _: False)
+        await if_found(self.change(video_id, lambda _: False))
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
