@@ -9,10 +9,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from types import TracebackType
 
+from prometheus_client import Gauge
+
 from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.part_plan import MOST_HELD
+
+_RESERVED = Gauge("reelway_upload_buffer_bytes", "Bytes reserved for uploads and appends under way")
 
 
 class Buffers:
@@ -37,9 +41,11 @@ class Buffers:
         if size > self._free:
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way; try again later")
         self._free -= size
+        _RESERVED.inc(size)
 
     def _give_back(self, size: int) -> None:
         self._free += size
+        _RESERVED.dec(size)
 
 
 class Reservation:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -30,6 +31,18 @@ def test_an_upload_takes_its_size_up_to_what_one_holds(size: int, held: int) -> 
         assert room_in(buffers, MOST_HELD - held)
         assert not held or not room_in(buffers, MOST_HELD - held + 1)
     assert room_in(buffers, MOST_HELD)
+
+
+def test_what_is_reserved_is_told_to_an_operator() -> None:
+    def told() -> float:
+        return REGISTRY.get_sample_value("reelway_upload_buffer_bytes") or 0
+
+    before, buffers = told(), Buffers(MOST_HELD)
+    with buffers.reserve(5), buffers.reserve(10):
+        with pytest.raises(ReelwayError):
+            buffers.reserve(MOST_HELD)
+        assert told() == before + 15
+    assert told() == before
 
 
 def test_an_upload_of_unknown_size_takes_what_one_holds() -> None:
