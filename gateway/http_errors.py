@@ -21,7 +21,7 @@ def response_of(error: ReelwayError) -> web.Response:
     if kind.http_status == 422:
         detail = [{"loc": ["body", *v.field.split(".")], "msg": v.message, "type": v.type} for v in error.violations]
         place = _IN_QUERY if error.reason is ErrorReason.INVALID_PAGE_TOKEN else ["body"]
-        detail = detail or [{"loc": place, "msg": error.message, "type": error.reason.value.lower()}]
+        detail = detail or [{"loc": place, "msg": error.message, "type": error.reason.name.lower()}]
     response = web.json_response({"detail": detail}, status=kind.http_status)
     if kind.retry_seconds is not None:
         response.headers["Retry-After"] = str(math.ceil(kind.retry_seconds))

@@ -9,7 +9,7 @@ from google.protobuf import duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from services.common.error_catalog import CATALOG, ErrorReason
+from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 
 DOMAIN = "reelway"
@@ -30,7 +30,7 @@ def to_status(error: ReelwayError) -> grpc.Status:
     """The rich status that a servicer aborts with."""
     kind = error.kind
     status = status_pb2.Status(code=code_pb2.Code.Value(kind.code.name), message=error.message)
-    info = error_details_pb2.ErrorInfo(reason=error.reason.value, domain=DOMAIN, metadata=error.metadata)
+    info = error_details_pb2.ErrorInfo(reason=error.reason.name, domain=DOMAIN, metadata=error.metadata)
     status.details.add().Pack(info)
     if error.violations:
         bad = error_details_pb2.BadRequest(
@@ -63,7 +63,7 @@ def from_rpc_error(error: grpc.RpcError) -> ReelwayError:
         elif detail.Unpack(bad):
             violations = [FieldViolation(v.field, v.description, v.reason) for v in bad.field_violations]
     if reason is not None and status is not None:
-        detail_text = "" if status.message == CATALOG[reason].message else status.message
+        detail_text = "" if status.message == reason.value.message else status.message
         return ReelwayError(reason, detail_text, violations, metadata)
     code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
     return ReelwayError(_BARE.get(code, ErrorReason.INTERNAL))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.common.error_catalog import CATALOG, ErrorKind, ErrorReason
+from services.common.error_catalog import ErrorKind, ErrorReason
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ReelwayError(Exception):
     @property
     def kind(self) -> ErrorKind:
         """The reason's row of the table."""
-        return CATALOG[self.reason]
+        return self.reason.value
 
     @property
     def message(self) -> str:
@@ -46,7 +46,7 @@ class ReelwayError(Exception):
 
     def __str__(self) -> str:
         """For logs."""
-        return f"{self.reason.value}: {self.message}"
+        return f"{self.reason.name}: {self.message}"
 
 
 def invalid_field(field: str, message: str, kind: str = "value_error") -> ReelwayError:

@@ -227,7 +227,7 @@ class Compaction:
             transcript_pb2.FinishTranscriptRequest(
                 video_id=journal.video_id,
                 request=video.transcript.request,
-                failure=media_pb2.TranscriptFailure(reason=error.reason.value, message=error.message),
+                failure=media_pb2.TranscriptFailure(reason=error.reason.name, message=error.message),
             )
         )
 

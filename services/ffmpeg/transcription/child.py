@@ -69,9 +69,9 @@ def main() -> None:
         for event in hear(request, known):
             tell(events, event)
     except TranscriptionError as error:
-        tell(events, {"failed": error.reason.value, "detail": error.detail[:2000]})
+        tell(events, {"failed": error.reason.name, "detail": error.detail[:2000]})
     except MemoryError:
-        tell(events, {"failed": FailureReason.OUT_OF_MEMORY.value, "detail": f"limit {request.memory}"})
+        tell(events, {"failed": FailureReason.OUT_OF_MEMORY.name, "detail": f"limit {request.memory}"})
 
 
 def tell(events: TextIO, event: dict[str, Any]) -> None:

@@ -108,7 +108,7 @@ async def _last_words(stderr: asyncio.StreamReader) -> str:
 def _event(line: bytes) -> Plan | Piece:
     try:
         event: dict[str, Any] = json.loads(line)
-        failed = FailureReason(event["failed"]) if "failed" in event else None
+        failed = FailureReason[event["failed"]] if "failed" in event else None
         if failed is None:
             if "piece" in event:
                 return Piece.from_json(json.dumps(event["piece"]))

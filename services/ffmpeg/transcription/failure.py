@@ -6,57 +6,32 @@ import enum
 
 
 class FailureReason(enum.Enum):
-    """Stable names; what is told to people and whether trying again may help is in the properties."""
+    """Stable names."""
 
-    SWITCHED_OFF = "SWITCHED_OFF"
-    ENGINE_MISSING = "ENGINE_MISSING"
-    MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
-    UNSUPPORTED_LANGUAGE = "UNSUPPORTED_LANGUAGE"
-    AUDIO_UNREADABLE = "AUDIO_UNREADABLE"
-    AUDIO_TOO_LONG = "AUDIO_TOO_LONG"
-    ENGINE_REFUSED = "ENGINE_REFUSED"
-    ENGINE_UNREACHABLE = "ENGINE_UNREACHABLE"
-    OUT_OF_MEMORY = "OUT_OF_MEMORY"
-    TIMED_OUT = "TIMED_OUT"
-    CRASHED = "CRASHED"
+    SWITCHED_OFF = "Transcription is switched off on this server"
+    ENGINE_MISSING = "The transcription engine is not installed on this server"
+    MODEL_UNAVAILABLE = "The transcription model is not available on this server"
+    UNSUPPORTED_LANGUAGE = "The transcription model does not know this language"
+    AUDIO_UNREADABLE = "The audio of this video could not be decoded"
+    AUDIO_TOO_LONG = "The audio of this video is too long to be transcribed"
+    ENGINE_REFUSED = "The transcription server refused the audio"
+    ENGINE_UNREACHABLE = "The transcription server could not be reached", True
+    OUT_OF_MEMORY = "Transcription ran out of memory", True
+    TIMED_OUT = "Transcription took too long", True
+    CRASHED = "Transcription stopped unexpectedly", True
 
-    @property
-    def message(self) -> str:
-        """For a person; names no host and no path."""
-        return _MESSAGES[self]
+    def __init__(self, message: str, transient: bool = False) -> None:
+        """`message` is for a person, and names no host and no path.
 
-    @property
-    def transient(self) -> bool:
-        """Another attempt, which goes on at the first piece that is missing, may succeed."""
-        return self in _TRANSIENT
-
-
-_MESSAGES = {
-    FailureReason.SWITCHED_OFF: "Transcription is switched off on this server",
-    FailureReason.ENGINE_MISSING: "The transcription engine is not installed on this server",
-    FailureReason.MODEL_UNAVAILABLE: "The transcription model is not available on this server",
-    FailureReason.UNSUPPORTED_LANGUAGE: "The transcription model does not know this language",
-    FailureReason.AUDIO_UNREADABLE: "The audio of this video could not be decoded",
-    FailureReason.AUDIO_TOO_LONG: "The audio of this video is too long to be transcribed",
-    FailureReason.ENGINE_REFUSED: "The transcription server refused the audio",
-    FailureReason.ENGINE_UNREACHABLE: "The transcription server could not be reached",
-    FailureReason.OUT_OF_MEMORY: "Transcription ran out of memory",
-    FailureReason.TIMED_OUT: "Transcription took too long",
-    FailureReason.CRASHED: "Transcription stopped unexpectedly",
-}
-
-_TRANSIENT = {
-    FailureReason.ENGINE_UNREACHABLE,
-    FailureReason.OUT_OF_MEMORY,
-    FailureReason.TIMED_OUT,
-    FailureReason.CRASHED,
-}
+        `transient`: another attempt, which goes on at the first piece that is missing, may succeed.
+        """
+        self.message, self.transient = message, transient
 
 
 class TranscriptionError(Exception):
     """No transcript, and why. `detail` is for the log of the operator, never for a client."""
 
     def __init__(self, reason: FailureReason, detail: str = "") -> None:
-        super().__init__(f"{reason.value}: {detail or reason.message}")
+        super().__init__(f"{reason.name}: {detail or reason.message}")
         self.reason = reason
         self.detail = detail

@@ -92,8 +92,8 @@ class TranscribeHandler:
         try:
             result = await self._transcribe(context, video, parameters.get("language") or self._language)
         except TranscriptionError as error:
-            log.warning("no transcript", video_id=video_id, reason=error.reason.value, why=error.detail)
-            fault = JobFault(error.reason.value, error.reason.message, may_pass=error.reason.transient)
+            log.warning("no transcript", video_id=video_id, reason=error.reason.name, why=error.detail)
+            fault = JobFault(error.reason.name, error.reason.message, may_pass=error.reason.transient)
             await self._give_up(context, fault, request)
             raise fault from None
         except JobFault as fault:

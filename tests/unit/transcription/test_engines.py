@@ -13,9 +13,8 @@ from tests.unit.transcription import fake_engine
 
 
 def test_no_engine_says_so() -> None:
-    engine = make_engine(EngineConfig(engine="none"))
     with pytest.raises(TranscriptionError) as raised:
-        engine.open()
+        make_engine(EngineConfig(engine="none"))
     assert raised.value.reason is FailureReason.SWITCHED_OFF
 
 

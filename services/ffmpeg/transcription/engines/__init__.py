@@ -17,7 +17,6 @@ ENTRY_POINTS = "reelway.transcription_engines"
 _BUILT_IN = {
     "faster-whisper": "services.ffmpeg.transcription.engines.faster_whisper:FasterWhisper",
     "openai": "services.ffmpeg.transcription.engines.openai:OpenAi",
-    "none": "services.ffmpeg.transcription.engines.none:NoEngine",
 }
 
 
@@ -52,8 +51,10 @@ def make_engine(config: EngineConfig) -> Engine:
     """The engine that the configuration names, not yet open.
 
     Raises:
-        TranscriptionError: ENGINE_MISSING: no such name, or its packages are not installed.
+        TranscriptionError: SWITCHED_OFF: it is `none`. ENGINE_MISSING: no such name, or its packages are not installed.
     """
+    if config.engine == "none":
+        raise TranscriptionError(FailureReason.SWITCHED_OFF)
     plugins = {point.name: point.value for point in entry_points(group=ENTRY_POINTS)}
     target = _BUILT_IN.get(config.engine) or plugins.get(config.engine) or config.engine
     module, _, attribute = target.partition(":")
