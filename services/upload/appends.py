@@ -24,7 +24,7 @@ from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
-from services.upload.buffers import Buffers
+from services.upload.buffers import Buffers, Reservation
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
@@ -82,7 +82,7 @@ class Appends:
                 head = await _head(pieces)
                 if not head:
                     raise ReelwayError(ErrorReason.EMPTY_CHUNK)
-                return await self._append(header, journal, head, pieces, largest)
+                return await self._append(header, journal, head, pieces, largest, room=reserved)
 
     async def finish_undoing(self) -> None:
         """Wait until what broken-off appends left is removed; the last thing before the process ends."""
@@ -114,6 +114,8 @@ class Appends:
         head: list[Buffer],
         pieces: AsyncIterator[Buffer],
         largest: Largest,
+        *,
+        room: Reservation,
     ) -> Committed:
         beginning = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
         chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(beginning))
@@ -121,7 +123,7 @@ class Appends:
         try:
             sums = Sums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
             stored = await self._writer.write(
-                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, sums
+                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, sums, room=room
             )
             if header.sha256 != stored.sha256 or (sums.crc32c and header.crc32c != stored.crc32c):
                 raise ReelwayError(ErrorReason.CHECKSUM_MISMATCH)

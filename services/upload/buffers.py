@@ -1,11 +1,13 @@
 """The memory of all uploads and appends under way, under one bound.
 
-Each holds at most MOST_HELD bytes, whatever its size; without a bound for all of them a process that many clients
-send to at once would run out of memory, and take every one of their uploads with it.
+Without it a process that many clients send to at once would run out of memory, and take every one of their uploads
+with it. Each has room for one part from its beginning on, whoever comes later, so that it always gets ahead; for the
+others, which make it faster, it waits.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from types import TracebackType
 
@@ -14,7 +16,7 @@ from prometheus_client import Gauge
 from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.upload.part_plan import MOST_HELD
+from services.upload.part_plan import IN_FLIGHT, PART
 
 _RESERVED = Gauge("reelway_upload_buffer_bytes", "Bytes reserved for uploads and appends under way")
 
@@ -24,28 +26,35 @@ class Buffers:
 
     def __init__(self, most_bytes: int) -> None:
         self._free = most_bytes
+        self._changed = asyncio.Event()
 
     def reserve(self, size: int | None) -> Reservation:
-        """Room for what an upload of `size` bytes (None: not known) holds at most.
+        """Room for the first part of an upload of `size` bytes (None: not known).
 
-        Nobody waits: the next try may well meet a replica that has room.
+        Nobody waits for that: the next try may well meet a replica that has room.
 
         Raises:
             ReelwayError: TOO_MANY_REQUESTS.
         """
         reservation = Reservation(self)
-        reservation.cover(MOST_HELD if size is None else size)
+        reservation.cover(PART if size is None else size)
         return reservation
 
-    def _take(self, size: int) -> None:
+    def _take(self, size: int) -> bool:
         if size > self._free:
-            raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way; try again later")
+            return False
         self._free -= size
         _RESERVED.inc(size)
+        return True
 
     def _give_back(self, size: int) -> None:
         self._free += size
         _RESERVED.dec(size)
+        self._wake()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
 
 
 class Reservation:
@@ -53,14 +62,16 @@ class Reservation:
 
     def __init__(self, buffers: Buffers) -> None:
         self._buffers = buffers
-        self._size = 0
+        self._first = 0
+        self._parts = 0
 
     def cover(self, size: int) -> None:
-        """Be room for an upload of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""
-        more = min(size, MOST_HELD) - self._size
+        """Be room for the first part of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""
+        more = min(size, PART) - self._first
         if more > 0:
-            self._buffers._take(more)
-            self._size += more
+            if not self._buffers._take(more):
+                raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way; try again later")
+            self._first += more
 
     async def counted(self, pieces: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
         """The same pieces. Room is made for those that come beyond what was reserved: a client's word is no bound."""
@@ -70,6 +81,20 @@ class Reservation:
             self.cover(size)
             yield piece
 
+    async def begin_part(self) -> None:
+        """Wait for room for a part: none that is kept is as good as some that others give back."""
+        while self._parts == IN_FLIGHT or (self._parts > 0 and not self._buffers._take(PART)):
+            await self._buffers._changed.wait()
+        self._parts += 1
+
+    def end_part(self) -> None:
+        """A part that began is no longer kept."""
+        self._parts -= 1
+        if self._parts > 0:
+            self._buffers._give_back(PART)
+        else:
+            self._buffers._wake()
+
     def __enter__(self) -> Reservation:
         return self
 
@@ -77,5 +102,5 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Gives the room back."""
-        self._buffers._give_back(self._size)
-        self._size = 0
+        self._buffers._give_back(self._first + max(0, self._parts - 1) * PART)
+        self._first = self._parts = 0

@@ -18,6 +18,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.upload.buffers import Reservation
 from services.upload.multipart_writer import MultipartWriter
 from services.upload.part import Part
 from services.upload.part_plan import PART
@@ -64,7 +65,14 @@ class ChunkWriter:
         self._objects, self._data = objects, data
 
     async def write(
-        self, key: str, pieces: AsyncIterator[Buffer], declared: int, largest: Largest, sums: Sums
+        self,
+        key: str,
+        pieces: AsyncIterator[Buffer],
+        declared: int,
+        largest: Largest,
+        sums: Sums,
+        *,
+        room: Reservation,
     ) -> Stored:
         """Store the bytes of `pieces` under `key`.
 
@@ -74,6 +82,7 @@ class ChunkWriter:
             declared: how many there are, checked; 0: not known.
             largest: how many there may be, and what refuses more.
             sums: which to make of the bytes.
+            room: for the bytes of one part; more is waited for.
 
         Raises:
             ReelwayError: `largest.refusal`, LENGTH_MISMATCH, STORE_UNAVAILABLE.
@@ -82,7 +91,7 @@ class ChunkWriter:
         if 0 < declared <= PART:
             etag = await self._stream(key, source, declared)
         else:
-            etag = await self._collect_or_split(key, source)
+            etag = await self._collect_or_split(key, source, room)
         return Stored(source.length, etag, source.sha256.digest() if sums.sha256 else b"", source.crc)
 
     async def _stream(self, key: str, source: _Source, length: int) -> str:
@@ -106,7 +115,7 @@ class ChunkWriter:
             send.cancel()
             await asyncio.gather(send, return_exceptions=True)
 
-    async def _collect_or_split(self, key: str, source: _Source) -> str:
+    async def _collect_or_split(self, key: str, source: _Source, room: Reservation) -> str:
         kept: list[Buffer] = []
         while source.length < PART and (piece := await source.next()) is not None:
             kept.append(piece)
@@ -118,6 +127,7 @@ class ChunkWriter:
             self._data,
             key,
             _TYPE,
+            room=room,
             likely_size=source.declared or None,
             hashing=False,
         )

@@ -12,8 +12,9 @@ from services.common.byte_messages import Buffer
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.upload.buffers import Reservation
 from services.upload.part import Part
-from services.upload.part_plan import IN_FLIGHT, PART
+from services.upload.part_plan import PART
 
 # Pieces are kept until S3 has them, and each costs some 300 bytes of its own: smaller ones are put together.
 _SMALL = 2**16
@@ -26,8 +27,7 @@ class NotUndone(Exception):
 class MultipartWriter:
     """As a context: left by an exception or without `complete`, nothing of it stays in S3 (else: NotUndone).
 
-    At most IN_FLIGHT parts exist at a time, the growing one included; `write` waits for a place, and so the
-    sender is held back to the store's pace.
+    `write` waits for room for the part that it begins, and so the sender is held back to the store's pace.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class MultipartWriter:
         key: str,
         content_type: str,
         *,
+        room: Reservation,
         likely_size: int | None,
         hashing: bool = True,
     ) -> None:
@@ -45,11 +46,10 @@ class MultipartWriter:
         Without `hashing`, which costs a third of the CPU, `complete` answers the sum of nothing.
         """
         self._objects, self._store, self._key, self._content_type = objects, store, key, content_type
-        self._likely_size = likely_size
+        self._room, self._likely_size = room, likely_size
         self._upload_id = ""
         self._hashing = hashing
         self._part: Part | None = None
-        self._places = asyncio.Semaphore(IN_FLIGHT)
         self._sends: list[asyncio.Task[str]] = []
         self._failed: BaseException | None = None
         self._completing: asyncio.Task[None] | None = None
@@ -119,7 +119,7 @@ class MultipartWriter:
             if self._failed is not None:
                 raise self._failed
             if self._part is None:
-                await self._places.acquire()
+                await self._room.begin_part()
                 self._part = self._begin_part()
             taken = view[: PART - self._part.size]
             self._part.add(taken)
@@ -139,7 +139,7 @@ class MultipartWriter:
         return part
 
     def _sent(self, send: asyncio.Task[str]) -> None:
-        self._places.release()
+        self._room.end_part()
         fault_points.reach("multipart.part")
         if not send.cancelled() and (error := send.exception()) is not None:
             self._failed = self._failed or error

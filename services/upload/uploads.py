@@ -23,7 +23,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.upload.buffers import Buffers
+from services.upload.buffers import Buffers, Reservation
 from services.upload.file_name import plain_name
 from services.upload.messages import FRAMING, idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
@@ -73,7 +73,8 @@ class Uploads:
             raise self._too_large()
         with contextlib.ExitStack() as reserved:
             likely = header.declared_size_bytes or header.max_size_bytes or None
-            data = reserved.enter_context(self._buffers.reserve(likely)).counted(_data(source))
+            room = reserved.enter_context(self._buffers.reserve(likely))
+            data = room.counted(_data(source))
             first = await _first(data)
             if not first:
                 raise ReelwayError(ErrorReason.EMPTY_FILE)
@@ -82,7 +83,7 @@ class Uploads:
                 raise ReelwayError(ErrorReason.NOT_A_VIDEO)
             video_id = str(uuid.uuid4())
             upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
-            work = asyncio.create_task(self._store_and_record(upload, container, header, first, data))
+            work = asyncio.create_task(self._store_and_record(upload, container, header, first, data, room=room))
             # What it holds it may hold for longer than this call lasts.
             until_it_ends = reserved.pop_all()
             work.add_done_callback(lambda _: until_it_ends.close())
@@ -109,12 +110,14 @@ class Uploads:
         header: upload_pb2.UploadHeader,
         first: bytes,
         data: AsyncIterator[Buffer],
+        *,
+        room: Reservation,
     ) -> media_pb2.Video:
         await self._register.begin(upload)
         heartbeat = asyncio.create_task(self._keep_alive(upload, asyncio.current_task()))
         decided = True
         try:
-            video = await self._store_file(upload, container, header, first, data)
+            video = await self._store_file(upload, container, header, first, data, room=room)
             # From here on to its end, whoever cancels us: cut short, a record may be left whose object was swept.
             heartbeat.cancel()
             recording = asyncio.create_task(self._record(upload, video))
@@ -143,11 +146,13 @@ class Uploads:
         header: upload_pb2.UploadHeader,
         first: bytes,
         data: AsyncIterator[Buffer],
+        *,
+        room: Reservation,
     ) -> media_pb2.Video:
         likely = header.declared_size_bytes or header.max_size_bytes or None
         kind = KINDS[container]
         async with MultipartWriter(
-            self._objects, self._store, upload.key, kind.content_type, likely_size=likely
+            self._objects, self._store, upload.key, kind.content_type, room=room, likely_size=likely
         ) as writer:
             await self._write(writer, first, header)
             async for piece in data:

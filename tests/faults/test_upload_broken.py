@@ -12,7 +12,7 @@ from services.catalog.rebuild import rebuild
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.open_uploads import OpenUpload
-from services.upload.part_plan import MIB, MOST_HELD, PART
+from services.upload.part_plan import MIB, PART
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import NOTHING, Foundation, Store, as_user, foundation, messages, open_store
@@ -145,7 +145,7 @@ async def test_a_vanished_client_s_room_is_free_once_its_upload_is_undone(
         reached.set()
         await asyncio.Event().wait()
 
-    async with foundation(juicefs_store, clean_redis, buffer_bytes=MOST_HELD) as parts:
+    async with foundation(juicefs_store, clean_redis, buffer_bytes=PART) as parts:
         abort = parts.objects.abort_multipart
 
         async def slowly(key: str, upload_id: str) -> None:
@@ -186,9 +186,7 @@ async def test_whatever_ends_an_upload_makes_room_for_the_next(juicefs_store: St
             yield message
         raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
 
-    async with foundation(
-        juicefs_store, clean_redis, buffer_bytes=MOST_HELD, max_bytes=2 * MIB, idle_seconds=0.1
-    ) as parts:
+    async with foundation(juicefs_store, clean_redis, buffer_bytes=PART, max_bytes=2 * MIB, idle_seconds=0.1) as parts:
         for ending in (
             messages(b""),
             messages(b"no video"),

@@ -33,7 +33,7 @@ OPEN = "{uploads}:open"
 
 @pytest.fixture(scope="module")
 async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fleet]:
-    """With room for one upload of unknown size, and 4 MiB."""
+    """With room for three uploads of unknown size, and 4 MiB."""
     settings = {"UPLOAD_BUFFER_BYTES": "40MiB"}
     folder = tmp_path_factory.mktemp("buffers")
     async with start_fleet(redis_url, juicefs_s3, folder, settings, gateways=1) as running:
@@ -93,22 +93,22 @@ async def fits(stub: Any) -> bool:
 
 
 @asynccontextmanager
-async def under_way(stub: Any, objects: S3Objects) -> AsyncIterator[None]:
-    """A large upload is; it ends well behind this."""
+async def under_way(stub: Any, objects: S3Objects, count: int = 3) -> AsyncIterator[None]:
+    """So many large uploads are; they end well behind this."""
     before, ends = await keys_under(objects, "videos/"), asyncio.Event()
-    first = asyncio.create_task(upload(stub, CLIP, ends=ends))
+    uploads = [asyncio.create_task(upload(stub, CLIP, ends=ends)) for _ in range(count)]
     try:
-        await until(lambda: differs(objects, before))
+        await until(lambda: are_new(objects, before, count))
         yield
     finally:
         ends.set()
-        await asyncio.wait([first])
-    assert first.result().size_bytes == len(CLIP)
+        await asyncio.wait(uploads)
+    assert [each.result().size_bytes for each in uploads] == [len(CLIP)] * count
 
 
-async def differs(objects: S3Objects, before: list[str]) -> bool:
-    """Whether videos have come into the store, or go there."""
-    return await keys_under(objects, "videos/") != before
+async def are_new(objects: S3Objects, before: list[str], count: int) -> bool:
+    """Whether so many videos have come into the store, or go there."""
+    return len(await keys_under(objects, "videos/")) == len(before) + count
 
 
 async def unknown_length(data: bytes) -> AsyncIterator[bytes]:
@@ -155,6 +155,19 @@ async def test_what_is_small_fits_beside_a_large_upload(
     assert await fits(upload_stub)
 
 
+async def test_an_upload_gets_through_beside_others_that_stand_still(
+    upload_stub: Any, objects: S3Objects, client: JournalClient
+) -> None:
+    """With room for one part: three at a time would be faster, but none waits for what nobody gives back."""
+    video_id, size = (await client.create()).video_id, 3 * PART + MIB
+    async with under_way(upload_stub, objects, 2):
+        video = await upload(upload_stub, CLIP, *[bytes(MIB)] * (size // MIB))
+        assert video.size_bytes == len(CLIP) + size
+        await client.append(video_id, bytes(size))
+        assert (await client.upload(video_id)).size_bytes == size
+        assert await fits(upload_stub)
+
+
 async def test_over_http_it_is_a_429_with_retry_after(
     upload_stub: Any, objects: S3Objects, http: aiohttp.ClientSession
 ) -> None:
@@ -186,10 +199,11 @@ async def test_a_broken_connection_makes_room(upload_stub: Any, objects: S3Objec
         f"--{BOUNDARY}\r\n".encode()
         + file_part(mp4_of(500_000))
     )
-    await until(lambda: differs(objects, before))
-    assert not await fits(upload_stub)
-    raw.reset()
-    await until(lambda: fits(upload_stub))
+    await until(lambda: are_new(objects, before, 1))
+    async with under_way(upload_stub, objects, 2):
+        assert not await fits(upload_stub)
+        raw.reset()
+        await until(lambda: fits(upload_stub))
 
 
 @pytest.mark.parametrize("cancelled", [True, False])
@@ -206,14 +220,15 @@ async def test_an_append_that_breaks_off_makes_room(
         return bool(await keys_under(objects, f"journal/{video_id}/"))
 
     await until(is_under_way)
-    assert not await fits(upload_stub)
-    if cancelled:
-        append.cancel()
-    else:
-        await append.done_writing()  # without its last message
-        with pytest.raises(grpc.aio.AioRpcError):
-            await append
-    await until(lambda: fits(upload_stub))
+    async with under_way(upload_stub, objects, 2):
+        assert not await fits(upload_stub)
+        if cancelled:
+            append.cancel()
+        else:
+            await append.done_writing()  # without its last message
+            with pytest.raises(grpc.aio.AioRpcError):
+                await append
+        await until(lambda: fits(upload_stub))
 
 
 async def test_an_append_makes_room_whether_it_is_refused_or_done(upload_stub: Any, client: JournalClient) -> None:

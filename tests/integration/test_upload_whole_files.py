@@ -12,6 +12,7 @@ from reelway.v1 import media_pb2, upload_pb2
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.upload.buffers import Buffers
 from services.upload.messages import FRAMING
 from services.upload.multipart_writer import MultipartWriter
 from services.upload.part_plan import MIB, PART
@@ -172,7 +173,8 @@ async def test_what_comes_in_tiny_pieces_takes_little_more_memory_than_it_has_by
     """Each piece that is kept costs some 300 bytes of its own: a part of two-byte pieces would be a gigabyte."""
     data = mp4_of(100_000)
     async with foundation(juicefs_store, clean_redis) as near:
-        writer = MultipartWriter(near.objects, near.store, "videos/tiny.mp4", "video/mp4", likely_size=None)
+        room = Buffers(PART).reserve(None)
+        writer = MultipartWriter(near.objects, near.store, "videos/tiny.mp4", "video/mp4", room=room, likely_size=None)
         async with writer:
             tracemalloc.start()
             try:

@@ -1,5 +1,8 @@
-"""One bound for all uploads under way: nobody gets over it, and what was taken comes back."""
+"""One bound for all uploads under way: nobody gets over it, what was taken comes back, and who is in gets ahead."""
 
+import asyncio
+import contextlib
+import itertools
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,7 +11,7 @@ from prometheus_client import REGISTRY
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.buffers import Buffers
-from services.upload.part_plan import MIB, MOST_HELD
+from services.upload.part_plan import IN_FLIGHT, MIB, MOST_HELD, PART
 
 
 def room_in(buffers: Buffers, size: int) -> bool:
@@ -21,16 +24,27 @@ def room_in(buffers: Buffers, size: int) -> bool:
         return False
 
 
+def parts_left(buffers: Buffers) -> int:
+    """How many more uploads would be taken now."""
+    with contextlib.ExitStack() as taken:
+        for count in itertools.count():
+            try:
+                taken.enter_context(buffers.reserve(None))
+            except ReelwayError:
+                return count
+    raise AssertionError
+
+
 @pytest.mark.parametrize(
     ("size", "held"),
-    [(0, 0), (1, 1), (MIB, MIB), (MOST_HELD, MOST_HELD), (MOST_HELD + 1, MOST_HELD), (2**62, MOST_HELD)],
+    [(0, 0), (1, 1), (MIB, MIB), (PART, PART), (PART + 1, PART), (2**62, PART)],
 )
-def test_an_upload_takes_its_size_up_to_what_one_holds(size: int, held: int) -> None:
-    buffers = Buffers(MOST_HELD)
+def test_an_upload_takes_its_size_up_to_a_part_s(size: int, held: int) -> None:
+    buffers = Buffers(PART)
     with buffers.reserve(size):
-        assert room_in(buffers, MOST_HELD - held)
-        assert not held or not room_in(buffers, MOST_HELD - held + 1)
-    assert room_in(buffers, MOST_HELD)
+        assert room_in(buffers, PART - held)
+        assert not held or not room_in(buffers, PART - held + 1)
+    assert room_in(buffers, PART)
 
 
 def test_what_is_reserved_is_told_to_an_operator() -> None:
@@ -38,39 +52,39 @@ def test_what_is_reserved_is_told_to_an_operator() -> None:
         return REGISTRY.get_sample_value("reelway_upload_buffer_bytes") or 0
 
     before, buffers = told(), Buffers(MOST_HELD)
-    with buffers.reserve(5), buffers.reserve(10):
+    with buffers.reserve(5), buffers.reserve(10), buffers.reserve(PART), buffers.reserve(PART):
         with pytest.raises(ReelwayError):
-            buffers.reserve(MOST_HELD)
-        assert told() == before + 15
+            buffers.reserve(PART)
+        assert told() == before + 2 * PART + 15
     assert told() == before
 
 
-def test_an_upload_of_unknown_size_takes_what_one_holds() -> None:
-    buffers = Buffers(MOST_HELD + 5)
+def test_an_upload_of_unknown_size_takes_a_part() -> None:
+    buffers = Buffers(PART + 5)
     with buffers.reserve(None):
         assert room_in(buffers, 5)
         assert not room_in(buffers, 6)
 
 
 def test_a_negative_size_makes_no_room() -> None:
-    buffers = Buffers(MOST_HELD)
-    with buffers.reserve(-5), buffers.reserve(MOST_HELD):
+    buffers = Buffers(PART)
+    with buffers.reserve(-5), buffers.reserve(PART):
         assert not room_in(buffers, 1)
 
 
 def test_a_refusal_takes_nothing() -> None:
-    buffers = Buffers(MOST_HELD)
-    with buffers.reserve(MOST_HELD - 10):
+    buffers = Buffers(PART)
+    with buffers.reserve(PART - 10):
         for _ in range(3):
             assert not room_in(buffers, 11)
         assert room_in(buffers, 10)
 
 
 def test_an_exception_gives_back_and_comes_out() -> None:
-    buffers = Buffers(MOST_HELD)
+    buffers = Buffers(PART)
     with pytest.raises(ZeroDivisionError), buffers.reserve(None):
         raise ZeroDivisionError
-    assert room_in(buffers, MOST_HELD)
+    assert room_in(buffers, PART)
 
 
 async def pieces(count: int) -> AsyncIterator[bytes]:
@@ -79,21 +93,21 @@ async def pieces(count: int) -> AsyncIterator[bytes]:
 
 
 async def test_what_comes_beyond_a_client_s_word_takes_more() -> None:
-    buffers = Buffers(2 * MOST_HELD)
-    with buffers.reserve(MIB) as reserved, buffers.reserve(MOST_HELD - MIB):
+    buffers = Buffers(2 * PART)
+    with buffers.reserve(MIB) as reserved, buffers.reserve(PART - MIB):
         count = 0
-        async for _ in reserved.counted(pieces(50)):
+        async for _ in reserved.counted(pieces(20)):
             count += 1
-            left = max(MIB, MOST_HELD + MIB - count * MIB)
+            left = max(MIB, PART + MIB - count * MIB)
             assert room_in(buffers, left)
-            assert not room_in(buffers, left + 1) or left >= MOST_HELD
-        assert count == 50
-    assert room_in(buffers, MOST_HELD)
+            assert not room_in(buffers, left + 1) or left >= PART
+        assert count == 20
+    assert room_in(buffers, PART)
 
 
 async def test_what_comes_beyond_a_client_s_word_is_refused_where_there_is_no_room() -> None:
-    buffers = Buffers(MOST_HELD)
-    with buffers.reserve(MOST_HELD - 2 * MIB):
+    buffers = Buffers(PART)
+    with buffers.reserve(PART - 2 * MIB):
         passed = 0
         with pytest.raises(ReelwayError) as refused, buffers.reserve(MIB) as reserved:
             async for piece in reserved.counted(pieces(50)):
@@ -101,3 +115,70 @@ async def test_what_comes_beyond_a_client_s_word_is_refused_where_there_is_no_ro
         assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
         assert passed == 2 * MIB
         assert room_in(buffers, 2 * MIB), "it has given back what it had"
+
+
+async def waits(begun: asyncio.Task[None]) -> bool:
+    """Whether it does, after everything else had its turn."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+    return not begun.done()
+
+
+async def test_parts_beside_the_first_take_room_while_they_are_kept() -> None:
+    buffers = Buffers(4 * PART)
+    with buffers.reserve(None) as room:
+        for held in range(1, IN_FLIGHT + 1):
+            await room.begin_part()
+            assert parts_left(buffers) == 4 - held
+        room.end_part()
+        assert parts_left(buffers) == 2
+    assert parts_left(buffers) == 4
+
+
+async def test_no_upload_keeps_more_parts_than_three() -> None:
+    buffers = Buffers(9 * PART)
+    with buffers.reserve(None) as room:
+        for _ in range(IN_FLIGHT):
+            await room.begin_part()
+        fourth = asyncio.create_task(room.begin_part())
+        assert await waits(fourth)
+        room.end_part()
+        await fourth
+        assert parts_left(buffers) == 9 - IN_FLIGHT
+
+
+async def test_a_second_part_waits_for_what_another_upload_gives_back() -> None:
+    buffers = Buffers(2 * PART)
+    with buffers.reserve(None) as room:
+        await room.begin_part()
+        with buffers.reserve(None):
+            second = asyncio.create_task(room.begin_part())
+            assert await waits(second)
+        await second
+        assert not room_in(buffers, 1)
+    assert parts_left(buffers) == 2
+
+
+async def test_an_upload_gets_ahead_part_by_part_where_nobody_gives_anything_back() -> None:
+    buffers = Buffers(2 * PART)
+    with buffers.reserve(None) as room, buffers.reserve(None):
+        for _ in range(5):
+            await room.begin_part()
+            following = asyncio.create_task(room.begin_part())
+            assert await waits(following)
+            room.end_part()
+            await following
+            room.end_part()
+    assert parts_left(buffers) == 2
+
+
+async def test_what_waited_for_a_part_and_is_cancelled_takes_nothing() -> None:
+    buffers = Buffers(PART)
+    with buffers.reserve(None) as room:
+        await room.begin_part()
+        second = asyncio.create_task(room.begin_part())
+        assert await waits(second)
+        second.cancel()
+        assert await asyncio.gather(second, return_exceptions=True)
+        room.end_part()
+    assert parts_left(buffers) == 1

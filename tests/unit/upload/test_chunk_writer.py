@@ -9,8 +9,9 @@ import pytest
 from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
-from services.upload.part_plan import MIB
+from services.upload.part_plan import MIB, PART
 
 
 class Store:
@@ -43,7 +44,9 @@ async def test_a_chunk_is_kept_once(sizes: list[int], known: bool) -> None:
     largest = Largest(size, ReelwayError(ErrorReason.CHUNK_TOO_LARGE))
     tracemalloc.start()
     try:
-        written = await ChunkWriter(objects, store).write("key", arriving(sizes), size if known else 0, largest, Sums())
+        written = await ChunkWriter(objects, store).write(
+            "key", arriving(sizes), size if known else 0, largest, Sums(), room=Buffers(PART).reserve(size)
+        )
     finally:
         tracemalloc.stop()
     assert (written.length, written.etag) == (size, '"etag"')

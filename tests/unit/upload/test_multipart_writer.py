@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
+from services.upload.buffers import Buffers
 from services.upload.multipart_writer import MultipartWriter
+from services.upload.part_plan import PART
 
 
 class SlowStore:
@@ -36,7 +38,9 @@ async def test_nothing_is_deleted_while_the_store_may_still_make_it() -> None:
     store: Any = None
 
     async def upload() -> None:
-        async with MultipartWriter(objects, store, "key", "video/mp4", likely_size=None) as writer:
+        async with MultipartWriter(
+            objects, store, "key", "video/mp4", room=Buffers(PART).reserve(None), likely_size=None
+        ) as writer:
             await writer.complete()
 
     work = asyncio.create_task(upload())
