@@ -1,8 +1,8 @@
 """The memory of all uploads and appends under way, under one bound.
 
 Without it a process that many clients send to at once would run out of memory, and take every one of their uploads
-with it. Each has room for one part from its beginning on, whoever comes later, so that it always gets ahead; for the
-others, which make it faster, it waits.
+with it. Each has room for one part from its beginning on, so that it always gets ahead; for the others, which make it
+faster, it waits, and half of all is kept for those who come.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Buffers:
 
     def __init__(self, most_bytes: int) -> None:
         self._free = most_bytes
+        self._for_comers = most_bytes // 2
         self._changed = asyncio.Event()
 
     def reserve(self, size: int | None) -> Reservation:
@@ -40,8 +41,8 @@ class Buffers:
         reservation.cover(PART if size is None else size)
         return reservation
 
-    def _take(self, size: int) -> bool:
-        if size > self._free:
+    def _take(self, size: int, leaving: int = 0) -> bool:
+        if size > self._free - leaving:
             return False
         self._free -= size
         _RESERVED.inc(size)
@@ -83,9 +84,12 @@ class Reservation:
 
     async def begin_part(self) -> None:
         """Wait for room for a part: none that is kept is as good as some that others give back."""
-        while self._parts == IN_FLIGHT or (self._parts > 0 and not self._buffers._take(PART)):
+        while self._parts == IN_FLIGHT or (self._parts > 0 and not self._take_part()):
             await self._buffers._changed.wait()
         self._parts += 1
+
+    def _take_part(self) -> bool:
+        return self._buffers._take(PART, leaving=self._buffers._for_comers)
 
     def end_part(self) -> None:
         """A part that began is no longer kept."""

@@ -32,8 +32,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """Bytes that all uploads and appends under way may hold together (default 4 GiB, at least 36 MiB).
 
     Each counts with its size, at most a part's, 12 MiB: what does not fit then is refused with TOO_MANY_REQUESTS. The
-    second and third part of a long one count while they are kept, and wait for room. The process takes more: 150 MiB,
-    and of what is held an eighth (whole files) to 70 % (a burst of appends in large messages).
+    second and third part of a long one count while they are kept, and wait for room in half of it. The process takes
+    more: 150 MiB, and of what is held an eighth (whole files) to 70 % (a burst of appends in large messages).
     """
     upload_idle_seconds: Seconds = Field(90.0, gt=0)
     """An upload without a message for so long is given up; a client of the gateway has 60 s, and that gathers for 5."""
