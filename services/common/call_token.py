@@ -15,7 +15,7 @@ from services.common.errors import ReelwayError
 from services.common.latest import Latest
 
 _ALGORITHM, _AUDIENCE = "HS256", "reelway"
-_LIFE_SECONDS = 120
+_LIFE_SECONDS, _KEPT_SECONDS = 120, 60
 _LONGEST_LIFE_SECONDS = 300
 _MOST = 10_000
 
@@ -25,18 +25,20 @@ class CallTokens:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self._made = Latest[str, tuple[float, str]](_MOST)
+        self._made = Latest[str, tuple[float, float, str]](_MOST)
         self._checked = Latest[str, tuple[float, str]](_MOST)
 
     def make(self, user: str) -> str:
         """A token for calls in the name of `user`."""
-        # Kept by the clock that is never set: one made while the other was ahead is refused by all once it is not.
-        now = time.monotonic()
-        if (made := self._made.get(user)) is not None and made[0] > now:
-            return made[1]
-        claims = {"aud": _AUDIENCE, "sub": user, "exp": int(time.time()) + _LIFE_SECONDS}
+        # By both clocks: the one that it is checked by may be set, the other stands still while the machine sleeps.
+        now, since_start = time.time(), time.monotonic()
+        if (made := self._made.get(user)) is not None:
+            at, at_since_start, token = made
+            if at <= now < at + _KEPT_SECONDS and since_start < at_since_start + _KEPT_SECONDS:
+                return token
+        claims = {"aud": _AUDIENCE, "sub": user, "exp": int(now) + _LIFE_SECONDS}
         token = jwt.encode(claims, self._secret, _ALGORITHM)
-        self._made[user] = now + _LIFE_SECONDS / 2, token
+        self._made[user] = now, since_start, token
         return token
 
     def user(self, token: str) -> str:
