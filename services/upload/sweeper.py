@@ -1,4 +1,4 @@
-"""Removes what crashed uploads left: multipart uploads, and objects that no record names."""
+"""Removes what crashed uploads left: multipart uploads, objects that no record names, and records without one."""
 
 from __future__ import annotations
 
@@ -53,6 +53,9 @@ class Sweeper:
             await self._objects.abort_multipart(multipart.key, multipart.upload_id)
         if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
             await self._objects.delete(upload.key)
+        elif await self._objects.head(upload.key) is None:
+            # Recorded by a process that woke up behind a sweep, and could not take it back.
+            await if_found(self._catalog.delete(upload.video_id))
         await self._register.end(upload)
         log.info("swept an upload that its process left", video_id=upload.video_id)
 

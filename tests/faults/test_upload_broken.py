@@ -383,10 +383,11 @@ async def test_an_upload_that_wakes_up_while_it_is_swept_makes_no_video(
     assert await parts.leftovers() == NOTHING
 
 
+@pytest.mark.parametrize("away", [False, True])
 async def test_an_upload_that_was_swept_on_its_way_to_the_catalog_makes_no_video(
-    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch, away: bool
 ) -> None:
-    """Frozen behind its last look at the register, and in front of the catalog."""
+    """Frozen behind its last look at the register, and in front of the catalog, which may be away when it is undone."""
     create, asked = parts.near.create, []
 
     async def late(video: media_pb2.Video) -> media_pb2.Video:
@@ -395,15 +396,20 @@ async def test_an_upload_that_was_swept_on_its_way_to_the_catalog_makes_no_video
         await parts.sweeper().sweep()
         return await create(video)
 
+    async def unavailable(video_id: str) -> None:
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+
     monkeypatch.setattr(parts.near, "create", late)
-    with pytest.raises(ReelwayError) as refused:
+    with monkeypatch.context() as patched, pytest.raises(ReelwayError) as refused:
+        if away:
+            patched.setattr(parts.near, "delete", unavailable)
         await parts.uploads.upload(messages(mp4_of(100_000)))
     assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    parts.clock.ahead += 61
+    await parts.sweeper().sweep()
     with pytest.raises(ReelwayError) as gone:
         await parts.near.get(video_id=asked[0])
     assert gone.value.reason is ErrorReason.VIDEO_NOT_FOUND
-    parts.clock.ahead += 61
-    await parts.sweeper().sweep()
     # The record of a video that was deleted stays for its number.
     assert await parts.leftovers() == NOTHING | {"records": [f"catalog/{asked[0]}.json"]}
 
