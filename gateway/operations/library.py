@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import grpc
-from reelway.v1 import library_pb2, library_pb2_grpc, signing_pb2, signing_pb2_grpc
+from reelway.v1 import library_pb2, library_pb2_grpc, signing_pb2, signing_pb2_grpc, upload_pb2, upload_pb2_grpc
 
 from services.common.call import call
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Library:
 
     def __init__(self, catalog: grpc.aio.Channel, upload: grpc.aio.Channel) -> None:
         self._stub: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
+        self._upload: upload_pb2_grpc.UploadServiceAsyncStub = upload_pb2_grpc.UploadServiceStub(upload)
         self._signing: signing_pb2_grpc.SigningServiceAsyncStub = signing_pb2_grpc.SigningServiceStub(upload)
 
     async def sign(self, file_name: str, content_type: str) -> signing_pb2.SignUploadResponse:
@@ -59,5 +62,16 @@ class Library:
         await call(self._stub.Edit, request)
 
     async def remove(self, video_id: str) -> None:
-        """Delete one of the caller's."""
-        await call(self._stub.Remove, library_pb2.RemoveRequest(video_id=video_id))
+        """Delete one of the caller's; one that grows by giving its upload up."""
+        request = library_pb2.RemoveRequest(video_id=video_id)
+        try:
+            await call(self._stub.Remove, request)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.NOT_SEALED:
+                raise
+            try:
+                await call(self._upload.Abort, upload_pb2.AbortRequest(video_id=video_id))
+            except ReelwayError as late:
+                if late.reason is not ErrorReason.UPLOAD_SEALED:
+                    raise
+                await call(self._stub.Remove, request)

@@ -309,7 +309,7 @@ async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Re
     },
 )
 async def delete(request: web.Request, path: VideoPath) -> web.Response:
-    """Deletes a draft, a published or a failed video."""
+    """Deletes a draft, a published, a growing or a failed video."""
     try:
         await request.app[LIBRARY].remove(path.hash_id)
     except ReelwayError as error:

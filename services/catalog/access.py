@@ -35,6 +35,12 @@ def require_living(video: media_pb2.Video) -> None:
         raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
 
+def require_sealed(video: media_pb2.Video) -> None:
+    """Raises NOT_SEALED for a video that grows: without its upload's end chunks would come for what is gone."""
+    if video.state == media_pb2.VIDEO_STATE_UPLOADING:
+        raise ReelwayError(ErrorReason.NOT_SEALED, "The video still grows: abort its upload instead")
+
+
 def is_own(video: media_pb2.Video, user: str) -> bool:
     """Whether `user` may manage it in its library: in any state that it knows of, unless gone."""
     known = video.state not in GONE and video.state != media_pb2.VIDEO_STATE_SIGNED

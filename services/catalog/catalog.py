@@ -15,11 +15,12 @@ from collections.abc import Callable
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog import page_token
-from services.catalog.access import may_change, may_see, require_change
+from services.catalog.access import may_change, may_see, require_change, require_sealed
 from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
+from services.common.caller import SYSTEM_USER
 from services.common.catalog_client import if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
@@ -200,13 +201,18 @@ class Catalog:
         return await self.change(request.video_id, apply)
 
     async def delete(self, user: str, video_id: str) -> None:
-        """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER."""
+        """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED.
+
+        One that grows is deleted by the system alone, behind the end of its upload.
+        """
 
         def bury(video: media_pb2.Video) -> bool:
-            if video.state == media_pb2.VIDEO_STATE_DELETING and may_change(video, user):
+            if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video, user) or user == SYSTEM_USER):
                 # A try that broke off, perhaps before S3 had its tombstone.
                 return False
-            require_change(video, user)
+            if not (user == SYSTEM_USER and video.state == media_pb2.VIDEO_STATE_UPLOADING):
+                require_change(video, user)
+                require_sealed(video)
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 

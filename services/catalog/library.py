@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog import page_token
-from services.catalog.access import is_own
+from services.catalog.access import is_own, require_sealed
 from services.catalog.catalog import Catalog, check_texts, page_length
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
@@ -130,7 +130,7 @@ class Library:
         return await self._catalog.change(request.video_id, apply)
 
     async def remove(self, user: str, video_id: str) -> None:
-        """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING."""
+        """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING, NOT_SEALED."""
         _require(user)
 
         def bury(video: media_pb2.Video) -> bool:
@@ -141,6 +141,7 @@ class Library:
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
             if video.state == media_pb2.VIDEO_STATE_PROCESSING:
                 raise ReelwayError(ErrorReason.STILL_PROCESSING)
+            require_sealed(video)
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 

@@ -16,6 +16,13 @@ DUE = "due"
 """Instead of a score: the time of the commit that put it there first."""
 
 
+_UNPROCESSED = {
+    media_pb2.VIDEO_STATE_UPLOADING,
+    media_pb2.VIDEO_STATE_PROCESSING,
+    media_pb2.VIDEO_STATE_FAILED,
+}
+
+
 def owned_key(owner: str) -> str:
     """What an owner (empty: nobody) has, by number; without what only the library knows."""
     return f"{PREFIX}owned:{owner}"
@@ -27,7 +34,7 @@ def library_key(owner: str) -> str:
 
 
 def unprocessed_key(owner: str) -> str:
-    """An owner's videos that are processed or failed, by number."""
+    """An owner's videos that grow, are processed or failed, by number."""
     return f"{PREFIX}unprocessed:{owner}"
 
 
@@ -68,7 +75,7 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
     state = video.state
     number = str(video.number)
     finished = state in (media_pb2.VIDEO_STATE_DRAFT, media_pb2.VIDEO_STATE_READY)
-    waiting = state in (media_pb2.VIDEO_STATE_PROCESSING, media_pb2.VIDEO_STATE_FAILED)
+    waiting = state in _UNPROCESSED
     listed = state == media_pb2.VIDEO_STATE_READY and video.HasField("listing_time")
     listing = str(video.listing_time.ToMicroseconds()) if listed else ""
     found = {

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import AsyncIterator
 
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
-from services.common.caller import SYSTEM_USER, current_caller
+from services.common.caller import SYSTEM_USER, current_caller, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
@@ -153,6 +154,9 @@ class Journals:
         if journal.owner not in ("", current_caller().user):
             await self._catalog.get(video_id=video_id)
             raise ReelwayError(ErrorReason.NOT_THE_OWNER)
+        if journal.state is not JournalState.OPEN:
+            # Its journal outlives a finished video for a while, even one that is deleted.
+            await self._catalog.get(video_id=video_id)
         return journal
 
     async def container(self, journal: Journal) -> media_pb2.Container.ValueType:
@@ -186,8 +190,13 @@ class Journals:
         await self.remove(journal)
 
     async def remove(self, journal: Journal) -> None:
-        """Delete the video of an aborted upload with all its chunks, in the owner's name. Safe to repeat."""
-        await if_found(self._catalog.delete(journal.video_id))
+        """Delete the video of an aborted upload with all its chunks, in the system's name. Safe to repeat."""
+        caller = current_caller()
+        set_caller(dataclasses.replace(caller, user=SYSTEM_USER))
+        try:
+            await if_found(self._catalog.delete(journal.video_id))
+        finally:
+            set_caller(caller)
         await self._store.leave(journal.video_id, journal.owner)
         await self._store.drop(journal.video_id)
 
