@@ -1,5 +1,6 @@
 """Call tokens where the clocks are not what they were: set forward or back, or asleep."""
 
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -26,7 +27,7 @@ class Clocks:
 
 @pytest.fixture
 def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    found = Clocks(call_token.time.time())
+    found = Clocks(time.time())
     monkeypatch.setattr(call_token, "time", found)
     return found
 
