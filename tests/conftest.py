@@ -10,6 +10,7 @@ pytest_plugins = [
     "tests.support.foundation",
     "tests.support.system",
     "tests.support.speech",
+    "tests.support.joins",
 ]
 
 
