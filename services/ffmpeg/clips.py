@@ -18,7 +18,11 @@ _SAME = (
     *("codec_type", "codec_name", "profile", "width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
     *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
 )
-_ENTRIES = f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic"
+_ENTRIES = (
+    f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
+)
+# Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
+_TURNING = frozenset({"mp4", "mov"})
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
 # The encoder gives no durations, and the last frame's nothing else tells: as long as the one before.
 _LASTING = (
@@ -37,8 +41,11 @@ class Clip:
     video: tuple[Any, ...]
     audio: tuple[Any, ...] | None
     streams: int
+    is_turned: bool
+    """Its header has a player turn or mirror the picture."""
     width: int
     height: int
+    """Pixels of the picture as it is shown, upright."""
     duration_seconds: float
 
 
@@ -55,13 +62,17 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
     audio = next((one for one in streams if one["codec_type"] == "audio"), None)
     if video is None:
         raise ProbeFailed("it has no moving picture")
+    matrix, width, height = _turn(video), int(video["width"]), int(video["height"])
+    if _is_quarter(matrix):
+        width, height = height, width
     return Clip(
         path=path,
-        video=_parameters(video),
+        video=(*_parameters(video), matrix.get("displaymatrix")),
         audio=_parameters(audio) if audio else None,
         streams=len(streams),
-        width=int(video["width"]),
-        height=int(video["height"]),
+        is_turned=bool(matrix),
+        width=width,
+        height=height,
         duration_seconds=float(report.get("format", {}).get("duration", 0)),
     )
 
@@ -70,9 +81,20 @@ def _parameters(stream: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(stream.get(name) for name in _SAME)
 
 
-def match(clips: Sequence[Clip]) -> bool:
-    """Whether the packets of all clips can follow each other under one header."""
+def _turn(video: dict[str, Any]) -> dict[str, Any]:
+    return next((data for data in video.get("side_data_list", []) if "displaymatrix" in data), {})
+
+
+def _is_quarter(matrix: dict[str, Any]) -> bool:
+    # As ffmpeg tells the two turns that swap the sides: to a degree.
+    return abs(abs(int(matrix.get("rotation", 0))) % 180 - 90) <= 1
+
+
+def match(clips: Sequence[Clip], extension: str) -> bool:
+    """Whether the packets of all clips can follow each other under one header, in a file of that extension."""
     first = clips[0]
+    if first.is_turned and extension not in _TURNING:
+        return False
     return all((clip.video, clip.audio, clip.streams) == (first.video, first.audio, first.streams) for clip in clips)
 
 

@@ -70,12 +70,12 @@ class JoinHandler:
             clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
         except ProbeFailed as error:
             raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
-        encoded = not match(clips)
-        extension = "mp4" if encoded else await asyncio.to_thread(_extension, paths[0])
-        output = context.folder.path / "out" / f"joined.{extension}"
+        extension = await asyncio.to_thread(_extension, paths[0])
+        encoded = not match(clips, extension)
+        output = context.folder.path / "out" / f"joined.{'mp4' if encoded else extension}"
         ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
         await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
-        key = f"{joined_prefix(video_id)}{version_of(etag)}.{extension}"
+        key = f"{joined_prefix(video_id)}{version_of(etag)}{output.suffix}"
         await self._publish(context, output, key)
         return {"key": key, "clips": len(clips), "encoded": encoded}
 

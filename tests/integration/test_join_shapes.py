@@ -1,0 +1,146 @@
+"""What is seen of clips that are joined: each upright and in its own proportions, whatever came first."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.ffmpeg.limits import Limits
+from services.ffmpeg.outputs import Outputs
+from tests.support.clips import described, make_clip
+from tests.support.joins import Context, join
+from tests.support.programs import installed, static
+
+X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
+# Red on the left, blue on the right; turned a quarter to the left, blue is above red.
+HALVES = "drawbox=c=blue:t=fill,drawbox=w=iw/2:c=red:t=fill"
+COLOURS = {"red": (254, 0, 0), "blue": (0, 0, 254), "black": (0, 0, 0)}
+PROGRAMS = pytest.mark.parametrize("program", [installed, static])
+
+
+def painted(path: Path, *filters: str, size: str = "128x96", codec: Sequence[str] = X264) -> Path:
+    """Five frames of the two halves."""
+    return make_clip(path, ("-vf", ",".join((HALVES, *filters)), *codec), seconds=0.2, size=size)
+
+
+def turned(path: Path, degrees: int = 90) -> Path:
+    """The same packets in a file whose header turns them, to the left; of 128x96, 96x128 is shown."""
+    target = path.with_stem(f"{path.stem}{degrees}")
+    command = [static(), "-v", "error", "-display_rotation", str(degrees), "-i", str(path), "-c", "copy", str(target)]
+    subprocess.run(command, check=True, timeout=60)
+    return target
+
+
+def pixel(frame: bytes, at: int) -> str:
+    """The colour that is nearest to one pixel's."""
+    return min(COLOURS, key=lambda name: sum(abs(a - b) for a, b in zip(frame[at:], COLOURS[name], strict=False)))
+
+
+def seen(path: Path, *places: tuple[float, float]) -> list[list[str]]:
+    """The colours at these places (0 to 1 of width and height) of each frame, as a player shows it."""
+    command = [installed(), "-v", "error", "-i", str(path), "-vf", "scale=96:96:flags=area"]
+    raw = subprocess.run(
+        [*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    ).stdout
+    spots = [3 * (96 * int(96 * y) + int(96 * x)) for x, y in places]
+    whole = range(0, len(raw), 3 * 96 * 96)
+    return [[pixel(raw[start:], spot) for spot in spots] for start in whole]
+
+
+LEFT, RIGHT, ABOVE, BELOW = (0.2, 0.5), (0.8, 0.5), (0.5, 0.2), (0.5, 0.8)
+
+
+class Joined:
+    """The join of some files, and what its picture is."""
+
+    def __init__(self, made: Mapping[str, Any], path: Path) -> None:
+        self.encoded, self.path = made["encoded"], path
+        entries = "stream=width,height,sample_aspect_ratio,color_space:stream_side_data=rotation"
+        [self.video] = described(path, "-select_streams", "v", "-show_entries", entries)["streams"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels as coded, which are square and upright."""
+        assert self.video.get("sample_aspect_ratio", "1:1") == "1:1"
+        assert self.rotation is None
+        return self.video["width"], self.video["height"]
+
+    @property
+    def rotation(self) -> int | None:
+        """Degrees to the left by which a player turns it."""
+        return next((data["rotation"] for data in self.video.get("side_data_list", [])), None)
+
+
+@pytest.fixture
+def joined(join_outputs: Outputs, join_job: Context, tmp_path: Path) -> Any:
+    """Joins files."""
+
+    async def made(*clips: Path, program: str | None = None) -> Joined:
+        result = await join(
+            join_outputs, join_job, [clip.read_bytes() for clip in clips], Limits(threads=1), program=program
+        )
+        path = tmp_path / f"joined{Path(result['key']).suffix}"
+        path.write_bytes(await join_outputs.objects.get(result["key"]) or b"")
+        return Joined(result, path)
+
+    return made
+
+
+@PROGRAMS
+@pytest.mark.parametrize("container", ["mp4", "mov"])
+async def test_clips_that_are_turned_alike_are_copied_and_stay_turned(
+    joined: Any, tmp_path: Path, program: Any, container: str
+) -> None:
+    clip = turned(painted(tmp_path / f"clip.{container}"))
+    both = await joined(clip, clip, program=program())
+    assert (both.encoded, both.rotation) == (False, 90)
+    assert seen(both.path, ABOVE, BELOW) == [["blue", "red"]] * 10
+
+
+@PROGRAMS
+async def test_clips_are_upright_where_ffmpeg_may_not_write_that_they_are_turned(
+    joined: Any, tmp_path: Path, program: Any
+) -> None:
+    clip = turned(painted(tmp_path / "clip.mkv"))
+    both = await joined(clip, clip, program=program())
+    assert (both.encoded, both.size) == (True, (96, 128))
+    assert seen(both.path, ABOVE, BELOW) == [["blue", "red"]] * 10
+
+
+@PROGRAMS
+async def test_a_portrait_after_a_landscape_is_upright_in_it(joined: Any, tmp_path: Path, program: Any) -> None:
+    landscape = painted(tmp_path / "clip.mp4")
+    both = await joined(landscape, turned(landscape), program=program())
+    assert (both.encoded, both.size) == (True, (128, 96))
+    frames = seen(both.path, LEFT, RIGHT, ABOVE, BELOW, (0.02, 0.5))
+    assert [frame[:2] for frame in frames[:5]] == [["red", "blue"]] * 5
+    assert [frame[2:] for frame in frames[5:]] == [["blue", "red", "black"]] * 5
+
+
+@PROGRAMS
+async def test_a_landscape_after_a_portrait_is_upright_in_it(joined: Any, tmp_path: Path, program: Any) -> None:
+    landscape = painted(tmp_path / "clip.mp4")
+    both = await joined(turned(landscape, -90), landscape, program=program())
+    assert (both.encoded, both.size) == (True, (96, 128))
+    frames = seen(both.path, ABOVE, BELOW, LEFT, RIGHT, (0.5, 0.02))
+    assert [frame[:2] for frame in frames[:5]] == [["red", "blue"]] * 5
+    assert [frame[2:] for frame in frames[5:]] == [["red", "blue", "black"]] * 5
+
+
+async def test_the_joined_picture_has_the_size_in_which_the_first_clip_is_shown(joined: Any, tmp_path: Path) -> None:
+    portrait, small = turned(painted(tmp_path / "clip.mp4")), painted(tmp_path / "small.mp4", size="64x48")
+    both = await joined(portrait, small)
+    assert (both.encoded, both.size) == (True, (96, 128))
+    assert seen(both.path, ABOVE, BELOW)[:5] == [["blue", "red"]] * 5
+
+
+async def test_clips_that_are_turned_upside_down_keep_their_size(joined: Any, tmp_path: Path) -> None:
+    clip = painted(tmp_path / "clip.mp4")
+    both = await joined(turned(clip, 180), clip)
+    assert (both.encoded, both.size) == (True, (128, 96))
+    assert seen(both.path, LEFT, RIGHT) == [["blue", "red"]] * 5 + [["red", "blue"]] * 5
