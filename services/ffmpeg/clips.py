@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ class Clip:
     """Its header has a player turn or mirror the picture."""
     width: int
     height: int
-    """Pixels of the picture as it is shown, upright."""
+    """Square pixels of the picture as it is shown, upright; one that is hardly there may have 0."""
     duration_seconds: float
 
 
@@ -62,7 +63,8 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
     audio = next((one for one in streams if one["codec_type"] == "audio"), None)
     if video is None:
         raise ProbeFailed("it has no moving picture")
-    matrix, width, height = _turn(video), int(video["width"]), int(video["height"])
+    # A player stretches the stored pixels first, and turns what it has then.
+    matrix, width, height = _turn(video), _stretched_width(video), int(video["height"])
     if _is_quarter(matrix):
         width, height = height, width
     return Clip(
@@ -79,6 +81,11 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
 
 def _parameters(stream: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(stream.get(name) for name in _SAME)
+
+
+def _stretched_width(video: dict[str, Any]) -> int:
+    wide, high = (int(number) for number in video.get("sample_aspect_ratio", "1:1").split(":"))
+    return int(video["width"]) * wide // high if wide > 0 and high > 0 else int(video["width"])
 
 
 def _turn(video: dict[str, Any]) -> dict[str, Any]:
@@ -107,9 +114,27 @@ class Shape:
     sound: bool
 
     @classmethod
-    def of(cls, clips: Sequence[Clip]) -> Shape:
-        """The size of the first, and sound if any has some."""
-        return cls(clips[0].width // 2 * 2, clips[0].height // 2 * 2, any(clip.audio for clip in clips))
+    def of(cls, clips: Sequence[Clip], limits: Limits) -> Shape:
+        """The size in which the first is shown, in even numbers within the limits, and sound if any has some."""
+        width, height = max(clips[0].width, 1), max(clips[0].height, 1)
+        # A header can have a few pixels shown at any width.
+        scale = min(1.0, limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
+        return cls(_even(width * scale), _even(height * scale), any(clip.audio for clip in clips))
+
+
+def _even(side: float) -> int:
+    # H.264 of the pixel format that every player knows has one colour for two by two pixels.
+    return max(int(side) // 2 * 2, 2)
+
+
+def _fit(shape: Shape) -> str:
+    # Whole in the frame, whatever its shape, on black. `dar` is that of the picture upright, with its pixels stretched:
+    # one step, as large as the frame at most, while to make the pixels square first could take any memory.
+    width, height = shape.width, shape.height
+    return (
+        f"scale=w='max(2,2*round(min({width},{height}*dar)/2))':h='max(2,2*round(min({height},{width}/dar)/2))',"
+        f"pad={width}:{height}:-1:-1,setsar=1,format=yuv420p"
+    )
 
 
 def copy_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
@@ -143,10 +168,7 @@ def encode_arguments(
     graph: list[str] = []
     pads = ""
     for index, clip in enumerate(clips):
-        graph.append(
-            f"[{index}:v:0]scale={shape.width}:{shape.height}:force_original_aspect_ratio=decrease,"
-            f"pad={shape.width}:{shape.height}:-1:-1,setsar=1,format=yuv420p[v{index}]"
-        )
+        graph.append(f"[{index}:v:0]{_fit(shape)}[v{index}]")
         pads += f"[v{index}]"
         if shape.sound:
             silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"

@@ -144,3 +144,68 @@ async def test_clips_that_are_turned_upside_down_keep_their_size(joined: Any, tm
     both = await joined(turned(clip, 180), clip)
     assert (both.encoded, both.size) == (True, (128, 96))
     assert seen(both.path, LEFT, RIGHT) == [["blue", "red"]] * 5 + [["red", "blue"]] * 5
+
+
+def stretched(path: Path, aspect: str) -> Path:
+    """The same packets in a file whose header gives the picture other proportions."""
+    target = path.with_stem(f"{path.stem}-stretched")
+    command = [static(), "-v", "error", "-i", str(path), "-c", "copy", "-aspect", aspect, str(target)]
+    subprocess.run(command, check=True, timeout=60)
+    return target
+
+
+@PROGRAMS
+async def test_the_pixels_of_the_first_clip_become_square(joined: Any, tmp_path: Path, program: Any) -> None:
+    wide = painted(tmp_path / "wide.mp4", "setsar=2", size="64x48")
+    both = await joined(wide, painted(tmp_path / "other.mp4", size="96x48"), program=program())
+    assert (both.encoded, both.size) == (True, (128, 48))
+    frames = seen(both.path, (0.02, 0.5), (0.98, 0.5), LEFT, RIGHT)
+    assert frames == [["red", "blue", "red", "blue"]] * 5 + [["black", "black", "red", "blue"]] * 5
+
+
+@PROGRAMS
+async def test_a_later_clip_keeps_its_proportions(joined: Any, tmp_path: Path, program: Any) -> None:
+    clips = [painted(tmp_path / "square.mp4"), painted(tmp_path / "wide.mp4", "setsar=2", size="64x48")]
+    both = await joined(*clips, program=program())
+    assert (both.encoded, both.size) == (True, (128, 96))
+    # As high as half of the first.
+    bars = [["black", "red", "red", "black"]] * 5
+    assert seen(both.path, (0.2, 0.2), (0.2, 0.3), (0.2, 0.7), (0.2, 0.8))[5:] == bars
+
+
+async def test_odd_pixels_that_are_turned_are_square_and_upright(joined: Any, tmp_path: Path) -> None:
+    wide = painted(tmp_path / "wide.mp4", "setsar=2", size="64x48")
+    both = await joined(turned(wide), wide)
+    assert (both.encoded, both.size) == (True, (48, 128))
+    frames = seen(both.path, ABOVE, BELOW, LEFT, RIGHT)
+    assert [frame[:2] for frame in frames[:5]] == [["blue", "red"]] * 5
+    assert [frame[2:] for frame in frames[5:]] == [["red", "blue"]] * 5
+    assert {colour for frame in frames[5:] for colour in frame[:2]} == {"black"}
+
+
+async def test_clips_of_other_proportions_are_not_copied(joined: Any, tmp_path: Path) -> None:
+    square = painted(tmp_path / "clip.mp4")
+    both = await joined(square, stretched(square, "8:3"))
+    assert (both.encoded, both.size) == (True, (128, 96))
+    assert [frame[0] for frame in seen(both.path, (0.2, 0.1))] == ["red"] * 5 + ["black"] * 5
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels", "canvas"),
+    [
+        ("65x49", "1/1", (64, 48)),
+        ("60x48", "16/15", (64, 48)),
+        ("72x58", "16/11", (104, 58)),
+        ("1x1", "1/1", (2, 2)),
+        # Nothing that is shown so is meant; still it must cost no more than other pictures.
+        ("64x48", "32767/1", (16384, 2)),
+        ("64x48", "1/32767", (2, 48)),
+    ],
+)
+async def test_every_picture_has_a_size_that_can_be_encoded(
+    joined: Any, tmp_path: Path, size: str, pixels: str, canvas: tuple[int, int]
+) -> None:
+    clip = painted(tmp_path / "clip.mkv", f"setsar={pixels}:max=32767", size=size, codec=("-c:v", "ffv1"))
+    both = await joined(clip, painted(tmp_path / "other.mp4"))
+    assert (both.encoded, both.size) == (True, canvas)
+    assert len(seen(both.path)) == 10

@@ -129,7 +129,7 @@ class _Ffmpeg:
 
     async def encode(self, output: Path) -> None:
         """Join clips that differ: at once where they are few, else part by part."""
-        shape, folder = Shape.of(self._clips), self._context.folder
+        shape, folder = Shape.of(self._clips, self._limits), self._context.folder
         if len(self._clips) <= _AT_ONCE:
             await self._run(encode_arguments(self._clips, shape, output, self._limits))
             return
