@@ -14,9 +14,19 @@ from services.ffmpeg.probe import ProbeFailed, described
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
-# What a decoder is told once, at the beginning, and what the packets are counted in.
+# Which stream it is, what a decoder is told once, at the beginning, and what the packets are counted in.
 _SAME = (
-    *("codec_type", "codec_name", "profile", "width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
+    *(
+        "index",
+        "codec_type",
+        "codec_name",
+        "profile",
+        "width",
+        "height",
+        "pix_fmt",
+        "sample_aspect_ratio",
+        "field_order",
+    ),
     *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
 )
 _ENTRIES = (
@@ -40,7 +50,11 @@ class Clip:
 
     path: Path
     video: tuple[Any, ...]
+    video_index: int
+    """Of the stream among all of the file: a cover may come before the moving picture."""
     audio: tuple[Any, ...] | None
+    audio_index: int
+    """-1 where it has no sound."""
     streams: int
     is_turned: bool
     """Its header has a player turn or mirror the picture."""
@@ -70,7 +84,9 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
     return Clip(
         path=path,
         video=(*_parameters(video), matrix.get("displaymatrix")),
+        video_index=int(video["index"]),
         audio=_parameters(audio) if audio else None,
+        audio_index=int(audio["index"]) if audio else -1,
         streams=len(streams),
         is_turned=bool(matrix),
         width=width,
@@ -137,16 +153,20 @@ def _fit(shape: Shape) -> str:
     )
 
 
-def copy_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
-    """The arguments that join matching files of `in` packet by packet; writes the list that they name."""
-    return [*_listed(files, folder), "-c", "copy", *_for(output), f"file:{output}"]
+def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> list[str]:
+    """The arguments that join matching clips of `in` packet by packet; writes the list that they name."""
+    first = clips[0]
+    sound = ("-map", f"0:{first.audio_index}") if first.audio else ()
+    streams = ("-map", f"0:{first.video_index}", *sound)
+    return [*_listed([clip.path for clip in clips], folder), *streams, "-c", "copy", *_for(output), f"file:{output}"]
 
 
 def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
     """The same for parts that `encode_arguments` made: pictures as they are, sound encoded in one go."""
     # A part's sound may end a little before its picture.
     sound = ("-af", "aresample=async=1:min_hard_comp=0.01", *_AAC)
-    return [*_listed(files, folder), "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
+    streams = ("-map", "0:v:0", "-map", "0:a:0?")
+    return [*_listed(files, folder), *streams, "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
 
 
 def _listed(files: Sequence[Path], folder: WorkFolder) -> tuple[str, ...]:
@@ -155,7 +175,7 @@ def _listed(files: Sequence[Path], folder: WorkFolder) -> tuple[str, ...]:
     listing.write_text("ffconcat version 1.0\n" + "".join(f"file {file.name}\n" for file in files))
     whitelist = ("-protocol_whitelist", "file", "-format_whitelist", f"concat,{FORMAT_WHITELIST}")
     read = ("-f", "concat", "-auto_convert", "0", *whitelist, "-i", f"file:{listing}")
-    return (*_QUIET, *read, "-map", "0:v:0", "-map", "0:a:0?")
+    return (*_QUIET, *read)
 
 
 def encode_arguments(
@@ -168,11 +188,11 @@ def encode_arguments(
     graph: list[str] = []
     pads = ""
     for index, clip in enumerate(clips):
-        graph.append(f"[{index}:v:0]{_fit(shape)}[v{index}]")
+        graph.append(f"[{index}:{clip.video_index}]{_fit(shape)}[v{index}]")
         pads += f"[v{index}]"
         if shape.sound:
             silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"
-            graph.append(f"{f'[{index}:a:0]' if clip.audio else f'{silence},'}{_SOUND}[a{index}]")
+            graph.append(f"{f'[{index}:{clip.audio_index}]' if clip.audio else f'{silence},'}{_SOUND}[a{index}]")
             pads += f"[a{index}]"
     graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(shape.sound)}[v]{'[a]' if shape.sound else ''}")
     threads = ("-threads", str(limits.threads))

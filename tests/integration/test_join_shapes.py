@@ -1,28 +1,25 @@
 """What is seen of clips that are joined: each upright and in its own proportions, whatever came first."""
 
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from services.ffmpeg.limits import Limits
-from services.ffmpeg.outputs import Outputs
 from tests.support.clips import described, make_clip
-from tests.support.joins import Context, join
+from tests.support.joins import PROGRAMS
 from tests.support.programs import installed, static
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 # Red on the left, blue on the right; turned a quarter to the left, blue is above red.
 HALVES = "drawbox=c=blue:t=fill,drawbox=w=iw/2:c=red:t=fill"
 COLOURS = {"red": (254, 0, 0), "blue": (0, 0, 254), "black": (0, 0, 0)}
-PROGRAMS = pytest.mark.parametrize("program", [installed, static])
 
 
 def painted(path: Path, *filters: str, size: str = "128x96", codec: Sequence[str] = X264) -> Path:
     """Five frames of the two halves."""
-    return make_clip(path, ("-vf", ",".join((HALVES, *filters)), *codec), seconds=0.2, size=size)
+    return make_clip(path, (*codec, "-vf", ",".join((HALVES, *filters))), seconds=0.2, size=size)
 
 
 def turned(path: Path, degrees: int = 90) -> Path:
@@ -53,42 +50,6 @@ def seen(path: Path, *places: tuple[float, float]) -> list[list[str]]:
 
 
 LEFT, RIGHT, ABOVE, BELOW = (0.2, 0.5), (0.8, 0.5), (0.5, 0.2), (0.5, 0.8)
-
-
-class Joined:
-    """The join of some files, and what its picture is."""
-
-    def __init__(self, made: Mapping[str, Any], path: Path) -> None:
-        self.encoded, self.path = made["encoded"], path
-        entries = "stream=width,height,sample_aspect_ratio,color_space:stream_side_data=rotation"
-        [self.video] = described(path, "-select_streams", "v", "-show_entries", entries)["streams"]
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Pixels as coded, which are square and upright."""
-        assert self.video.get("sample_aspect_ratio", "1:1") == "1:1"
-        assert self.rotation is None
-        return self.video["width"], self.video["height"]
-
-    @property
-    def rotation(self) -> int | None:
-        """Degrees to the left by which a player turns it."""
-        return next((data["rotation"] for data in self.video.get("side_data_list", [])), None)
-
-
-@pytest.fixture
-def joined(join_outputs: Outputs, join_job: Context, tmp_path: Path) -> Any:
-    """Joins files."""
-
-    async def made(*clips: Path, program: str | None = None) -> Joined:
-        result = await join(
-            join_outputs, join_job, [clip.read_bytes() for clip in clips], Limits(threads=1), program=program
-        )
-        path = tmp_path / f"joined{Path(result['key']).suffix}"
-        path.write_bytes(await join_outputs.objects.get(result["key"]) or b"")
-        return Joined(result, path)
-
-    return made
 
 
 @PROGRAMS
@@ -209,3 +170,36 @@ async def test_every_picture_has_a_size_that_can_be_encoded(
     both = await joined(clip, painted(tmp_path / "other.mp4"))
     assert (both.encoded, both.size) == (True, canvas)
     assert len(seen(both.path)) == 10
+
+
+def with_its_cover_first(path: Path) -> Path:
+    """The same clip with a picture for its cover, described before the tracks."""
+    cover, covered = path.with_name("cover.png"), path.with_stem(f"{path.stem}-covered")
+    green = ("-f", "lavfi", "-i", "color=lime:s=320x200", "-frames:v", "1", str(cover))
+    inputs = ("-i", str(path), "-i", str(cover), "-map", "0", "-map", "1", "-c", "copy")
+    for arguments in (green, (*inputs, "-disposition:v:1", "attached_pic", str(covered))):
+        subprocess.run([installed(), "-v", "error", "-y", *arguments], check=True, timeout=60)
+    data = covered.read_bytes()
+    # Inside moov, which is the last box: mvhd, trak, udta.
+    moov, track, more = data.index(b"moov") - 4, data.index(b"trak") - 4, data.rindex(b"udta") - 4
+    assert int.from_bytes(data[moov : moov + 4], "big") == len(data) - moov
+    assert int.from_bytes(data[more : more + 4], "big") == len(data) - more
+    covered.write_bytes(data[:track] + data[more:] + data[track:more])
+    kinds = described(covered, "-show_entries", "stream_disposition=attached_pic")["streams"]
+    assert kinds[0]["disposition"]["attached_pic"] == 1
+    return covered
+
+
+@pytest.mark.parametrize("size", ["128x96", "64x48"], ids=["copied", "encoded"])
+async def test_a_cover_is_no_part_of_the_picture(joined: Any, tmp_path: Path, size: str) -> None:
+    clips = [painted(tmp_path / "one.mp4"), painted(tmp_path / "two.mp4", size=size)]
+    both = await joined(*map(with_its_cover_first, clips))
+    assert (both.encoded, both.size) == (size == "64x48", (128, 96))
+    assert seen(both.path, LEFT, RIGHT) == [["red", "blue"]] * 10
+
+
+async def test_clips_whose_streams_have_another_order_are_not_mixed_up(joined: Any, tmp_path: Path) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=d=0.2", *X264, "-c:a", "aac")
+    orders = [("-map", "0", "-map", "1"), ("-map", "1", "-map", "0")]
+    clips = [painted(tmp_path / f"{index}.mp4", codec=(*sound, *order)) for index, order in enumerate(orders)]
+    assert seen((await joined(*clips)).path, LEFT, RIGHT) == [["red", "blue"]] * 10

@@ -19,8 +19,12 @@ from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join import JoinHandler
-from tests.support.programs import installed
+from tests.support.clips import described
+from tests.support.programs import installed, static
 from tests.support.servers import S3Server
+
+PROGRAMS = pytest.mark.parametrize("program", [installed, static])
+"""For tests of what one ffmpeg does and another does not."""
 
 
 class Located:
@@ -84,3 +88,39 @@ async def join(
     uploads: Any = Located([(keys[clip], len(clip)) for clip in clips])
     sandbox = Sandbox(program or installed(), find("ffprobe"), detect_layers())
     return await JoinHandler(sandbox, uploads, outputs, limits)(job)
+
+
+class Joined:
+    """The join of some files, and what its picture is."""
+
+    def __init__(self, made: Mapping[str, Any], path: Path) -> None:
+        self.encoded, self.path = made["encoded"], path
+        entries = "stream=width,height,sample_aspect_ratio,color_space:stream_side_data=rotation"
+        [self.video] = described(path, "-select_streams", "v", "-show_entries", entries)["streams"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Pixels as coded, which are square and upright."""
+        assert self.video.get("sample_aspect_ratio", "1:1") == "1:1"
+        assert self.rotation is None
+        return self.video["width"], self.video["height"]
+
+    @property
+    def rotation(self) -> int | None:
+        """Degrees to the left by which a player turns it."""
+        return next((data["rotation"] for data in self.video.get("side_data_list", [])), None)
+
+
+@pytest.fixture
+def joined(join_outputs: Outputs, join_job: Context, tmp_path: Path) -> Any:
+    """Joins files."""
+
+    async def made(*clips: Path, program: str | None = None) -> Joined:
+        result = await join(
+            join_outputs, join_job, [clip.read_bytes() for clip in clips], Limits(threads=1), program=program
+        )
+        path = tmp_path / f"joined{Path(result['key']).suffix}"
+        path.write_bytes(await join_outputs.objects.get(result["key"]) or b"")
+        return Joined(result, path)
+
+    return made

@@ -125,7 +125,7 @@ class _Ffmpeg:
 
     async def copy(self, output: Path) -> None:
         """Join clips that match."""
-        await self._run(copy_arguments([clip.path for clip in self._clips], self._context.folder, output))
+        await self._run(copy_arguments(self._clips, self._context.folder, output))
 
     async def encode(self, output: Path) -> None:
         """Join clips that differ: at once where they are few, else part by part."""

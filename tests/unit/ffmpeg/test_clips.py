@@ -23,6 +23,17 @@ LIMITS = Limits(max_side=1000, max_pixels=250_000)
     ],
 )
 def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected: tuple[int, int]) -> None:
-    clip = Clip(Path("clip"), (), None, streams=1, is_turned=False, width=width, height=height, duration_seconds=1.0)
+    clip = Clip(
+        Path("clip"),
+        video=(),
+        video_index=0,
+        audio=None,
+        audio_index=-1,
+        streams=1,
+        is_turned=False,
+        width=width,
+        height=height,
+        duration_seconds=1.0,
+    )
     shape = Shape.of([clip], LIMITS)
     assert (shape.width, shape.height, shape.sound) == (*expected, False)
