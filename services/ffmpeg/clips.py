@@ -16,18 +16,11 @@ from services.ffmpeg.work_folder import WorkFolder
 
 # Which stream it is, what a decoder is told once, at the beginning, and what the packets are counted in.
 _SAME = (
-    *(
-        "index",
-        "codec_type",
-        "codec_name",
-        "profile",
-        "width",
-        "height",
-        "pix_fmt",
-        "sample_aspect_ratio",
-        "field_order",
-    ),
-    *("time_base", "sample_fmt", "sample_rate", "channels", "channel_layout", "extradata_hash"),
+    *("index", "codec_type", "codec_name", "profile", "extradata_hash", "time_base"),
+    *("width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
+    # Of colours, what an encode sets right: it makes no SDR of HDR, and a copy keeps at least the depth.
+    *("color_space", "color_range"),
+    *("sample_fmt", "sample_rate", "channels", "channel_layout"),
 )
 _ENTRIES = (
     f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
@@ -40,6 +33,12 @@ _LASTING = (
     "-bsf:v",
     "setts=pts=PTS:dts=DTS:duration='if(gt(NEXT_DTS,DTS),NEXT_DTS-DTS,if(eq(PREV_INDTS,NOPTS),DURATION,DTS-PREV_INDTS))'",
 )
+# How pictures of luma and two colours may be counted: the header's name -> the scaler's.
+_MATRICES = {
+    **{name: name for name in ("bt709", "smpte170m", "smpte240m", "fcc")},
+    **{"bt470bg": "bt470", "bt2020nc": "bt2020"},
+}
+_LUMA_FORMATS = ("yuv", "nv", "p01", "uyvy", "yuyv")
 _AAC = ("-c:a", "aac", "-b:a", "160k")
 _SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
 
@@ -61,6 +60,9 @@ class Clip:
     width: int
     height: int
     """Square pixels of the picture as it is shown, upright; one that is hardly there may have 0."""
+    matrix: str
+    """How luma and colours are counted, a key of `_MATRICES`; by the size where it does not tell, as players do."""
+    is_matrix_guessed: bool
     duration_seconds: float
 
 
@@ -78,19 +80,23 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
     if video is None:
         raise ProbeFailed("it has no moving picture")
     # A player stretches the stored pixels first, and turns what it has then.
-    matrix, width, height = _turn(video), _stretched_width(video), int(video["height"])
-    if _is_quarter(matrix):
+    turn, width, height = _turn(video), _stretched_width(video), int(video["height"])
+    if _is_quarter(turn):
         width, height = height, width
+    told, is_large = str(video.get("color_space")), max(width, height) >= 1280 or min(width, height) > 576
     return Clip(
         path=path,
-        video=(*_parameters(video), matrix.get("displaymatrix")),
+        video=(*_parameters(video), turn.get("displaymatrix")),
         video_index=int(video["index"]),
         audio=_parameters(audio) if audio else None,
         audio_index=int(audio["index"]) if audio else -1,
         streams=len(streams),
-        is_turned=bool(matrix),
+        is_turned=bool(turn),
         width=width,
         height=height,
+        matrix=told if told in _MATRICES else "bt709" if is_large else "smpte170m",
+        # Red, green and blue themselves are counted by none.
+        is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         duration_seconds=float(report.get("format", {}).get("duration", 0)),
     )
 
@@ -108,9 +114,9 @@ def _turn(video: dict[str, Any]) -> dict[str, Any]:
     return next((data for data in video.get("side_data_list", []) if "displaymatrix" in data), {})
 
 
-def _is_quarter(matrix: dict[str, Any]) -> bool:
+def _is_quarter(turn: dict[str, Any]) -> bool:
     # As ffmpeg tells the two turns that swap the sides: to a degree.
-    return abs(abs(int(matrix.get("rotation", 0))) % 180 - 90) <= 1
+    return abs(abs(int(turn.get("rotation", 0))) % 180 - 90) <= 1
 
 
 def match(clips: Sequence[Clip], extension: str) -> bool:
@@ -127,15 +133,17 @@ class Shape:
 
     width: int
     height: int
+    matrix: str
+    """A key of `_MATRICES`."""
     sound: bool
 
     @classmethod
     def of(cls, clips: Sequence[Clip], limits: Limits) -> Shape:
-        """The size in which the first is shown, in even numbers within the limits, and sound if any has some."""
+        """The size in which the first is shown, even and within the limits, its colours, and sound if any has some."""
         width, height = max(clips[0].width, 1), max(clips[0].height, 1)
         # A header can have a few pixels shown at any width.
         scale = min(1.0, limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
-        return cls(_even(width * scale), _even(height * scale), any(clip.audio for clip in clips))
+        return cls(_even(width * scale), _even(height * scale), clips[0].matrix, any(clip.audio for clip in clips))
 
 
 def _even(side: float) -> int:
@@ -143,12 +151,15 @@ def _even(side: float) -> int:
     return max(int(side) // 2 * 2, 2)
 
 
-def _fit(shape: Shape) -> str:
+def _fit(clip: Clip, shape: Shape) -> str:
     # Whole in the frame, whatever its shape, on black. `dar` is that of the picture upright, with its pixels stretched:
     # one step, as large as the frame at most, while to make the pixels square first could take any memory.
     width, height = shape.width, shape.height
+    # One header tells the colours of all, and not every ffmpeg converts them of its own accord.
+    told = f"setparams=colorspace={clip.matrix}," if clip.is_matrix_guessed else ""
     return (
-        f"scale=w='max(2,2*round(min({width},{height}*dar)/2))':h='max(2,2*round(min({height},{width}/dar)/2))',"
+        f"{told}scale=w='max(2,2*round(min({width},{height}*dar)/2))':h='max(2,2*round(min({height},{width}/dar)/2))'"
+        f":out_color_matrix={_MATRICES[shape.matrix]}:out_range=tv,"
         f"pad={width}:{height}:-1:-1,setsar=1,format=yuv420p"
     )
 
@@ -188,7 +199,7 @@ def encode_arguments(
     graph: list[str] = []
     pads = ""
     for index, clip in enumerate(clips):
-        graph.append(f"[{index}:{clip.video_index}]{_fit(shape)}[v{index}]")
+        graph.append(f"[{index}:{clip.video_index}]{_fit(clip, shape)}[v{index}]")
         pads += f"[v{index}]"
         if shape.sound:
             silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"
@@ -199,7 +210,8 @@ def encode_arguments(
     inputs = [argument for clip in clips for argument in (*threads, *INPUT_GUARD, "-i", f"file:{clip.path}")]
     sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()
     order = ("-bf", "0") if is_part else ()
-    picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *order, *threads)
+    colours = ("-colorspace", shape.matrix, "-color_range", "tv")
+    picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *colours, *order, *threads)
     # Every frame as it comes: none is dropped for being early, none doubled for being late.
     timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000", *_LASTING)
     drawn = (*inputs, "-filter_complex", ";".join(graph))

@@ -1,4 +1,4 @@
-"""The size that clips are brought to."""
+"""What clips are brought to."""
 
 from pathlib import Path
 
@@ -33,6 +33,8 @@ def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected
         is_turned=False,
         width=width,
         height=height,
+        matrix="bt709",
+        is_matrix_guessed=True,
         duration_seconds=1.0,
     )
     shape = Shape.of([clip], LIMITS)
