@@ -32,20 +32,24 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
     await asyncio.shield(task)
 
 
+async def undisturbed(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """What `work` brings. Who is cancelled meanwhile, however often, goes on only when it has ended."""
+    running = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(running)
+    finally:
+        while not running.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+
+
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
     """What `work` brings, done in a thread. Who is cancelled goes on only when it has ended.
 
     No thread can be cancelled: one that went on with a descriptor that its caller closed would meet the next file or
     socket that got the number.
     """
-    running = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
-    try:
-        return await asyncio.shield(running)
-    finally:
-        while not running.done():
-            # However often it is told to stop.
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
+    return await undisturbed(asyncio.to_thread(work, *arguments))
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from services.common import tasks
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.sandbox import LAUNCHER, Sandbox
 from services.ffmpeg.sandbox_launcher import FAILED_MARK, FAILED_STATUS
@@ -99,9 +100,9 @@ async def run_sandboxed(
     """Run `argv` (absolute program first) caged in `folder` until it ends or breaks a limit.
 
     `on_line` gets each line of standard output, `on_log` each piece of standard error. When the calling task is
-    cancelled, the program gets SIGTERM, then SIGKILL within a second, before CancelledError goes on; when this process
-    dies, the program dies with it. `script` and `extra` (more of its SPEC) are for the self-test; only
-    tests of the cage itself leave `guarded`, the demand for the forced whitelists.
+    cancelled, the program gets SIGTERM, then SIGKILL within a second, and is dead before CancelledError goes on,
+    however often it is cancelled; when this process dies, the program dies with it. `script` and `extra` (more of its
+    SPEC) are for the self-test; only tests of the cage itself leave `guarded`, the demand for the forced whitelists.
     """
     if guarded:
         _require_whitelists(argv)
@@ -129,7 +130,8 @@ async def run_sandboxed(
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await asyncio.gather(*readers)
     except asyncio.CancelledError:
-        await _stop(process)
+        # Who cancels once more does not get the folder of a program that still writes into it.
+        await tasks.undisturbed(_stop(process))
         raise
     finally:
         if process.returncode is None:
@@ -168,13 +170,13 @@ def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
 async def _stop(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(signal.SIGTERM)
-    # Not asyncio.timeout: in a task that was cancelled, Python 3.11.2's raises CancelledError (gh-102780).
-    ended = asyncio.create_task(process.wait())
-    await asyncio.wait([ended], timeout=_TERM_SECONDS)
-    if process.returncode is None:
+    try:
+        async with asyncio.timeout(_TERM_SECONDS):
+            await process.wait()
+    except TimeoutError:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-    await ended
+        await process.wait()
 
 
 async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[bytes], None] | None) -> None:

@@ -158,9 +158,11 @@ async def test_a_frozen_encoder_is_killed_and_waited_for(root: WorkRoot, monkeyp
     task = asyncio.create_task(run(folder, SLOW, LIMITS))
     await until_running(folder)
     started[0].send_signal(signal.SIGSTOP)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    # Told again and again: a lease can be lost, and the worker drain, while a cancelled job ends.
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.05)
+    assert task.cancelled()
     assert started[0].returncode == -signal.SIGKILL
     assert ffmpeg_in(folder.path) == []
 
