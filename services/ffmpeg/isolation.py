@@ -59,6 +59,8 @@ class Isolation:
     mode: Mode
     sandbox: Sandbox
     selftest: SelfTest
+    limits: Limits
+    """What one command may use."""
     ffmpeg_version: str
     dangerous_filters: tuple[str, ...]
 
@@ -104,7 +106,7 @@ class Isolation:
                 "no_new_privs": True,
                 "landlock": {"abi": abi, "fs": abi >= 1, "tcp": abi >= 4, "scope": abi >= 6},
                 "seccomp": {"no_socket": layers.seccomp, "no_fork": layers.seccomp},
-                "rlimits": {"AS": Limits().address_space_bytes, "CPU": Limits().cpu_seconds},
+                "rlimits": {"AS": self.limits.address_space_bytes, "CPU": self.limits.cpu_seconds},
                 "netns": False,
                 "pidns": False,
                 "separate_uid": False,
@@ -148,10 +150,10 @@ def protect_process() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_DUMPABLE")
 
 
-async def examine(sandbox: Sandbox, mode: Mode, root: WorkRoot) -> Isolation:
+async def examine(sandbox: Sandbox, mode: Mode, root: WorkRoot, limits: Limits) -> Isolation:
     """Test on ffmpeg itself what the sandbox's layers promise, and judge. Takes about half a second on an idle machine.
 
-    `Sandbox(ffmpeg, ffprobe, detect_layers())` is the one to ask about.
+    `Sandbox(ffmpeg, ffprobe, detect_layers())` is the one to ask about; `limits` are those of commands, to be told.
     """
     folder = root.create("selftest")
     outside = root.create("selftest-outside")
@@ -172,6 +174,7 @@ async def examine(sandbox: Sandbox, mode: Mode, root: WorkRoot) -> Isolation:
         mode=mode,
         sandbox=sandbox,
         selftest=SelfTest({"works_inside": working.result(), **looking.result()}, milliseconds),
+        limits=limits,
         ffmpeg_version=match[1] if match else "",
         dangerous_filters=tuple(name for name in _DANGEROUS_FILTERS if name in compiled_in),
     )

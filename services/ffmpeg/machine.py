@@ -27,7 +27,8 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     except binaries.ProgramMissing as error:
         log.error("no ffmpeg", why=str(error))
         return None
-    found = await examine(Sandbox(ffmpeg, ffprobe, detect_layers()), Mode(settings.isolation), root)
+    sandbox = Sandbox(ffmpeg, ffprobe, detect_layers())
+    found = await examine(sandbox, Mode(settings.isolation), root, settings.limits)
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
     if found.ready and found.loopback_only and not settings.listens_on_loopback:

@@ -268,7 +268,7 @@ async def test_what_is_no_media_is_no_media(folder: WorkFolder, content: bytes) 
 
 @pytest.mark.parametrize("binary", [installed(), static()], ids=["installed", "static"])
 async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, binary: str) -> None:
-    isolation = await examine(replace(SANDBOX, ffmpeg=binary), Mode.STRICT, root)
+    isolation = await examine(replace(SANDBOX, ffmpeg=binary), Mode.STRICT, root, LIMITS)
     assert isolation.missing == ()
     assert isolation.level == "kernel"
     require_ready(isolation)
@@ -289,7 +289,7 @@ async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, bina
     ],
 )
 async def test_a_missing_layer_is_told_and_strict_mode_refuses(root: WorkRoot, layers: Layers, missing: str) -> None:
-    isolation = await examine(replace(SANDBOX, layers=layers), Mode.STRICT, root)
+    isolation = await examine(replace(SANDBOX, layers=layers), Mode.STRICT, root, LIMITS)
     assert missing in isolation.missing
     assert not isolation.selftest.ok
     with pytest.raises(ReelwayError) as refused:
@@ -303,7 +303,7 @@ async def test_a_missing_layer_is_told_and_strict_mode_refuses(root: WorkRoot, l
 
 @pytest.mark.parametrize("abi", [1, 2, 3, 4, 5, 6])
 async def test_older_kernels_confine_files_too(root: WorkRoot, abi: int) -> None:
-    isolation = await examine(replace(SANDBOX, max_abi=abi), Mode.STRICT, root)
+    isolation = await examine(replace(SANDBOX, max_abi=abi), Mode.STRICT, root, LIMITS)
     assert isolation.missing == ()
 
 
@@ -378,7 +378,7 @@ if os.getuid() == 0:
 async def main():
     root = t.WorkRoot(place / "work")
     t.SANDBOX = replace(t.SANDBOX, python=python, scripts=place)
-    isolation = await t.examine(t.SANDBOX, t.Mode.STRICT, root)
+    isolation = await t.examine(t.SANDBOX, t.Mode.STRICT, root, t.LIMITS)
     result = await t.run(root.create("job"), "-f lavfi -i testsrc=d=1 out_1", t.LIMITS)
     capabilities = re.search(r"CapEff:\\s+(\\w+)", Path("/proc/self/status").read_text())[1]
     print(isolation.level, isolation.missing, result.ended, capabilities)
