@@ -8,6 +8,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -15,10 +16,11 @@ from typing import Any
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.tasks import all_of
 from services.ffmpeg import sandbox_launcher
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.process import Ended, run_sandboxed
-from services.ffmpeg.sandbox import Layers, Sandbox
+from services.ffmpeg.sandbox import LAUNCHER, Layers, Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 
 _SELF_TEST = "sandbox_selftest.py"
@@ -27,6 +29,14 @@ _MACHINES = frozenset({"x86_64", "aarch64"})
 _PR_SET_DUMPABLE, _PR_GET_SECCOMP = 4, 21
 # Filters that load code or open files and sockets; the policy refuses them, an image without them is better still.
 _DANGEROUS_FILTERS = ("ladspa", "lv2", "frei0r", "zmq", "azmq", "movie", "amovie", "sendcmd", "flite", "program_opencl")
+
+
+# What happens to any program of a machine that is short of memory, time or room.
+_CUT_SHORT = frozenset({Ended.KILLED, Ended.WALL_CLOCK, Ended.CPU, Ended.NO_SPACE})
+
+
+class NoVerdict(Exception):
+    """The self-test was cut short, which says nothing about the isolation: another try may tell. `args[0]`: by what."""
 
 
 class Mode(Enum):
@@ -154,73 +164,84 @@ async def examine(sandbox: Sandbox, mode: Mode, root: WorkRoot, limits: Limits) 
     """Test on ffmpeg itself what the sandbox's layers promise, and judge. Takes about half a second on an idle machine.
 
     `Sandbox(ffmpeg, ffprobe, detect_layers())` is the one to ask about; `limits` are those of commands, to be told.
+
+    Raises:
+        NoVerdict: see there; after 20 seconds at the latest.
     """
+    try:
+        return await _examine(sandbox, mode, root, limits)
+    except OSError as error:
+        raise NoVerdict(f"could not be run: {error}") from error
+
+
+async def _examine(sandbox: Sandbox, mode: Mode, root: WorkRoot, limits: Limits) -> Isolation:
     folder = root.create("selftest")
     outside = root.create("selftest-outside")
+    canary = outside.path / "out" / "canary"
+    ffmpeg = sandbox.ffmpeg
     try:
+        await asyncio.to_thread(canary.write_text, "canary")
         started = time.monotonic()
-        async with asyncio.TaskGroup() as group:
-            working = group.create_task(_works_inside(sandbox, folder))
-            looking = group.create_task(_look_around(sandbox, folder, outside))
-            version = group.create_task(_output(sandbox, folder, "-version"))
-            filters = group.create_task(_output(sandbox, folder, "-filters"))
+        made, looked, version, filters = await all_of(
+            [
+                _run(sandbox, folder, [ffmpeg, *_frame(folder)]),
+                _run(sandbox, folder, [ffmpeg], _SELF_TEST, {"canary": str(canary), "outside": str(canary.parent)}),
+                _run(sandbox, folder, [ffmpeg, "-hide_banner", "-version"]),
+                _run(sandbox, folder, [ffmpeg, "-hide_banner", "-filters"]),
+            ]
+        )
         milliseconds = round((time.monotonic() - started) * 1000)
+        works = made.succeeded and folder.usage().bytes > 0
     finally:
         folder.remove()
         outside.remove()
-    compiled_in = set(re.findall(r"^ [A-Z.|]{3} (\S+)", filters.result(), re.MULTILINE))
-    match = re.match(r"ffmpeg version (\S+)", version.result())
+    stands = looked.succeeded and looked.lines
+    findings: dict[str, bool] = json.loads(looked.lines[-1]) if stands else {"cage_stands": False}
+    compiled_in = set(re.findall(r"^ [A-Z.|]{3} (\S+)", filters.text, re.MULTILINE))
+    match = re.match(r"ffmpeg version (\S+)", version.text)
     return Isolation(
         mode=mode,
         sandbox=sandbox,
-        selftest=SelfTest({"works_inside": working.result(), **looking.result()}, milliseconds),
+        selftest=SelfTest({"works_inside": works, **findings}, milliseconds),
         limits=limits,
         ffmpeg_version=match[1] if match else "",
         dangerous_filters=tuple(name for name in _DANGEROUS_FILTERS if name in compiled_in),
     )
 
 
-async def _works_inside(sandbox: Sandbox, folder: WorkFolder) -> bool:
-    """A frame is made and written."""
-    argv = [sandbox.ffmpeg, "-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", "lavfi"]
-    argv += [
-        "-f",
-        "lavfi",
-        "-i",
-        "color=s=16x16:d=0.1",
-        "-frames:v",
-        "1",
-        "-f",
-        "rawvideo",
-        f"file:{folder.path}/out/0",
+@dataclass(frozen=True)
+class _Run:
+    """One program of the self-test, as it ended by itself."""
+
+    succeeded: bool
+    lines: list[bytes]
+
+    @property
+    def text(self) -> str:
+        return b"\n".join(self.lines).decode(errors="replace")
+
+
+async def _run(
+    sandbox: Sandbox,
+    folder: WorkFolder,
+    argv: list[str],
+    script: str = LAUNCHER,
+    extra: Mapping[str, str] | None = None,
+) -> _Run:
+    lines: list[bytes] = []
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=lines.append, script=script, extra=extra)
+    if result.ended in _CUT_SHORT:
+        raise NoVerdict(result.ended.value)
+    return _Run(result.ended is Ended.SUCCEEDED, lines)
+
+
+def _frame(folder: WorkFolder) -> list[str]:
+    """Arguments that make a frame, and write it."""
+    return [
+        *("-hide_banner", "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", "lavfi"),
+        *("-f", "lavfi", "-i", "color=s=16x16:d=0.1", "-frames:v", "1"),
+        *("-f", "rawvideo", f"file:{folder.path}/out/0"),
     ]
-    result = await run_sandboxed(sandbox, argv, folder, _LIMITS)
-    return result.ended is Ended.SUCCEEDED and folder.usage().bytes > 0
-
-
-async def _look_around(sandbox: Sandbox, folder: WorkFolder, outside: WorkFolder) -> dict[str, bool]:
-    canary = outside.path / "out" / "canary"
-    await asyncio.to_thread(canary.write_text, "canary")
-    lines: list[bytes] = []
-    result = await run_sandboxed(
-        sandbox,
-        [sandbox.ffmpeg],
-        folder,
-        _LIMITS,
-        on_line=lines.append,
-        script=_SELF_TEST,
-        extra={"canary": str(canary), "outside": str(outside.path / "out")},
-    )
-    if result.ended is not Ended.SUCCEEDED or not lines:
-        return {"cage_stands": False}
-    findings: dict[str, bool] = json.loads(lines[-1])
-    return findings
-
-
-async def _output(sandbox: Sandbox, folder: WorkFolder, option: str) -> str:
-    lines: list[bytes] = []
-    await run_sandboxed(sandbox, [sandbox.ffmpeg, "-hide_banner", option], folder, _LIMITS, on_line=lines.append)
-    return b"\n".join(lines).decode(errors="replace")
 
 
 def _cgroup_memory() -> int | None:

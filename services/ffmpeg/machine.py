@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from pathlib import Path
 
 from services.common import logs
+from services.common.backoff import Backoff, retry
 from services.ffmpeg import binaries
-from services.ffmpeg.isolation import Isolation, Mode, detect_layers, examine, protect_process
+from services.ffmpeg.isolation import Isolation, Mode, NoVerdict, detect_layers, examine, protect_process
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.settings import JobSettings
 from services.ffmpeg.work_folder import WorkRoot
 
 log = logs.get_logger(__name__)
 
+_AGAIN = Backoff(attempts=6, first_seconds=0.5, longest_seconds=4.0)
+_AGAIN_SECONDS = 25.0
+"""No try begins much later, and none takes more than 20 s: Kubernetes and deploy/local wait a minute and more for a
+process that starts."""
+
 
 async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | None:
     """The verdict, once at start, about half a second; None where there is no ffmpeg.
 
-    Exits with one line where commands would run behind the arguments' policy alone, open to the network.
+    Exits with one line where there is no verdict after some tries, so that whoever supervises the process starts it
+    again, and where commands would run behind the arguments' policy alone, open to the network.
     """
     protect_process()
     try:
@@ -27,8 +36,9 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     except binaries.ProgramMissing as error:
         log.error("no ffmpeg", why=str(error))
         return None
-    sandbox = Sandbox(ffmpeg, ffprobe, detect_layers())
-    found = await examine(sandbox, Mode(settings.isolation), root, settings.limits)
+    # Not left to the worker's reaper: who ends for a full disk would never get to it.
+    await asyncio.to_thread(root.sweep)
+    found = await _judged(Sandbox(ffmpeg, ffprobe, detect_layers()), settings, root)
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
     if found.ready and found.loopback_only and not settings.listens_on_loopback:
@@ -36,6 +46,20 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
             f"settings: GRPC_LISTEN: {settings.grpc_listen}: without isolation only loopback is listened on"
         )
     return found
+
+
+async def _judged(sandbox: Sandbox, settings: JobSettings, root: WorkRoot) -> Isolation:
+    last = time.monotonic() + _AGAIN_SECONDS
+
+    def again(error: Exception) -> bool:
+        log.warning("isolation: no verdict", why=str(error))
+        return isinstance(error, NoVerdict) and time.monotonic() < last
+
+    mode, limits = Mode(settings.isolation), settings.limits
+    try:
+        return await retry(lambda: examine(sandbox, mode, root, limits), again, _AGAIN)
+    except NoVerdict as error:
+        raise SystemExit(f"isolation: no verdict: the self-test {error}") from None
 
 
 def _beside(ffmpeg: str) -> str:
