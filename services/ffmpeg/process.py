@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ _DRAIN_SECONDS = 2.0
 _RING_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 _LEAST_ROOM_BYTES = 64 * 1024
+# There may be room again when it is looked for, and a quota is not seen. Lines of a file's metadata begin with blanks.
+_NO_ROOM = re.compile(rb"^\S.*: (?:No space left on device|Disk quota exceeded)", re.MULTILINE)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -161,7 +164,7 @@ def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
         # The kernel's memory killer, or an operator.
         return Ended.KILLED
     disk = os.statvfs(folder.path)
-    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES:
+    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES or _NO_ROOM.search(stderr):
         # Status 0 proves nothing then: ffmpeg 5.1 does not notice when its last write fails.
         return Ended.NO_SPACE
     return Ended.SUCCEEDED if code == 0 else Ended.FAILED

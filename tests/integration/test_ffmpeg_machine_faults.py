@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,9 @@ from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.process import Ended, run_sandboxed
-from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.thumbnail import thumbnail
+from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.support.clips import make_clip
 from tests.support.programs import ffmpeg_in, installed
@@ -70,6 +72,28 @@ async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.M
     with pytest.raises(CommandFailed) as failed:
         await run_plan(SANDBOX, made, folder, lambda _: None)
     assert (failed.value.ended, failed.value.transient) == (Ended.NO_SPACE, True)
+
+
+async def test_a_disk_that_is_full_for_a_moment(tmp_path: Path) -> None:
+    """Or for one user alone: there is room again when the program has ended, and it said why it did."""
+    root = WorkRoot(tmp_path / "work")
+    folder = root.create("job")
+    clip = make_clip(folder.path / "in/0.mp4", ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4", "-c:a", "aac"))
+    (folder.path / "out/audio.s16").symlink_to("/dev/full")
+    uncaged = replace(SANDBOX, layers=Layers(0, seccomp=False))
+    with pytest.raises(OSError, match="disk full") as raised:
+        await CagedAudio(uncaged, folder, clip).decode(60)
+    assert raised.value.errno == errno.ENOSPC
+    root.close()
+
+
+async def test_a_title_that_speaks_of_a_full_disk_is_a_title(folder: WorkFolder) -> None:
+    said = "x: No space left on device"
+    argv = [SANDBOX.ffmpeg, "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-i", f"file:{folder.path}/in/0.mp4", "-metadata", f"title={said}\n{said}", "-f", "null", "-"]
+    result = await run_sandboxed(SANDBOX, argv, folder, Limits())
+    assert said.encode() in result.stderr
+    assert result.ended is Ended.SUCCEEDED
 
 
 async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:
