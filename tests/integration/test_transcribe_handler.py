@@ -1,5 +1,6 @@
 """What an attempt at a transcript leaves in the store for the next one, where the catalogue cannot be told."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -9,7 +10,9 @@ from reelway.v1 import media_pb2, transcript_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.ffmpeg.job import JobFault
 from services.ffmpeg.transcription.config import EngineConfig
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.piece_store import PieceStore
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcript
@@ -26,6 +29,7 @@ class Records:
 
     def __init__(self) -> None:
         self.away = True
+        self.told: list[str] = []
         self.video = media_pb2.Video(video_id=VIDEO_ID, etag='"e"', object_key="videos/v.webm", size_bytes=5)
         self.video.transcript.request = 1
         self.video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
@@ -33,9 +37,13 @@ class Records:
     async def start(self, video_id: str, request: int) -> media_pb2.Video:
         return self.video
 
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        return self.video
+
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
         if self.away:
             raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+        self.told.append(outcome.failure.reason)
         return self.video
 
 
@@ -54,8 +62,40 @@ class Hearing:
         return Transcript(Outcome.NO_SPEECH, model="model", audio_seconds=1.0)
 
 
-async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near: Foundation, tmp_path: Path) -> None:
-    records, hearing = Records(), Hearing()
+class Failing(Hearing):
+    """One that cannot hear."""
+
+    def __init__(self, reason: FailureReason) -> None:
+        super().__init__()
+        self.reason = reason
+
+    async def transcribe(self, *_: object) -> Transcript:
+        raise TranscriptionError(self.reason)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A handler with what it works on, and a folder for each attempt."""
+
+    handler: TranscribeHandler
+    records: Records
+    folder: Path
+
+    async def attempt(self, name: str, hearing: object) -> Any:
+        self.handler._transcriber = cast(Any, hearing)
+        (self.folder / name / "in").mkdir(parents=True)
+        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1"}})
+
+        async def still_held() -> None: ...
+
+        folder = SimpleNamespace(path=self.folder / name)
+        context = SimpleNamespace(job=job, folder=folder, still_held=still_held)
+        return await self.handler(cast(Any, context))
+
+
+@pytest.fixture
+async def case(near: Foundation, tmp_path: Path) -> Case:
+    records = Records()
     handler = TranscribeHandler(
         cast(Any, None),
         objects=near.objects,
@@ -64,24 +104,29 @@ async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near
         settings=TranscribeSettings(),
         video_bytes=10,
     )
-    handler._transcriber = cast(Any, hearing)
     await near.objects.put("videos/v.webm", b"bytes", "video/webm")
+    return Case(handler, records, tmp_path)
 
-    async def attempt(name: str) -> Any:
-        (tmp_path / name / "in").mkdir(parents=True)
-        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1"}})
 
-        async def still_held() -> None: ...
+async def test_a_full_disk_is_no_outcome(case: Case) -> None:
+    """Its reason is the one for which the catalogue registers successors, once the job has no more tries."""
+    case.records.away = False
+    with pytest.raises(JobFault) as raised:
+        await case.attempt("full", Failing(FailureReason.STORAGE_UNAVAILABLE))
+    assert (raised.value.failure.reason, raised.value.may_pass) == ("STORAGE_UNAVAILABLE", True)
+    assert case.records.told == []
+    with pytest.raises(JobFault):
+        await case.attempt("missing", Failing(FailureReason.MODEL_UNAVAILABLE))
+    assert case.records.told == ["MODEL_UNAVAILABLE"]
 
-        folder = SimpleNamespace(path=tmp_path / name)
-        context = SimpleNamespace(job=job, folder=folder, still_held=still_held)
-        return await handler(cast(Any, context))
 
+async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near: Foundation, case: Case) -> None:
+    hearing = Hearing()
     for number in range(2):
         with pytest.raises(ReelwayError):
-            await attempt(f"away-{number}")
-    records.away = False
-    told = await attempt("back")
+            await case.attempt(f"away-{number}", hearing)
+    case.records.away = False
+    told = await case.attempt("back", hearing)
     assert hearing.heard == 1
     left = {info.key async for info in near.objects.list("transcripts/")}
     assert left == {f"{told['key']}.vtt", f"{told['key']}.json"}

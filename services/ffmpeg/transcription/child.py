@@ -23,7 +23,7 @@ from typing import Any, TextIO
 
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.engines import Engine, make_engine
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
 from services.ffmpeg.transcription.language import locked
 from services.ffmpeg.transcription.pcm import PcmFile, cut, is_silent
 from services.ffmpeg.transcription.words import Heard, Piece
@@ -72,6 +72,10 @@ def main() -> None:
         tell(events, {"failed": error.reason.name, "detail": error.detail[:2000]})
     except MemoryError:
         tell(events, {"failed": FailureReason.OUT_OF_MEMORY.name, "detail": f"limit {request.memory}"})
+    except OSError as error:
+        if not of_the_disk(error):
+            raise
+        tell(events, {"failed": FailureReason.STORAGE_UNAVAILABLE.name, "detail": str(error)[:2000]})
 
 
 def tell(events: TextIO, event: dict[str, Any]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import enum
+import errno
+
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class FailureReason(enum.Enum):
@@ -15,6 +18,8 @@ class FailureReason(enum.Enum):
     AUDIO_UNREADABLE = "The audio of this video could not be decoded"
     AUDIO_TOO_LONG = "The audio of this video is too long to be transcribed"
     ENGINE_REFUSED = "The transcription server refused the audio"
+    STORAGE_UNAVAILABLE = "Storage was not available; try again later", True
+    """The worker's disk is full or fails. The name is that of a job whose store is away: it gets successors."""
     ENGINE_UNREACHABLE = "The transcription server could not be reached", True
     OUT_OF_MEMORY = "Transcription ran out of memory", True
     TIMED_OUT = "Transcription took too long", True
@@ -35,3 +40,8 @@ class TranscriptionError(Exception):
         super().__init__(f"{reason.name}: {detail or reason.message}")
         self.reason = reason
         self.detail = detail
+
+
+def of_the_disk(error: BaseException) -> bool:
+    """Whether a disk is full or fails, which may pass: STORAGE_UNAVAILABLE."""
+    return isinstance(error, OSError) and error.errno in _OF_THE_DISK

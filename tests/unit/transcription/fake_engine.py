@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import time
@@ -17,7 +18,8 @@ class FakeEngine:
     """One word a piece, which says how long the piece is. Pieces of at most 2 s.
 
     Models: `die-N` kills itself at the N-th piece it is asked to hear; `hang` never answers; `hungry` takes
-    all memory; `refuse` fails with a reason; `noisy` prints; `english` knows no other language.
+    all memory; `refuse` fails with a reason; `full` finds no room on its disk; `lost` does not find its files;
+    `noisy` prints; `english` knows no other language.
     """
 
     name = "fake"
@@ -42,6 +44,10 @@ class FakeEngine:
                 time.sleep(600)
             case ["hungry"]:
                 bytearray(4 << 30)
+            case ["full"]:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            case ["lost"]:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             case ["noisy"]:
                 os.write(1, b"not for the parent\n")
         seconds = len(samples) / SAMPLE_RATE

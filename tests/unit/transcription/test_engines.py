@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import errno
 from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
 
 import pytest
 
 from services.ffmpeg.transcription import engines
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.engines import ENTRY_POINTS, make_engine
+from services.ffmpeg.transcription.engines import faster_whisper as whisper
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from tests.unit.transcription import fake_engine
@@ -29,6 +32,20 @@ def test_a_package_can_bring_an_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     point = EntryPoint("house-whisper", fake_engine.NAME, ENTRY_POINTS)
     monkeypatch.setattr(engines, "entry_points", lambda group: EntryPoints([point]).select(group=group))
     assert make_engine(EngineConfig(engine="house-whisper")).name == "fake"
+
+
+@pytest.mark.parametrize("step", [f"{whisper.__name__}.download_model", "faster_whisper.WhisperModel"])
+def test_a_disk_without_room_for_a_model_is_not_a_model_that_is_missing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(whisper, "download_model", lambda *_, **__: str(tmp_path))
+    monkeypatch.setattr(step, full)
+    engine = make_engine(EngineConfig(model="large-v3", cache_dir=str(tmp_path), allow_download=True))
+    with pytest.raises(OSError, match="No space left"):
+        engine.open()
 
 
 def test_settings_become_an_engines_configuration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from services.ffmpeg.transcription import model_files
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
 from services.ffmpeg.transcription.model_files import Finder, PackagedModel, assemble, find_model
 
 PARTS = (b"first half, ", b"second half")
@@ -123,3 +125,21 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path, finder: Finder) 
     (tmp_path / "cache").write_text("a file")
     with pytest.raises(TranscriptionError, match="cannot assemble"):
         assemble(MODEL, tmp_path / "cache", finder)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_disk_that_is_full_or_fails_costs_no_model(
+    tmp_path: Path, finder: Finder, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """And no reason to hear with a smaller model, which may find room."""
+
+    def fails(descriptor: int) -> None:
+        if os.fstat(descriptor).st_size == len(b"".join(PARTS)):
+            raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match=os.strerror(number)) as raised:
+        find_model("", tmp_path / "cache", finder)
+    assert of_the_disk(raised.value)
+    assert raised.value.filename == str(tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []

@@ -130,6 +130,12 @@ async def test_memory_is_limited(bench: Bench) -> None:
     await bench.fails(FailureReason.OUT_OF_MEMORY, model="hungry")
 
 
+async def test_a_full_disk_is_told_apart_from_a_crash(bench: Bench) -> None:
+    assert "No space left" in await bench.fails(FailureReason.STORAGE_UNAVAILABLE, model="full")
+    assert FailureReason.STORAGE_UNAVAILABLE.transient
+    assert "Traceback" in await bench.fails(FailureReason.CRASHED, model="lost")
+
+
 async def test_an_endless_engine_is_ended(bench: Bench) -> None:
     bench.audio.samples = SPEECH[:SAMPLE_RATE]
     await bench.fails(FailureReason.TIMED_OUT, model="hang", min_timeout=0.1)

@@ -23,7 +23,8 @@ _BUILT_IN = {
 class Engine(Protocol):
     """Made with an EngineConfig, then opened, run on each piece in order, and closed; all in one thread.
 
-    Every method may raise TranscriptionError; whatever else it raises counts as CRASHED.
+    Every method may raise TranscriptionError; an OSError of a disk that is full or fails counts as
+    STORAGE_UNAVAILABLE, whatever else it raises as CRASHED.
     """
 
     name: str

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from faster_whisper.utils import download_model
 
 from services.ffmpeg.transcription.config import EngineConfig
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
 from services.ffmpeg.transcription.model_files import find_model
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Heard, Word
 
@@ -33,7 +33,8 @@ class FasterWhisper:
         """Finds and loads the model: 0.4 s from a warm page cache.
 
         Raises:
-            TranscriptionError: MODEL_UNAVAILABLE.
+            TranscriptionError: MODEL_UNAVAILABLE, OUT_OF_MEMORY.
+            OSError: the disk is full or fails.
         """
         config = self._config
         self.model, folder = self._find()
@@ -46,6 +47,8 @@ class FasterWhisper:
                 local_files_only=True,
             )
         except (RuntimeError, ValueError, OSError) as error:
+            if of_the_disk(error):
+                raise
             raise TranscriptionError(_reason(error, FailureReason.MODEL_UNAVAILABLE), f"{folder}: {error}") from None
         self.multilingual = self._whisper.model.is_multilingual
 
@@ -58,6 +61,8 @@ class FasterWhisper:
         try:
             folder = download_model(config.model, local_files_only=not config.allow_download, cache_dir=str(cache))
         except Exception as error:  # the hub client raises its transport's own, many kinds
+            if of_the_disk(error):
+                raise
             hint = "" if config.allow_download else " (TRANSCRIBE_ALLOW_DOWNLOAD is not set)"
             raise TranscriptionError(
                 FailureReason.MODEL_UNAVAILABLE, f"{config.model}: {type(error).__name__}: {error}{hint}"
