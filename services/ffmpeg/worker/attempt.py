@@ -157,6 +157,8 @@ class Attempt:
             failure, again = _STORAGE, True
         elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             failure, again = _NO_SPACE, True
+        elif isinstance(error, OSError) and error.errno == errno.EIO:
+            failure, again = _STORAGE, True
         else:
             log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
             failure, again = _INTERNAL, True

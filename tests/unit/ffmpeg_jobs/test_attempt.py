@@ -117,6 +117,7 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
         (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", True)),
         (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", True)),
         (OSError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (OSError(errno.EIO, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
         (OSError(errno.EBADF, "secret"), ("fail", "INTERNAL", True)),
         (RuntimeError("secret"), ("fail", "INTERNAL", True)),
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
