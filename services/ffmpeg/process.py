@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from typing import BinaryIO
 
 from services.common import tasks
 from services.ffmpeg.limits import Limits
@@ -110,14 +111,15 @@ async def run_sandboxed(
     if guarded:
         _require_whitelists(argv)
     started = time.monotonic()
-    process = await asyncio.create_subprocess_exec(
-        *sandbox.command(argv, folder.path, limits, script, extra),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={},
-        limit=_MAX_LINE_BYTES,
-    )
+    with _in_memory(sandbox.spec(argv, folder.path, limits, extra)) as spec:
+        process = await asyncio.create_subprocess_exec(
+            *sandbox.command(script),
+            stdin=spec,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={},
+            limit=_MAX_LINE_BYTES,
+        )
     if process.stdout is None or process.stderr is None:
         raise RuntimeError("a pipe is missing")
     ring = _Ring(_RING_BYTES)
@@ -148,6 +150,18 @@ async def run_sandboxed(
         stderr=ring.value(),
         cpu_seconds=watch.cpu_seconds,
     )
+
+
+def _in_memory(content: bytes) -> BinaryIO:
+    """A file of this content, in memory alone, at its beginning.
+
+    An argument may have 128 KiB, and who starts a process that reads a pipe has to keep filling it; a file has neither
+    bound nor writer.
+    """
+    file = open(os.memfd_create("spec"), "w+b")  # noqa: PTH123, SIM115 - a descriptor; the caller closes
+    file.write(content)
+    file.seek(0)
+    return file
 
 
 def _require_whitelists(argv: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""How a program is put into the cage: the launcher's command line for one folder and one set of limits."""
+"""How a program is put into the cage: what the launcher is told for one folder and one set of limits."""
 
 from __future__ import annotations
 
@@ -69,15 +69,12 @@ class Sandbox:
     scripts: Path = Path(__file__).parent
     """Where the launcher and the self-test lie."""
 
-    def command(
-        self,
-        argv: Sequence[str],
-        folder: Path,
-        limits: Limits,
-        script: str = LAUNCHER,
-        extra: Mapping[str, str] | None = None,
-    ) -> list[str]:
-        """The command line that runs `argv` (an absolute program first) in `folder`.
+    def command(self, script: str = LAUNCHER) -> list[str]:
+        """The launcher's command line; on standard input it gets what `spec` returns."""
+        return [self.python, "-I", "-S", str(self.scripts / script)]
+
+    def spec(self, argv: Sequence[str], folder: Path, limits: Limits, extra: Mapping[str, str] | None = None) -> bytes:
+        """What the launcher needs to know to run `argv` (an absolute program first) in `folder`, as JSON.
 
         `folder` has the folders `in` (read), `out` and `tmp` (read and write).
         """
@@ -107,5 +104,4 @@ class Sandbox:
                 "XDG_CACHE_HOME": temporary,
             },
         }
-        # As it is, not in escapes of twelve characters: Linux takes no argument of more than 128 KiB.
-        return [self.python, "-I", "-S", str(self.scripts / script), json.dumps(spec, ensure_ascii=False)]
+        return json.dumps(spec).encode()

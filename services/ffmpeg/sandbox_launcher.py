@@ -1,8 +1,9 @@
 """Puts itself into a cage, then becomes the program it was told to run.
 
-Run as `python -I -S sandbox_launcher.py SPEC`, SPEC being JSON as `sandbox.Sandbox.command` writes it. Only the
-standard library: no site, no environment, nothing of this project. Each step that fails ends it with status 125 and a
-line `SANDBOX-FAILED: …` on standard error; it never goes on with less than it was told to.
+Run as `python -I -S sandbox_launcher.py <SPEC`, SPEC being JSON as `sandbox.Sandbox.spec` writes it; the program's own
+standard input is /dev/null. Only the standard library: no site, no environment, nothing of this project. Each step that
+fails ends it with status 125 and a line `SANDBOX-FAILED: …` on standard error; it never goes on with less than it was
+told to.
 
 Layers, in order: own session, death with the parent, no_new_privs, no capabilities, limits, Landlock (landlock(7)),
 seccomp (seccomp(2)), no descriptors above 2, an environment of five names.
@@ -16,7 +17,6 @@ import os
 import resource
 import signal
 import struct
-import sys
 from typing import Any, NoReturn
 
 FAILED_STATUS, FAILED_MARK = 125, "SANDBOX-FAILED"
@@ -274,6 +274,16 @@ def interpreter_of(binary: str) -> str | None:
     return None
 
 
+def read_spec() -> dict[str, Any]:
+    """The SPEC on standard input, which is /dev/null from then on: the program must not read what it was told."""
+    with open(0, "rb", closefd=False) as file:
+        spec: dict[str, Any] = json.load(file)
+    nothing = os.open("/dev/null", os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    return spec
+
+
 def enter(spec: dict[str, Any]) -> None:
     """Everything but the last step: after this the process is caged."""
     layers = spec["layers"]
@@ -305,7 +315,7 @@ def fail(error: Exception) -> NoReturn:
 def main() -> NoReturn:
     """Cage this process and become the program."""
     try:
-        spec = json.loads(sys.argv[1])
+        spec = read_spec()
         enter(spec)
         os.execve(spec["argv"][0], spec["argv"], spec["environment"])  # noqa: S606 - that is what it is for
     except Exception as error:

@@ -10,7 +10,6 @@ import importlib.util
 import json
 import os
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +33,7 @@ def denied(action: Callable[[], object]) -> bool:
 
 def main() -> None:
     """Look around, and tell."""
-    spec = json.loads(sys.argv[1])
+    spec = _launcher.read_spec()
     folder, parent = spec["folder"], spec["parent"]
     try:
         _launcher.enter(spec)
