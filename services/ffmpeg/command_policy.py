@@ -7,7 +7,7 @@ so that it never has to, and so that a refusal can say what is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.ffmpeg import placeholders
@@ -25,6 +25,11 @@ _DROPPED = (Value.IGNORED, Value.IGNORED_SWITCH)
 _STOPS = words("""
     t to frames vframes aframes dframes fs shortest
 """)
+_KIB = 1024
+# Linux takes 128 KiB in one argument (MAX_ARG_STRLEN), and in all of them a quarter of the stack's limit: of 8 MiB, 2.
+_ARGUMENT_KIB, _ARGUMENTS_KIB = 127, 512
+# More characters than the path of a job's folder has, which the worker alone knows.
+_FOLDER_CHARS = 256
 
 
 def plan(
@@ -116,8 +121,10 @@ class _Reader:
             else:
                 self._take_output(word)
         self._check_whole()
+        arguments = tuple(self._arguments())
+        _check_sizes(arguments)
         return Plan(
-            arguments=tuple(self._arguments()),
+            arguments=arguments,
             inputs=tuple(self._inputs.values()),
             outputs=tuple(output for _, output in self._output_groups),
             limits=self._limits,
@@ -284,3 +291,23 @@ class _Reader:
                 arguments += [("-f",), (EXTENSIONS[placeholders.extension_of(output.name)],)]
             arguments += [("-max_pixels",), (pixels,), ("file:", FileRef(output.placeholder, output.path))]
         return arguments
+
+
+def _check_sizes(arguments: Sequence[Parts]) -> None:
+    """Refuse what the kernel would: a command of few characters grows where it is written out with every escape."""
+    total = 0
+    for number, parts in enumerate(arguments):
+        size = sum(
+            len(part.encode()) if isinstance(part, str) else _FOLDER_CHARS + 1 + len(part.path) for part in parts
+        )
+        if size > _ARGUMENT_KIB * _KIB:
+            # Only a graph grows like this, and it stands behind its option.
+            option = "".join(part for part in arguments[number - 1] if isinstance(part, str))
+            raise CommandRefused(option, _too_long(_ARGUMENT_KIB))
+        total += size + 9  # its zero, and the pointer to it
+    if total > _ARGUMENTS_KIB * _KIB:
+        raise CommandRefused("ffmpeg_command", _too_long(_ARGUMENTS_KIB))
+
+
+def _too_long(kib: int) -> str:
+    return f"longer than {kib} KiB when it is written out in full"
