@@ -11,15 +11,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from services.ffmpeg import placeholders
-from services.ffmpeg.filter_graph import Parts, parse_graph
+from services.ffmpeg.filter_graph import Parts, RawFilter, parse_graph
 from services.ffmpeg.filter_table import CheckedGraph, check_graph
 from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
+from services.ffmpeg.graph_length import Chains
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OPTIONS, REFUSED_BECAUSE, SPECIFIER, OptionRule, Value, Where
-from services.ffmpeg.option_values import checked_value, seconds_of
+from services.ffmpeg.option_values import checked_value
 from services.ffmpeg.placeholders import FileRef
 from services.ffmpeg.plan import Plan, PlannedInput, PlannedOutput
 from services.ffmpeg.refusal import CommandRefused
+from services.ffmpeg.timeline import InputSpan, OutputSpan, Timeline
 
 _DROPPED = (Value.IGNORED, Value.IGNORED_SWITCH)
 _STOPS = words("""
@@ -73,11 +75,18 @@ class _Group:
     options: list[_Option] = field(default_factory=list)
     endless: bool = False
     """It stands before a synthetic source that has no end."""
+    generated: Chains = ()
+    """The graph of the synthetic source that it stands before."""
 
     @property
     def never_ends(self) -> bool:
         """The input repeats, or is generated, for ever."""
         return self.endless or (self.value("stream_loop") or "0").startswith("-") or self.value("loop") == "1"
+
+    @property
+    def maps(self) -> tuple[str, ...]:
+        """The values of -map."""
+        return tuple(option.text for option in self.options if option.rule.name == "map")
 
     def value(self, *names: str) -> str | None:
         """The last value of an option, by its name without a specifier."""
@@ -103,6 +112,7 @@ class _Reader:
         self._input_groups: list[tuple[_Group, Parts]] = []
         self._output_groups: list[tuple[_Group, PlannedOutput]] = []
         self._inputs: dict[str, PlannedInput] = {}
+        self._chains: list[tuple[RawFilter, ...]] = []
         self._filters = 0
         self._source_filters = 0
 
@@ -128,7 +138,7 @@ class _Reader:
             inputs=tuple(self._inputs.values()),
             outputs=tuple(output for _, output in self._output_groups),
             limits=self._limits,
-            stop_seconds=self._stop_seconds(),
+            timeline=self._timeline(),
         )
 
     def _take_option(self, word: str, following: str | None) -> int:
@@ -146,7 +156,10 @@ class _Reader:
         if following is None:
             raise CommandRefused(word, "a value is missing")
         if rule.value is Value.GRAPH:
-            value = self._graph(word, following).parts
+            checked = self._graph(word, following)
+            value = checked.parts
+            if rule.where is Where.GLOBAL:
+                self._chains += checked.chains
         elif rule.value in _DROPPED:
             return 1
         else:
@@ -165,7 +178,7 @@ class _Reader:
         if group.value("f") == "lavfi":
             checked = self._graph("-f lavfi -i", value)
             source: Parts = checked.parts
-            group.endless = checked.endless
+            group.endless, group.generated = checked.endless, checked.chains
             self._source_filters += checked.filters
         else:
             key = placeholders.placeholder_of(value, self._input_urls)
@@ -259,11 +272,15 @@ class _Reader:
             number = next(number for number, (group, _) in enumerate(self._input_groups) if group is endless[0])
             raise CommandRefused(f"-i number {number}", "this input never ends: add -t or -shortest")
 
-    def _stop_seconds(self) -> float | None:
-        """When the longest output stops by its -t; None where one has none."""
-        stops = [seconds_of(group.value("t") or "") for group, _ in self._output_groups]
-        known = [stop for stop in stops if stop is not None]
-        return max(known) if len(known) == len(stops) else None
+    def _timeline(self) -> Timeline:
+        return Timeline(
+            inputs=tuple(
+                InputSpan.of(group.value, endless=group.never_ends, generated=group.generated)
+                for group, _ in self._input_groups
+            ),
+            outputs=tuple(OutputSpan.of(group.value, group.maps) for group, _ in self._output_groups),
+            chains=tuple(self._chains),
+        )
 
     def _arguments(self) -> list[Parts]:
         threads = str(self._limits.threads)

@@ -42,7 +42,7 @@ async def run_plan(
                 await probe(sandbox, folder, folder.path / file.path)
             except ProbeFailed as error:
                 raise CommandFailed(f"{file.placeholder}: {error}") from None
-    reader = ProgressReader(plan.stop_seconds, report)
+    reader = ProgressReader(plan.timeline, report)
     argv = [sandbox.ffmpeg, *plan.argv(folder.path)]
     result = await run_sandboxed(sandbox, argv, folder, plan.limits, on_line=reader.line, on_log=reader.log)
     if not result.ended.conclusive:

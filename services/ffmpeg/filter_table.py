@@ -72,10 +72,11 @@ _FONT_FILE = re.compile(
     r"/usr/share/fonts/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\.(?:ttf|otf|ttc)"
 )
 _PICTURE_FILTERS = frozenset({"scale", "scale2ref", "zscale", "pad", "crop"})
-_SOURCES = words("""
+SOURCES = words("""
     color testsrc testsrc2 smptebars smptehdbars rgbtestsrc yuvtestsrc pal75bars pal100bars nullsrc allrgb allyuv
     colorchart colorspectrum gradients mandelbrot sierpinski anullsrc sine anoisesrc aevalsrc
 """)
+"""Filters that make what they give."""
 _DURATIONS = frozenset({"d", "duration", "nb_samples", "n"})
 _COUNT_OPTIONS = words("""
     inputs outputs nb_inputs n v a
@@ -119,6 +120,8 @@ class CheckedGraph:
     """How many filters it has."""
     endless: bool
     """It is one source filter that was given no duration."""
+    chains: tuple[tuple[RawFilter, ...], ...]
+    """As they were written."""
 
 
 def check_graph(graph: RawGraph, option: str, resolve: ResolveInput, limits: Limits) -> CheckedGraph:
@@ -132,11 +135,15 @@ def check_graph(graph: RawGraph, option: str, resolve: ResolveInput, limits: Lim
         for place, raw in enumerate(chain):
             parts.append("," if place else "")
             parts.extend(_write_filter(raw, resolve, limits))
-    return CheckedGraph(join_parts(parts), len(filters), len(filters) == 1 and _is_endless(filters[0]))
+    endless = len(filters) == 1 and _is_endless(filters[0])
+    return CheckedGraph(join_parts(parts), len(filters), endless, graph.chains)
 
 
-def _named(raw: RawFilter) -> list[tuple[str, str]]:
-    """Option names and values of a filter; a value that has a position gets its name."""
+def named_options(raw: RawFilter) -> list[tuple[str, str]]:
+    """Option names and values of a filter of the table; a value that has a position gets its name.
+
+    Raises CommandRefused for a value behind the last position.
+    """
     rule = table()[raw.name]
     named: list[tuple[str, str]] = []
     position = 0
@@ -154,7 +161,7 @@ def _named(raw: RawFilter) -> list[tuple[str, str]]:
 
 
 def _is_endless(raw: RawFilter) -> bool:
-    return raw.name in _SOURCES and not any(key in _DURATIONS for key, _ in _named(raw))
+    return raw.name in SOURCES and not any(key in _DURATIONS for key, _ in named_options(raw))
 
 
 def _write_filter(raw: RawFilter, resolve: ResolveInput, limits: Limits) -> list[str | FileRef]:
@@ -164,7 +171,7 @@ def _write_filter(raw: RawFilter, resolve: ResolveInput, limits: Limits) -> list
         raise CommandRefused(f"filter {raw.name}", why)
     parts: list[str | FileRef] = [f"[{label}]" for label in raw.inputs]
     parts.append(raw.name + raw.instance)
-    named = _named(raw)
+    named = named_options(raw)
     _check_picture(raw.name, dict(named), limits)
     for number, (key, value) in enumerate(named):
         parts += [":" if number else "=", f"{key}=", _check_value(rule, key, value, resolve, limits)]

@@ -28,6 +28,10 @@ class NewJob:
     retry_of: str = ""
 
 
+# The largest fraction that is told of work that has not ended: lengths are estimates, and outputs are yet to be stored.
+MOST_UNFINISHED = 0.99
+
+
 @dataclasses.dataclass(frozen=True)
 class Progress:
     """How far a running job is."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.ffmpeg.filter_graph import Parts
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.placeholders import FileRef
+from services.ffmpeg.timeline import Timeline
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+info", "-progress", "pipe:1")
 """Before everything: no terminal, progress on standard output, levels in the log so that errors can be told."""
@@ -48,8 +49,8 @@ class Plan:
     inputs: tuple[PlannedInput, ...]
     outputs: tuple[PlannedOutput, ...]
     limits: Limits
-    stop_seconds: float | None = None
-    """The longest output's -t, where each output has one: for progress."""
+    timeline: Timeline = field(default_factory=Timeline)
+    """For progress."""
 
     def argv(self, job_dir: Path | str) -> list[str]:
         """The arguments behind the binary's name, for files under `job_dir`, an absolute path of plain characters."""

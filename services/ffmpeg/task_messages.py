@@ -9,7 +9,7 @@ from typing import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import ffmpeg_pb2
 
-from services.ffmpeg.job import Job
+from services.ffmpeg.job import MOST_UNFINISHED, Job
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import QueueStats
 
@@ -67,7 +67,7 @@ def task_message(job: Job, urls: Mapping[str, str]) -> ffmpeg_pb2.Task:
         retry_time=_time(job.due_ms),
         attempt=job.attempt,
         progress=ffmpeg_pb2.TaskProgress(
-            fraction=1.0 if job.state is JobState.COMPLETED else job.progress.fraction,
+            fraction=1.0 if job.state is JobState.COMPLETED else min(job.progress.fraction, MOST_UNFINISHED),
             fps=job.progress.fps,
             speed=job.progress.speed,
             media_seconds=job.progress.media_seconds,

@@ -359,6 +359,10 @@ def test_whatever_passes_names_no_file_but_ours(words: list[str]) -> None:
         "-filter_threads {} -i in_1 out_1",
         "-i in_1 -max_muxing_queue_size {} out_1",
         "-i in_1 -t {} out_1",
+        "-ss {} -to {} -i in_1 -ss {} -to {} out_1",
+        "-sseof -{} -stream_loop {} -i in_1 out_1",
+        "-i in_1 -filter_complex trim={}:{},concat={}:{}:{} out_1",
+        "-i in_1 -filter_complex [0][{}:v]xfade=offset={} out_1",
         "-i in_1 -t {}:{}:{} out_1",
         "-i in_1 -s {}x{} out_1",
         "-i in_1 -x264opts threads={} out_1",
@@ -370,7 +374,7 @@ def test_whatever_passes_names_no_file_but_ours(words: list[str]) -> None:
 )
 def test_a_number_of_any_length_and_script_is_taken_or_refused(command: str, number: str) -> None:
     try:
-        seconds = plan(command.replace("{}", number), ONE, OUT).stop_seconds
+        seconds = plan(command.replace("{}", number), ONE, OUT).timeline.seconds({0: 60.0})
     except CommandRefused:
         return
     assert seconds is None or seconds >= 0

@@ -1,6 +1,7 @@
 """Tables, tokens and addresses of the job service."""
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +12,12 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg import page_token
 from services.ffmpeg.input_address import video_id_of
-from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState
+from services.ffmpeg.job import Job, Progress
+from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.outputs import type_of
 from services.ffmpeg.plan import Plan
 from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.task_messages import task_message
 from services.ffmpeg.worker.__main__ import handlers
 
 ID = "0f318186-532e-4c93-80f4-b0a92e029fee"
@@ -35,6 +38,17 @@ async def test_every_kind_has_a_handler() -> None:
     anything: Any = SimpleNamespace(sandbox=None, objects=None, data=None)
     async with AsyncExitStack() as stack:
         assert set(handlers(stack, WorkerSettings(S3_BUCKET="b"), anything, anything)) == set(JobKind)
+
+
+@pytest.mark.parametrize("kind", [JobKind.COMMAND, JobKind.JOIN])
+def test_only_a_completed_task_is_wholly_done(kind: JobKind) -> None:
+    """When ffmpeg has ended, its outputs are yet to be stored."""
+    spec = {"command": "", "input_files": {}, "output_files": {}}
+    done = Job(ID, kind, "", spec, Priority.NORMAL, JobState.RUNNING, 1, progress=Progress(1.0))
+    assert task_message(done, {}).progress.fraction == 0.99
+    half = replace(done, progress=Progress(0.5))
+    assert task_message(half, {}).progress.fraction == 0.5
+    assert task_message(replace(half, state=JobState.COMPLETED), {}).progress.fraction == 1
 
 
 def test_a_page_token_is_a_position() -> None:
