@@ -1,4 +1,4 @@
-"""The job queue in Redis: every change of a job is one atomic call of lua/jobs.lua.
+"""The job queue in Redis: every change of a job is one atomic call of the script in lua/.
 
 Keys, all under the hash tag `{ff}` so that a Redis Cluster keeps them on one shard (a second shard is a second
 queue). Scores are milliseconds since the epoch by Redis' clock unless said otherwise.
@@ -46,6 +46,8 @@ from services.ffmpeg.job_state import TRANSITIONS, JobKind
 
 TAG = "{ff}"
 WAKE, CANCEL, CHANGED = f"{TAG}:wake", f"{TAG}:cancel", f"{TAG}:changed"
+_LUA = Path(__file__).parent / "lua"
+_OPERATION_LUA = "return ops[table.remove(ARGV, 1)](unpack(ARGV))"
 _NO_LIMIT = 2**53
 _POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
 
@@ -123,9 +125,8 @@ class RedisJobStore:
     def __init__(self, client: redis.Redis, policy: JobPolicy) -> None:
         self._client = client
         self._policy = policy
-        self._script = client.register_script(
-            _transitions_lua() + (Path(__file__).parent / "lua" / "jobs.lua").read_text()
-        )
+        files = [(_LUA / f"{name}.lua").read_text() for name in ("jobs", "jobs_housekeeping")]
+        self._script = client.register_script("".join([_transitions_lua(), *files, _OPERATION_LUA]))
         self._keep_completed = int(policy.keep_completed_seconds * 1000)
         self._keep_failed = int(policy.keep_failed_seconds * 1000)
 

@@ -1,0 +1,61 @@
+-- What housekeeping does with jobs, and the queue's counts. redis_job_store.py puts this behind jobs.lua, as one
+-- script: the functions and `ops` are those of that file.
+
+-- Jobs whose worker let the lease run out -> {id, 'requeued' | 'poison' | 'cancelled', ...}
+function ops.reap(lost_max, message, keep_ms)
+    local told = {}
+    promote()
+    for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('active'), '-inf', now, 'LIMIT', 0, 100)) do
+        local state, cancel = unpack(get(id, 'state', 'cancel'))
+        local what
+        if state ~= 'running' then
+            redis.call('ZREM', key('active'), id)
+        elseif cancel == '1' then
+            finish(id, 'running', 'cancelled', tonumber(keep_ms))
+            what = 'cancelled'
+        elseif redis.call('HINCRBY', job_key(id), 'lost', 1) >= tonumber(lost_max) then
+            fail(id, 'running', 'POISON', message, tonumber(keep_ms))
+            what = 'poison'
+        else
+            requeue(id, 0)
+            what = 'requeued'
+        end
+        if what then
+            told[#told + 1] = id
+            told[#told + 1] = what
+        end
+    end
+    redis.call('ZREMRANGEBYSCORE', key('workers'), '-inf', now)
+    return told
+end
+
+-- Removes a finished job's record.
+function ops.forget(id)
+    local state, owner, idem = unpack(get(id, 'state', 'owner', 'idem'))
+    if not state or next(TRANSITIONS[state]) then
+        return 0
+    end
+    if idem and redis.call('GET', idem) == id then
+        redis.call('DEL', idem)
+    end
+    redis.call('ZREM', key('jobs', owner), id)
+    redis.call('ZREM', key('finished'), id)
+    redis.call('DEL', job_key(id))
+    return 1
+end
+
+-- For each kind: ready, unfinished, milliseconds that the oldest unfinished has waited; then delayed, active,
+-- workers.
+function ops.stats(...)
+    local out = {}
+    for _, kind in ipairs({ ... }) do
+        local oldest = redis.call('ZRANGE', key('unfinished', kind), 0, 0, 'WITHSCORES')
+        out[#out + 1] = redis.call('ZCARD', key('ready', kind))
+        out[#out + 1] = redis.call('ZCARD', key('unfinished', kind))
+        out[#out + 1] = oldest[2] and math.max(0, now - tonumber(oldest[2])) or 0
+    end
+    out[#out + 1] = redis.call('ZCARD', key('delayed'))
+    out[#out + 1] = redis.call('ZCARD', key('active'))
+    out[#out + 1] = redis.call('ZCOUNT', key('workers'), now, '+inf')
+    return out
+end
