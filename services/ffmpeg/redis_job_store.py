@@ -270,7 +270,7 @@ class RedisJobStore:
             failure.reason,
             failure.message,
             self._policy.tries_max if again else 0,
-            int(self._policy.backoff_seconds * 1000),
+            self._backoff_ms,
             self._keep_failed,
         )
         return answer
@@ -282,8 +282,20 @@ class RedisJobStore:
     # -- what housekeeping does
 
     async def reap(self) -> dict[str, str]:
-        """Takes jobs from workers that let their leases run out -> {id: requeued | poison | cancelled}."""
-        return _mapping(await self._call("reap", self._policy.lost_workers_max, _POISON_MESSAGE, self._keep_failed))
+        """Takes jobs from workers that let their leases run out -> {id: requeued | poison | cancelled}.
+
+        Also brings back what lies further ahead than a lease or a pause can: Redis' clock was set back.
+        """
+        answer = await self._call(
+            "reap",
+            self._policy.lost_workers_max,
+            _POISON_MESSAGE,
+            self._keep_failed,
+            self._lease_ms,
+            self._policy.tries_max,
+            self._backoff_ms,
+        )
+        return _mapping(answer)
 
     async def forget_due(self, now_ms: int, limit: int = 500) -> int:
         """Removes the records of jobs that were kept long enough; returns how many."""
@@ -321,3 +333,7 @@ class RedisJobStore:
     @property
     def _lease_ms(self) -> int:
         return int(self._policy.lease_seconds * 1000)
+
+    @property
+    def _backoff_ms(self) -> int:
+        return int(self._policy.backoff_seconds * 1000)

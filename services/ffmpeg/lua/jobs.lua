@@ -282,6 +282,11 @@ function ops.complete(id, token, result, keep_ms)
     return answer
 end
 
+-- Milliseconds from the end of the try with this number to the next one; the pause before the last try is the longest.
+local function pause(tries, backoff_ms)
+    return backoff_ms * 2 ^ (tries - 1)
+end
+
 -- The attempt ended in a fault; tries_max 0: for good. A cancel that was asked for wins.
 function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms)
     local answer = holding(id, token)
@@ -293,7 +298,7 @@ function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms)
     end
     local tries = redis.call('HINCRBY', job_key(id), 'tries', 1)
     if tries < tonumber(tries_max) then
-        requeue(id, now + backoff_ms * 2 ^ (tries - 1))
+        requeue(id, now + pause(tries, backoff_ms))
         return 'retry'
     end
     fail(id, 'running', reason, message, tonumber(keep_ms))

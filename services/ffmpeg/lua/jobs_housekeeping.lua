@@ -1,9 +1,26 @@
 -- What housekeeping does with jobs, and the queue's counts. redis_job_store.py puts this behind jobs.lua, as one
 -- script: the functions and `ops` are those of that file.
 
+-- Redis' clock may be set back, or another machine's take over: what was written before then lies as far ahead as the
+-- step was, and a dead worker's job would hang for so long. Nothing lies further ahead than `furthest` without that, so
+-- nobody loses what is still his. -> the members that were moved there; a few a call, as there are of the rest.
+local function bring_back(list, furthest)
+    local ahead = redis.call('ZRANGEBYSCORE', list, string.format('(%.0f', furthest), '+inf', 'LIMIT', 0, 100)
+    for _, member in ipairs(ahead) do
+        redis.call('ZADD', list, string.format('%.0f', furthest), member)
+    end
+    return ahead
+end
+
 -- Jobs whose worker let the lease run out -> {id, 'requeued' | 'poison' | 'cancelled', ...}
-function ops.reap(lost_max, message, keep_ms)
+function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
     local told = {}
+    bring_back(key('active'), now + lease_ms)
+    bring_back(key('workers'), now + lease_ms)
+    local last_try = now + pause(math.max(1, tries_max - 1), backoff_ms)
+    for _, member in ipairs(bring_back(key('delayed'), last_try)) do
+        redis.call('HSET', job_key(id_of(member)), 'due', string.format('%.0f', last_try))
+    end
     promote()
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', key('active'), '-inf', now, 'LIMIT', 0, 100)) do
         local state, cancel = unpack(get(id, 'state', 'cancel'))
