@@ -12,6 +12,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
   {ff}:active            zset    ID -> when its lease ends
   {ff}:unfinished:KIND   zset    ID -> registered; its size is the scaling signal
   {ff}:finished          zset    ID -> when the record may go
+  {ff}:finished:OWNER    zset    ID -> a number that grows; whose record goes first when an owner has too many
   {ff}:jobs:OWNER        zset    ID -> registered; an owner's list
   {ff}:owner:OWNER       hash    queued, running: the owner's counts
   {ff}:virtual           hash    KIND:CLASS -> the queue's own time, for fairness
@@ -20,7 +21,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
   {ff}:idem:LEN:OWNER:KEY string  ID, for as long as a record is kept
   {ff}:workers           zset    worker -> when it counts as gone
   {ff}:worker:WORKER     hash    its last claim, so that a repeated claim answers the same
-  {ff}:sequence, {ff}:token       counters
+  {ff}:sequence, {ff}:token       counters: registrations and ends; claims
   {ff}:wake, {ff}:cancel, {ff}:changed   channels: a kind has work, a job shall stop, a job is different
 """
 
@@ -62,6 +63,7 @@ class JobPolicy:
     lost_workers_max: int = 4
     keep_completed_seconds: float = 7 * 86400.0
     keep_failed_seconds: float = 30 * 86400.0
+    kept_max: int = 10_000
     queued_max: int = 10_000
     running_max: int = 0
 
@@ -111,9 +113,9 @@ def _mapping(flat: Sequence[str]) -> dict[str, str]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _transitions_lua() -> str:
+def _constants_lua(policy: JobPolicy) -> str:
     rows = (f"{state}={{{','.join(f'{to}=true' for to in sorted(after))}}}" for state, after in TRANSITIONS.items())
-    return f"local TRANSITIONS = {{{','.join(rows)}}} "
+    return f"local TRANSITIONS, SYSTEM, KEPT_MAX = {{{','.join(rows)}}}, '{SYSTEM_USER}', {policy.kept_max} "
 
 
 class RedisJobStore:
@@ -126,7 +128,7 @@ class RedisJobStore:
         self._client = client
         self._policy = policy
         files = [(_LUA / f"{name}.lua").read_text() for name in ("jobs", "jobs_housekeeping")]
-        self._script = client.register_script("".join([_transitions_lua(), *files, _OPERATION_LUA]))
+        self._script = client.register_script("".join([_constants_lua(policy), *files, _OPERATION_LUA]))
         self._keep_completed = int(policy.keep_completed_seconds * 1000)
         self._keep_failed = int(policy.keep_failed_seconds * 1000)
 

@@ -43,6 +43,9 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """How long a completed job's record is kept; its outputs stay OUTPUT_URL_SECONDS longer, for its last URLs."""
     job_keep_failed_seconds: Seconds = 30 * 86400.0
     """How long the record of a failed or cancelled job is kept."""
+    job_keep_per_owner: int = Field(10_000, ge=1)
+    """Records of ended jobs kept for one owner, the system itself excepted; of more, those that ended first go,
+    whatever their age. Clients without a user are one owner. Each takes 60 KiB of Redis at most, a usual one 2.5."""
     job_queued_per_owner: int = Field(10_000, ge=1)
     """Jobs one owner may have waiting; more are refused with TOO_MANY_REQUESTS."""
     job_running_per_owner: int = Field(0, ge=0)
@@ -112,6 +115,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
             lost_workers_max=self.job_lost_workers,
             keep_completed_seconds=self.job_keep_seconds,
             keep_failed_seconds=self.job_keep_failed_seconds,
+            kept_max=self.job_keep_per_owner,
             queued_max=self.job_queued_per_owner,
             running_max=self.job_running_per_owner,
         )

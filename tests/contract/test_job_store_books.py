@@ -80,6 +80,8 @@ async def check_books(client: Any, ids: list[str]) -> None:
         wanted = {"queued": mine["pending"], "running": mine["running"]}
         assert await client.hgetall(f"{{ff}}:owner:{owner}") == {k: str(v) for k, v in wanted.items() if v}
         assert mine["running"] <= POLICY.running_max
+        ended = {job["id"] for job in jobs if job["owner"] == owner} & finished
+        assert set(await client.zrange(f"{{ff}}:finished:{owner}", 0, -1)) == ended
 
 
 async def run_dry(store: RedisJobStore, client: Any, ids: list[str]) -> None:

@@ -1,5 +1,5 @@
--- Every change of a job, each as one atomic step. redis_job_store.py puts TRANSITIONS before this file, from the table
--- in job_state.py, and behind it jobs_housekeeping.lua and the call of the operation.
+-- Every change of a job, each as one atomic step. redis_job_store.py puts before this file TRANSITIONS, from the table
+-- in job_state.py, SYSTEM, an owner, and KEPT_MAX, and behind it jobs_housekeeping.lua and the call of the operation.
 --
 -- Call: EVALSHA sha 1 '{ff}' OPERATION ARGUMENTS... Keys are listed in redis_job_store.py; all of them begin
 -- with KEYS[1], a hash tag, so that they live in one slot of a Redis Cluster. Time is Redis' own, so workers'
@@ -72,6 +72,43 @@ local function leave_running(id, owner)
     count(owner, 'running', -1)
 end
 
+-- Removes a finished job's record.
+local function forget(id)
+    local state, owner, idem = unpack(get(id, 'state', 'owner', 'idem'))
+    if not state or next(TRANSITIONS[state]) then
+        return 0
+    end
+    if idem and redis.call('GET', idem) == id then
+        redis.call('DEL', idem)
+    end
+    redis.call('ZREM', key('jobs', owner), id)
+    redis.call('ZREM', key('finished'), id)
+    redis.call('ZREM', key('finished', owner), id)
+    redis.call('DEL', job_key(id))
+    return 1
+end
+
+-- Keeps a finished record for its time, and of its owner's KEPT_MAX: Redis is shared and evicts nothing, and whoever
+-- registers and cancels for ever would fill it. By number, not by time, which may be set back: what has just ended is
+-- the last to go. The system's records stay their time, since they are asked what became of a video, and when
+-- (due_jobs.py, joined.py); each belongs to a video, or to a version of one, which takes as much itself.
+local function keep(id, owner, keep_ms)
+    redis.call('ZADD', key('finished'), now + keep_ms, id)
+    if owner == SYSTEM then
+        return
+    end
+    local kept = key('finished', owner)
+    redis.call('ZADD', kept, redis.call('INCR', key('sequence')), id)
+    local over = redis.call('ZCARD', kept) - KEPT_MAX
+    if over > 0 then
+        -- More than one where the bound was lowered; not all of them at once.
+        local popped = redis.call('ZPOPMIN', kept, math.min(over, 10))
+        for i = 1, #popped, 2 do
+            forget(popped[i])
+        end
+    end
+end
+
 local function finish(id, from, to, keep_ms)
     local kind, owner = unpack(get(id, 'kind', 'owner'))
     state_to(id, from, to)
@@ -84,7 +121,7 @@ local function finish(id, from, to, keep_ms)
     redis.call('HSET', job_key(id), 'finished', now)
     redis.call('HDEL', job_key(id), 'due', 'cancel')
     redis.call('ZREM', key('unfinished', kind), id)
-    redis.call('ZADD', key('finished'), now + keep_ms, id)
+    keep(id, owner, keep_ms)
     if to == 'completed' then
         redis.call('DEL', key('uploads', id))
     elseif redis.call('EXISTS', key('uploads', id)) == 1 then

@@ -46,20 +46,7 @@ function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
     return told
 end
 
--- Removes a finished job's record.
-function ops.forget(id)
-    local state, owner, idem = unpack(get(id, 'state', 'owner', 'idem'))
-    if not state or next(TRANSITIONS[state]) then
-        return 0
-    end
-    if idem and redis.call('GET', idem) == id then
-        redis.call('DEL', idem)
-    end
-    redis.call('ZREM', key('jobs', owner), id)
-    redis.call('ZREM', key('finished'), id)
-    redis.call('DEL', job_key(id))
-    return 1
-end
+ops.forget = forget
 
 -- For each kind: ready, unfinished, milliseconds that the oldest unfinished has waited; then delayed, active,
 -- workers.

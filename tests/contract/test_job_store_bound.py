@@ -1,0 +1,131 @@
+"""What one owner can make the store keep is bounded, on a real Redis."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+import redis.asyncio
+
+from services.common.caller import SYSTEM_USER
+from services.ffmpeg.job import JobFailure, NewJob
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+
+POLICY = JobPolicy(kept_max=3)
+FAULT = JobFailure("FFMPEG_FAILED", "no such filter")
+
+
+@pytest.fixture
+async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as found:
+        yield found
+
+
+@pytest.fixture
+def store(client: redis.asyncio.Redis) -> RedisJobStore:
+    return RedisJobStore(client, POLICY)
+
+
+async def add(store: RedisJobStore, owner: str = "anna", key: str = "") -> str:
+    new = NewJob(str(uuid.uuid4()), JobKind.COMMAND, owner, {"n": 1}, idempotency_key=key)
+    return (await store.register(new))[0].id
+
+
+async def end(store: RedisJobStore, job_id: str, how: str) -> None:
+    if how == "cancel":
+        await store.cancel(job_id)
+        return
+    lease = await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND])
+    assert lease is not None
+    assert lease.job.id == job_id
+    if how == "fail":
+        await store.fail(lease, FAULT, again=False)
+    else:
+        await store.complete(lease, {"seconds": [1]})
+
+
+async def kept(store: RedisJobStore, ids: list[str]) -> list[str]:
+    return [job_id for job_id in ids if await store.get(job_id)]
+
+
+async def test_whoever_cancels_for_ever_takes_no_more_of_redis_for_it(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    async def taken() -> int:
+        return sum([await client.memory_usage(key, samples=0) or 0 async for key in client.scan_iter("{ff}:*")])
+
+    for number in range(5):
+        await end(store, await add(store, key=f"k{number}"), "cancel")
+    after_five = await taken()
+    for number in range(5, 200):
+        await end(store, await add(store, key=f"k{number}"), "cancel")
+    assert await taken() < after_five + 1000
+
+
+@pytest.mark.parametrize("owner", ["anna", ""], ids=["a user", "nobody"])
+@pytest.mark.parametrize("how", ["cancel", "fail", "complete"])
+async def test_the_records_that_ended_first_go_first(store: RedisJobStore, owner: str, how: str) -> None:
+    # The first to be registered is the last to end: it stays.
+    late = await add(store, owner)
+    lease = await store.claim("w0", "nonce", [JobKind.COMMAND])
+    assert lease is not None
+    ids = [await add(store, owner) for _ in range(5)]
+    for number, job_id in enumerate(ids, 1):
+        await end(store, job_id, how)
+        assert await kept(store, ids) == ids[max(0, number - 3) :]
+    await store.complete(lease, {})
+    assert await kept(store, [late, *ids]) == [late, *ids[3:]]
+
+
+async def test_what_waits_or_runs_and_what_others_have_stays(store: RedisJobStore) -> None:
+    running = await add(store)
+    assert await store.claim("w0", "nonce", [JobKind.COMMAND])
+    waiting, other = await add(store), await add(store, "other")
+    await store.cancel(other)
+    for _ in range(10):
+        await end(store, await add(store), "cancel")
+    assert await kept(store, [running, waiting, other]) == [running, waiting, other]
+    assert len(await store.list_owned("anna", 100)) == 5
+
+
+async def test_the_system_s_own_records_stay_for_those_who_ask_what_became_of_them(store: RedisJobStore) -> None:
+    """Whether a video's job is begun again, and when, is read from how it ended (due_jobs.py, joined.py)."""
+    ids = [await add(store, SYSTEM_USER, f"process-{number}") for number in range(10)]
+    for job_id in ids:
+        await store.cancel(job_id)
+    assert [await add(store, SYSTEM_USER, f"process-{number}") for number in range(10)] == ids
+
+
+async def test_lists_and_idempotency_know_no_record_that_went(store: RedisJobStore) -> None:
+    ids = []
+    for number in range(5):
+        ids.append(await add(store, key=f"k{number}"))
+        await end(store, ids[-1], "cancel")
+    listed = [job.id for job in await store.list_owned("anna", 100)]
+    assert sorted(listed) == sorted(ids[2:])
+    assert [await add(store, key=f"k{number}") for number in (2, 3, 4)] == ids[2:]
+    assert await add(store, key="k0") != ids[0]
+
+
+async def test_a_bound_that_was_lowered_is_kept_soon(client: redis.asyncio.Redis) -> None:
+    generous, store = RedisJobStore(client, JobPolicy()), RedisJobStore(client, POLICY)
+    ids = [await add(generous) for _ in range(30)]
+    for job_id in ids:
+        await generous.cancel(job_id)
+    assert await kept(store, ids) == ids
+    more = [await add(store) for _ in range(5)]
+    for job_id in more:
+        await store.cancel(job_id)
+    assert await kept(store, [*ids, *more]) == more[2:]
+
+
+async def test_a_record_that_went_by_its_age_is_counted_no_more(client: redis.asyncio.Redis) -> None:
+    store = RedisJobStore(client, POLICY)
+    old = await add(store)
+    await store.cancel(old)
+    assert await store.forget_due(2**52) == 1
+    ids = [await add(store) for _ in range(3)]
+    for job_id in ids:
+        await store.cancel(job_id)
+    assert await kept(store, ids) == ids
+    assert await client.zcard("{ff}:finished:anna") == 3
