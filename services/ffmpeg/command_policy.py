@@ -15,6 +15,7 @@ from services.ffmpeg.filter_graph import Parts, RawFilter, parse_graph
 from services.ffmpeg.filter_table import CheckedGraph, check_graph
 from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
 from services.ffmpeg.graph_length import Chains
+from services.ffmpeg.job import encode_spec
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OPTIONS, REFUSED_BECAUSE, SPECIFIER, OptionRule, Value, Where
 from services.ffmpeg.option_values import checked_value
@@ -51,6 +52,10 @@ def plan(
         raise CommandRefused("", "No ffmpeg_command provided")
     if not output_files:
         raise CommandRefused("", "No output_files provided")
+    # Each of them is bounded besides, but not so that a record could be kept for weeks, and by the thousand.
+    spec = {"command": ffmpeg_command, "input_files": dict(input_files), "output_files": dict(output_files)}
+    if len(encode_spec(spec)) > limits.max_task_bytes:
+        raise CommandRefused("", f"command, addresses and names take more than {limits.max_task_bytes} bytes of JSON")
     placeholders.check_keys(input_files, output_files)
     placeholders.check_output_names(output_files)
     return _Reader(words, input_files, output_files, limits).read()

@@ -105,6 +105,11 @@ class JobLease:
     token: int
 
 
+def encode_spec(spec: Mapping[str, Any]) -> str:
+    """A job's spec as its record holds it: JSON, all of it ASCII."""
+    return json.dumps(spec, separators=(",", ":"))
+
+
 def decode(fields: Mapping[str, str]) -> Job:
     """A job from its Redis hash; the fields are listed in redis_job_store.py."""
 

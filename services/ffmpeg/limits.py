@@ -39,3 +39,5 @@ class Limits:
     """Filters in all graphs of one command (plan)."""
     max_command_chars: int = 16384
     """Characters of the command (plan)."""
+    max_task_bytes: int = 32768
+    """Bytes of the command, addresses and names together, as JSON of ASCII: what the task's record takes (plan)."""

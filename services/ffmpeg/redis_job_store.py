@@ -42,7 +42,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
-from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode
+from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode, encode_spec
 from services.ffmpeg.job_state import TRANSITIONS, JobKind
 
 TAG = "{ff}"
@@ -159,7 +159,7 @@ class RedisJobStore:
             new.kind,
             new.owner,
             int(new.priority),
-            json.dumps(new.spec, separators=(",", ":")),
+            encode_spec(new.spec),
             new.idempotency_key,
             new.retry_of,
             # What the system itself wants stands in the records: it is bounded there, and refusing it helps nobody.

@@ -30,6 +30,7 @@ from tests.support.waiting import until
 
 ANNA, BORIS = uuid4(), uuid4()
 FINISHED = ("completed", "failed")
+LONG = {f"in_{n}": "http://example.com/" + "x" * 4000 for n in range(9)}
 
 
 class Api:
@@ -217,6 +218,7 @@ async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
         ({"input_files": {"in_1": "file:///etc/passwd"}}, 400, "in_1: only http"),
         ({"input_files": {"in_1": "http://example.com/a", "in_2": "http://example.com/b"}}, 400, "in_2"),
         ({"output_files": {"out_1": "../x.mp4"}}, 400, "out_1"),
+        ({"ffmpeg_command": f"-i {' -i '.join(LONG)} out_1", "input_files": LONG}, 400, "more than 32768 bytes"),
         ({"priority": 1}, 422, "priority"),
         ({"input_files": None}, 422, "input_files"),
     ],
