@@ -30,7 +30,7 @@ class CommandFailed(Exception):
 async def run_plan(
     sandbox: Sandbox, plan: Plan, folder: WorkFolder, report: Callable[[Progress], None]
 ) -> tuple[list[CollectedOutput], RunResult]:
-    """The outputs, open for reading, each whole; raises CommandFailed.
+    """The outputs, open for reading, each whole; raises CommandFailed, and OSError ENOSPC where the disk was full.
 
     A status other than 0 is a failure whatever was written: a stopped ffmpeg finishes its file and calls it a day.
     """
@@ -45,6 +45,7 @@ async def run_plan(
     reader = ProgressReader(plan.timeline, report)
     argv = [sandbox.ffmpeg, *plan.argv(folder.path)]
     result = await run_sandboxed(sandbox, argv, folder, plan.limits, on_line=reader.line, on_log=reader.log)
+    result.require_room()
     if not result.ended.conclusive:
         raise CommandFailed(f"the command {result.ended.value}", ended=result.ended)
     if result.ended is not Ended.SUCCEEDED:

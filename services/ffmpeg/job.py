@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 
 
@@ -61,8 +63,20 @@ class JobFault(Exception):
     def __init__(self, reason: str, message: str, *, may_pass: bool = False) -> None:
         super().__init__(f"{reason}: {message}")
         self.failure = JobFailure(reason, message)
-        # Try again (network, store); else the next try would end the same way.
+        # Try again (network); else the next try would end the same way.
         self.may_pass = may_pass
+
+
+class Outage(JobFault):
+    """The fault of our own machinery, whatever the job: it is tried again for hours (JOB_OUTAGE_SECONDS)."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message, may_pass=True)
+
+
+def is_outage(error: ReelwayError) -> bool:
+    """A store or a service of ours was away; a call that takes too long is what a slow one looks like from here."""
+    return error.kind.retry_seconds is not None or error.reason is ErrorReason.TIMEOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +97,7 @@ class Job:
     due_ms: int | None = None
     # How often it was started.
     attempt: int = 0
-    # Attempts that ended in a passing fault.
+    # Attempts that ended in a passing fault, outages excepted.
     tries: int = 0
     # Workers that vanished while they ran it.
     lost_workers: int = 0

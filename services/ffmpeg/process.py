@@ -65,10 +65,14 @@ class RunResult:
     cpu_seconds: float
     """As last seen, a quarter of a second before the end at most."""
 
-    def require_conclusive(self) -> None:
-        """Raise where the machine was at fault: OSError ENOSPC for a full disk, else RuntimeError."""
+    def require_room(self) -> None:
+        """Raise OSError ENOSPC where the disk was full."""
         if self.ended is Ended.NO_SPACE:
             raise OSError(errno.ENOSPC, self.ended.value)
+
+    def require_conclusive(self) -> None:
+        """Raise where the machine was at fault: OSError ENOSPC for a full disk, else RuntimeError."""
+        self.require_room()
         if not self.ended.conclusive:
             raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
 

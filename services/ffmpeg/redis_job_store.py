@@ -4,8 +4,8 @@ Keys, all under the hash tag `{ff}` so that a Redis Cluster keeps them on one sh
 queue). Scores are milliseconds since the epoch by Redis' clock unless said otherwise.
 
   {ff}:job:ID            hash    the whole job: id kind owner class spec state created started finished due
-                                 attempt tries lost token worker cancel progress reason error result retry_of,
-                                 and for the queue: member tag score idem canceller
+                                 attempt tries outage lost token worker cancel progress reason error result
+                                 retry_of, and for the queue: member tag score idem canceller
   {ff}:ready:KIND        zset    member `NUMBER:ID` -> class * 2^44 + fair tag; who is claimed next
   {ff}:delayed           zset    member -> when a retry is due
   {ff}:parked:OWNER      zset    members whose owner has its quota running; scores as in ready
@@ -60,6 +60,7 @@ class JobPolicy:
     lease_seconds: float = 60.0
     tries_max: int = 3
     backoff_seconds: float = 5.0
+    outage_seconds: float = 6 * 3600.0
     lost_workers_max: int = 4
     keep_completed_seconds: float = 7 * 86400.0
     keep_failed_seconds: float = 30 * 86400.0
@@ -260,10 +261,11 @@ class RedisJobStore:
         compact = json.dumps(result, separators=(",", ":"))
         return Holding(await self._call("complete", lease.job.id, lease.token, compact, self._keep_completed))
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool) -> str:
-        """Ends the attempt -> `retry` (it will run again), `failed`, `cancelled` or `lost`.
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool = False) -> str:
+        """Ends the attempt -> `retry` or `outage` (it will run again), `failed`, `cancelled` or `lost`.
 
-        `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses.
+        `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses. `outage`: the fault is
+        our machinery's; until `outage_seconds` after the job's first one none is such a try.
         """
         answer: str = await self._call(
             "fail",
@@ -274,6 +276,7 @@ class RedisJobStore:
             self._policy.tries_max if again else 0,
             self._backoff_ms,
             self._keep_failed,
+            int(self._policy.outage_seconds * 1000) if outage else 0,
         )
         return answer
 

@@ -34,9 +34,12 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     job_lease_seconds: Seconds = Field(60.0, gt=0)
     """A worker that has not renewed a job for so long has lost it."""
     job_tries: int = Field(3, ge=1)
-    """Tries in all when a fault may pass (network, store)."""
+    """Tries in all when a fault may pass (an input's server, a killed ffmpeg)."""
     job_backoff_seconds: Seconds = 5.0
     """Pause before the second try; doubles each time."""
+    job_outage_seconds: Seconds = 6 * 3600.0
+    """From a job's first attempt that an outage ended (a store or a service of ours away, a worker's disk full), such
+    attempts are no tries for so long; their pauses double up to five minutes."""
     job_lost_workers: int = Field(4, ge=1)
     """A job is failed as poison when so many workers vanished while they ran it."""
     job_keep_seconds: Seconds = 7 * 86400.0
@@ -112,6 +115,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
             lease_seconds=self.job_lease_seconds,
             tries_max=self.job_tries,
             backoff_seconds=self.job_backoff_seconds,
+            outage_seconds=self.job_outage_seconds,
             lost_workers_max=self.job_lost_workers,
             keep_completed_seconds=self.job_keep_seconds,
             keep_failed_seconds=self.job_keep_failed_seconds,

@@ -74,6 +74,21 @@ async def expire_lease(client: redis.asyncio.Redis, job_id: str) -> None:
     await client.zadd("{ff}:active", {job_id: 1})
 
 
+async def redis_ms(client: redis.asyncio.Redis) -> int:
+    seconds, microseconds = await client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def begin_outage(client: redis.asyncio.Redis, job_id: str, seconds_ago: float) -> None:
+    await client.hset(f"{{ff}}:job:{job_id}", "outage", str(await redis_ms(client) - int(seconds_ago * 1000)))
+
+
+async def make_due(client: redis.asyncio.Redis) -> None:
+    """Every retry that waits."""
+    for member in await client.zrange("{ff}:delayed", 0, -1):
+        await client.zadd("{ff}:delayed", {str(member): 1})
+
+
 async def test_a_job_goes_from_pending_through_running_to_completed(store: RedisJobStore) -> None:
     new = job(spec={"command": ["-i", "ü"]}, priority=Priority.BULK)
     registered, created = await store.register(new)
@@ -226,6 +241,51 @@ async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: 
     found = await get(store, job_id)
     assert (found.state, found.failure, found.attempt, found.tries) == (JobState.FAILED, FAULT, 3, 3)
     assert await nothing_to_claim(store)
+
+
+async def test_an_outage_is_no_try_and_its_pauses_are_as_long_as_it_has_lasted(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    job_id = await add(store)
+    pauses = []
+    for lasted in (0, 2, 60, 7200, POLICY.outage_seconds - 60):
+        lease = await take(store)
+        if lasted:
+            await begin_outage(client, job_id, lasted)
+        before = await redis_ms(client)
+        assert await store.fail(lease, FAULT, again=True, outage=True) == "outage"
+        found = await get(store, job_id)
+        assert found.due_ms is not None
+        pauses.append((found.due_ms - before) / 1000)
+        assert await nothing_to_claim(store)
+        await make_due(client)
+    assert pauses == pytest.approx([POLICY.backoff_seconds, 2, 60, 300, 300], abs=1)
+    found = await get(store, job_id)
+    assert (found.state, found.tries, found.failure) == (JobState.PENDING, 0, None)
+    # What is the job's own fault has its tries still.
+    for wanted in ("retry", "retry", "failed"):
+        assert await store.fail(await take(store), FAULT, again=True) == wanted
+        await make_due(client)
+
+
+async def test_an_outage_without_an_end_ends_the_job(client: redis.asyncio.Redis, store: RedisJobStore) -> None:
+    job_id = await add(store)
+    assert await store.fail(await take(store), FAULT, again=True, outage=True) == "outage"
+    await begin_outage(client, job_id, POLICY.outage_seconds + 1)
+    for wanted in ("retry", "retry", "failed"):
+        await make_due(client)
+        assert await store.fail(await take(store), FAULT, again=True, outage=True) == wanted
+    found = await get(store, job_id)
+    assert (found.state, found.failure, found.tries) == (JobState.FAILED, FAULT, 3)
+
+
+async def test_an_outage_ends_after_a_clock_that_was_set_back(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    job_id = await add(store)
+    await begin_outage(client, job_id, -1e6)
+    assert await store.fail(await take(store), FAULT, again=True, outage=True) == "outage"
+    assert int(await client.hget(f"{{ff}}:job:{job_id}", "outage") or 0) <= await redis_ms(client)
 
 
 async def test_a_lasting_fault_fails_at_once(store: RedisJobStore) -> None:

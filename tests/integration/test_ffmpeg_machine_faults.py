@@ -10,13 +10,16 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from services.ffmpeg import process
 from services.ffmpeg.binaries import find
+from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
-from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.limits import Limits
@@ -25,6 +28,7 @@ from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
+from services.ffmpeg.worker.join import _Ffmpeg
 from tests.support.clips import make_clip
 from tests.support.programs import ffmpeg_in, installed
 from tests.support.waiting import until
@@ -63,15 +67,20 @@ def fill(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    clip = await describe_clip(SANDBOX, folder, folder.path / "in/0.mp4")
     fill(disk, monkeypatch)
     with pytest.raises(OSError, match="disk full") as raised:
         await thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True)
     assert raised.value.errno == errno.ENOSPC
     # Its packets fit into ffmpeg's buffer; it ends with status 0.
     made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mkv"})
-    with pytest.raises(CommandFailed) as failed:
+    with pytest.raises(OSError, match="disk full") as raised:
         await run_plan(SANDBOX, made, folder, lambda _: None)
-    assert (failed.value.ended, failed.value.transient) == (Ended.NO_SPACE, True)
+    assert raised.value.errno == errno.ENOSPC
+    context: Any = SimpleNamespace(folder=folder, show=lambda _: None)
+    with pytest.raises(OSError, match="disk full") as raised:
+        await _Ffmpeg(SANDBOX, Limits(), context, [clip]).encode(folder.path / "out/joined.mp4")
+    assert raised.value.errno == errno.ENOSPC
 
 
 async def test_a_disk_that_is_full_for_a_moment(tmp_path: Path) -> None:

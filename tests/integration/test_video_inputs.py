@@ -11,12 +11,17 @@ import jwt
 import pytest
 from reelway.v1 import stream_pb2, stream_pb2_grpc
 
+from deploy.local.ports import free_port
 from services.common import call_token, caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import to_status
 from services.common.errors import ReelwayError
+from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.download import DownloadLimits, Fetcher
+from services.ffmpeg.job import JobFault, Outage
+from services.ffmpeg.plan import PlannedInput
 from services.ffmpeg.worker import inputs
-from services.ffmpeg.worker.inputs import Budget, StreamedVideos
+from services.ffmpeg.worker.inputs import Budget, Inputs, StreamedVideos
 
 SECRET = "s" * 32
 BODY = b"0123456789"
@@ -27,7 +32,7 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
 
     def __init__(self) -> None:
         self.clock = 1e9
-        self.joining = 0
+        self.refusals: list[ErrorReason] = []
         self.late: list[float] = []
 
     def _take(self, context: Any) -> None:
@@ -39,9 +44,8 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
         self._take(context)
-        if self.joining:
-            self.joining -= 1
-            await context.abort_with_status(to_status(ReelwayError(ErrorReason.JOINING)))
+        if self.refusals:
+            await context.abort_with_status(to_status(ReelwayError(self.refusals.pop())))
         return stream_pb2.StatResponse(video_id=request.video_id, size_bytes=len(BODY), etag='"1"')
 
     async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[stream_pb2.ReadResponse]:
@@ -85,9 +89,42 @@ async def test_a_copy_may_take_longer_than_a_call_token_lives(
     assert stream.late == []
 
 
+@pytest.mark.parametrize(
+    ("refusal", "told"),
+    [
+        (ErrorReason.INDEX_MISSING, (Outage, "INPUT_UNAVAILABLE", True)),
+        (ErrorReason.STORE_UNAVAILABLE, (Outage, "INPUT_UNAVAILABLE", True)),
+        (ErrorReason.VIDEO_CHANGED, (JobFault, "INPUT_UNAVAILABLE", True)),
+        (ErrorReason.JOIN_FAILED, (JobFault, "INPUT_REFUSED", False)),
+        (ErrorReason.VIDEO_NOT_FOUND, (JobFault, "INPUT_REFUSED", False)),
+    ],
+)
+async def test_what_is_the_system_s_fault_is_an_outage(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path, refusal: ErrorReason, told: tuple[type[JobFault], str, bool]
+) -> None:
+    stream.refusals = [refusal] * 100
+    raised = await bring(videos, tmp_path)
+    assert (type(raised), raised.failure.reason, raised.may_pass) == told
+
+
+async def test_a_stream_service_that_is_away_is_an_outage(tmp_path: Path) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
+        raised = await bring(StreamedVideos(channel), tmp_path)
+    assert (type(raised), raised.failure.message) == (Outage, "in_1: The service is not available right now")
+
+
+async def bring(videos: StreamedVideos, folder: Path) -> JobFault:
+    """How a command's only input fails."""
+    fetcher = Fetcher(AddressPolicy(), DownloadLimits())
+    planned = PlannedInput("in_1", f"video://{uuid.uuid4()}", "in")
+    with pytest.raises(JobFault) as raised:
+        await Inputs(fetcher, videos, 100).bring("anna", (planned,), folder)
+    return raised.value
+
+
 async def test_clips_that_are_being_joined_are_waited_for(
     stream: Stream, videos: StreamedVideos, tmp_path: Path
 ) -> None:
-    stream.joining = 5
+    stream.refusals = [ErrorReason.JOINING] * 5
     await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(100))
     assert (tmp_path / "in").read_bytes() == BODY

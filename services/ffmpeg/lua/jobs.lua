@@ -319,19 +319,33 @@ function ops.complete(id, token, result, keep_ms)
     return answer
 end
 
+-- The end of an outage is found within so many milliseconds.
+local LONGEST_OUTAGE_PAUSE = 300000
+
 -- Milliseconds from the end of the try with this number to the next one; the pause before the last try is the longest.
 local function pause(tries, backoff_ms)
     return backoff_ms * 2 ^ (tries - 1)
 end
 
--- The attempt ended in a fault; tries_max 0: for good. A cancel that was asked for wins.
-function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms)
+-- The attempt ended in a fault; tries_max 0: for good; outage_ms not 0: in an outage, which is no try until so long
+-- after the job's first one. A cancel that was asked for wins.
+function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms, outage_ms)
     local answer = holding(id, token)
     if answer == 'lost' then
         return answer
     elseif answer == 'cancel' then
         finish(id, 'running', 'cancelled', tonumber(keep_ms))
         return 'cancelled'
+    end
+    if tonumber(outage_ms) > 0 then
+        -- A clock that was set back begins it anew.
+        local since = math.min(now, tonumber(redis.call('HGET', job_key(id), 'outage') or now))
+        redis.call('HSET', job_key(id), 'outage', since)
+        if now - since < tonumber(outage_ms) then
+            -- A pause as long as it has lasted doubles the time.
+            requeue(id, now + math.max(backoff_ms, math.min(now - since, LONGEST_OUTAGE_PAUSE)))
+            return 'outage'
+        end
     end
     local tries = redis.call('HINCRBY', job_key(id), 'tries', 1)
     if tries < tonumber(tries_max) then

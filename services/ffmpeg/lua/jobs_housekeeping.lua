@@ -17,7 +17,7 @@ function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
     local told = {}
     bring_back(key('active'), now + lease_ms)
     bring_back(key('workers'), now + lease_ms)
-    local last_try = now + pause(math.max(1, tries_max - 1), backoff_ms)
+    local last_try = now + math.max(LONGEST_OUTAGE_PAUSE, pause(math.max(1, tries_max - 1), backoff_ms))
     for _, member in ipairs(bring_back(key('delayed'), last_try)) do
         redis.call('HSET', job_key(id_of(member)), 'due', string.format('%.0f', last_try))
     end

@@ -12,7 +12,7 @@ from typing import Any
 from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg.job import JobFailure, JobFault, JobLease, Progress
+from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
@@ -20,10 +20,6 @@ from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 log = logs.get_logger(__name__)
 
 _PROGRESS_SECONDS = 1.0
-_INTERNAL = JobFailure("INTERNAL", "Internal error; try again later")
-_STORAGE = JobFailure("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
-_NO_SPACE = JobFailure("STORAGE_UNAVAILABLE", "The worker's disk was full; try again later")
-
 
 Fence = Callable[[JobContext], Awaitable[None]]
 """Shuts earlier attempts out of the object store."""
@@ -41,7 +37,8 @@ class Attempt:
     """Holds the lease of one job while its handler runs.
 
     `deadline` is when the lease ends for sure, by this process's own monotonic clock, counted from the moment
-    the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked.
+    the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked. `met_full_disk` once it
+    has ended for want of room.
     """
 
     def __init__(
@@ -56,7 +53,7 @@ class Attempt:
         kill_seconds: float,
         die: Callable[[], object],
     ) -> None:
-        self.lease, self.deadline = lease, deadline
+        self.lease, self.deadline, self.met_full_disk = lease, deadline, False
         self._handler, self._store, self._fence, self._work = handler, store, fence, work
         self._kill_seconds, self._die = kill_seconds, die
         self._task: asyncio.Task[Any] | None = None
@@ -150,21 +147,23 @@ class Attempt:
     async def _end_failed(self, error: BaseException) -> str:
         if isinstance(error, NoLongerHeld):
             return "lost" if error.holding is Holding.LOST else await self._end_cancelled()
-        if isinstance(error, JobFault):
-            failure, again = error.failure, error.may_pass
-        elif isinstance(error, ReelwayError) and (error.kind.retry_seconds or error.reason is ErrorReason.TIMEOUT):
-            # A call that takes too long is what a slow store looks like from here.
-            failure, again = _STORAGE, True
-        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            failure, again = _NO_SPACE, True
-        elif isinstance(error, OSError) and error.errno == errno.EIO:
-            failure, again = _STORAGE, True
-        else:
-            log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
-            failure, again = _INTERNAL, True
+        fault = self._fault(error)
+        failure, again, outage = fault.failure, fault.may_pass, isinstance(fault, Outage)
         log.info("job failed", job=self.lease.job.id, reason=failure.reason, message=failure.message, again=again)
-        answer = await self._persist(lambda: self._store.fail(self.lease, failure, again))
+        answer = await self._persist(lambda: self._store.fail(self.lease, failure, again, outage))
         return answer or "lost"
+
+    def _fault(self, error: BaseException) -> JobFault:
+        """What the job's owner is told of it."""
+        if isinstance(error, JobFault):
+            return error
+        if isinstance(error, ReelwayError) and is_outage(error):
+            return Outage("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            self.met_full_disk = True
+            return Outage("STORAGE_UNAVAILABLE", "The worker's disk was full or failed; try again later")
+        log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
+        return JobFault("INTERNAL", "Internal error; try again later", may_pass=True)
 
     async def _persist(self, write: Callable[[], Awaitable[Any]]) -> Any:
         """The store's answer; asked again while the store is away and the lease may still stand. None: lost."""

@@ -59,6 +59,7 @@ class JobContext:
             raise NoLongerHeld(holding)
 
 
-# Returns the job's result, JSON types. Raises JobFault; anything else is an internal error, tried again.
+# Returns the job's result, JSON types. Raises JobFault; a ReelwayError that passes and a full disk are taken for an
+# Outage, anything else for an internal error, which is tried again.
 Handler: TypeAlias = Callable[[JobContext], Awaitable[Mapping[str, Any]]]
 Handlers: TypeAlias = Mapping[JobKind, Handler]

@@ -21,7 +21,7 @@ from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetcher
 from services.ffmpeg.input_address import video_id_of
-from services.ffmpeg.job import JobFault
+from services.ffmpeg.job import JobFault, Outage, is_outage
 from services.ffmpeg.plan import PlannedInput
 from services.ffmpeg.worker.new_file import new_file
 
@@ -146,9 +146,10 @@ def _faults(placeholder: str) -> Iterator[None]:
     except ReelwayError as error:
         if error.reason is ErrorReason.VIDEO_NOT_FOUND:
             raise JobFault("INPUT_REFUSED", f"{placeholder}: there is no such video, or it is not yours") from None
-        passing = error.kind.retry_seconds is not None or error.reason in {
-            ErrorReason.VIDEO_CHANGED,
-            ErrorReason.TIMEOUT,
-        }
-        reason = "INPUT_UNAVAILABLE" if passing else "INPUT_REFUSED"
-        raise JobFault(reason, f"{placeholder}: {error.message}", may_pass=passing) from None
+        told = f"{placeholder}: {error.message}"
+        if error.reason in {ErrorReason.VIDEO_CHANGED, ErrorReason.JOINING}:
+            # Clips that cannot be joined yet take a slot for half an hour each time.
+            raise JobFault("INPUT_UNAVAILABLE", told, may_pass=True) from None
+        if is_outage(error):
+            raise Outage("INPUT_UNAVAILABLE", told) from None
+        raise JobFault("INPUT_REFUSED", told) from None

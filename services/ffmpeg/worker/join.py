@@ -115,7 +115,7 @@ class JoinHandler:
 
 
 class _Ffmpeg:
-    """The runs that one join takes, all of them within one limit of time. Raises JobFault."""
+    """The runs that one join takes, all of them within one limit of time. Raises JobFault, OSError."""
 
     def __init__(self, sandbox: Sandbox, limits: Limits, context: JobContext, clips: Sequence[Clip]) -> None:
         self._sandbox, self._limits, self._context, self._clips = sandbox, limits, context, clips
@@ -162,6 +162,7 @@ class _Ffmpeg:
         )
         if result.ended is Ended.SUCCEEDED:
             return
+        result.require_room()
         if not result.ended.conclusive:
             raise JobFault("INTERNAL", f"The join {result.ended.value}", may_pass=True)
         if result.ended is not Ended.FAILED:

@@ -12,7 +12,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease
+from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.work_folder import WorkRoot
@@ -32,8 +32,8 @@ class Store:
         self._answer(("complete", result) if self.holding is Holding.HELD else None)
         return self.holding
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool) -> str:
-        self._answer(("fail", failure.reason, again))
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool) -> str:
+        self._answer(("fail", failure.reason, "outage" if outage else again))
         return "retry" if again else "failed"
 
     async def release(self, lease: JobLease) -> Holding:
@@ -114,10 +114,12 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
     [
         (JobFault("FFMPEG_FAILED", "x"), ("fail", "FFMPEG_FAILED", False)),
         (JobFault("INPUT_UNAVAILABLE", "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
-        (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", True)),
-        (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", True)),
-        (OSError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
-        (OSError(errno.EIO, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
+        (Outage("INPUT_UNAVAILABLE", "x"), ("fail", "INPUT_UNAVAILABLE", "outage")),
+        (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", "outage")),
+        (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", "outage")),
+        (ReelwayError(ErrorReason.INTERNAL), ("fail", "INTERNAL", True)),
+        (OSError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", "outage")),
+        (OSError(errno.EIO, "secret"), ("fail", "STORAGE_UNAVAILABLE", "outage")),
         (OSError(errno.EBADF, "secret"), ("fail", "INTERNAL", True)),
         (RuntimeError("secret"), ("fail", "INTERNAL", True)),
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
@@ -125,8 +127,10 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
 )
 async def test_faults_are_told_apart(root: WorkRoot, error: Exception, written: Any) -> None:
     store = Store()
-    await Case(root, failing(error), store).attempt.run()
+    case = Case(root, failing(error), store)
+    await case.attempt.run()
     assert store.written == [written]
+    assert case.attempt.met_full_disk is (isinstance(error, OSError) and error.errno == errno.ENOSPC)
 
 
 async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
