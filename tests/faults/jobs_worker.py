@@ -2,10 +2,12 @@
 
 Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process (`again` of them in
 every later attempt), `record` a file that gets a line for each such start (the child's pid), `die` to take the worker
-with it, `fault` to fail by it, `outputs` names to publish.
+with it, `fault` to fail by it, `full` a folder in which there is no room as long as it has a file `full`, `outputs`
+names to publish.
 """
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -35,6 +37,9 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
         await act_in_child(context, spec)
     if fault := spec.get("fault"):
         raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
+    full = Path(spec.get("full", "/"))
+    if context.folder.path.is_relative_to(full) and (full / "full").exists():
+        raise OSError(errno.ENOSPC, "as scripted")
     files = []
     for name in spec.get("outputs", []):
         (context.folder.path / "out" / name).write_bytes(context.job.id.encode() * 1000)

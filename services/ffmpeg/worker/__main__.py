@@ -60,6 +60,7 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
 
         async def ready() -> None:
             require_ready(isolation)
+            worker.require_room()
             await objects.check()
             await store.ping()
 

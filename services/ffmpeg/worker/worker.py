@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import random
 import time
@@ -19,6 +20,7 @@ from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Fence, Stop
+from services.ffmpeg.worker.disk_rest import DiskRest
 from services.ffmpeg.worker.handler import Handlers
 
 log = logs.get_logger(__name__)
@@ -65,6 +67,12 @@ class Worker:
         self._look = asyncio.Event()
         self._beat = asyncio.Event()
         self._draining = False
+        self._rest = DiskRest()
+
+    def require_room(self) -> None:
+        """Raise OSError ENOSPC while no jobs are taken because the disk was full."""
+        if self._rest.lasts:
+            raise OSError(errno.ENOSPC, "the disk was full")
 
     async def run(self) -> None:
         """Claim and run jobs; cancel this task to drain."""
@@ -87,7 +95,7 @@ class Worker:
         nonce = uuid.uuid4().hex
         while not self._draining:
             self._look.clear()
-            kinds = [kind for kind, free in self._free.items() if free > 0]
+            kinds = [kind for kind, free in self._free.items() if free > 0 and not self._rest.lasts]
             sent = time.monotonic()
             try:
                 lease = await self._store.claim(self.name, nonce, kinds) if kinds else None
@@ -130,6 +138,11 @@ class Worker:
         finally:
             RUNNING.labels(kind.value).dec()
             ENDED.labels(kind.value, outcome).inc()
+            if attempt.met_full_disk:
+                log.warning("the disk is full: no jobs are taken for a while", job=attempt.lease.job.id)
+                self._rest.met_full_disk()
+            elif outcome == "completed":
+                self._rest.had_room()
             self._free[kind] += 1
             # A later attempt at the same job may be ours, too.
             if self._attempts.get(attempt.lease.job.id) is attempt:

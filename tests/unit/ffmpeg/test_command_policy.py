@@ -388,15 +388,17 @@ def test_no_argument_is_longer_than_the_kernel_takes() -> None:
     """Linux takes 128 KiB (MAX_ARG_STRLEN), the zero at the end included, wherever the job's folder lies."""
     files = ",".join(["lut3d=in_1"] * 190)
     fits = f"-i in_1 -vf {files},drawtext=text={_WIDE * 8000} out_1"
-    argv = plan(fits, ONE, OUT).argv("/" + "x" * 255)
+    limits = Limits(max_task_bytes=10**6)
+    argv = plan(fits, ONE, OUT, limits).argv("/" + "x" * 255)
     assert 90 * 1024 < max(len(word.encode()) for word in argv) < 128 * 1024
     refused = f"-i in_1 -vf {files},drawtext=text={_WIDE * 8000},drawtext=text={_WIDE * 5000} out_1"
-    assert len(refused) < Limits().max_command_chars
-    assert refusal(refused) == "-vf: longer than 127 KiB when it is written out in full"
+    assert len(refused) < limits.max_command_chars
+    with pytest.raises(CommandRefused, match="-vf: longer than 127 KiB when it is written out in full"):
+        plan(refused, ONE, OUT, limits)
 
 
 def test_all_arguments_together_are_not_more_than_the_kernel_takes() -> None:
-    limits = Limits(max_command_chars=10**6)
+    limits = Limits(max_command_chars=10**6, max_task_bytes=10**6)
     filters = f"drawtext=text={_WIDE * 8000},drawtext=text={_WIDE * 8000}"
     command = "-i in_1" + f" -filter_complex {filters}" * 5 + " out_1"
     assert sum(len(word.encode()) for word in plan(command, ONE, OUT, limits).argv("/job")) > 128 * 1024
