@@ -109,7 +109,7 @@ class WorkRoot:
         return lock
 
     def create(self, job: str) -> WorkFolder:
-        """A new folder for an attempt at `job`."""
+        """A new folder for an attempt at `job`. Raises OSError; there is none then."""
         try:
             # Whoever cleans up temporary files goes by their age.
             os.utime(self._own / "lock")
@@ -118,10 +118,15 @@ class WorkRoot:
             lost, self._lock = self._lock, self._settle()
             os.close(lost)
         path = self._own / f"{''.join(c for c in job if c.isalnum() or c == '-')[:64]}-{secrets.token_hex(4)}"
-        path.mkdir(mode=0o700)
-        for name in ("in", "out", "tmp"):
-            (path / name).mkdir(mode=0o700)
-        return WorkFolder(path)
+        folder = WorkFolder(path)
+        try:
+            for made in (path, path / "in", path / "out", path / "tmp"):
+                made.mkdir(mode=0o700)
+        except OSError:
+            # On a full disk an attempt gets so far again and again, and nobody else knows of it.
+            folder.remove()
+            raise
+        return folder
 
     def sweep(self) -> int:
         """Remove what dead workers left; returns how many workers that were."""

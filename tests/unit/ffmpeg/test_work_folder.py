@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -109,3 +110,19 @@ def test_a_worker_that_works_has_a_lock_of_no_age(tmp_path: Path) -> None:
     root.create("job")
     assert lock.stat().st_mtime > time.time() - 60
     root.close()
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_no_part_of_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, mkdir = WorkRoot(tmp_path), Path.mkdir
+
+    def no_room_for_outputs(path: Path, mode: int) -> None:
+        if path.name == "out":
+            raise OSError(errno.ENOSPC, "no room")
+        mkdir(path, mode)
+
+    monkeypatch.setattr(Path, "mkdir", no_room_for_outputs)
+    with pytest.raises(OSError, match="no room"):
+        root.create("job")
+    assert [path.name for path in tmp_path.glob("*/*")] == ["lock"]
