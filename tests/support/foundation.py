@@ -8,15 +8,16 @@ from typing import cast
 
 import pytest
 import redis.asyncio as redis
-from reelway.v1 import media_pb2, upload_pb2
+from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 
 from services.catalog.catalog import Catalog
+from services.catalog.journal_changes import JournalChanges
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.common import redis_client
 from services.common.caller import Caller, current_caller, set_caller
 from services.common.catalog_client import CatalogClient
-from services.common.clock import SystemClock
+from services.common.clock import Clock, SystemClock
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -48,8 +49,8 @@ class NearCatalog:
         failure: raised instead of an answer while it is set; `after` says whether the work was done first.
     """
 
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
+    def __init__(self, catalog: Catalog, clock: Clock) -> None:
+        self.catalog, self._changes = catalog, JournalChanges(catalog, clock)
         self.failure: Exception | None = None
         self.after = False
 
@@ -66,6 +67,15 @@ class NearCatalog:
 
     async def delete(self, video_id: str) -> None:
         await self.catalog.delete(current_caller().user, video_id)
+
+    async def look_up(self, video_id: str) -> media_pb2.Video:
+        return await self.catalog.look_up(video_id)
+
+    async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
+        return await self._changes.seal(request)
+
+    async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
+        return await self._changes.attach_object(request)
 
 
 @dataclass
@@ -167,7 +177,7 @@ async def foundation(
         videos, records = RedisVideoStore(raw, clock), RecordStore(objects)
         await videos.finish_load(0)
         catalog = Catalog(videos, records, objects, clock)
-        near = NearCatalog(catalog)
+        near = NearCatalog(catalog, clock)
         register = OpenUploads(text, clock, lease_seconds)
         uploads = Uploads(
             objects=objects,

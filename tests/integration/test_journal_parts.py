@@ -1,0 +1,350 @@
+"""The journal's own parts inside the test, on real Redis and S3, where one of them fails at the wrong moment."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, cast
+
+import pytest
+import redis.asyncio
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common import redis_client
+from services.common.byte_messages import AppendMessage
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.extents import journal_prefix
+from services.common.joined import ClipJoiner
+from services.common.lease import Lease, LeaseLost
+from services.common.settings import RedisSettings
+from services.upload.appends import Appends
+from services.upload.buffers import Buffers
+from services.upload.chunk_writer import ChunkWriter
+from services.upload.compaction import Compaction
+from services.upload.journal import Chunk, Committed, JournalState
+from services.upload.journal_store import Limits, Moved
+from services.upload.journal_sweeper import JournalSweeper
+from services.upload.journals import Journals
+from services.upload.redis_journal_store import LEASES, RedisJournalStore, lease_name
+from services.upload.seal import Sealing
+from tests.support.clips import WEBM
+from tests.support.foundation import Foundation, as_user
+from tests.support.journal_client import keys_under, refusal
+
+ORPHAN_SECONDS = 3600.0
+
+
+@dataclass
+class Rig:
+    """What the upload process makes of an upload that grows."""
+
+    parts: Foundation
+    redis: redis.asyncio.Redis
+    store: RedisJournalStore
+    journals: Journals
+    appends: Appends
+    sealing: Sealing
+    sweeper: JournalSweeper
+    compaction: Compaction
+
+    async def create(self) -> str:
+        return (await self.journals.create("", "", "a.webm")).video_id
+
+    async def append(self, video_id: str, data: bytes, **header: Any) -> Committed:
+        """A chunk in one message."""
+
+        async def messages() -> AsyncIterator[AppendMessage]:
+            yield AppendMessage([data], upload_pb2.AppendHeader(video_id=video_id, **header), finish=True)
+
+        return await self.appends.append(messages())
+
+    async def keys(self, video_id: str) -> list[str]:
+        """Of all chunks that are there, once nothing is being undone."""
+        await self.appends.finish_undoing()
+        return await keys_under(self.parts.objects, journal_prefix(video_id))
+
+    async def whole(self, video_id: str) -> bytes:
+        """What the journal says that the upload is."""
+        located = await self.store.locate(video_id, 0, 2**40, "", 1000)
+        assert located is not None
+        return b"".join([await self.parts.bytes_of(extent.key) for extent in located.extents])
+
+
+@pytest.fixture
+async def rig(near: Foundation, clean_redis: str) -> AsyncIterator[Rig]:
+    objects, data, catalog, clock = near.objects, near.store, near.client, near.clock
+    async with redis_client.connect(RedisSettings(redis_url=clean_redis)) as client:
+        store = RedisJournalStore(client)
+        journals = Journals(
+            store=store,
+            objects=objects,
+            data=data,
+            catalog=catalog,
+            clock=clock,
+            open_per_owner=10,
+            open_of_nobody=10,
+            idle_seconds=86_400,
+        )
+        appends = Appends(
+            journals=journals,
+            store=store,
+            objects=objects,
+            writer=ChunkWriter(objects, data),
+            buffers=Buffers(2**30),
+            clock=clock,
+            limits=Limits(1000, 2**30),
+            most_bytes=2**30,
+            idle_seconds=30,
+            longest_seconds=60,
+        )
+        sealing = Sealing(journals, store, catalog, clock)
+        sweeper = JournalSweeper(
+            journals=journals,
+            sealing=sealing,
+            store=store,
+            objects=objects,
+            catalog=catalog,
+            idle_lease=Lease(client, LEASES + "idle", 60),
+            orphan_lease=Lease(client, LEASES + "orphans", 60),
+            clock=clock,
+            idle_seconds=86_400,
+            orphan_seconds=ORPHAN_SECONDS,
+        )
+        compaction = Compaction(
+            joiner=cast(ClipJoiner, None),
+            sealing=sealing,
+            store=store,
+            objects=objects,
+            data=data,
+            catalog=catalog,
+            lease=lambda video_id: Lease(client, lease_name(video_id), 60),
+            clock=clock,
+        )
+        as_user("anna")
+        yield Rig(near, client, store, journals, appends, sealing, sweeper, compaction)
+
+
+async def test_a_chunk_whose_commit_redis_did_not_answer_keeps_its_bytes(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be part of the upload; whether it is only Redis can tell, and the sweeper asks."""
+    video_id = await rig.create()
+    commit = rig.store.commit
+
+    async def unanswered(*args: Any, **options: Any) -> Committed:
+        await commit(*args, **options)
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "commit", unanswered)
+        assert await refusal(rig.append(video_id, WEBM, idempotency_key="k")) is ErrorReason.STORE_UNAVAILABLE
+    assert len(await rig.keys(video_id)) == 1
+    assert await rig.whole(video_id) == WEBM
+    assert (await rig.append(video_id, WEBM, idempotency_key="k")).size == len(WEBM)
+
+
+async def test_a_chunk_that_was_sent_twice_at_once_is_kept_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await rig.create()
+    first = await rig.append(video_id, WEBM, idempotency_key="k")
+
+    async def not_yet(video_id: str, key: str) -> None:
+        """When the second one asked, the first was not committed."""
+
+    monkeypatch.setattr(rig.store, "replay", not_yet)
+    assert await rig.append(video_id, WEBM, idempotency_key="k") == dataclasses.replace(first, replayed=True)
+    assert len(await rig.keys(video_id)) == 1
+    assert await rig.whole(video_id) == WEBM
+
+
+@pytest.mark.parametrize("copied", [True, False])
+async def test_a_chunk_that_cannot_be_moved_behind_another_leaves_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, copied: bool
+) -> None:
+    video_id = await rig.create()
+    copy = rig.parts.objects.copy
+
+    async def failing(source: str, target: str) -> None:
+        if copied:
+            # It is the answer that was lost.
+            await copy(source, target)
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    monkeypatch.setattr(rig.parts.objects, "copy", failing)
+    commit = rig.store.commit
+
+    async def overtaken(*args: Any, **options: Any) -> Committed | Moved | None:
+        monkeypatch.setattr(rig.store, "commit", commit)
+        await rig.append(video_id, b"first")
+        return await commit(*args, **options)
+
+    monkeypatch.setattr(rig.store, "commit", overtaken)
+    assert await refusal(rig.append(video_id, WEBM)) is ErrorReason.STORE_UNAVAILABLE
+    assert len(await rig.keys(video_id)) == 1
+    assert await rig.whole(video_id) == b"first"
+
+
+async def test_a_chunk_that_moves_takes_its_first_place_with_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two chunks for one offset would leave it to their age which of them a journal that is made again has."""
+    video_id = await rig.create()
+    commit = rig.store.commit
+
+    async def overtaken(*args: Any, **options: Any) -> Committed | Moved | None:
+        monkeypatch.setattr(rig.store, "commit", commit)
+        await rig.append(video_id, b"first ")
+        return await commit(*args, **options)
+
+    monkeypatch.setattr(rig.store, "commit", overtaken)
+    assert (await rig.append(video_id, b"second")).offset == 6
+    assert len(await rig.keys(video_id)) == 2
+    assert await rig.whole(video_id) == b"first second"
+
+
+async def test_what_an_append_may_still_commit_is_not_swept(rig: Rig) -> None:
+    """Only what is older than any append can be; of what is committed nothing, however old."""
+    objects = rig.parts.objects
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    [committed] = await rig.keys(video_id)
+    stored = Chunk.new(video_id, len(WEBM), begins_clip=False).key
+    await objects.put(stored, b"stored, and not committed yet", "application/octet-stream")
+    under_way = Chunk.new(video_id, len(WEBM), begins_clip=False).key
+    await objects.create_multipart(under_way, "application/octet-stream")
+    await rig.sweeper.sweep_orphans()
+    assert set(await rig.keys(video_id)) == {committed, stored, under_way}
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await rig.keys(video_id) == [committed]
+
+
+async def test_the_chunks_of_a_sealed_upload_wait_for_their_compaction(rig: Rig) -> None:
+    """However long nobody gets round to it; one that nobody knows of is known again."""
+    video_id = await rig.create()
+    for data in (WEBM, b"more"):
+        await rig.append(video_id, data)
+    await rig.sealing.seal(video_id, ())
+    await rig.store.compaction_done(video_id)
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await rig.whole(video_id) == WEBM + b"more"
+    assert await rig.store.to_compact(float("inf")) == [video_id]
+
+
+async def test_a_sweep_ends_where_another_replica_has_taken_over(rig: Rig) -> None:
+    video_id = await rig.create()
+    await rig.parts.objects.put(Chunk.new(video_id, 0, begins_clip=False).key, b"left", "application/octet-stream")
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    other = Lease(rig.redis, LEASES + "orphans", 60)
+    assert await other.take()
+    await rig.sweeper.sweep_orphans()
+    assert len(await rig.keys(video_id)) == 1
+    await other.release()
+    await rig.sweeper.sweep_orphans()
+    assert await rig.keys(video_id) == []
+
+
+async def test_what_is_appended_while_an_upload_is_sealed_is_in_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was acknowledged before the freezing, and behind the look at what there is."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    step = rig.store.step
+
+    async def just_before(*args: Any, **fields: Any) -> bool:
+        await rig.append(video_id, b"last")
+        return await step(*args, **fields)
+
+    monkeypatch.setattr(rig.store, "step", just_before)
+    sealed = await rig.sealing.seal(video_id, ())
+    monkeypatch.undo()
+    assert sealed.size_bytes == len(WEBM) + 4
+    journal = await rig.store.get(video_id)
+    assert journal is not None
+    assert sealed.etag == journal.etag
+    assert await rig.compaction.compact(video_id)
+    video = await rig.parts.catalog.look_up(video_id)
+    assert await rig.parts.bytes_of(video.object_key) == WEBM + b"last"
+
+
+async def sealed(rig: Rig) -> str:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    await rig.append(video_id, b"more")
+    await rig.sealing.seal(video_id, ())
+    return video_id
+
+
+async def test_chunks_stay_where_their_object_is_not_what_was_written(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that acknowledges and loses: the record must not name it, nor may anything be removed for it."""
+    video_id = await sealed(rig)
+    chunks = await rig.keys(video_id)
+
+    async def cut_short(key: str, upload_id: str, etags: list[str]) -> None:
+        await rig.parts.objects.put(key, b"less", "video/webm")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.parts.objects, "complete_multipart", cut_short)
+        with pytest.raises(RuntimeError):
+            await rig.compaction.compact(video_id)
+    assert await rig.keys(video_id) == chunks
+    video = await rig.parts.catalog.look_up(video_id)
+    assert (video.state, video.object_key) == (media_pb2.VIDEO_STATE_READY, "")
+    # The next try does not take it for what it has made before.
+    assert await rig.compaction.compact(video_id)
+    video = await rig.parts.catalog.look_up(video_id)
+    assert await rig.parts.bytes_of(video.object_key) == WEBM + b"more"
+    assert await rig.keys(video_id) == []
+
+
+async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease ran out while the one slept: its upload of parts would be in nobody's book."""
+    video_id = await sealed(rig)
+    begin, begun = rig.parts.objects.create_multipart, list[str]()
+
+    async def overtaken(key: str, content_type: str) -> str:
+        for _ in range(2):
+            begun.append(await begin(key, content_type))
+        assert await rig.store.set_multipart(video_id, begun[0], "") == begun[0]
+        return begun[1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.parts.objects, "create_multipart", overtaken)
+        with pytest.raises(LeaseLost):
+            await rig.compaction.compact(video_id)
+    left = [one.upload_id async for one in rig.parts.objects.list_multiparts(f"videos/{video_id}.webm")]
+    assert left == begun[:1]
+    # Who has the lease goes on with the one that is noted.
+    monkeypatch.setattr(rig.parts.objects, "create_multipart", None)
+    assert await rig.compaction.compact(video_id)
+    video = await rig.parts.catalog.look_up(video_id)
+    assert await rig.parts.bytes_of(video.object_key) == WEBM + b"more"
+    journal = await rig.store.get(video_id)
+    assert journal is not None
+    assert journal.state is JournalState.COMPACTED
+
+
+async def test_an_upload_that_is_about_to_be_sealed_is_not_struck_out(rig: Rig) -> None:
+    """It is entered first: whoever compacts may look between the two, and must look again."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    assert not await rig.compaction.compact(video_id)
+    rig.parts.clock.ahead = 61
+    assert await rig.compaction.compact(video_id), "who entered it has died"
+
+
+async def test_what_redis_lost_is_looked_after_again(rig: Rig) -> None:
+    """An upload that grows expires one day, whoever asks for it; and one that is sealed becomes one object."""
+    growing, finished = await rig.create(), await sealed(rig)
+    await rig.append(growing, WEBM)
+    before = [(await rig.journals.get(video_id)).etag for video_id in (growing, finished)]
+    for video_id in (growing, finished):
+        await rig.store.drop(video_id)
+        await rig.store.leave(video_id, "anna")
+        await rig.store.compaction_done(video_id)
+    assert [(await rig.journals.get(video_id)).etag for video_id in (growing, finished)] == before
+    assert await rig.store.idle_since(float("inf")) == [(growing, "anna")]
+    assert await rig.store.to_compact(float("inf")) == [finished]
+    assert await asyncio.gather(*map(rig.whole, (growing, finished))) == [WEBM, WEBM + b"more"]
