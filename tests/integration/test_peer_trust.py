@@ -26,6 +26,7 @@ from services.common.call_token import CallTokens
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from tests.support.waiting import until
 
 SECRET = "s" * 32
 VIDEO = "6a2f41a3-c54c-4b01-90e6-d701748f0851"
@@ -163,3 +164,17 @@ def test_a_token_is_made_for_its_user_and_checked_by_the_same_secret() -> None:
     assert tokens.user(tokens.make("")) == ""
     with pytest.raises(ReelwayError):
         CallTokens("t" * 32).user(tokens.make("ünï"))
+
+
+async def test_a_token_that_was_good_once_is_refused_when_it_is_old() -> None:
+    """What was checked is remembered, and with it how long it is good."""
+    tokens, token = CallTokens(SECRET), _token(exp=int(time.time()) + 2)
+    assert tokens.user(token) == "u"
+
+    def is_refused() -> bool:
+        try:
+            return tokens.user(token) == "nobody"
+        except ReelwayError as error:
+            return error.reason is ErrorReason.UNAUTHENTICATED
+
+    await until(is_refused, 10)
