@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -267,6 +267,24 @@ async def test_a_rebuild_that_loses_its_lease_ends_at_once(near: Foundation, mon
     async with asyncio.timeout(30):
         with pytest.raises(ReelwayError) as refused:
             await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(0.4), writers_seconds=0)
+    assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
+    assert not await near.videos.exists()
+
+
+async def test_a_rebuild_that_slept_past_its_lease_does_not_open_the_index(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has emptied it since, and fills it: what is in it when this one wakes up is anybody's guess."""
+    await fill(near)
+    load = near.videos.load
+
+    async def slept(videos: Sequence[media_pb2.Video]) -> None:
+        await load(videos)
+        await near.redis.set(LEASES + "rebuild", "somebody else")
+
+    monkeypatch.setattr(near.videos, "load", slept)
+    with pytest.raises(ReelwayError) as refused:
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
     assert not await near.videos.exists()
 
