@@ -12,6 +12,7 @@ from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
 from services.catalog import page_token
 from services.catalog.catalog import TITLE_LENGTH, Catalog
+from services.catalog.journal_changes import JournalChanges
 from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
@@ -20,9 +21,11 @@ from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.extents import joined_prefix, journal_prefix
 from services.common.lease import Lease
 from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.s3_objects import ObjectInfo
+from services.common.transcript_keys import transcript_prefix
 from tests.support.foundation import Foundation
 from tests.support.journal_client import refusal
 
@@ -271,6 +274,24 @@ async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) 
     assert (await near.catalog.create(draft(), "")).number == video.number + 1
 
 
+async def test_deleting_takes_all_that_was_made_of_a_video(near: Foundation) -> None:
+    """Chunks, joined clips, picture, captions: nobody comes back to a tombstone, and no sweeper looks for them all."""
+
+    def keys(video_id: str) -> list[str]:
+        folders = (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id))
+        whole = (thumbnail_key(video_id), incoming_key(video_id), f"videos/{video_id}.mp4", f"videos/{video_id}.webm")
+        return [*whole, *(f"{folder}{name}" for folder in folders for name in "ab")]
+
+    gone, stays = [await near.catalog.create(draft(), "anna") for _ in range(2)]
+    for video in (gone, stays):
+        for key in keys(video.video_id):
+            await near.objects.put(key, b"bytes", "application/octet-stream")
+    await near.catalog.delete("anna", gone.video_id)
+    left = {info.key async for info in near.objects.list("")}
+    records = {f"catalog/{video.video_id}.json" for video in (gone, stays)}
+    assert left - records == set(keys(stays.video_id))
+
+
 async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -333,6 +354,43 @@ async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
     near.objects.put = put  # type: ignore[method-assign]
     titles = [(await saved(near, video.video_id)).title for video in videos]
     assert titles == ["", "new", "new"]
+
+
+async def test_a_sealed_record_keeps_to_its_bytes(near: Foundation) -> None:
+    """Whoever comes late, behind a seal or a compaction that was done, changes nothing and learns it."""
+    changes = JournalChanges(near.catalog, near.clock)
+    video_id = str(uuid.uuid4())
+    await near.catalog.create(media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_UPLOADING), "anna")
+    seal = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=5, etag='"five"')
+    attach = catalog_pb2.AttachObjectRequest(video_id=video_id, object_key="videos/a", size_bytes=5, etag='"five"')
+    assert await refusal(changes.attach_object(attach)) is ErrorReason.VIDEO_CHANGED, "it still grows"
+    sealed = await changes.seal(seal)
+    assert await changes.seal(seal) == sealed
+    longer = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=6, etag='"six"')
+    assert await refusal(changes.seal(longer)) is ErrorReason.VIDEO_CHANGED
+    named = await changes.attach_object(attach)
+    assert await changes.attach_object(attach) == named
+    other = catalog_pb2.AttachObjectRequest(video_id=video_id, object_key="videos/b", size_bytes=6, etag='"six"')
+    assert await refusal(changes.attach_object(other)) is ErrorReason.VIDEO_CHANGED
+    assert await saved(near, video_id) == named
+    await near.catalog.delete("anna", video_id)
+    for late in (changes.seal(seal), changes.attach_object(attach)):
+        assert await refusal(late) is ErrorReason.VIDEO_NOT_FOUND
+
+
+async def test_what_was_found_of_a_video_that_went_meanwhile_is_thrown_away(near: Foundation) -> None:
+    """Its worker is told, and removes what it made."""
+    processing = Processing(near.catalog, near.objects, near.clock)
+    video = await near.catalog.create(draft(), "anna")
+    found = library_pb2.FinishProcessingRequest(video_id=video.video_id)
+    found.processed.width = 640
+    described = await processing.finish(found)
+    assert (described.width, described.HasField("process_time")) == (640, True)
+    found.processed.width = 1
+    assert await processing.finish(found) == described, "once is enough"
+    await near.catalog.delete("anna", video.video_id)
+    assert await refusal(processing.finish(found)) is ErrorReason.VIDEO_NOT_FOUND
+    assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
 
 
 async def test_a_signed_upload_whose_arrival_nobody_noticed_for_a_day_is_not_given_up(near: Foundation) -> None:
