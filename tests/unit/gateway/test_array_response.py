@@ -1,0 +1,66 @@
+"""A list of any length, over a real connection: one array, or a connection that breaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Sequence
+
+import pytest
+from aiohttp import ClientPayloadError, ClientSession, web
+
+from gateway.array_response import array_response
+from tests.support.http_server import serving
+
+Row = dict[str, object]
+
+
+async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes]:
+    """Status and body of the answer with these pages; an exception in their place is raised there."""
+
+    async def produced() -> AsyncGenerator[list[Row], None]:
+        for page in pages:
+            if isinstance(page, Exception):
+                raise page
+            yield list(page)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await array_response(request, produced())
+        except LookupError:
+            return web.Response(status=404)
+
+    async with serving(answer) as port, ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as response:
+        return response.status, await response.read()
+
+
+ROWS: list[Row] = [{"id": number, "title": f'"{number}", [x]'} for number in range(5)]
+
+
+@pytest.mark.parametrize(
+    "pages",
+    [
+        [[]],
+        [ROWS],
+        [ROWS[:2], ROWS[2:]],
+        [ROWS[:1], [], ROWS[1:3], ROWS[3:]],
+        [[], ROWS],
+        [ROWS, []],
+        [[], [], []],
+    ],
+)
+async def test_pages_are_one_array(pages: list[list[Row]]) -> None:
+    status, body = await listed(pages)
+    assert (status, json.loads(body)) == (200, [row for page in pages for row in page])
+
+
+@pytest.mark.parametrize("pages", [[LookupError()], [ROWS, LookupError()]])
+async def test_what_fails_at_the_beginning_is_an_ordinary_refusal(pages: list[list[Row] | Exception]) -> None:
+    assert await listed(pages) == (404, b"")
+
+
+async def test_what_fails_behind_it_is_no_shorter_list() -> None:
+    """The status is out: a client must not take what came so far for all that there is."""
+    async with asyncio.timeout(10):
+        with pytest.raises(ClientPayloadError):
+            await listed([ROWS, ROWS, LookupError()])
