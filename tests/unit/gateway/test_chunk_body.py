@@ -24,9 +24,9 @@ JSON, URLENCODED = "application/json", "application/x-www-form-urlencoded"
 async def echo(request: web.Request) -> web.Response:
     try:
         chunk = await read_fields(request, ("chunk",), "video_id")
+        return web.Response(body=b"".join([piece async for piece in chunk.data]), headers=chunk.fields)
     except InvalidRequestError as error:
         return record_invalid(error)
-    return web.Response(body=b"".join([piece async for piece in chunk.data]), headers=chunk.fields)
 
 
 async def ask(content_type: str, body: bytes) -> Answer:
@@ -101,3 +101,41 @@ async def test_a_body_of_nothing_is_nothing_whatever_its_type(content_type: str,
     async with serving(echo) as port, wire(port) as connection:
         answer = await connection.ask("PATCH", "/", f"Content-Type: {content_type}", length)
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
+
+
+@pytest.mark.parametrize("behind", ["", "no header\r\n\r\n", "Content-Disposition: form-data; name=a\r\n\r\nend"])
+async def test_a_form_that_is_not_whole_has_no_chunk(behind: str) -> None:
+    """Nobody can say what else it was to have; its client sends it again."""
+    part = 'Content-Disposition: form-data; name="chunk"; filename="a"\r\n\r\nbytes'
+    body = f"--x\r\n{part}\r\n--x\r\n{behind}".encode()
+    lines = (f"Content-Type: {FORM_TYPE}; boundary=x", f"Content-Length: {len(body)}")
+    for handler, path in ((raw_or_file, "/"), (echo, "/?video_id=1"), (echo, "/")):
+        async with serving(handler) as port, wire(port) as connection:
+            answer = await connection.ask("POST", path, *lines, body=body)
+        assert answer.status == 400
+
+
+@pytest.mark.parametrize("value", ["AAA", "AA*AAA==", "AAAA AAAA", "\u00e4AAA", "-_-_", 7, ["AAAA"]])
+async def test_what_is_no_base64_is_no_chunk(value: object) -> None:
+    """What a lenient decoder makes of it are not the bytes that were meant."""
+    answer = await ask(JSON, json.dumps({"chunk": value}).encode())
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
+
+
+@pytest.mark.parametrize("value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "", "9" * 19, "9" * 5000])
+async def test_an_offset_that_is_no_number_of_bytes_is_refused(value: str) -> None:
+    async with serving(raw_or_file) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", "Content-Length: 0", f"Upload-Offset: {value}")
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"upload-offset": "Not a number of bytes"})
+
+
+@pytest.mark.parametrize(
+    "value", ["", ":", "::", "AAAA", ":AAAA:", ":%s", "%s:", "%s", ":%s*:", "x%sx", ":%sx", "x%s:"]
+)
+async def test_a_sum_that_is_none_is_refused(value: str) -> None:
+    """Taken for none, it would guard nothing."""
+    encoded = base64.b64encode(hashlib.sha256(b"").digest()).decode()
+    line = f"Content-Digest: sha-256={value.replace('%s', encoded)}"
+    async with serving(raw_or_file) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", "Content-Length: 0", line)
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"content-digest": "Not a SHA-256 in Base64"})

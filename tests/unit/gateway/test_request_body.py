@@ -174,6 +174,8 @@ async def upload(request: web.Request) -> web.Response:
             size += len(chunk)
     except ReelwayError as error:
         return web.Response(status=error.kind.http_status)
+    except InvalidRequestError:
+        return web.Response(status=422)
     return web.json_response([file.file_name, file.content_type, file.likely_size, size, dict(file.fields)])
 
 
@@ -190,6 +192,23 @@ async def test_a_file_one_byte_too_long() -> None:
         content_type, body = _form(2_000_001)
         answer = await connection.ask("POST", "/", content_type, f"Content-Length: {len(body)}", body=body)
     assert answer.status == 413
+
+
+async def test_a_file_of_unknown_length_is_refused_where_it_becomes_too_long() -> None:
+    """What a form may have around its file is no room for more of it."""
+    content_type, body = _form(2_000_001)
+    chunked = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    async with serving(upload) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", content_type, "Transfer-Encoding: chunked", body=chunked)
+    assert answer.status == 413
+
+
+async def test_a_form_that_breaks_off_behind_its_file_is_no_file() -> None:
+    content_type, body = _form(5)
+    cut = body.replace(b"--B--\r\n", b"--B\r\nContent-Disposition: form-data; name=a\r\n\r\nmore")
+    async with serving(upload) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", content_type, f"Content-Length: {len(cut)}", body=cut)
+    assert answer.status == 422
 
 
 async def test_a_file_far_too_long_is_refused_before_it_is_sent() -> None:
