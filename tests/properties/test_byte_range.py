@@ -103,6 +103,10 @@ def test_whatever_is_sent_stays_inside_the_video(header: str, size: int) -> None
         ("bytes=" + ",".join(f"{i}-{i}" for i in range(MAX_RANGES + 1)), 100, None),
         ("bytes=0-50,10-60", 200, [ByteRange(0, 51), ByteRange(10, 51)]),
         ("bytes=0-50,10-60,20-70", 200, None),
+        # By one byte each; and twice into one long range.
+        ("bytes=0-10,10-20,20-30", 200, None),
+        ("bytes=0-90,10-19,30-39", 200, None),
+        (f"bytes={'0' * 30}7-{'0' * 30}9", 100, [ByteRange(7, 3)]),
         ("bytes=0-,0-", 10, None),
     ],
 )
