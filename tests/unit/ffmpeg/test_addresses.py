@@ -18,6 +18,10 @@ CLOSED = AddressPolicy()
         "fe80::1%eth0", "fc00::1", "fd12::1", "fec0::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::7f00:1",
         "64:ff9b::7f00:1", "64:ff9b:1::a00:1", "2002:7f00:1::", "2001::1", "2001:db8::1", "100::1",
         "::ffff:0:127.0.0.1",
+        # Those that no one above is in, and the ends of those that are no whole byte.
+        "192.0.2.1", "192.88.99.1", "198.51.100.1", "3fff::1", "5f00::1",
+        "100.64.0.0", "100.127.255.255", "172.16.0.0", "198.19.255.255", "239.255.255.255", "240.0.0.1",
+        "2001:1ff::1", "3fff:fff::1", "fdff::1", "febf::1", "feff::1",
         "nonsense", "", "127.1",
     ],
 )  # fmt: skip
@@ -26,7 +30,16 @@ def test_what_is_not_a_public_address_is_refused(host: str) -> None:
         CLOSED.check_address(host, 80)
 
 
-@pytest.mark.parametrize("host", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "192.0.1.1"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "192.0.1.1",
+        # Neighbours of what is refused.
+        "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "168.63.129.15", "168.63.129.17",
+        "172.15.255.255", "172.32.0.0", "192.0.3.0", "198.17.255.255", "198.20.0.0", "223.255.255.255",
+        "2001:200::1", "2001:db9::1", "2003::1", "4000::1",
+    ],
+)  # fmt: skip
 def test_public_addresses_pass(host: str) -> None:
     CLOSED.check_address(host, 443)
 
