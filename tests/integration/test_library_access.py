@@ -162,6 +162,9 @@ async def test_each_caller_gets_its_status(
         async with http.request(method, url, headers=headers, allow_redirects=False, **options) as response:
             body = await response.read()
             got.append(response.status)
+        if response.status == 200 and path.startswith("/video/"):
+            # What is listed is for whoever asked, and so are its signed addresses.
+            assert response.headers["Cache-Control"] == "no-store"
         if response.status == 401 and method != "HEAD":
             assert body == b'{"detail": "Unauthorized"}'
         if "/video/my/" in path and response.status in {204, 404, 425}:
