@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
+from services.common import range_client
 from services.common.range_client import BrokenAnswerError, RangeClient
+from tests.support.waiting import until
 
 REQUEST = b"GET /object HTTP/1.1\r\nHost: test\r\n\r\n"
 Reply = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -238,3 +240,66 @@ async def test_nobody_there_is_an_error() -> None:
     client = RangeClient(URL(f"http://127.0.0.1:{port}"), 5, 5)
     with pytest.raises(ConnectionRefusedError):
         await fetch(client, 3)
+
+
+async def closed(writer: asyncio.StreamWriter) -> None:
+    """Until the client has closed this connection."""
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def all_closed(server: Server) -> None:
+    """Until the client has closed every connection that the server took."""
+    async with asyncio.timeout(10):
+        await asyncio.gather(*map(closed, server.writers))
+
+
+async def test_bytes_that_come_behind_an_answer_are_never_the_next_one() -> None:
+    """A server that is out of step would give one viewer what another one asked for."""
+    stray = partial(b"somebody else's")
+
+    async def twice(writer: asyncio.StreamWriter) -> None:
+        writer.write(partial(b"mine"))
+        await writer.drain()
+        await fetched.wait()
+        writer.write(stray)
+
+    fetched = asyncio.Event()
+    async with asking(twice, raw(partial(b"next"))) as (client, server):
+        assert await fetch(client, 4) == b"mine"
+        fetched.set()
+        await all_closed(server)
+        assert await fetch(client, 4) == b"next"
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("length", [200_000, 900_000])
+async def test_the_rest_of_an_answer_that_was_left_is_never_the_next_one(length: int) -> None:
+    body = body_of(length)
+    async with asking(raw(partial(body)), raw(partial(b"next"))) as (client, server):
+        async with client.get(REQUEST, length) as answer:
+            first = await anext(aiter(answer.pieces()))
+            assert first == body[: len(first)]
+            assert len(first) < length
+        await all_closed(server)
+        assert await fetch(client, 4) == b"next"
+        assert server.connections == 2
+
+
+async def test_few_connections_are_kept_and_none_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(range_client, "_IDLE_CONNECTIONS", 2)
+    async with asking(raw(partial(b"body"))) as (client, server):
+        async with contextlib.AsyncExitStack() as at_once:
+            for _ in range(4):
+                answer = await at_once.enter_async_context(client.get(REQUEST, 4))
+                assert [bytes(piece) async for piece in answer.pieces()] == [b"body"]
+        assert server.connections == 4
+        closing = [asyncio.create_task(closed(writer)) for writer in server.writers]
+        await until(lambda: sum(task.done() for task in closing) == 2)
+        assert await fetch(client, 4) == b"body"
+        assert server.connections == 4
+        # As if the time had passed.
+        monkeypatch.setattr(range_client, "_IDLE_SECONDS", -1.0)
+        assert await fetch(client, 4) == b"body"
+        assert server.connections == 5
+        await asyncio.wait_for(asyncio.gather(*closing), 10)
