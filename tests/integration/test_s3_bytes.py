@@ -200,6 +200,7 @@ async def test_a_store_that_answers_another_range_is_not_believed(monkeypatch: p
         web.Response(status=206, body=b"x" * 11),
         web.Response(status=500, text="sorry"),
         web.Response(status=503, text="slow down"),
+        web.Response(status=429, text="slow down"),
     ]
     for kind in range(len(answers)):
         asked = 0

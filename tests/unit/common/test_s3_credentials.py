@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from aiobotocore.session import AioSession
 from aiohttp import web
+from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import MetadataRetrievalError
 
 from services.common.error_catalog import ErrorReason
@@ -46,6 +48,37 @@ async def test_temporary_credentials_go_with_their_token_everywhere() -> None:
     assert all(token == "for an hour" and "x-amz-security-token" in signed for token, signed in seen)
     assert parse_qs(urlsplit(url).query)["X-Amz-Security-Token"] == ["for an hour"]
     assert fields["x-amz-security-token"] == "for an hour"
+
+
+async def test_a_signature_and_its_credentials_are_used_for_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read is signed once for its many ranges; those of a role end, and S3 takes no signature of yesterday."""
+    now, keys = 1000.0, iter(("KEY1", "KEY2", "KEY3"))
+    signed: list[str] = []
+
+    class Role:
+        async def get_frozen_credentials(self) -> ReadOnlyCredentials:
+            return ReadOnlyCredentials(next(keys), "secret", "token")
+
+    async def role(session: AioSession) -> Role:
+        return Role()
+
+    async def missing(request: web.Request) -> web.Response:
+        signed.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
+        return web.Response(status=404)
+
+    monkeypatch.setattr(AioSession, "get_credentials", role)
+    monkeypatch.setattr("services.common.s3_bytes.time", SimpleNamespace(monotonic=lambda: now))
+    async with serving(missing) as port:
+        settings = S3Settings(
+            S3_BUCKET="b", s3_endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="", aws_secret_access_key=""
+        )
+        async with S3Bytes.open(settings) as data:
+            for seconds in (0, 59, 2, 59, 2):
+                now += seconds
+                with pytest.raises(ReelwayError) as raised:
+                    [piece async for piece in data.read("key", 0, 1)]
+                assert raised.value.reason is ErrorReason.VIDEO_NOT_FOUND
+    assert signed == ["KEY1", "KEY1", "KEY2", "KEY2", "KEY3"]
 
 
 async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
