@@ -1,0 +1,146 @@
+"""A read goes on while what it reads moves, and never into other bytes; what moves at such a moment can't be had."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, cast
+
+import pytest
+from reelway.v1 import media_pb2, upload_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.joined import ClipJoiner
+from services.common.s3_bytes import S3Bytes
+from services.common.upload_client import UploadClient
+from services.stream.versions import Version, Versions
+from services.stream.video_cache import VideoCache
+from tests.support.journal_client import refusal
+
+READY = media_pb2.VIDEO_STATE_READY
+JOURNAL = f'"{"a" * 32}-3c"'
+JOINED, JOINED_KEY = '"e-1-mp4-0123456789ab"', "joined/v/e-1.mp4"
+SIZE = 60
+
+
+class World:
+    """One video: its record, its journal, and the objects that are there."""
+
+    def __init__(self, objects: Mapping[str, bytes], record: media_pb2.Video | None = None) -> None:
+        self.objects = dict(objects)
+        self.record = record or media_pb2.Video(video_id="v", state=media_pb2.VIDEO_STATE_UPLOADING)
+        self.extents: list[upload_pb2.Extent] = []
+        self.most, self.asked, self.forgotten = 4096, 0, 0
+        self.object_key, self.clips = "", 1
+        self.versions = Versions(
+            cast(VideoCache, self), cast(UploadClient, self), cast(S3Bytes, self), cast(ClipJoiner, self)
+        )
+
+    # The catalogue, as the cache asks it.
+    async def refresh(self, video_id: str) -> media_pb2.Video:
+        return self.record
+
+    # The upload service.
+    async def locate(self, video_id: str, offset: int, length: int, etag: str) -> upload_pb2.LocateExtentsResponse:
+        self.asked += 1
+        found = [one for one in self.extents if one.offset_bytes + one.length_bytes > offset][: self.most]
+        upload = upload_pb2.Upload(video_id=video_id, etag=JOURNAL, size_bytes=SIZE, clip_count=self.clips)
+        return upload_pb2.LocateExtentsResponse(
+            upload=upload, size_bytes=SIZE, object_key=self.object_key, extents=() if self.object_key else found
+        )
+
+    # The store.
+    async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
+        if key not in self.objects:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        yield self.objects[key][offset : offset + length]
+
+    # Who joins clips.
+    def forget(self, video_id: str) -> None:
+        self.forgotten += 1
+
+    async def whole(self, version: Version) -> bytes:
+        async with asyncio.timeout(10):
+            return b"".join([bytes(piece) async for piece in self.versions.read(version, 0, version.size)])
+
+
+def chunked(count: int) -> World:
+    """A journal of so many chunks of as many bytes."""
+    length = SIZE // count
+    world = World({f"k{number}": bytes([number]) * length for number in range(count)})
+    world.extents = [
+        upload_pb2.Extent(offset_bytes=number * length, length_bytes=length, key=f"k{number}")
+        for number in range(count)
+    ]
+    return world
+
+
+async def test_a_window_of_many_pages_of_chunks_is_read_to_its_end() -> None:
+    """Each page is asked for; that is no sign that the bytes are gone."""
+    world = chunked(20)
+    world.most = 1
+    version = await world.versions.find(world.record, "", 0, SIZE)
+    assert await world.whole(version) == b"".join(bytes([number]) * 3 for number in range(20))
+    assert world.asked == 20
+
+
+async def test_chunks_that_are_named_and_gone_end_a_read() -> None:
+    """Asked again a few times, for they may have become an object; but not for ever."""
+    world = chunked(3)
+    version = await world.versions.find(world.record, "", 0, SIZE)
+    del world.objects["k1"]
+    assert await refusal(world.whole(version)) is ErrorReason.STORE_UNAVAILABLE
+    assert world.asked <= 5
+
+
+async def test_chunks_that_become_an_object_under_a_reader_are_read_there() -> None:
+    world = chunked(3)
+    version = await world.versions.find(world.record, "", 0, SIZE)
+    whole = b"".join(world.objects[f"k{number}"] for number in range(3))
+    world.objects = {"k0": world.objects["k0"], "videos/v.mp4": whole}
+    world.record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOURNAL, size_bytes=SIZE)
+    assert await world.whole(version) == whole
+
+
+async def test_clips_that_became_a_joined_object_are_not_read_on_in_it() -> None:
+    """Its bytes are others: what was read of the clips does not go on there."""
+    world = chunked(3)
+    version = await world.versions.find(world.record, JOURNAL, 0, SIZE)
+    world.objects = {"k0": world.objects["k0"], "videos/v.mp4": bytes(SIZE)}
+    world.record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
+    world.object_key, world.clips = "videos/v.mp4", 2
+    assert await refusal(world.whole(version)) is ErrorReason.VIDEO_CHANGED
+
+
+def joined() -> Version:
+    record: dict[str, Any] = {"modify_time": media_pb2.Video().modify_time, "container": media_pb2.CONTAINER_MP4}
+    return Version(video_id="v", number=1, size=SIZE, etag=JOINED, sealed=False, key=JOINED_KEY, **record)
+
+
+async def test_a_joined_file_that_became_the_video_s_object_is_read_on_there() -> None:
+    record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
+    world = World({"videos/v.mp4": b"j" * SIZE}, record)
+    assert await world.whole(joined()) == b"j" * SIZE
+    assert world.forgotten == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag='"e-1-mp4-other"', size_bytes=SIZE),
+        media_pb2.Video(video_id="v", state=media_pb2.VIDEO_STATE_UPLOADING),
+    ],
+    ids=["made again", "swept"],
+)
+async def test_a_joined_file_that_was_made_again_is_another_one(record: media_pb2.Video) -> None:
+    """An encode made twice differs: half of each is no video."""
+    world = World({"videos/v.mp4": b"o" * SIZE}, record)
+    assert await refusal(world.whole(joined())) is ErrorReason.VIDEO_CHANGED
+
+
+async def test_a_finished_object_that_is_gone_is_a_video_that_was_deleted() -> None:
+    record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag='"e"', size_bytes=SIZE)
+    world = World({}, record)
+    version = await world.versions.find(record)
+    assert await refusal(world.whole(version)) is ErrorReason.VIDEO_NOT_FOUND
