@@ -509,6 +509,60 @@ async def test_finished_records_go_when_their_time_is_over(client: redis.asyncio
     assert (await store.register(job(idempotency_key="k")))[1]
 
 
+async def test_a_key_that_was_given_again_outlives_the_first_record(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    """A key counts from the registration, a record is kept from the end of its job on."""
+    first = await add(store, idempotency_key="k")
+    await store.complete(await take(store), {})
+    await client.delete(*[key async for key in client.scan_iter("{ff}:idem:*")])  # as if its time were over
+    second = await add(store, idempotency_key="k")
+    assert second != first
+    assert await store.forget_due(2**52) == 1
+    assert await store.get(first) is None
+    found, created = await store.register(job(idempotency_key="k"))
+    assert (found.id, created) == (second, False)
+
+
+async def test_every_attempt_has_a_token_above_all_others_whatever_the_clock_says(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    """By it alone an attempt is told from the next; Redis' clock may be set back."""
+    for _ in range(5):
+        await add(store)
+    tokens = [(await take(store, f"w{number}")).token for number in range(3)]
+    await client.set("{ff}:token", ahead := tokens[-1] + 10**12)
+    tokens += [(await take(store, f"w{number}")).token for number in range(3, 5)]
+    assert tokens == sorted(set(tokens))
+    assert tokens[3:] == [ahead + 1, ahead + 2]
+
+
+async def test_a_worker_that_gives_no_sign_is_counted_no_more(client: redis.asyncio.Redis) -> None:
+    """Also while nobody reaps: what scales the workers asks for them."""
+    store = with_policy(client, lease_seconds=0.2)
+    await store.renew("w1", [])
+    await with_policy(client, lease_seconds=60).renew("w2", [])
+
+    async def one_is_left() -> bool:
+        return (await store.stats()).workers == 1
+
+    await until(one_is_left)
+    await store.leave("w2")
+    assert (await store.stats()).workers == 0
+
+
+async def test_a_job_whose_retry_began_is_due_no_more(store: RedisJobStore) -> None:
+    job_id = await add(store)
+    assert await store.fail(await take(store), FAULT, again=True) == "retry"
+    assert (await get(store, job_id)).due_ms is not None
+
+    async def is_taken() -> bool:
+        return await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND]) is not None
+
+    await until(is_taken)
+    assert (await get(store, job_id)).due_ms is None
+
+
 async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
     heard: list[tuple[str, str]] = []
 
