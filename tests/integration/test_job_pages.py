@@ -1,4 +1,4 @@
-"""Pages of long commands, as they go over the wire."""
+"""Pages of jobs: of long commands, as they go over the wire, and whose they are; and what is done again."""
 
 import uuid
 from collections.abc import AsyncIterator
@@ -9,16 +9,18 @@ from reelway.v1 import ffmpeg_pb2
 
 from services.common.caller import Caller, set_caller
 from services.common.channel import MESSAGE_LIMIT
+from services.common.error_catalog import ErrorReason
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job import NewJob
-from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
 from services.ffmpeg.servicer import FfmpegServicer
+from tests.support.journal_client import refusal
 
 # Thirty-two signed addresses.
 SPEC = {
@@ -51,3 +53,41 @@ async def test_a_page_fits_into_a_message_however_long_its_commands_are(store: R
             break
         request.page_token = page.next_page_token
     assert sorted(found) == sorted(ids)
+
+
+def new(owner: str, **fields: Any) -> NewJob:
+    return NewJob(str(uuid.uuid4()), JobKind.COMMAND, owner, {"n": 1}, **fields)
+
+
+async def test_nobody_s_list_is_empty_whatever_nobody_owns(store: RedisJobStore) -> None:
+    """Without a user everybody is nobody: they would see each other's commands, and the addresses in them."""
+    jobs = Jobs(store, QueueEvents(store))
+    job, _ = await store.register(new(""))
+    assert await jobs.page("", 0, "") == ([], "")
+    assert (await jobs.get("", job.id)).id == job.id
+
+
+async def test_a_page_has_at_most_a_hundred(store: RedisJobStore) -> None:
+    jobs = Jobs(store, QueueEvents(store))
+    ids = [(await store.register(new("anna")))[0].id for _ in range(101)]
+    page, token = await jobs.page("anna", 100, "")
+    rest, last = await jobs.page("anna", 100, token)
+    assert sorted(job.id for job in [*page, *rest]) == sorted(ids)
+    assert (len(page), len(rest), last) == (100, 1, "")
+    for size in (-1, 101):
+        assert await refusal(jobs.page("anna", size, "")) is ErrorReason.INVALID_REQUEST
+
+
+async def test_a_retry_is_the_same_work_and_another_request(store: RedisJobStore) -> None:
+    jobs = Jobs(store, QueueEvents(store))
+    first, _ = await store.register(new("anna", priority=Priority.INTERACTIVE, idempotency_key="once"))
+    await jobs.cancel("anna", first.id)
+    again = await jobs.retry("anna", first.id, "again")
+    assert (again.spec, again.priority, again.retry_of) == (first.spec, Priority.INTERACTIVE, first.id)
+    assert await jobs.retry("anna", first.id, "again") == again
+    # A key of the first request, or of another's retry, would answer with that one.
+    assert await refusal(jobs.retry("anna", first.id, "once")) is ErrorReason.INVALID_REQUEST
+    await jobs.cancel("anna", again.id)
+    assert await refusal(jobs.retry("anna", again.id, "again")) is ErrorReason.INVALID_REQUEST
+    for user in ("boris", ""):
+        assert await refusal(jobs.retry(user, first.id, "mine")) is ErrorReason.TASK_NOT_FOUND
