@@ -320,6 +320,35 @@ def test_files_that_filters_read_are_counted_as_inputs() -> None:
     assert "more than 32 inputs" in refusal(f"-filter_complex '{graph}' out_1", inputs)
 
 
+def test_as_much_as_the_limits_say_and_no_more() -> None:
+    limits = Limits(max_inputs=3, max_outputs=2, max_filters=4)
+
+    def judged(command: str, files: int = 1, outputs: int = 1) -> str:
+        """Why it is refused; empty where it is not."""
+        inputs = {f"in_{number}": "http://h/x.mp4" for number in range(1, files + 1)}
+        try:
+            plan(command, inputs, {f"out_{number}": f"{number}.mp4" for number in range(1, outputs + 1)}, limits)
+        except CommandRefused as refused:
+            return refused.message
+        return ""
+
+    assert judged("-i in_1 " * 3 + "out_1") == ""
+    assert "more than 3 inputs" in judged("-i in_1 " * 4 + "out_1")
+    movies = [";".join(f"movie={{{{in_{number}}}}}" for number in range(1, count + 1)) for count in (3, 4)]
+    assert judged(f"-filter_complex '{movies[0]}' out_1", files=3) == ""
+    assert "more than 3 inputs" in judged(f"-filter_complex '{movies[1]}' out_1", files=4)
+    assert judged("-i in_1 out_1 out_2", outputs=2) == ""
+    assert "more than 2 outputs" in judged("-i in_1 out_1 out_2 out_3", outputs=3)
+    assert judged("-i in_1 -vf hflip,hflip,hflip -af volume=1 out_1") == ""
+    assert "more than 4 filters" in judged("-i in_1 -vf hflip,hflip,hflip -af volume=1,volume=1 out_1")
+
+
+def test_the_longest_output_says_when_a_command_stops() -> None:
+    outputs = {"out_1": "a.mp4", "out_2": "b.mp4"}
+    for command, seconds in (("-t 5 out_1 -t 9 out_2", 9), ("-t 9 out_1 -t 5 out_2", 9), ("-t 5 out_1 out_2", None)):
+        assert plan(f"-i in_1 {command}", ONE, outputs).stop_seconds == seconds
+
+
 def test_an_unknown_name_needs_a_format() -> None:
     assert "-f" in refusal("-i in_1 out_1", outputs={"out_1": "o.xyz"})
     assert plan("-i in_1 -f mpegts out_1", ONE, {"out_1": "o.xyz"}).outputs[0].path == "out/0"
