@@ -169,6 +169,53 @@ async def test_what_goes_wrong_is_told_and_leaves_no_file(
     assert list(tmp_path.iterdir()) == []
 
 
+class Redirect:
+    """An answer of a server with a certificate, which a test has none for."""
+
+    status = 302
+
+    def __init__(self, target: str) -> None:
+        self.headers = {"Location": target}
+
+    async def __aenter__(self) -> Redirect:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize("first", ["https://example.com/a", "HTTPS://example.com/a"])
+@pytest.mark.parametrize("last", ["http://example.com/c", "ftp://example.com/c", "HTTP:c"])
+async def test_what_began_encrypted_does_not_go_on_in_the_clear(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, last: str
+) -> None:
+    """Whoever is on the way could give it any bytes then."""
+    fetcher, asked = Fetcher(AddressPolicy(), LIMITS), list[str]()
+    # The first one stays where it is.
+    targets = ["//example.com/b", last]
+
+    async def ask(url: str) -> Redirect:
+        asked.append(url)
+        return Redirect(targets[len(asked) - 1])
+
+    monkeypatch.setattr(fetcher, "_ask", ask)
+    with pytest.raises(DownloadRefused, match="from https to another scheme"):
+        await fetcher.fetch(first, tmp_path / "in")
+    assert asked == [first, "https://example.com/b"]
+
+
+@pytest.mark.parametrize("link", [False, True])
+async def test_a_file_that_is_there_already_is_not_written_into(
+    server: Server, fetcher: Fetcher, tmp_path: Path, link: bool
+) -> None:
+    theirs, destination = tmp_path / "theirs", tmp_path / "in"
+    theirs.write_bytes(b"theirs")
+    (destination.symlink_to if link else destination.hardlink_to)(theirs)
+    with pytest.raises(FileExistsError):
+        await fetcher.fetch(f"http://127.0.0.1:{server.port}/file", destination)
+    assert (theirs.read_bytes(), destination.read_bytes()) == (b"theirs", b"theirs")
+
+
 async def test_a_server_that_is_not_there_may_come_back(server: Server, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
