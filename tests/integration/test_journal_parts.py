@@ -14,8 +14,8 @@ from services.common import redis_client
 from services.common.byte_messages import AppendMessage
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import journal_prefix
-from services.common.joined import ClipJoiner
+from services.common.extents import joined_prefix, journal_prefix
+from services.common.joined import ClipJoiner, version_of
 from services.common.lease import Lease, LeaseLost
 from services.common.settings import RedisSettings
 from services.upload.appends import Appends
@@ -348,3 +348,50 @@ async def test_what_redis_lost_is_looked_after_again(rig: Rig) -> None:
     assert await rig.store.idle_since(float("inf")) == [(growing, "anna")]
     assert await rig.store.to_compact(float("inf")) == [finished]
     assert await asyncio.gather(*map(rig.whole, (growing, finished))) == [WEBM, WEBM + b"more"]
+
+
+async def test_what_was_sealed_cannot_be_given_up(rig: Rig) -> None:
+    """It is a finished video by then: a client whose abort comes late must not lose it."""
+    video_id = await sealed(rig)
+    assert await refusal(rig.journals.abort(video_id)) is ErrorReason.UPLOAD_SEALED
+    assert await rig.whole(video_id) == WEBM + b"more"
+    assert await rig.compaction.compact(video_id)
+    assert await refusal(rig.journals.abort(video_id)) is ErrorReason.UPLOAD_SEALED
+    video = await rig.parts.catalog.look_up(video_id)
+    assert (video.state, await rig.parts.bytes_of(video.object_key)) == (media_pb2.VIDEO_STATE_READY, WEBM + b"more")
+
+
+async def test_what_was_given_up_is_located_by_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chunks go one by one: half of them is no video."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+
+    async def died(video_id: str) -> None:
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.parts.near, "delete", died)
+        assert await refusal(rig.journals.abort(video_id)) is ErrorReason.SERVICE_UNAVAILABLE
+    for look in (rig.journals.locate(video_id, 0, 10, ""), rig.journals.get(video_id), rig.append(video_id, b"more")):
+        assert await refusal(look) is ErrorReason.VIDEO_NOT_FOUND
+    # The sweeper of idle uploads carries it through.
+    rig.parts.clock.ahead = 86_400 + 60
+    await rig.sweeper.expire_idle()
+    assert await rig.keys(video_id) == []
+    assert await rig.store.idle_since(float("inf")) == []
+    assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
+    """Those of the version that there is, however old; of an earlier one as long as an orphan."""
+    objects = rig.parts.objects
+    video_id = await rig.create()
+    etag = (await rig.append(video_id, WEBM)).etag
+    current, earlier = (f"{joined_prefix(video_id)}{version}.mp4" for version in (version_of(etag), "0" * 32 + "-7"))
+    for key in (current, earlier):
+        await objects.put(key, b"joined", "video/mp4")
+    await rig.sweeper.sweep_orphans()
+    assert await keys_under(objects, joined_prefix(video_id)) == sorted([current, earlier])
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await keys_under(objects, joined_prefix(video_id)) == [current]
