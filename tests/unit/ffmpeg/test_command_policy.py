@@ -343,12 +343,6 @@ def test_as_much_as_the_limits_say_and_no_more() -> None:
     assert "more than 4 filters" in judged("-i in_1 -vf hflip,hflip,hflip -af volume=1,volume=1 out_1")
 
 
-def test_the_longest_output_says_when_a_command_stops() -> None:
-    outputs = {"out_1": "a.mp4", "out_2": "b.mp4"}
-    for command, seconds in (("-t 5 out_1 -t 9 out_2", 9), ("-t 9 out_1 -t 5 out_2", 9), ("-t 5 out_1 out_2", None)):
-        assert plan(f"-i in_1 {command}", ONE, outputs).stop_seconds == seconds
-
-
 def test_an_unknown_name_needs_a_format() -> None:
     assert "-f" in refusal("-i in_1 out_1", outputs={"out_1": "o.xyz"})
     assert plan("-i in_1 -f mpegts out_1", ONE, {"out_1": "o.xyz"}).outputs[0].path == "out/0"
