@@ -107,7 +107,8 @@ class Declaration(TypedDict, total=False):
     aliases: Sequence[str]
     """Further paths, served but not published."""
     head: bool
-    """Serve HEAD with the same handler; aiohttp leaves out the body."""
+    """Of a GET: HEAD is in the document, too. Not said: it is served (RFC 9110, 9.1), by the same handler, of whose
+    answer aiohttp leaves out the body. False: it is not, for what does not end, or does something."""
     guard: Callable[[], None]
     """Called before anything of the request is looked at; raises where the caller may not ask at all."""
     published: bool
@@ -154,7 +155,8 @@ class Routes:
             if (models or takes) and self._on_invalid is invalid_response:
                 answers.setdefault(422, Answer("The request is not valid", InvalidBody))
             answers = dict(sorted(answers.items()))
-            for verb in (method, "HEAD") if declaration.get("head") else (method,):
+            head = declaration.get("head")
+            for verb in (method, "HEAD") if method == "GET" and head is not False else (method,):
                 self._operations.append(
                     Operation(
                         method=verb,
@@ -168,7 +170,7 @@ class Routes:
                         takes=takes,
                         request_headers=declaration.get("request_headers", {}),
                         aliases=declaration.get("aliases", ()),
-                        published=declaration.get("published", True),
+                        published=declaration.get("published", True) and (verb == method or bool(head)),
                     )
                 )
             return function

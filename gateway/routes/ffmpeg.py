@@ -230,6 +230,7 @@ async def cancel(request: web.Request, path: TaskPath) -> web.Response:
 @routes.get(
     "/ffmpeg/events/{task_id}",
     summary="Follow a task",
+    head=False,
     request_headers={"Last-Event-ID": "Sent by a browser that comes back"},
     answers={
         200: Answer(

@@ -225,6 +225,7 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
 @routes.get(
     "/video/upload",
     summary="Sign an upload",
+    head=False,
     guard=_require_user,
     answers={
         200: Answer("The form with which the file may be uploaded", SignedInstructions),

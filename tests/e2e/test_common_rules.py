@@ -118,6 +118,29 @@ async def test_what_is_hardly_http_is_refused_in_the_same_way(system: RunningSys
     assert body.startswith(b'{"detail"')
 
 
+async def test_head_is_get_without_a_body(api: VideosApi, system: RunningSystem, path: str) -> None:
+    """RFC 9110, 9.1: whatever GET answers; a monitor asks so whether a page is there."""
+    video_id = path.split("/")[2]
+    number = (await api.call("POST", "/create_video")).json["video_id"]
+    headers = system.authorization(uuid4())
+    for each in (
+        "/health", "/ready", "/", "/health_check", "/docs", "/openapi.json", "/video/my", "/video/explore",
+        "/api/record/videos", f"/api/record/videos/{number}", "/ffmpeg/tasks", f"/videos/{video_id}/transcript",
+        "/nothing",
+    ):  # fmt: skip
+        # On one connection: a body would be taken for the next answer.
+        raw = await Raw.open(system.base_url)
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        raw.send(b"".join(f"{verb} {each} HTTP/1.1\r\nHost: t\r\n{lines}\r\n".encode() for verb in ("HEAD", "GET")))
+        statuses = []
+        for _ in range(2):
+            statuses.append(await raw.status())
+            await asyncio.wait_for(raw.reader.readuntil(b"\r\n\r\n"), 30)
+        raw.reset()
+        assert statuses[0] == statuses[1], each
+    assert (await api.call("HEAD", "/video/upload", headers)).status == 405, "it would sign one"
+
+
 async def test_every_answer_has_a_request_id(api: VideosApi, system: RunningSystem, path: str) -> None:
     ids = set()
     for reply in (

@@ -143,7 +143,7 @@ async def names(system: RunningSystem, http: aiohttp.ClientSession, clips: dict[
 
 def test_the_table_names_every_route_of_the_dialect() -> None:
     named = {(method, path.partition("?")[0].rstrip("/")) for method, path in TABLE}
-    for operation in routes:
+    for operation in (each for each in routes if each.published):
         pattern = operation.path.replace("{hash_id}", "{draft}").replace("{user_id}", "{owner}")
         assert (operation.method, pattern) in named
 
