@@ -28,6 +28,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from multidict import CIMultiDict
 
 from gateway import auth
 from gateway.auth import Authenticator
@@ -245,6 +246,13 @@ async def test_a_bad_token_is_401_everywhere(
             assert got.json == {"detail": "Unauthorized"}
         assert (wrong, (await gateways.full.upload(mp4, headers)).status) == (wrong, 401)
         assert (await gateways.full.call("GET", "/health", headers)).status == 401
+
+
+async def test_of_two_tokens_none_counts(gateways: Gateways, system: RunningSystem, video_id: str) -> None:
+    token = system.authorization(uuid4())["Authorization"]
+    for first, second in ((token, "Bearer bad"), ("Bearer bad", token), (token, token)):
+        headers = CIMultiDict([("Authorization", first), ("Authorization", second)])
+        assert (await gateways.full.call("GET", f"/videos/{video_id}/stream", headers)).status == 401
 
 
 async def test_keys_of_a_key_server(gateways: Gateways, key_server: KeyServer, video_id: str) -> None:
