@@ -138,9 +138,13 @@ class MultipartForm:
         return None
 
     async def finish(self) -> MultiDict[str]:
-        """Read to the end of the form, files skipped; all fields."""
-        while await self.next_file() is not None:
-            pass
+        """Read to the end of the form, which has no further file of `files`; all fields.
+
+        Raises:
+            InvalidRequestError: as `next_file`, and for another file: it would be lost behind a success.
+        """
+        if await self.next_file() is not None:
+            raise _malformed("The form has more than one file")
         return self.fields
 
     async def _begins_part(self) -> bool:

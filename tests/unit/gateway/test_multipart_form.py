@@ -74,6 +74,17 @@ async def test_a_file_that_is_not_read_is_skipped() -> None:
     assert read.fields == {"note": "n"}
 
 
+async def test_a_file_too_many_is_not_lost_behind_a_success() -> None:
+    read = form(
+        part('form-data; name="video"; filename="1"'),
+        part('form-data; name="attachment"; filename="other"'),
+        part('form-data; name="video"; filename="2"'),
+    )
+    assert await read.next_file() is not None
+    with pytest.raises(InvalidRequestError, match="more than one file"):
+        await read.finish()
+
+
 @pytest.mark.parametrize(
     ("disposition", "filename"),
     [
@@ -158,7 +169,8 @@ def test_bad_boundaries(boundary: str) -> None:
 )
 async def test_malformed(malformed: MultipartForm, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
-        await malformed.finish()
+        while await malformed.next_file() is not None:
+            pass
 
 
 async def test_no_parts() -> None:
