@@ -63,7 +63,7 @@ class Storage:
 
     @property
     def env(self) -> dict[str, str]:
-        """How Reelway and the FastAPI server are told of it (docs/configuration)."""
+        """How Reelway and the FastAPI server are told of it."""
         return {
             "REDIS_URL": self.redis.url,
             "S3_ENDPOINT_URL": self.s3.endpoint_url,

@@ -65,9 +65,9 @@ class GatewaySettings(Settings):
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(parse_list)] = ("*",)
     """Origins of pages that may call, as browsers write them; `*`: any."""
     upload_max_bytes: Size = 50 * 2**30
-    """As the upload service's; the gateway refuses by Content-Length before a byte is read."""
+    """Largest video in bytes (default 50 GiB), as the upload service has it; refused by Content-Length."""
     append_max_bytes: Size = 2**30
-    """As the upload service's; a longer chunk is refused before a byte is read."""
+    """Largest chunk in bytes (default 1 GiB), as the upload service has it; refused before a byte is read."""
     public_url: HttpUrl = ""
     """Where clients reach this API, for the absolute addresses in answers; empty: as the request's Host says."""
     upload_max_seconds: Seconds = Field(86_400.0, gt=0)

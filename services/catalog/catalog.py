@@ -152,7 +152,7 @@ class Catalog:
         await if_found(self.change(video_id, lambda _: False))
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
-        """The video, whoever may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
+        """The video, regardless of who may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
         # Only a UUID in its usual form can be a video's.
         video = await self._store.get(video_id) if is_uuid(video_id) else None
         if video is None:

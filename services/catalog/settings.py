@@ -13,11 +13,11 @@ class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
     ffmpeg_target: str = "127.0.0.1:50054"
     """gRPC target of the ffmpeg service, whose jobs look at every video."""
     transcribe_engine: str = "faster-whisper"
-    """As the workers have it: it names transcripts, so that another engine makes another one."""
+    """The workers' engine: it names transcripts, so that another engine makes another one."""
     transcribe_model: str = ""
-    """As the workers have it."""
+    """The workers' model, likewise; empty: the engine's own choice."""
     transcribe_language: str = ""
-    """As the workers have it."""
+    """ISO 639-1 of all recordings, as the workers have it; empty: detected in each."""
     library_signed_seconds: Seconds = 86_400.0
     """A signed upload that has not arrived after so long is given up; longer than the slowest client needs."""
     catalog_sweep_interval_seconds: Seconds = Field(10.0, gt=0)

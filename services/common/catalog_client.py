@@ -47,7 +47,7 @@ class CatalogClient:
         return (await call(self._stub.GetVideo, request)).video
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
-        """One video whoever may see it, tombstones included. See CatalogService.LookUpVideo."""
+        """One video regardless of who may see it, tombstones included. See CatalogService.LookUpVideo."""
         request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
         return (await call(self._stub.LookUpVideo, request, system_caller())).video
 

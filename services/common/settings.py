@@ -193,7 +193,7 @@ class ServiceSettings(Settings):
 
     @property
     def listens_on_loopback(self) -> bool:
-        """GRPC_LISTEN is, so that nobody on another machine can call."""
+        """Whether GRPC_LISTEN is a loopback address, so that nobody on another machine can call."""
         return on_loopback(self.grpc_listen)
 
     @model_validator(mode="after")

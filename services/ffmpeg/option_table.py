@@ -120,7 +120,7 @@ _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
     (Value.BITSTREAM_FILTERS, Where.OUTPUT, True, "bsf"),
     (Value.KEY_FRAMES, Where.OUTPUT, True, "force_key_frames"),
 )
-# `map_metadata:s:v`, `b:v` and `copypriorss:v` take a specifier too; these spell it behind a name listed without one.
+# `map_metadata:s:v` and `b:v` take a specifier too; they spell it behind a name listed without one.
 _WITH_SPECIFIER_TOO = frozenset({"b", "map_metadata"})
 
 _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
@@ -192,7 +192,7 @@ _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
             mpegts_copyts muxrate pes_payload_size pat_period sdt_period pcr_period tables_version
             omit_video_pes_length reserve_index_space cluster_size_limit cluster_time_limit live default_mode
             cues_to_front allow_raw_vfw flipped_raw_rgb write_crc32 id3v2_version write_id3v1 write_id3v2 write_xing
-            write_apetag flvflags final_delay loop update avoid_negative_ts max_interleave_delta flush_packets
+            write_apetag flvflags final_delay loop update avoid_negative_ts flush_packets
             output_ts_offset pagesize page_duration serial_offset write_bext write_peak rf64 write_header packetsize
             max_delay preload plays default_delay max_interleave_delta
         """,

@@ -47,7 +47,7 @@ class TranscribeSettings(Settings):
     transcribe_language: str = ""
     """ISO 639-1 of all recordings; empty: detected in each."""
     transcribe_memory: Size = 1_500_000_000
-    """Limit of the child process; larger models need more."""
+    """Bytes of memory that the child process may take (default 1.5 GB); larger models need more."""
     transcribe_max_seconds: Seconds = 6 * 3600.0
     """Longest audio that is transcribed."""
     transcribe_min_timeout_seconds: Seconds = 120.0

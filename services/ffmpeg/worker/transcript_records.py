@@ -16,7 +16,7 @@ class TranscriptRecords:
         self._catalog = CatalogClient(catalog)
 
     async def look_up(self, video_id: str) -> media_pb2.Video | None:
-        """The record, whoever may see it."""
+        """The record, regardless of who may see it."""
         video = await if_found(self._catalog.look_up(video_id))
         return None if video is None or video.state in GONE else video
 
