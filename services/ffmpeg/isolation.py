@@ -32,7 +32,7 @@ _DANGEROUS_FILTERS = ("ladspa", "lv2", "frei0r", "zmq", "azmq", "movie", "amovie
 
 
 # What happens to any program of a machine that is short of memory, time or room.
-_CUT_SHORT = frozenset({Ended.KILLED, Ended.WALL_CLOCK, Ended.CPU, Ended.NO_SPACE})
+_CUT_SHORT = frozenset({Ended.KILLED, Ended.WALL_CLOCK, Ended.CPU, Ended.NO_SPACE, Ended.NO_SPACE_TOLD})
 
 
 class NoVerdict(Exception):

@@ -46,11 +46,17 @@ class Ended(Enum):
     SANDBOX = "could not be isolated"
     KILLED = "was killed from outside"
     NO_SPACE = "found the disk full"
+    NO_SPACE_TOLD = "told that the disk was full"
+    """There is room now, and a command can make ffmpeg say whatever its author likes."""
 
     @property
     def conclusive(self) -> bool:
         """It says something about the program and its input; else about the machine: another try may end otherwise."""
-        return self not in (Ended.SANDBOX, Ended.KILLED, Ended.NO_SPACE)
+        return self not in (Ended.SANDBOX, Ended.KILLED, Ended.NO_SPACE, Ended.NO_SPACE_TOLD)
+
+
+class ToldFullError(OSError):
+    """A program told that the disk was full, which may be what its input made it say."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,11 @@ class RunResult:
     """As last seen, a quarter of a second before the end at most."""
 
     def require_room(self) -> None:
-        """Raise OSError ENOSPC where the disk was full."""
+        """Raise OSError ENOSPC where the disk was full, ToldFullError where nobody but the program says so."""
         if self.ended is Ended.NO_SPACE:
             raise OSError(errno.ENOSPC, self.ended.value)
+        if self.ended is Ended.NO_SPACE_TOLD:
+            raise ToldFullError(errno.ENOSPC, self.ended.value)
 
     def require_conclusive(self) -> None:
         """Raise where the machine was at fault: OSError ENOSPC for a full disk, else RuntimeError."""
@@ -182,9 +190,11 @@ def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
         # The kernel's memory killer, or an operator.
         return Ended.KILLED
     disk = os.statvfs(folder.path)
-    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES or _NO_ROOM.search(stderr):
-        # Status 0 proves nothing then: ffmpeg 5.1 does not notice when its last write fails.
+    # Status 0 proves nothing then: ffmpeg 5.1 does not notice when its last write fails.
+    if disk.f_bavail * disk.f_frsize < _LEAST_ROOM_BYTES:
         return Ended.NO_SPACE
+    if _NO_ROOM.search(stderr):
+        return Ended.NO_SPACE_TOLD
     return Ended.SUCCEEDED if code == 0 else Ended.FAILED
 
 

@@ -23,7 +23,7 @@ from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.process import Ended, ToldFullError, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.transcription.audio import CagedAudio
@@ -90,9 +90,8 @@ async def test_a_disk_that_is_full_for_a_moment(tmp_path: Path) -> None:
     clip = make_clip(folder.path / "in/0.mp4", ("-f", "lavfi", "-i", "sine=d=1", "-c:v", "mpeg4", "-c:a", "aac"))
     (folder.path / "out/audio.s16").symlink_to("/dev/full")
     uncaged = replace(SANDBOX, layers=Layers(0, seccomp=False))
-    with pytest.raises(OSError, match="disk full") as raised:
+    with pytest.raises(ToldFullError):
         await CagedAudio(uncaged, folder, clip).decode(60)
-    assert raised.value.errno == errno.ENOSPC
     root.close()
 
 
@@ -103,6 +102,14 @@ async def test_a_title_that_speaks_of_a_full_disk_is_a_title(folder: WorkFolder)
     result = await run_sandboxed(SANDBOX, argv, folder, Limits())
     assert said.encode() in result.stderr
     assert result.ended is Ended.SUCCEEDED
+
+
+async def test_what_a_command_makes_ffmpeg_say_is_told_from_a_full_disk(folder: WorkFolder) -> None:
+    argv = [SANDBOX.ffmpeg, "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-i", f"file:{folder.path}/in/0.mp4", "-f", "x: No space left on device", "file:out"]
+    result = await run_sandboxed(SANDBOX, argv, folder, Limits())
+    assert b"x: No space left on device" in result.stderr
+    assert result.ended is Ended.NO_SPACE_TOLD
 
 
 async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:

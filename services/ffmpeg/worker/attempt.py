@@ -13,12 +13,14 @@ from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
+from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 
 log = logs.get_logger(__name__)
 
+_FULL = "The worker's disk was full or failed; try again later"
 _PROGRESS_SECONDS = 1.0
 
 Fence = Callable[[JobContext], Awaitable[None]]
@@ -159,9 +161,12 @@ class Attempt:
             return error
         if isinstance(error, ReelwayError) and is_outage(error):
             return Outage("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
+        if isinstance(error, ToldFullError):
+            # No outage: one command that makes ffmpeg say so could send every worker to rest.
+            return JobFault("STORAGE_UNAVAILABLE", _FULL, may_pass=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             self.met_full_disk = True
-            return Outage("STORAGE_UNAVAILABLE", "The worker's disk was full or failed; try again later")
+            return Outage("STORAGE_UNAVAILABLE", _FULL)
         log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
         return JobFault("INTERNAL", "Internal error; try again later", may_pass=True)
 

@@ -14,6 +14,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage
 from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Stop
@@ -120,6 +121,7 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
         (ReelwayError(ErrorReason.INTERNAL), ("fail", "INTERNAL", True)),
         (OSError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", "outage")),
         (OSError(errno.EIO, "secret"), ("fail", "STORAGE_UNAVAILABLE", "outage")),
+        (ToldFullError(errno.ENOSPC, "secret"), ("fail", "STORAGE_UNAVAILABLE", True)),
         (OSError(errno.EBADF, "secret"), ("fail", "INTERNAL", True)),
         (RuntimeError("secret"), ("fail", "INTERNAL", True)),
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
@@ -130,7 +132,7 @@ async def test_faults_are_told_apart(root: WorkRoot, error: Exception, written: 
     case = Case(root, failing(error), store)
     await case.attempt.run()
     assert store.written == [written]
-    assert case.attempt.met_full_disk is (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO))
+    assert case.attempt.met_full_disk is (type(error) is OSError and error.errno in (errno.ENOSPC, errno.EIO))
 
 
 async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
