@@ -1,15 +1,13 @@
 """Giving bytes out: start reading here.
 
-Each call asks the catalogue (through a cache of a second) whether the caller may see the video, finds out where the
-bytes of the version are that is asked for (versions.py), and reads the exact range from S3. There is nothing to keep
-between two calls: any replica serves any window.
+Each call asks the catalogue (a read through a cache of a second) whether the caller may see the video, finds out
+where the bytes of the version are that is asked for (versions.py), and reads the exact range from S3. There is
+nothing to keep between two calls: any replica serves any window.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-
-from reelway.v1 import media_pb2
 
 from services.common import metrics
 from services.common.byte_messages import Buffer, encode_read_response
@@ -36,17 +34,16 @@ class Playback:
 
     async def stat(self, *, video_id: str = "", number: int = 0) -> Version:
         """The current version, by either name of the video. Errors as StreamService.Stat says."""
-        return await self._versions.find(await self._video(video_id, number))
-
-    async def _video(self, video_id: str, number: int = 0) -> media_pb2.Video:
-        return await (self._videos.get(video_id) if video_id else self._videos.get_by_number(number))
+        # As the catalogue has it now: who asks remembers the answer, and two memories would be twice as old.
+        video = self._videos.refresh(video_id) if video_id else self._videos.get_by_number(number)
+        return await self._versions.find(await video)
 
     async def _check(self, video_id: str, offset: int, length: int, etag: str, longest: int) -> Version:
         if offset < 0:
             raise invalid_field("offset_bytes", "must not be negative", "out_of_range")
         if not 1 <= length <= longest:
             raise invalid_field("length_bytes", f"must be between 1 and {longest}", "out_of_range")
-        version = await self._versions.find(await self._video(video_id), etag, offset, length)
+        version = await self._versions.find(await self._videos.get(video_id), etag, offset, length)
         if offset + length > version.size:
             raise ReelwayError(ErrorReason.RANGE_NOT_SATISFIABLE)
         return version
@@ -82,7 +79,7 @@ class Playback:
         """A signed URL on the public endpoint. Errors as StreamService.PresignRead says."""
         if not 1 <= expires_seconds <= LONGEST_EXPIRY:
             raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}", "out_of_range")
-        video = await self._video(video_id)
+        video = await self._videos.refresh(video_id)
         if not video.object_key:
             raise ReelwayError(ErrorReason.NOT_SEALED)
         return await self._objects.presign_get(video.object_key, expires_seconds, content_type, disposition)
