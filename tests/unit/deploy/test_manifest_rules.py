@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from gateway.settings import GatewaySettings
 from services.ffmpeg import addresses
 from tests.support.manifests import (
     OVERLAYS,
@@ -118,9 +119,41 @@ def test_autoscalers_have_a_range_and_a_target_that_asks_for_cpu(overlay: str) -
         assert "replicas" not in target.deployment["spec"]
         assert quantity(target.container["resources"]["requests"]["cpu"]) > 0
         for metric in spec["metrics"]:
-            assert 1 <= metric["resource"]["target"]["averageUtilization"] <= 100
+            assert 1 <= metric["resource"]["target"].get("averageUtilization", 100) <= 100
         for direction in spec["behavior"].values():
             assert 0 <= direction["stabilizationWindowSeconds"] <= 3600
+
+
+@PER_OVERLAY
+def test_autoscalers_look_at_memory_long_before_a_pod_is_killed_for_it(overlay: str) -> None:
+    """Clients that pause keep their buffers and need no CPU."""
+    for scaler in of_kind(overlay, "HorizontalPodAutoscaler"):
+        pod = Workload(overlay, named(overlay, "Deployment", scaler["spec"]["scaleTargetRef"]["name"]))
+        resources = pod.container["resources"]
+        targets = {metric["resource"]["name"]: metric["resource"]["target"] for metric in scaler["spec"]["metrics"]}
+        assert set(targets) == {"cpu", "memory"}, pod.name
+        target = targets["memory"]
+        if target["type"] == "Utilization":
+            wanted = quantity(resources["requests"]["memory"]) * target["averageUtilization"] / 100
+        else:
+            wanted = quantity(target["averageValue"])
+        # It acts at a tenth above its target, a minute passes until a new pod serves, and an average hides the fullest.
+        assert 1.1 * wanted <= 0.7 * quantity(resources["limits"]["memory"]), pod.name
+
+
+@PER_OVERLAY
+def test_gateways_whose_caches_are_full_are_scaled_down(overlay: str) -> None:
+    """A cache is never given back: counted as load, it would keep every pod that a peak has made."""
+    (scaler,) = [one for one in of_kind(overlay, "HorizontalPodAutoscaler") if one["metadata"]["name"] == "gateway"]
+    (target,) = [
+        metric["resource"]["target"]["averageValue"]
+        for metric in scaler["spec"]["metrics"]
+        if metric["resource"]["name"] == "memory"
+    ]
+    cache = GatewaySettings.model_fields["block_cache_bytes"].default
+    idle = quantity("140Mi") + cache  # measured: deploy/k8s/README.md
+    # Of three pods two are left where the ratio, rounded up to whole pods, says so.
+    assert idle / quantity(target) <= 2 / 3
 
 
 @PER_OVERLAY
