@@ -281,6 +281,17 @@ def test_clients_are_told_the_address_of_the_ingress() -> None:
     assert gateway.environment.get("PUBLIC_URL") == f"https://{host}"
 
 
+def test_a_pod_that_goes_lets_an_upload_take_as_long_as_the_ingress_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    (ingress,) = of_kind("production", "Ingress")
+    longest = float(ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-send-timeout"])
+    for name in ("gateway", "upload"):
+        pod = Workload("production", named("production", "Deployment", name))
+        with monkeypatch.context() as environment:
+            settings = read_settings(pod, environment, PLACED)
+        assert isinstance(settings, (GatewaySettings, UploadSettings))
+        assert settings.drain_seconds >= longest, name
+
+
 def test_certificates_name_what_peers_call() -> None:
     certificates = {item["spec"]["secretName"]: item["spec"] for item in of_kind("production", "Certificate")}
     issuers = {item["metadata"]["name"]: item["spec"] for item in of_kind("production", "Issuer")}
