@@ -337,6 +337,6 @@ def test_priorities_and_claims_and_secrets_exist(overlay: str) -> None:
                 assert name in (secrets if overlay == "local" else brought | made), name
         mounted = {mount["name"] for mount in workload.container["volumeMounts"]}
         assert mounted == {volume["name"] for volume in workload.pod["volumes"]}
-    # Jobs wait; they never push out what people wait for.
-    assert classes["reelway-work"]["preemptionPolicy"] == "Never"
+    # Priorities order who waits for room. In a cluster that others share, nothing is pushed out for us.
+    assert {item.get("preemptionPolicy") for item in classes.values()} == {"Never"}
     assert classes["reelway-work"]["value"] < classes["reelway-serving"]["value"] < 10**9
