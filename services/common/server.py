@@ -15,7 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
 
-from services.common import allocator, fault_points, logs, metrics
+from services.common import allocator, fault_points, logs, metrics, open_files
 from services.common import caller as callers
 from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.error_catalog import ErrorReason
@@ -292,6 +292,7 @@ def _health_server(health: health_aio.HealthServicer, listen: str) -> grpc.aio.S
 def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
     allocator.keep_large_buffers()
+    open_files.raise_limit()
     callers.require_tokens(settings.service_token_secret.get_secret_value())
     logs.configure(process, settings.log_level, settings.log_format)
     if isinstance(settings, ServiceSettings):
