@@ -1,5 +1,6 @@
 """What a person sees: our own lines, and those of the processes with their names before them."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -20,7 +21,10 @@ class Output:
     def __init__(self, width: int, log_dir: Path | None) -> None:
         self._width = max(width, len(OURS))
         self._log_dir = log_dir
-        self._coloured = sys.stdout.isatty()
+        self._coloured = sys.stdout is not None and sys.stdout.isatty()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # What is said has letters that a terminal of another encoding lacks.
+            sys.stdout.reconfigure(errors="replace")
         self._names: list[str] = []
 
     def of(self, name: str) -> LineSink | Path:
@@ -41,6 +45,6 @@ class Output:
             label = f"\033[{COLOURS[self._names.index(name) % len(COLOURS)]}m{label}\033[0m"
         try:
             print(f"{label} {line}", flush=True)
-        except BrokenPipeError:
-            # `make run | head`: nobody reads any more; go on without words.
+        except (OSError, ValueError):
+            # `make run | head`, a terminal that was closed, a log on a full disk: go on without words.
             sys.stdout = None

@@ -207,7 +207,9 @@ class Process:
     def _say(self, line: bytes, sink: LineSink) -> None:
         text = line.decode(errors="replace")
         self._last_line = text.strip() or self._last_line
-        sink(text)
+        # Whatever becomes of the line: a pipe that nobody reads blocks the process, and keeps it from ever ending.
+        with contextlib.suppress(Exception):
+            sink(text)
 
 
 def how_it_ended(status: int) -> str:

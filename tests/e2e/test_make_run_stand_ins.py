@@ -3,6 +3,8 @@
 Small stand-ins for the processes keep this quick; test_make_run.py does the main path with the real ones.
 """
 
+import asyncio
+import contextlib
 import json
 import os
 import re
@@ -18,7 +20,7 @@ import redis.asyncio
 
 from deploy.local.ports import free_port
 from tests.support.servers import S3Server
-from tests.support.terminal import Terminal, run_in_terminal
+from tests.support.terminal import ROOT, Terminal, run_in_terminal
 from tests.support.waiting import is_alive, until
 
 # The S3 address is among them: signed URLs that were given out hold on.
@@ -246,3 +248,51 @@ async def test_it_says_where_the_metrics_are(tmp_path: Path, redis_url: str, jui
         async with aiohttp.ClientSession() as http, http.get(f"http://{addresses['stream']}/metrics") as answer:
             assert "# TYPE reelway_rpc_started_total counter" in await answer.text()
         assert await terminal.ends(signal.SIGINT) == 0
+
+
+async def test_it_serves_and_ends_in_order_after_its_terminal_was_closed(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    ours, its = os.openpty()
+    port = free_port()
+    env = {"DATA_DIR": str(tmp_path), "PORT": str(port), "GATEWAYS": "1", "REDIS_URL": redis_url}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.support.stand_ins",
+        cwd=ROOT,
+        env={**os.environ, **env, **juicefs_s3.environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=its,
+        stderr=its,
+        start_new_session=True,  # so that no SIGHUP ends it: as under nohup
+    )
+    os.close(its)
+    try:
+        said = b""
+        while b"ready: " not in said:
+            said += await asyncio.to_thread(os.read, ours, 65_536)
+        os.close(ours)
+        children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+        for pid in children:
+            if "stand_ins.gateway" in command_of(pid):
+                os.kill(pid, signal.SIGKILL)
+        await until(lambda: not all(map(is_alive, children)))
+        assert await until_answered(f"http://127.0.0.1:{port}")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(30):
+            assert await process.wait() == 0
+        assert not any(map(is_alive, children))
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+
+
+async def until_answered(url: str) -> dict[str, str]:
+    """Its environment, as soon as it is there again."""
+    async with asyncio.timeout(30):
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                return await environment_of(url)
+            await asyncio.sleep(0.1)

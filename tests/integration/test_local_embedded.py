@@ -216,3 +216,23 @@ async def test_output_comes_in_lines(tmp_path: Path) -> None:
     await process.start()
     assert await process.wait() == 0
     assert lines == ["one", "two", "last\ufffderr"]
+
+
+@pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RuntimeError("a fault of ours")], ids=repr)
+async def test_a_process_is_never_stopped_by_who_reads_its_lines(fault: Exception) -> None:
+    heard: list[str] = []
+
+    def sink(line: str) -> None:
+        heard.append(line)
+        raise fault
+
+    # Far more than a pipe holds: it would block for ever.
+    process = Process("speaker", ["sh", "-c", "seq 100000; echo last"], dict(os.environ), sink)
+    await process.start()
+    try:
+        async with asyncio.timeout(20):
+            assert await process.wait() == 0
+    finally:
+        await process.kill()
+    assert process.last_line() == "last"
+    assert heard
