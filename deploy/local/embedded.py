@@ -5,7 +5,7 @@ import importlib
 import os
 import shutil
 import sysconfig
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,10 +113,11 @@ class EmbeddedRedis:
         A second start (after a stop or a kill) keeps the port.
 
         Raises:
-            StartError: it is missing, ended, or did not answer in time.
+            StartError: it is missing, ended, did not answer in time, or its folder can't be written.
         """
         server = find_redis_server()
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with _writing_into_data_dir():
+            self._folder.mkdir(parents=True, exist_ok=True)
 
         def command(port: int) -> list[str]:
             settings = {
@@ -203,13 +204,14 @@ class EmbeddedS3:
         A second start (after a stop or a kill) keeps the port.
 
         Raises:
-            StartError: it is missing, refuses the keys, ended, or did not answer in time.
+            StartError: it is missing, refuses the keys, ended, did not answer in time, or its folder can't be written.
         """
         if len(self._access_key) < 3 or len(self._secret_key) < 8:
             raise StartError("the embedded S3 wants an access key of 3 or more characters, a secret of 8 or more")
         juicefs = find_juicefs()
         blocks = self._folder / "blocks"
-        blocks.mkdir(parents=True, exist_ok=True)
+        with _writing_into_data_dir():
+            blocks.mkdir(parents=True, exist_ok=True)
         env = inherited(
             HOME=str(self._folder),  # it makes ~/.minio
             MINIO_ROOT_USER=self._access_key,
@@ -237,7 +239,8 @@ class EmbeddedS3:
             return process
 
         self._process = await _launch(launch, self._port or self._last_port())
-        (self._folder / "port").write_text(f"{self._port}\n")
+        with _writing_into_data_dir():
+            (self._folder / "port").write_text(f"{self._port}\n")
 
     def _last_port(self) -> int:
         """The port of the last run where it is free: signed URLs that were given out hold on then."""
@@ -287,6 +290,15 @@ class EmbeddedS3:
                 read_timeout=10,
             ),
         }
+
+
+@contextlib.contextmanager
+def _writing_into_data_dir() -> Iterator[None]:
+    """A file system that refuses is said in one line, with the setting that leads elsewhere."""
+    try:
+        yield
+    except OSError as error:
+        raise StartError(f"DATA_DIR: {error.filename}: {error.strerror}") from error
 
 
 async def _launch(launch: Callable[[int], Awaitable[Process]], port: int) -> Process:

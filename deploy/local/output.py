@@ -4,7 +4,7 @@ import io
 import sys
 from pathlib import Path
 
-from deploy.local.process import LineSink
+from deploy.local.process import LineSink, StartError
 
 COLOURS = (36, 33, 32, 35, 34, 31)
 OURS = "reelway"
@@ -28,9 +28,18 @@ class Output:
         self._names: list[str] = []
 
     def of(self, name: str) -> LineSink | Path:
-        """Where the lines of a process go."""
+        """Where the lines of a process go.
+
+        Raises:
+            StartError: its file in LOG_DIR can't be written.
+        """
         if self._log_dir:
-            return self._log_dir / f"{name}.log"
+            path = self._log_dir / f"{name}.log"
+            try:
+                path.open("ab").close()
+            except OSError as error:
+                raise StartError(f"LOG_DIR {self._log_dir}: {path}: {error.strerror}") from error
+            return path
         return lambda line: self._print(name, line)
 
     def say(self, line: str) -> None:

@@ -104,13 +104,20 @@ class Process:
         return self._child
 
     async def start(self) -> None:
-        """Starts it; returns before it has done anything."""
+        """Starts it; returns before it has done anything.
+
+        Raises:
+            StartError: the file of its output can't be written.
+        """
         # The interpreter's start-up files are of no use to the tether: -I -S make it quick.
         command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(signal.SIGKILL))]
         with contextlib.ExitStack() as files:
             out: int = asyncio.subprocess.PIPE
             if isinstance(self._output, Path):
-                out = files.enter_context(self._output.open("ab")).fileno()
+                try:
+                    out = files.enter_context(self._output.open("ab")).fileno()
+                except OSError as error:
+                    raise StartError(f"the log of {self.name}: {self._output}: {error.strerror}") from error
             child = await asyncio.create_subprocess_exec(
                 *command,
                 *self._argv,

@@ -154,8 +154,11 @@ class System:
         logs = folder / "logs"
         try:
             logs.mkdir(parents=True, exist_ok=True)
+            for name, elsewhere in (("redis", settings.redis_url), ("s3", settings.s3_endpoint_url)):
+                if not elsewhere:
+                    (logs / f"{name}.log").open("ab").close()
         except OSError as error:
-            raise StartError(f"DATA_DIR {settings.data_dir}: {error.strerror}") from error
+            raise StartError(f"DATA_DIR {settings.data_dir}: {error.filename}: {error.strerror}") from error
         if not settings.redis_url:
             self.redis = EmbeddedRedis(folder / "redis", logs / "redis.log")
         if not settings.s3_endpoint_url:

@@ -205,6 +205,30 @@ async def test_a_data_dir_that_cannot_be_written_is_said_in_one_line(tmp_path: P
     assert "reelway: DATA_DIR /proc/reelway: " in await refused(Path("/proc/reelway"))
 
 
+@pytest.mark.parametrize(
+    "inside", ["redis", "s3/blocks", "s3/port/in-the-way", "logs/redis.log/in-the-way", "logs/s3.log/x"]
+)
+async def test_a_folder_of_data_dir_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, inside: str) -> None:
+    in_the_way = tmp_path / inside
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("")
+    line = await refused(tmp_path)
+    assert re.fullmatch(rf"reelway: DATA_DIR.*: {tmp_path}/\S+: (File exists|Is a directory|Not a directory)", line), (
+        line
+    )
+
+
+async def test_a_log_dir_that_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
+) -> None:
+    servers = {"REDIS_URL": redis_url, **juicefs_s3.environment}
+    (tmp_path / "file").write_text("")
+    assert "reelway: LOG_DIR" in await refused(tmp_path, LOG_DIR=str(tmp_path / "file"), **servers)
+    (tmp_path / "logs" / "stream.log").mkdir(parents=True)
+    line = await refused(tmp_path, LOG_DIR=str(tmp_path / "logs"), **servers)
+    assert line == f"reelway: LOG_DIR {tmp_path}/logs: {tmp_path}/logs/stream.log: Is a directory"
+
+
 async def test_a_missing_tool_is_said_in_one_line(tmp_path: Path) -> None:
     # The wheels are hidden by broken modules of their names that come first on the path.
     hidden = tmp_path / "hidden"

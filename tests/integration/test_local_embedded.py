@@ -236,3 +236,12 @@ async def test_a_process_is_never_stopped_by_who_reads_its_lines(fault: Exceptio
         await process.kill()
     assert process.last_line() == "last"
     assert heard
+
+
+async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    """When it is started again, too, after somebody has removed the folder: that is tried again, not a traceback."""
+    process = Process("speaker", ["true"], dict(os.environ), tmp_path / "gone" / "speaker.log")
+    with pytest.raises(
+        StartError, match=f"^the log of speaker: {tmp_path}/gone/speaker.log: No such file or directory$"
+    ):
+        await process.start()
