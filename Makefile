@@ -1,4 +1,4 @@
-# `make` alone lists what there is. `make run` and `make test` need nothing but Python 3.11 and make.
+# `make` alone lists what there is. `make run` and `make test` need nothing but Python 3.11 to 3.13 and make.
 SHELL := /bin/sh
 VENV := .venv
 PY := $(VENV)/bin/python

@@ -5,7 +5,6 @@
 set -eu
 cd "$(dirname "$0")/../.."
 which_set=${1:-dev}
-python=${PYTHON:-python3}
 
 if [ "$which_set" = transcribe ]; then
     [ "${RUN_TRANSCRIPTS:-1}" != 0 ] && [ "${TRANSCRIBE_ENGINE:-faster-whisper}" = faster-whisper ] || exit 0
@@ -17,13 +16,27 @@ fi
 fail() { echo "setup: $*" >&2; exit 1; }
 
 [ "$(uname -s)" = Linux ] || fail "$(uname -s) will not do, Linux is needed; a virtual machine is one"
-command -v "$python" >/dev/null 2>&1 || fail "python3 is missing; install Python 3.11 or newer"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "$("$python" -V) is too old; Python 3.11 or newer is needed"
-
+# The embedded servers have wheels for these alone.
+fits() {
+    "$1" -c '
+import sys, sysconfig
+sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13) or "musl" in str(sysconfig.get_config_var("HOST_GNU_TYPE")))
+' 2>/dev/null
+}
+kind_of() {
+    "$1" -c '
+import sys, sysconfig
+print(sys.version.split()[0], "for", sysconfig.get_config_var("HOST_GNU_TYPE"))
+' 2>/dev/null || echo missing
+}
 has_ensurepip() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
     rm -rf .venv
+    # PYTHON is taken at its word; without it the first that will do.
+    if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
+    for python in "$@"; do if fits "$python"; then break; fi; done
+    fits "$python" || fail "Python 3.11, 3.12 or 3.13 on glibc is needed, and $1 is $(kind_of "$1"); install one and name it: make run PYTHON=python3.13"
     if ! has_ensurepip && command -v uv >/dev/null 2>&1; then
         uv venv -q --seed --python "$python" .venv || fail "could not make .venv with uv"
     else

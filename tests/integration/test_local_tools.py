@@ -2,7 +2,10 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 FOLDER = Path(__file__).parents[2] / "deploy" / "local"
 SCRIPT = FOLDER / "install_tools.sh"
@@ -32,18 +35,53 @@ def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
 
 
+def bootstrap(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A set-up of this folder, which has a copy of the script: what it would make, it would make here."""
+    script = folder / "deploy" / "local" / "bootstrap.sh"
+    script.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(FOLDER / "bootstrap.sh", script)
+    path = f"{folder}:/usr/bin:/bin"
+    return subprocess.run([script, "local"], env={"PATH": path, **env}, capture_output=True, text=True, check=False)
+
+
 def test_another_system_than_linux_is_said_before_anything_is_made(tmp_path: Path) -> None:
     (tmp_path / "uname").write_text("#!/bin/sh\necho Darwin\n")
     (tmp_path / "uname").chmod(0o755)
-    script = tmp_path / "deploy" / "local" / "bootstrap.sh"
-    script.parent.mkdir(parents=True)
-    shutil.copy(FOLDER / "bootstrap.sh", script)  # what it would make, it would make here
-    made = subprocess.run(
-        [script, "local"],
-        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    made = bootstrap(tmp_path)
     assert made.returncode == 1
     assert made.stderr == "setup: Darwin will not do, Linux is needed; a virtual machine is one\n"
+
+
+@pytest.mark.parametrize(
+    ("pretend", "told"),
+    [
+        ("sys.version_info, sys.version = (3, 10, 4), '3.10.4 (main)'", "3.10.4 for "),
+        ("sys.version_info, sys.version = (3, 14, 0), '3.14.0 (main)'", "3.14.0 for "),
+        ("sysconfig.get_config_var = lambda name: 'x86_64-alpine-linux-musl'", "for x86_64-alpine-linux-musl"),
+    ],
+)
+def test_a_python_that_has_no_wheels_is_said_before_anything_is_made(tmp_path: Path, pretend: str, told: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys, sysconfig\n{pretend}\n")
+    made = bootstrap(tmp_path, PYTHONPATH=str(tmp_path))
+    assert made.returncode == 1
+    assert made.stderr.startswith("setup: Python 3.11, 3.12 or 3.13 on glibc is needed, and python3 is ")
+    assert told in made.stderr
+    assert made.stderr.endswith("; install one and name it: make run PYTHON=python3.13\n")
+    assert made.stderr.count("\n") == 1
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_a_python_that_is_not_there_is_said(tmp_path: Path) -> None:
+    made = bootstrap(tmp_path, PYTHON="/nowhere/python")
+    assert made.returncode == 1
+    assert "and /nowhere/python is missing; install one and name it: " in made.stderr
+    assert made.stderr.count("\n") == 1
+
+
+def test_another_python_is_taken_where_the_first_has_no_wheels(tmp_path: Path) -> None:
+    (tmp_path / "python3").write_text("#!/bin/sh\nexit 1\n")
+    can = f'case "$*" in -m*) exit 7;; *ensurepip*) exit 0;; *) exec {sys.executable} "$@";; esac'
+    (tmp_path / "python3.12").write_text(f"#!/bin/sh\n{can}\n")
+    for program in ("python3", "python3.12"):
+        (tmp_path / program).chmod(0o755)
+    assert bootstrap(tmp_path).stderr == "setup: could not make .venv with python3.12\n"
