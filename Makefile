@@ -10,13 +10,18 @@ RUNTIME := $(if $(wildcard $(VENV)/.dev),$(VENV)/.dev,$(VENV)/.local)
 TOKEN_USER := $(if $(filter command line,$(origin USER)),$(USER))
 export TOKEN_USER
 
+# Stamps stay where the folder is moved or copied, or Python is upgraded: so the environment itself is asked, too.
+ifneq ($(and $(wildcard $(VENV)),$(filter-out help clean,$(MAKECMDGOALS))),)
+SET_UP_AGAIN := $(shell $(PY) -I deploy/local/is_set_up.py >/dev/null 2>&1 || echo set-up-again)
+endif
+
 .DEFAULT_GOAL := help
-.PHONY: help setup proto lint typecheck check tools test fuzz run bench token lock clean deploy-tools deploy-check k8s-smoke
+.PHONY: set-up-again help setup proto lint typecheck check tools test fuzz run bench token lock clean deploy-tools deploy-check k8s-smoke
 
 help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
-$(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS)
+$(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS) $(SET_UP_AGAIN)
 	@deploy/local/bootstrap.sh $* && touch $@
 
 run: $(RUNTIME) ## the whole system on this machine, on PORT (8000); Ctrl-C stops it

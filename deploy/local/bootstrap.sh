@@ -31,7 +31,9 @@ print(sys.version.split()[0], "for", sysconfig.get_config_var("HOST_GNU_TYPE"))
 }
 has_ensurepip() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
-if ! .venv/bin/python -m pip --version >/dev/null 2>&1; then
+if ! .venv/bin/python -I deploy/local/is_set_up.py >/dev/null 2>&1; then
+    # Whole: its scripts, too, name the folder and the Python that it was made for.
+    if [ -e .venv ]; then echo "setup: .venv is unfinished, of another folder or of another Python; making it anew"; fi
     rm -rf .venv
     # PYTHON is taken at its word; without it the first that will do.
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
