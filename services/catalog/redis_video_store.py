@@ -2,7 +2,7 @@
 
 Keys, all in one slot so that a script may touch them together:
 
-    {catalog}:index:4          set once the index is whole; without it every call says INDEX_MISSING
+    {catalog}:index:3          set once the index is whole; without it every call says INDEX_MISSING
     {catalog}:counter          the last number given
     {catalog}:video:<uuid>     hash: version, record (a serialized reelway.v1.Video)
     {catalog}:numbers          hash: number -> uuid
@@ -44,7 +44,7 @@ from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
 
 # The number grows with the layout of the keys: a release that finds none of its own makes the index again.
-_MARKER, _COUNTER = PREFIX + "index:4", PREFIX + "counter"
+_MARKER, _COUNTER = PREFIX + "index:3", PREFIX + "counter"
 _NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
 LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""

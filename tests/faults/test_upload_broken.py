@@ -238,7 +238,7 @@ async def test_a_catalogue_that_cannot_be_asked_keeps_the_sweep_from_deleting(pa
     with pytest.raises(ReelwayError):
         await parts.uploads.upload(messages(mp4_of(100_000)))
     parts.clock.ahead = 61
-    await parts.redis.delete("{catalog}:index:4")
+    await parts.redis.delete("{catalog}:index:3")
     await parts.sweeper().sweep()
     left = await parts.leftovers()
     assert len(left["objects"]) == len(left["entries"]) == 1

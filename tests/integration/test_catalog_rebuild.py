@@ -228,7 +228,7 @@ async def test_two_rebuilds_do_not_work_at_once(near: Foundation) -> None:
         await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
     assert await near.videos.exists(), "who is refused touches nothing"
-    await near.redis.delete("{catalog}:index:4")
+    await near.redis.delete("{catalog}:index:3")
     await rebuild(near.records, near.objects, near.videos, other, writers_seconds=0)
     assert await near.videos.exists()
 

@@ -74,7 +74,7 @@ async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis,
                 await store.finish_load(0)
                 address.turn_to(successor.url)
                 async with redis.Redis.from_url(successor.url) as primary:
-                    await primary.set("{catalog}:index:4", "1")
+                    await primary.set("{catalog}:index:3", "1")
                     await primary.zadd("due", {"video": 0})
                     await own_redis.execute_command(*DEMOTED)  # type: ignore[no-untyped-call]
                     assert await lease.take()
