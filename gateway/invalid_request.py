@@ -55,9 +55,8 @@ class InvalidRequestError(Exception):
         return cls.at("body", msg="The body cannot be decoded", kind="body_encoding")
 
     @classmethod
-    def content_type(cls, *accepted: str) -> InvalidRequestError:
-        """A body of another type than the `accepted` ones."""
-        expected = " or ".join(accepted)
+    def content_type(cls, expected: str) -> InvalidRequestError:
+        """A body of another type than the `expected` one."""
         return cls.at("header", "content-type", msg=f"Content-Type should be {expected}", kind="content_type")
 
 

@@ -15,7 +15,6 @@ _PATH_VARIABLE = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
 _PARAMETER_SOURCES = {"path": "path", "query": "query", "headers": "header"}
 _BODY_TYPES = {
     "json": ("application/json",),
-    "form": ("application/x-www-form-urlencoded", "multipart/form-data"),
     "body": ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"),
 }
 _REQUEST_ID = {"description": "Names this request in the logs.", "schema": {"type": "string"}}

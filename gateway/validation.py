@@ -4,10 +4,11 @@
 
     path     variables of the path
     query    query parameters
-    headers  request headers, by field alias or by name with `-` for `_`
+    headers  request headers, by name with `-` for `_`
     json     a JSON body (application/json or application/*+json)
-    form     a form body (urlencoded, or multipart text fields), whole
-    body     any of the two above, by the request's Content-Type
+    body     that, or a form (urlencoded, or multipart text fields), whole, by the request's Content-Type
+
+Of what is given several times the last counts.
 """
 
 from __future__ import annotations
@@ -16,14 +17,12 @@ import asyncio
 import codecs
 import functools
 import inspect
-import types
 import typing
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
 from aiohttp import web
-from multidict import MultiDict, MultiMapping
 from pydantic import BaseModel, ValidationError
 
 from gateway.invalid_request import ErrorItem, InvalidRequestError
@@ -40,7 +39,7 @@ _CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252")
 _MAX_FORM_BYTES = 2 * 1024 * 1024
 #: Seconds for a body that is read whole; of those that stream, RequestBody watches the pace.
 _WHOLE_BODY_S = 60.0
-BODIES = ("json", "form", "body")
+BODIES = ("json", "body")
 """Sources of which a handler takes at most one."""
 _SOURCES = ("path", "query", "headers", *BODIES)
 
@@ -70,27 +69,26 @@ def bound(
 
     `guard` comes first, and raises what refuses the request whatever is in it.
     """
-    shapes = {source: _Shape(model) for source, model in models.items()}
 
     @functools.wraps(function)
     async def handler(request: web.Request) -> web.StreamResponse:
         if guard is not None:
             guard()
         try:
-            return await function(request, **await _bind(request, shapes))
+            return await function(request, **await _bind(request, models))
         except InvalidRequestError as error:
             return on_invalid(error)
 
     return handler
 
 
-async def _bind(request: web.Request, shapes: Mapping[str, _Shape]) -> dict[str, BaseModel]:
+async def _bind(request: web.Request, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
     """Every source is looked at, so that one answer names everything that is wrong."""
     values: dict[str, BaseModel] = {}
     errors: list[ErrorItem] = []
-    for source, shape in shapes.items():
+    for source, model in models.items():
         try:
-            values[source] = await _BINDERS[source](request, shape)
+            values[source] = await _BINDERS[source](request, model)
         except ValidationError as error:
             errors += _items(error, "header" if source == "headers" else "body" if source in BODIES else source)
         except InvalidRequestError as error:
@@ -113,44 +111,17 @@ def _written(source: str, loc: Sequence[str | int]) -> list[str | int]:
     return [part.replace("_", "-") if source == "header" and isinstance(part, str) else part for part in loc]
 
 
-class _Shape:
-    """What of a multi-valued source belongs into a model."""
-
-    def __init__(self, model: type[BaseModel]) -> None:
-        self.model = model
-        self.names = {info.alias or name: info.alias or name for name, info in model.model_fields.items()}
-        self.header_names = {
-            info.alias or name.replace("_", "-"): info.alias or name for name, info in model.model_fields.items()
-        }
-        self._lists = {info.alias or name for name, info in model.model_fields.items() if _is_list(info.annotation)}
-
-    def collect(self, source: Any, names: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The last value of each key, all of them for a list; unknown keys too, so that a model can forbid them."""
-        names = {key: key for key in source} if names is None else names
-        return {
-            key: source.getall(name) if key in self._lists else source.getall(name)[-1]
-            for name, key in names.items()
-            if name in source
-        }
+async def _bind_path(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    return model.model_validate(dict(request.match_info))
 
 
-def _is_list(annotation: Any) -> bool:
-    origin = typing.get_origin(annotation)
-    if origin in (typing.Union, types.UnionType):
-        return any(_is_list(option) for option in typing.get_args(annotation))
-    return origin in (list, set, tuple, frozenset, Sequence)
+async def _bind_query(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    return model.model_validate(dict(request.query.items()))
 
 
-async def _bind_path(request: web.Request, shape: _Shape) -> BaseModel:
-    return shape.model.model_validate(dict(request.match_info))
-
-
-async def _bind_query(request: web.Request, shape: _Shape) -> BaseModel:
-    return shape.model.model_validate(shape.collect(request.query))
-
-
-async def _bind_headers(request: web.Request, shape: _Shape) -> BaseModel:
-    return shape.model.model_validate(shape.collect(request.headers, shape.header_names))
+async def _bind_headers(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    lines = {name: request.headers.getall(name.replace("_", "-"), ()) for name in model.model_fields}
+    return model.model_validate({name: values[-1] for name, values in lines.items() if values})
 
 
 async def _read_whole(request: web.Request) -> bytes:
@@ -165,7 +136,7 @@ async def _read_whole(request: web.Request) -> bytes:
         raise web.HTTPRequestEntityTooLarge(most) from None
 
 
-async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
+async def _bind_json(request: web.Request, model: type[BaseModel]) -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
     is_json = request.content_type == "application/json" or request.content_type.endswith("+json")
     if request.body_exists and not is_json:
@@ -173,31 +144,31 @@ async def _bind_json(request: web.Request, shape: _Shape) -> BaseModel:
     body = await _read_whole(request)
     if not body:
         raise InvalidRequestError.missing("body")
-    return shape.model.model_validate_json(body)
+    return model.model_validate_json(body)
 
 
-async def _bind_form(request: web.Request, shape: _Shape) -> BaseModel:
-    fields: MultiMapping[Any]
+async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    fields: Iterable[tuple[str, str]]
     if not request.body_exists:
         # An empty form, which has no type either.
-        fields = MultiDict()
+        fields = ()
     elif request.content_type == FORM_TYPE:
         source = RequestBody(request, max_size=_MAX_FORM_BYTES)
-        fields = await MultipartForm(source, request.headers["Content-Type"]).finish()
+        fields = (await MultipartForm(source, request.headers["Content-Type"]).finish()).items()
     elif request.content_type == _URLENCODED:
         body = await _read_whole(request)
         most = request.client_max_fields
         try:
             charset = _charset(request)
             text = body.rstrip().decode(charset)
-            fields = MultiDict(parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=most))
+            fields = parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=most)
         except (LookupError, UnicodeError):
             raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
         except ValueError:
             raise web.HTTPRequestEntityTooLarge(most) from None
     else:
-        raise InvalidRequestError.content_type(_URLENCODED, FORM_TYPE)
-    return shape.model.model_validate(shape.collect(fields))
+        return await _bind_json(request, model)
+    return model.model_validate(dict(fields))
 
 
 def _charset(request: web.Request) -> str:
@@ -208,16 +179,10 @@ def _charset(request: web.Request) -> str:
     return name
 
 
-async def _bind_body(request: web.Request, shape: _Shape) -> BaseModel:
-    is_form = request.content_type in (_URLENCODED, FORM_TYPE) or not request.body_exists
-    return await (_bind_form if is_form else _bind_json)(request, shape)
-
-
-_BINDERS: Mapping[str, Callable[[web.Request, _Shape], Awaitable[BaseModel]]] = {
+_BINDERS: Mapping[str, Callable[[web.Request, type[BaseModel]], Awaitable[BaseModel]]] = {
     "path": _bind_path,
     "query": _bind_query,
     "headers": _bind_headers,
     "json": _bind_json,
-    "form": _bind_form,
     "body": _bind_body,
 }
