@@ -7,16 +7,17 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Collection, Iterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field, replace
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from gateway.invalid_request import InvalidRequestError
-from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm, Piece
+from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
+from services.common.byte_messages import Buffer
 
 # A form whose file comes before the fields, a urlencoded form and JSON are held in memory as a whole.
 _HELD_BYTES = 16 * 2**20
@@ -41,24 +42,11 @@ APPEND_HEADERS = {
 }
 
 
-class _AnyField(Collection[str]):
-    """Every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 1
-
-
 @dataclass(frozen=True)
 class Chunk:
     """What is to be appended."""
 
-    data: AsyncIterator[Piece]
+    data: AsyncIterator[Buffer]
     """Ends when the client has sent all that it meant to; raises when the body breaks off."""
     claims: ChunkClaims
     fields: dict[str, str] = field(default_factory=dict)
@@ -102,13 +90,11 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
         # Of a compressed body it is the length before it is unpacked.
         size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
         return Chunk(aiter(body), replace(claims, size=size))
-    form = MultipartForm(body, request.headers["Content-Type"], files=_AnyField())
+    form = MultipartForm(body, request.headers["Content-Type"], files=None)
     part = await form.next_file()
-    while part is not None and part.filename is None:
-        part = await form.next_file()
     if part is None:
         return Chunk(_pieces(), claims)
-    return Chunk(_file(part, form), replace(claims, max_size=_likely(request, form, body)))
+    return Chunk(_file(part, form), replace(claims, max_size=form.likely_size(request.content_length)))
 
 
 async def read_fields(request: web.Request, names: Collection[str], target: str) -> Chunk:
@@ -143,13 +129,12 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
 
 
 async def _form_fields(request: web.Request, names: Collection[str], target: str, claims: ChunkClaims) -> Chunk:
-    body = RequestBody(request)
-    form = MultipartForm(body, request.headers["Content-Type"], files=names)
+    form = MultipartForm(RequestBody(request), request.headers["Content-Type"], files=names)
     part = await form.next_file()
     if part is None:
         raise InvalidRequestError.missing("body", next(iter(names)))
     if target in form.fields or target in request.query:
-        claims = replace(claims, max_size=_likely(request, form, body))
+        claims = replace(claims, max_size=form.likely_size(request.content_length))
         return Chunk(_file(part, form), claims, dict(form.fields))
     # Nobody can say yet where it belongs.
     held = bytearray()
@@ -209,20 +194,14 @@ def _json_fields(whole: bytes, names: Collection[str]) -> tuple[dict[str, str], 
         raise InvalidRequestError.at("body", next(iter(names)), msg="Not Base64", kind="base64_invalid") from None
 
 
-def _likely(request: web.Request, form: MultipartForm, body: RequestBody) -> int:
-    """Bytes of the file, if nothing follows it; 0 where no Content-Length tells."""
-    length = request.content_length
-    return 0 if length is None else max(0, length - form.consumed(body.received) - form.closing_length)
-
-
-async def _file(part: FilePart, form: MultipartForm) -> AsyncIterator[Piece]:
+async def _file(part: FilePart, form: MultipartForm) -> AsyncIterator[Buffer]:
     async for piece in part:
         yield piece
     # Only a form that is whole has a whole chunk.
     await form.finish()
 
 
-async def _pieces(whole: bytes = b"") -> AsyncIterator[Piece]:
+async def _pieces(whole: bytes = b"") -> AsyncIterator[Buffer]:
     view = memoryview(whole)
     for start in range(0, len(view), _PIECE):
         yield view[start : start + _PIECE]

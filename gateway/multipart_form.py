@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from aiohttp import web
 from multidict import MultiDict
@@ -18,12 +18,11 @@ from multidict import MultiDict
 from gateway.header_parameters import parse_parameters
 from gateway.invalid_request import InvalidRequestError
 from gateway.request_body import RequestBody
+from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
 FORM_TYPE = "multipart/form-data"
-
-Piece: TypeAlias = bytes | memoryview
 
 # RFC 2046 section 5.1.1.
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
@@ -60,17 +59,13 @@ class FilePart:
     """A file in a form; iterate over it once, before asking for the next.
 
     Attributes:
-        name: of the field.
         filename: as the client claims, possibly with a path in it; None where it gave none.
-        content_type: as the client claims, without parameters; "" where it gave none.
     """
 
-    name: str
     filename: str | None
-    content_type: str
-    _pieces: AsyncIterator[Piece]
+    _pieces: AsyncIterator[Buffer]
 
-    def __aiter__(self) -> AsyncIterator[Piece]:
+    def __aiter__(self) -> AsyncIterator[Buffer]:
         """The bytes, in chunks of the network's sizes, none empty."""
         return self._pieces
 
@@ -81,8 +76,8 @@ class MultipartForm:
     Args:
         source: the body.
         content_type: the request's Content-Type.
-        files: names of the fields that `next_file` returns, with a filename or without. Other fields without a
-            filename are collected in `fields`, other files skipped.
+        files: names of the fields that `next_file` returns, with a filename or without; None: whatever has a
+            filename. Other fields without one are collected in `fields`, other files skipped.
         limits: what the form may cost.
 
     Raises:
@@ -90,7 +85,12 @@ class MultipartForm:
     """
 
     def __init__(
-        self, source: Source, content_type: str, *, files: Collection[str] = (), limits: FormLimits | None = None
+        self,
+        source: Source,
+        content_type: str,
+        *,
+        files: Collection[str] | None = (),
+        limits: FormLimits | None = None,
     ) -> None:
         media_type, parameters = parse_parameters(content_type)
         if media_type != FORM_TYPE:
@@ -106,19 +106,23 @@ class MultipartForm:
         # With a line break in front the first boundary looks like all others.
         self._data = b"\r\n"
         self._position = 0
+        self._received = 0
         self._parts = 0
         self._field_bytes = 0
-        self._part: AsyncIterator[Piece] | None = None
+        self._part: AsyncIterator[Buffer] | None = None
         self._ended = False
 
-    @property
-    def closing_length(self) -> int:
-        """Bytes that end a form behind its last part: delimiter, two hyphens, and a line break as clients send it."""
-        return len(self._delimiter) + 4
+    def likely_size(self, length: int | None) -> int:
+        """Bytes of the file that `next_file` just returned, at most so many if something follows it; 0: not known.
 
-    def consumed(self, received: int) -> int:
-        """How many of the `received` bytes of the body were used up to here."""
-        return received - (len(self._data) - self._position)
+        Args:
+            length: of the body, where Content-Length tells.
+        """
+        if length is None:
+            return 0
+        consumed = self._received - (len(self._data) - self._position)
+        # Delimiter, two hyphens, and a line break as clients send it.
+        return max(0, length - consumed - (len(self._delimiter) + 4))
 
     async def next_file(self) -> FilePart | None:
         """The next file of `files`, None when there is none left; what was not read of the last one is skipped.
@@ -177,11 +181,10 @@ class MultipartForm:
             raise _malformed("Content-Transfer-Encoding is not supported in forms")
         self._part = self._content()
         filename = parameters.get("filename")
-        if name in self._files:
-            media_type, _ = parse_parameters(headers.get("content-type", ""))
+        wanted = filename is not None if self._files is None else name in self._files
+        if wanted:
             # Browsers write a quote as %22 (WHATWG, multipart/form-data encoding algorithm).
-            shown = None if filename is None else filename.replace("%22", '"')
-            return FilePart(name, shown, media_type, self._part)
+            return FilePart(filename and filename.replace("%22", '"'), self._part)
         if filename is not None:
             await self._skip(self._part)
         else:
@@ -219,7 +222,7 @@ class MultipartForm:
                 raise _malformed("A part has too long headers")
             self._data, self._position = rest + await self._more(), 0
 
-    async def _content(self) -> AsyncIterator[Piece]:
+    async def _content(self) -> AsyncIterator[Buffer]:
         """What stands before the next delimiter, which is consumed, too."""
         delimiter = self._delimiter
         while True:
@@ -246,14 +249,14 @@ class MultipartForm:
             position = data.find(b"\r", position + 1)
         return len(data) if position < 0 else position
 
-    async def _counted(self, pieces: AsyncIterator[Piece]) -> AsyncIterator[Piece]:
+    async def _counted(self, pieces: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
         async for piece in pieces:
             self._field_bytes += len(piece)
             if self._field_bytes > self._limits.field_bytes:
                 raise _malformed("The fields of the form are too long")
             yield piece
 
-    async def _skip(self, pieces: AsyncIterator[Piece], limit: int | None = None) -> None:
+    async def _skip(self, pieces: AsyncIterator[Buffer], limit: int | None = None) -> None:
         skipped = 0
         async for piece in pieces:
             skipped += len(piece)
@@ -264,6 +267,7 @@ class MultipartForm:
         data = await self._source.read()
         if not data:
             raise _malformed("The form ends without its closing boundary")
+        self._received += len(data)
         return data
 
 
@@ -272,14 +276,11 @@ class FormFile:
 
     Attributes:
         file_name: as the client claims, possibly with a path in it; "" where it gave none.
-        content_type: as the client claims; "" where it gave none.
-        likely_size: bytes of the file if nothing follows it in the form, at most so many otherwise; None where
-            the body has no Content-Length.
+        likely_size: see `MultipartForm.likely_size`.
     """
 
-    def __init__(self, form: MultipartForm, part: FilePart, likely_size: int | None, max_size: int) -> None:
+    def __init__(self, form: MultipartForm, part: FilePart, likely_size: int, max_size: int) -> None:
         self.file_name = part.filename or ""
-        self.content_type = part.content_type
         self.likely_size = likely_size
         self._form = form
         self._part = part
@@ -308,11 +309,9 @@ class FormFile:
         part = await form.next_file()
         if part is None:
             raise InvalidRequestError.missing("body", field)
-        length = request.content_length
-        likely_size = None if length is None else max(0, length - form.consumed(body.received) - form.closing_length)
-        return cls(form, part, likely_size, max_size)
+        return cls(form, part, form.likely_size(request.content_length), max_size)
 
-    async def chunks(self) -> AsyncIterator[Piece]:
+    async def chunks(self) -> AsyncIterator[Buffer]:
         """The bytes, in chunks of the network's sizes; once.
 
         The rest of the form is read behind them, so that the end of this says: the client sent all it meant to.
@@ -327,11 +326,6 @@ class FormFile:
                 raise ReelwayError(ErrorReason.FILE_TOO_LARGE)
             yield piece
         await self._form.finish()
-
-    @property
-    def fields(self) -> MultiDict[str]:
-        """The other fields of the form; those behind the file only after `chunks` has ended."""
-        return self._form.fields
 
 
 def _malformed(message: str) -> InvalidRequestError:

@@ -55,7 +55,7 @@ class RequestBody:
         self._clock = asyncio.get_running_loop().time
         self._slow_from = self._clock() + grace
         self._begun = False
-        self.received = 0
+        self._received = 0
 
     async def read(self) -> bytes:
         """The next bytes, as they came from the network, decoded; b"" at the end.
@@ -83,9 +83,9 @@ class RequestBody:
             if not data:
                 # Ended or broken off: a minute's requests would be many timers.
                 self._watch.close()
-        self.received += len(data)
-        self._check_size(self.received)
-        if data and self.received < (self._clock() - self._slow_from) * SLOWEST_RATE:
+        self._received += len(data)
+        self._check_size(self._received)
+        if data and self._received < (self._clock() - self._slow_from) * SLOWEST_RATE:
             raise web.HTTPRequestTimeout
         return data
 

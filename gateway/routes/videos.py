@@ -68,7 +68,7 @@ class Created(BaseModel):
 async def upload(request: web.Request) -> web.Response:
     """Stores one video file and answers when it is durable. Its format is told from its bytes."""
     file = await FormFile.open(request, "video", max_size=request.app[SETTINGS].upload_max_bytes)
-    uploaded = await request.app[UPLOADS].upload(file.chunks(), file.file_name, file.likely_size or 0)
+    uploaded = await request.app[UPLOADS].upload(file.chunks(), file.file_name, file.likely_size)
     video = uploaded.video
     created = Created(
         id=video.video_id,
