@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urljoin
 
 import aiohttp
@@ -63,18 +63,6 @@ class DownloadLimits:
     """Hops after the first address."""
 
 
-class Lookup(Protocol):
-    """What is needed of a resolver; aiohttp's satisfy it."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        """Addresses of a name."""
-
-    async def close(self) -> None:
-        """Let go of it."""
-
-
 class _Names(AbstractResolver):
     """Looks names up by getaddrinfo(3), which nothing can interrupt, in threads of its own.
 
@@ -106,7 +94,7 @@ class _Names(AbstractResolver):
 class _GuardedResolver(AbstractResolver):
     """Refuses a name of which any address is refused; lists of one good and one bad address are rebinding attempts."""
 
-    def __init__(self, policy: AddressPolicy, inner: Lookup) -> None:
+    def __init__(self, policy: AddressPolicy, inner: AbstractResolver) -> None:
         self._policy = policy
         self._inner = inner
 
@@ -128,7 +116,7 @@ class Fetcher:
     """Downloads; one for a worker, closed with it."""
 
     def __init__(
-        self, policy: AddressPolicy, limits: DownloadLimits | None = None, resolver: Lookup | None = None
+        self, policy: AddressPolicy, limits: DownloadLimits | None = None, resolver: AbstractResolver | None = None
     ) -> None:
         self._policy = policy
         self._limits = limits or DownloadLimits()

@@ -15,7 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 from aiohttp import web
-from aiohttp.abc import ResolveResult
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.download import DownloadFailed, DownloadInterrupted, DownloadLimits, DownloadRefused, Fetcher
@@ -331,7 +331,7 @@ async def test_what_a_job_may_wait_for_is_counted_over_all_its_inputs(server: Se
     await fetcher.close()
 
 
-class Answers:
+class Answers(AbstractResolver):
     """A resolver that gives a list of answers, one a question."""
 
     def __init__(self, *answers: tuple[str, ...]) -> None:
