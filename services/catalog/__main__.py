@@ -92,8 +92,6 @@ async def _rebuild(settings: CatalogSettings) -> None:
     async with S3Objects.open(settings) as objects, redis:
         lease = Lease(redis, LEASES + "rebuild", LEASE_SECONDS)
         try:
-            if not await lease.take():
-                raise SystemExit("rebuild: another one is under way")
             try:
                 found = await rebuild(RecordStore(objects), objects, RedisVideoStore(redis, SystemClock()), lease)
             finally:
