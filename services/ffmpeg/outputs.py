@@ -167,9 +167,10 @@ class Outputs:
         for found in [found async for found in self.objects.list(key_of(job_id, ""))]:
             await self.objects.delete(found.key)
 
-    async def ensure_expiry(self, days: int) -> bool:
-        """Have the store itself remove outputs so old, as a second broom; False where it has no such rules."""
-        return await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
+    async def ensure_expiry(self, days: int) -> None:
+        """Have the store itself remove outputs so old, as a second broom, where it can."""
+        if not await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days):
+            log.info("the store takes no rule to expire outputs: they are swept alone")
 
     async def remove_older(self, than: datetime) -> int:
         """Delete every output last written before; returns how many."""
