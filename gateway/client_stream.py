@@ -81,7 +81,7 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
     # Past the call's own method, by which it would keep itself alive until the garbage collector comes.
     call._cython_call.add_done_callback(note)
     sending = asyncio.ensure_future(_send(call, messages))
-    answer = asyncio.ensure_future(_awaited(call))
+    answer = asyncio.ensure_future(call)
     try:
         await asyncio.wait((sending, answer), return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
@@ -98,10 +98,6 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
         sending.cancel()
         answer.cancel()
         await asyncio.gather(sending, answer, return_exceptions=True)
-
-
-async def _awaited(call: Any) -> Any:
-    return await call
 
 
 def _is_told(status: grpc.aio.AioRpcError) -> bool:

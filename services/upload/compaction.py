@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
 from services.common import fault_points, logs, tasks
-from services.common.byte_messages import Buffer
 from services.common.caller import Caller, new_request_id, set_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
 from services.common.error_catalog import ErrorReason
@@ -143,7 +142,9 @@ class Compaction:
             except ReelwayError as error:
                 if error.reason is ErrorReason.JOIN_FAILED:
                     await self._end_transcript(journal, error)
-                if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not await self._is_deleted(journal):
+                if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                    raise
+                if await if_found(self._catalog.get(video_id=video_id)) is not None:
                     raise
                 await self._forget(journal)
                 return True
@@ -195,15 +196,13 @@ class Compaction:
                 if part.copied:
                     etag = await self._objects.copy_part(key, upload_id, number, part.slices[0])
                 else:
-                    etag = await self._data.put_part(key, upload_id, number, part.length, lambda: self._gathered(part))
+                    etag = await self._data.put_part(
+                        key, upload_id, number, part.length, lambda: read_slices(self._data, part.slices)
+                    )
             fault_points.reach("compact.part")
             return etag
 
         return await tasks.all_of(make(number, part) for number, part in enumerate(parts, 1))
-
-    async def _gathered(self, part: PartPlan) -> AsyncIterator[Buffer]:
-        async for piece in read_slices(self._data, part.slices):
-            yield piece
 
     async def _name_object(self, journal: Journal, made: _Made) -> None:
         """The record switches from the chunks to the object in this one step."""
@@ -230,13 +229,6 @@ class Compaction:
                 failure=media_pb2.TranscriptFailure(reason=error.reason.name, message=error.message),
             )
         )
-
-    async def _is_deleted(self, journal: Journal) -> bool:
-        try:
-            await self._catalog.get(video_id=journal.video_id)
-        except ReelwayError as error:
-            return error.reason is ErrorReason.VIDEO_NOT_FOUND
-        return False
 
     async def _forget(self, journal: Journal) -> None:
         """The video was deleted meanwhile: what was made since goes, too, whatever container it is."""
