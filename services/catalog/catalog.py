@@ -230,8 +230,7 @@ class Catalog:
             await self._objects.delete(key)
         prefixes = (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id))
         for prefix in (*prefixes, transcript_prefix(video_id)):
-            async for info in self._objects.list(prefix):
-                await self._objects.delete(info.key)
+            await self._objects.delete_all(prefix)
 
         def empty(video: media_pb2.Video) -> bool:
             if video.state != media_pb2.VIDEO_STATE_DELETING:

@@ -159,6 +159,11 @@ class S3Objects:
         with s3_errors("DeleteObject"):
             await self._client.delete_object(Bucket=self._bucket, Key=key)
 
+    async def delete_all(self, prefix: str) -> None:
+        """Remove every object whose key begins so."""
+        for key in [info.key async for info in self.list(prefix)]:
+            await self.delete(key)
+
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """Every object whose key begins so, in key order, a page of 1000 at a time."""
         with s3_errors("ListObjectsV2"):
@@ -272,6 +277,16 @@ class S3Objects:
                 if error_code(error) == "NoSuchUpload" or not await self._has_multipart(key, upload_id):
                     return
                 raise
+
+    async def abort_multiparts(self, prefix: str, before: datetime | None = None) -> int:
+        """Throw away every multipart upload whose key begins so, or those of them begun before a time; how many.
+
+        Some stores list an upload under no shorter prefix than its whole key.
+        """
+        found = [each async for each in self.list_multiparts(prefix) if before is None or each.initiated < before]
+        for each in found:
+            await self.abort_multipart(each.key, each.upload_id)
+        return len(found)
 
     async def _has_multipart(self, key: str, upload_id: str) -> bool:
         return any([upload.upload_id == upload_id async for upload in self.list_multiparts(key)])

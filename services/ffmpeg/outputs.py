@@ -164,8 +164,7 @@ class Outputs:
         """Abort these uploads, then delete all that the job left."""
         for upload_id, key in uploads.items():
             await self.objects.abort_multipart(key, upload_id)
-        for found in [found async for found in self.objects.list(key_of(job_id, ""))]:
-            await self.objects.delete(found.key)
+        await self.objects.delete_all(key_of(job_id, ""))
 
     async def ensure_expiry(self, days: int) -> None:
         """Have the store itself remove outputs so old, as a second broom, where it can."""
@@ -183,10 +182,7 @@ class Outputs:
 
     async def abort_older(self, than: datetime) -> int:
         """Abort every unfinished upload begun before; returns how many."""
-        old = [found async for found in self.objects.list_multiparts(PREFIX) if found.initiated < than]
-        for found in old:
-            await self.objects.abort_multipart(found.key, found.upload_id)
-        return len(old)
+        return await self.objects.abort_multiparts(PREFIX, than)
 
 
 async def _read(descriptor: int, start: int, length: int) -> AsyncIterator[bytes]:

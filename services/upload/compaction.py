@@ -137,7 +137,7 @@ class Compaction:
                 made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
                 # Who died between beginning an upload of parts and noting it has left one.
-                await self._abort_multiparts(made.key)
+                await self._objects.abort_multiparts(made.key)
                 await self._name_object(journal, made)
             except ReelwayError as error:
                 if error.reason is ErrorReason.JOIN_FAILED:
@@ -234,15 +234,10 @@ class Compaction:
         """The video was deleted meanwhile: what was made since goes, too, whatever container it is."""
         for container in KINDS:
             key = object_key(journal.video_id, container)
-            await self._abort_multiparts(key)
+            await self._objects.abort_multiparts(key)
             await self._objects.delete(key)
         await self._remove_chunks(journal)
         await self._store.drop(journal.video_id)
-
-    async def _abort_multiparts(self, key: str) -> None:
-        # By the whole key: some stores list an upload under no shorter prefix.
-        async for left in self._objects.list_multiparts(key):
-            await self._objects.abort_multipart(left.key, left.upload_id)
 
     async def _remove_chunks(self, journal: Journal) -> None:
         async def delete(key: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from reelway.v1 import media_pb2
 
 from services.common import logs
@@ -110,10 +112,7 @@ class JournalSweeper:
                     await sweep(video_id)
                 except ReelwayError as error:
                     log.warning("cannot sweep what an upload left", video_id=video_id, why=str(error))
-        before = self._clock.seconds() - self._orphan_seconds
-        async for multipart in self._objects.list_multiparts(_ALL):
-            if multipart.initiated.timestamp() < before:
-                await self._objects.abort_multipart(multipart.key, multipart.upload_id)
+        await self._objects.abort_multiparts(_ALL, self._clock.now() - timedelta(seconds=self._orphan_seconds))
 
     async def _sweep_upload(self, video_id: str) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.

@@ -49,8 +49,7 @@ class Sweeper:
 
     async def _remove(self, upload: OpenUpload) -> None:
         set_caller(Caller(user=upload.owner, request_id=new_request_id()))
-        async for multipart in self._objects.list_multiparts(upload.key):
-            await self._objects.abort_multipart(multipart.key, multipart.upload_id)
+        await self._objects.abort_multiparts(upload.key)
         if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
             await self._objects.delete(upload.key)
         elif await self._objects.head(upload.key) is None:

@@ -48,6 +48,4 @@ class S3Pieces:
 
     async def clear(self) -> None:
         """Delete the objects."""
-        keys = [info.key async for info in self._objects.list(self._prefix)]
-        for key in keys:
-            await self._objects.delete(key)
+        await self._objects.delete_all(self._prefix)

@@ -184,9 +184,7 @@ class TranscribeHandler:
 
     async def _remove(self, video_id: str) -> None:
         """All that was heard in a video that was deleted."""
-        keys = [info.key async for info in self._objects.list(transcript_prefix(video_id))]
-        for key in keys:
-            await self._objects.delete(key)
+        await self._objects.delete_all(transcript_prefix(video_id))
 
 
 def _wanted(video: media_pb2.Video, request: int) -> bool:
