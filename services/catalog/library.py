@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from reelway.v1 import library_pb2, media_pb2
 
-from services.catalog import page_token
 from services.catalog.access import is_own, require_sealed
 from services.catalog.catalog import Catalog, check_texts, page_length
 from services.catalog.library_store import LibraryStore, Position
@@ -17,6 +16,7 @@ from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.message_page import within_message
+from services.common.opaque_token import seal_place, unseal_place
 from services.common.video_state import step
 
 PAGE_SIZE = 30
@@ -77,7 +77,7 @@ class Library:
         return page, [video for video in waiting if video.video_id not in finished]
 
     async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, hidden: str = "") -> Page:
-        behind = Position(*page_token.decode_place(kind, token)) if token else None
+        behind = Position(*unseal_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
         records = [_without_words(video) for video in await self._videos.records(found.video_ids)]
         videos, next_behind = within_message(records), found.behind
@@ -85,7 +85,7 @@ class Library:
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
         # What was made private or deleted since the lists were read is in none of them any more.
         videos = [video for video in videos if any(memberships(video).get(key) for key in lists)]
-        return Page(videos, page_token.encode_place(kind, *next_behind) if next_behind else "")
+        return Page(videos, seal_place(kind, *next_behind) if next_behind else "")
 
     async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:
         """A finished video of `owner`; VIDEO_NOT_FOUND, PRIVATE_VIDEO."""

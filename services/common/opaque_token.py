@@ -1,4 +1,4 @@
-"""Page tokens as clients see them: Base64, to hand back as it is."""
+"""Page tokens as clients see them: Base64, to hand back as it is; a stable position, not an offset."""
 
 from __future__ import annotations
 
@@ -27,3 +27,14 @@ def unseal(token: str, pattern: str) -> re.Match[str]:
         if found and seal(text) == token:
             return found
     raise ReelwayError(ErrorReason.INVALID_PAGE_TOKEN)
+
+
+def seal_place(kind: str, score: int, row_id: str) -> str:
+    """A token for the page of a list of `kind` (a word) that begins behind this row."""
+    return seal(f"{kind}:{score}:{row_id}")
+
+
+def unseal_place(kind: str, token: str) -> tuple[int, str]:
+    """Score and id of the row behind which the page begins; INVALID_PAGE_TOKEN for one of no list of `kind`."""
+    place = unseal(token, rf"{kind}:(0|[1-9][0-9]{{0,15}}):([0-9a-f-]{{36}})")
+    return int(place[1]), place[2]

@@ -11,8 +11,8 @@ from typing import Any
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
+from services.common.opaque_token import seal_place, unseal_place
 from services.common.uuids import is_uuid
-from services.ffmpeg import page_token
 from services.ffmpeg.job import Job, NewJob
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.queue_events import QueueEvents
@@ -22,6 +22,13 @@ from services.ffmpeg.redis_job_store import Cancelled, QueueStats, RedisJobStore
 _WATCH_SECONDS = 15.0
 # A flood of changes reaches a watcher at this pace.
 _WATCH_PAUSE_SECONDS = 0.2
+
+_PAGE = "t1"
+
+
+def token_behind(job: Job) -> str:
+    """A token for the page of a user's jobs that begins behind this one."""
+    return seal_place(_PAGE, job.created_ms, job.id)
 
 
 class Jobs:
@@ -77,14 +84,14 @@ class Jobs:
         """
         if not 0 <= size <= 100:
             raise invalid_field("page_size", "must be 1 to 100")
-        before = page_token.decode(token) if token else None
+        before = unseal_place(_PAGE, token) if token else None
         if not user:
             return [], ""
         size = size or 20
         jobs = await self._store.list_owned(user, size + 1, before)
         more = len(jobs) > size
         jobs = jobs[:size]
-        return jobs, page_token.encode(jobs[-1].created_ms, jobs[-1].id) if more else ""
+        return jobs, token_behind(jobs[-1]) if more else ""
 
     async def cancel(self, user: str, job_id: str) -> Job:
         """The job after the cancel; TASK_FINISHED when it has ended already."""

@@ -13,14 +13,13 @@ from services.common.caller import current_caller
 from services.common.errors import ReelwayError, invalid_field
 from services.common.message_page import within_message
 from services.common.uuids import is_uuid
-from services.ffmpeg import page_token
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.input_address import check_input_url
 from services.ffmpeg.isolation import Isolation, require_ready
 from services.ffmpeg.job import Job
 from services.ffmpeg.job_state import JobKind, Priority
-from services.ffmpeg.jobs import Jobs
+from services.ffmpeg.jobs import Jobs, token_behind
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.plan import Plan
@@ -79,8 +78,7 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         tasks = [task_message(job, {}) for job in jobs]
         fitting = within_message(tasks)
         if len(fitting) < len(tasks):
-            last = jobs[len(fitting) - 1]
-            token = page_token.encode(last.created_ms, last.id)
+            token = token_behind(jobs[len(fitting) - 1])
         return ffmpeg_pb2.ListTasksResponse(tasks=fitting, next_page_token=token)
 
     async def CancelTask(self, request: ffmpeg_pb2.CancelTaskRequest, context: Any) -> ffmpeg_pb2.CancelTaskResponse:

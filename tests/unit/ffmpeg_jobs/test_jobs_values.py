@@ -10,7 +10,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg import page_token
+from services.common.opaque_token import seal_place, unseal_place
 from services.ffmpeg.input_address import video_id_of
 from services.ffmpeg.job import Job, Progress
 from services.ffmpeg.job_state import CLAIM_ORDER, TRANSITIONS, JobKind, JobState, Priority
@@ -52,13 +52,13 @@ def test_only_a_completed_task_is_wholly_done(kind: JobKind) -> None:
 
 
 def test_a_page_token_is_a_position() -> None:
-    assert page_token.decode(page_token.encode(1795237443000, ID)) == (1795237443000, ID)
+    assert unseal_place("t1", seal_place("t1", 1795237443000, ID)) == (1795237443000, ID)
 
 
-@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", page_token.encode(1, ID) + "=", page_token.encode(1, "x")])
+@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", seal_place("t1", 1, ID) + "=", seal_place("t1", 1, "x")])
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(ReelwayError) as refused:
-        page_token.decode(token)
+        unseal_place("t1", token)
     assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
 
 
