@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from reelway.v1 import media_pb2
 
+from services.common.caller import may_change
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.video_state import GONE, READABLE
@@ -16,16 +17,11 @@ def may_see(video: media_pb2.Video, user: str) -> bool:
     return not video.is_private or (video.owner != "" and video.owner == user)
 
 
-def may_change(video: media_pb2.Video, user: str) -> bool:
-    """The owner; anybody, where there is none."""
-    return video.owner in ("", user)
-
-
 def require_change(video: media_pb2.Video, user: str) -> None:
     """Raises VIDEO_NOT_FOUND where `user` may not see it, NOT_THE_OWNER where it may only see it."""
     if not may_see(video, user):
         raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-    if not may_change(video, user):
+    if not may_change(video.owner, user):
         raise ReelwayError(ErrorReason.NOT_THE_OWNER)
 
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog import page_token
-from services.catalog.access import may_change, may_see, require_change, require_sealed
+from services.catalog.access import may_see, require_change, require_sealed
 from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
-from services.common.caller import SYSTEM_USER
+from services.common.caller import SYSTEM_USER, may_change
 from services.common.catalog_client import if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, object_key
@@ -207,7 +207,7 @@ class Catalog:
         """
 
         def bury(video: media_pb2.Video) -> bool:
-            if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video, user) or user == SYSTEM_USER):
+            if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video.owner, user) or user == SYSTEM_USER):
                 # A try that broke off, perhaps before S3 had its tombstone.
                 return False
             if not (user == SYSTEM_USER and video.state == media_pb2.VIDEO_STATE_UPLOADING):

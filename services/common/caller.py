@@ -69,6 +69,11 @@ def set_caller(caller: Caller) -> None:
     _current.set(caller)
 
 
+def may_change(owner: str, user: str) -> bool:
+    """Whether `user` may change what `owner` has: one's own, or nobody's."""
+    return owner in ("", user)
+
+
 def require_system() -> None:
     """UNAUTHENTICATED unless one of our own processes calls in its own name."""
     if current_caller().user != SYSTEM_USER:

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from services.common.caller import SYSTEM_USER
+from services.common.caller import SYSTEM_USER, may_change
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.opaque_token import seal_place, unseal_place
@@ -73,7 +73,7 @@ class Jobs:
     async def get(self, user: str, job_id: str) -> Job:
         """The job, if the user owns it or nobody does; else TASK_NOT_FOUND."""
         job = await self._store.get(job_id) if is_uuid(job_id) else None
-        if job is None or job.owner not in {"", user}:
+        if job is None or not may_change(job.owner, user):
             raise ReelwayError(ErrorReason.TASK_NOT_FOUND)
         return job
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
-from services.common.caller import SYSTEM_USER, current_caller, set_caller
+from services.common.caller import SYSTEM_USER, current_caller, may_change, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, SNIFF_BYTES, object_key
@@ -144,14 +144,14 @@ class Journals:
     async def get_visible(self, video_id: str) -> Journal:
         """As `get`, if the caller may see the video; else VIDEO_NOT_FOUND."""
         journal = await self.get(video_id)
-        if journal.owner not in ("", current_caller().user):
+        if not may_change(journal.owner, current_caller().user):
             await self._catalog.get(video_id=video_id)
         return journal
 
     async def get_for_change(self, video_id: str) -> Journal:
         """As `get`, for its owner: NOT_THE_OWNER for others, or VIDEO_NOT_FOUND where they may not even see it."""
         journal = await self.get(video_id)
-        if journal.owner not in ("", current_caller().user):
+        if not may_change(journal.owner, current_caller().user):
             await self._catalog.get(video_id=video_id)
             raise ReelwayError(ErrorReason.NOT_THE_OWNER)
         if journal.state is not JournalState.OPEN:

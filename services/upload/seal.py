@@ -8,7 +8,7 @@ from collections.abc import Collection
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points
-from services.common.caller import current_caller
+from services.common.caller import current_caller, may_change
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.containers import KINDS
@@ -34,7 +34,7 @@ class Sealing:
             if error.reason is not ErrorReason.UPLOAD_SEALED:
                 raise
             video = await self._catalog.get(video_id=video_id)
-            if video.owner not in ("", current_caller().user):
+            if not may_change(video.owner, current_caller().user):
                 raise ReelwayError(ErrorReason.NOT_THE_OWNER) from None
             return video
         if journal.state is JournalState.COMPACTED:
