@@ -211,7 +211,7 @@ def _check_font(key: str, value: str, subject: str) -> None:
 def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: Limits) -> None:
     check_expression(value, subject)
     if rule.kinds[key] is Kind.SIZE and (match := _SIZE.fullmatch(value)):
-        _check_sides(rule.name, whole_number(match[1]) or 0, whole_number(match[2]) or 0, limits)
+        check_sides(f"filter {rule.name}", match[1], match[2], limits)
     count = whole_number(value)
     if key == "threads" and (count is None or count > limits.threads):
         raise CommandRefused(subject, f"at most {limits.threads}")
@@ -224,10 +224,12 @@ def _check_picture(name: str, named: dict[str, str], limits: Limits) -> None:
     if name in _PICTURE_FILTERS:
         width = next((named[key] for key in ("w", "width", "out_w") if key in named), "0")
         height = next((named[key] for key in ("h", "height", "out_h") if key in named), "0")
-        _check_sides(name, whole_number(width) or 0, whole_number(height) or 0, limits)
+        check_sides(f"filter {name}", width, height, limits)
 
 
-def _check_sides(name: str, width: int, height: int, limits: Limits) -> None:
-    if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-        why = f"{width}x{height} is more than {limits.max_pixels} pixels, or more than {limits.max_side} on a side"
-        raise CommandRefused(f"filter {name}", why)
+def check_sides(subject: str, width: str, height: str, limits: Limits) -> None:
+    """Refuse a picture whose sides, as far as they are written as numbers, make too many pixels."""
+    wide, high = whole_number(width) or 0, whole_number(height) or 0
+    if max(wide, high) > limits.max_side or wide * high > limits.max_pixels:
+        why = f"{wide}x{high} is more than {limits.max_pixels} pixels, or more than {limits.max_side} on a side"
+        raise CommandRefused(subject, why)

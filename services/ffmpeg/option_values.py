@@ -7,6 +7,7 @@ import re
 from services.ffmpeg import format_table
 from services.ffmpeg.digits import whole_number
 from services.ffmpeg.filter_graph import check_expression
+from services.ffmpeg.filter_table import check_sides
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OptionRule, Value
 from services.ffmpeg.placeholders import braced
@@ -99,9 +100,7 @@ def _threads(option: str, value: str, limits: Limits) -> str:
 def _check_size(option: str, value: str, limits: Limits) -> None:
     _require(_PLAIN, option, value)
     if match := _SIDES.fullmatch(value):
-        width, height = whole_number(match[1]) or 0, whole_number(match[2]) or 0
-        if max(width, height) > limits.max_side or width * height > limits.max_pixels:
-            raise CommandRefused(option, f"more than {limits.max_pixels} pixels, or {limits.max_side} on a side")
+        check_sides(option, match[1], match[2], limits)
 
 
 def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
