@@ -10,7 +10,7 @@ import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from email.utils import format_datetime
 from enum import Enum
 
@@ -89,13 +89,10 @@ def parse_http_date(value: str | None) -> datetime | None:
         return None
     for date_format in _DATE_FORMATS:
         try:
-            moment = datetime.strptime(value.strip(), date_format).replace(tzinfo=UTC)
+            # Two digits mean 1969 to 2068: none of them is more than 50 years ahead, as the section forbids.
+            return datetime.strptime(value.strip(), date_format).replace(tzinfo=UTC)
         except ValueError:
             continue
-        if "%y" in date_format and moment > datetime.now(UTC) + timedelta(days=50 * 365.25):
-            # Two digits that seem more than 50 years ahead mean the past century.
-            moment = moment.replace(year=moment.year - 100)
-        return moment
     return None
 
 

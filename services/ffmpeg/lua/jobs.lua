@@ -74,8 +74,8 @@ end
 
 -- Removes a finished job's record.
 local function forget(id)
-    local state, owner, idem = unpack(get(id, 'state', 'owner', 'idem'))
-    if not state or next(TRANSITIONS[state]) then
+    local owner, idem = unpack(get(id, 'owner', 'idem'))
+    if not owner then
         return 0
     end
     if idem and redis.call('GET', idem) == id then
