@@ -13,6 +13,7 @@ import dataclasses
 import itertools
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
@@ -22,14 +23,7 @@ from services.common.redis_client import redis_errors
 
 _OPEN, _SWEEPING = "{uploads}:open", "{uploads}:sweeping"
 LEASE = "{uploads}:lease"
-# KEYS: open, sweeping    ARGV: now
-_TAKE_EXPIRED = """
-for _, member in ipairs(redis.call('ZRANGE', KEYS[1], '-inf', ARGV[1], 'BYSCORE', 'LIMIT', 0, 1000)) do
-    redis.call('ZREM', KEYS[1], member)
-    redis.call('SADD', KEYS[2], member)
-end
-return redis.call('SMEMBERS', KEYS[2])
-"""
+_TAKE_EXPIRED = Path(__file__).parent / "lua" / "take_expired_uploads.lua"
 
 
 @dataclass(frozen=True)
@@ -57,7 +51,7 @@ class OpenUploads:
 
     def __init__(self, client: redis.Redis, clock: Clock, lease_seconds: float) -> None:
         self._redis, self._clock, self._lease_seconds = client, clock, lease_seconds
-        self._take_expired = client.register_script(_TAKE_EXPIRED)
+        self._take_expired = client.register_script(_TAKE_EXPIRED.read_text())
 
     @property
     def heartbeat_seconds(self) -> float:

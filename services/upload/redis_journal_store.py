@@ -79,9 +79,9 @@ class RedisJournalStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._commit, self._locate, self._step, self._create, self._enter = (
+        self._commit, self._locate, self._step, self._create, self._enter, self._multipart = (
             client.register_script((_LUA / f"journal_{name}.lua").read_text())
-            for name in ("commit", "locate", "step", "create", "enter")
+            for name in ("commit", "locate", "step", "create", "enter", "multipart")
         )
 
     async def create(self, journal: Journal, extents: Sequence[tuple[Extent, str]] = ()) -> bool:
@@ -193,13 +193,8 @@ class RedisJournalStore:
 
     async def set_multipart(self, video_id: str, upload_id: str, instead_of: str) -> str:
         """Note the compaction's multipart upload unless another replaced it meanwhile; the one that stands."""
-        script = (
-            "local now = redis.call('HGET', KEYS[1], 'multipart') "
-            "if now ~= ARGV[2] then return now end "
-            "redis.call('HSET', KEYS[1], 'multipart', ARGV[1]) return ARGV[1]"
-        )
         with redis_errors():
-            standing: Any = await self._redis.eval(script, 1, _key(video_id), upload_id, instead_of)
+            standing: Any = await self._multipart(keys=[_key(video_id)], args=[upload_id, instead_of])
         return str(standing or "")
 
     async def drop(self, video_id: str, after_seconds: float = 0) -> None:
