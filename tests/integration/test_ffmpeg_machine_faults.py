@@ -28,7 +28,7 @@ from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
-from services.ffmpeg.worker.join import _Ffmpeg
+from services.ffmpeg.worker.join_handler import _Ffmpeg
 from tests.support.clips import make_clip
 from tests.support.programs import ffmpeg_in, installed
 from tests.support.waiting import until

@@ -18,7 +18,7 @@ from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
-from services.ffmpeg.worker.join import JoinHandler
+from services.ffmpeg.worker.join_handler import JoinHandler
 from tests.support.clips import described
 from tests.support.programs import installed, static
 from tests.support.servers import S3Server

@@ -20,11 +20,11 @@ from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.settings import WorkerSettings
 from services.ffmpeg.work_folder import WorkRoot
-from services.ffmpeg.worker.command import CommandHandler
+from services.ffmpeg.worker.command_handler import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
-from services.ffmpeg.worker.join import JoinHandler
-from services.ffmpeg.worker.look_at_video import UploadLimits, VideoLook
+from services.ffmpeg.worker.join_handler import JoinHandler
+from services.ffmpeg.worker.probe_handler import ProbeHandler, UploadLimits
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
 from services.ffmpeg.worker.transcript_records import TranscriptRecords
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
@@ -88,7 +88,7 @@ def handlers(
     stack.push_async_callback(uploads.close)
     catalog = open_channel(settings.catalog_target, settings)
     stack.push_async_callback(catalog.close)
-    look = VideoLook(
+    probe = ProbeHandler(
         isolation.sandbox,
         objects=outputs.objects,
         data=outputs.data,
@@ -106,7 +106,7 @@ def handlers(
     )
     return {
         JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits),
-        JobKind.PROBE: look,
+        JobKind.PROBE: probe,
         JobKind.TRANSCRIBE: transcribe,
         JobKind.JOIN: JoinHandler(isolation.sandbox, UploadClient(uploads), outputs, settings.limits),
     }

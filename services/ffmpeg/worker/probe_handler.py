@@ -56,7 +56,7 @@ class UploadLimits:
     content_types: Collection[str]
 
 
-class VideoLook:
+class ProbeHandler:
     """See the module. Result: `outcome`, a word."""
 
     def __init__(
