@@ -16,7 +16,7 @@ from reelway.v1 import stream_pb2
 
 from gateway.block_cache import BLOCK, BlockCache, BlockKey
 from gateway.stream_backend import StreamBackend, Window
-from services.common import logs
+from services.common import logs, tasks
 from services.common.backoff import Backoff
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
@@ -53,7 +53,7 @@ class Playback:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = Latest[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
-        self._left_behind: set[asyncio.Task[None]] = set()
+        self._left_behind = tasks.Background()
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
@@ -188,9 +188,7 @@ class Playback:
 
     def _leave(self, call: Window) -> None:
         """Let a window run out unread: a cancelled stream costs grpc.aio memory that it never gives back."""
-        task = asyncio.create_task(_run_out(call))
-        self._left_behind.add(task)
-        task.add_done_callback(self._left_behind.discard)
+        self._left_behind.start(_run_out(call))
 
 
 def _cut(block: bytes, offset: int, end: int) -> bytes | memoryview:

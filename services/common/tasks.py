@@ -9,7 +9,28 @@ from typing import Any, TypeVar
 
 _Result = TypeVar("_Result")
 _AGAIN_SECONDS = 0.5
-_leaving: set[asyncio.Task[None]] = set()
+
+
+class Background:
+    """Work that goes on behind whoever began it."""
+
+    def __init__(self) -> None:
+        # The event loop alone would let a task be collected that nobody else holds.
+        self._going: set[asyncio.Task[None]] = set()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Begin it, in the caller's context."""
+        task = asyncio.create_task(work)
+        self._going.add(task)
+        task.add_done_callback(self._going.discard)
+        return task
+
+    async def wait(self) -> None:
+        """Until all that was begun has ended."""
+        await asyncio.gather(*self._going)
+
+
+_leaving = Background()
 
 
 async def end(*tasks: asyncio.Task[object]) -> None:
@@ -26,10 +47,7 @@ async def end(*tasks: asyncio.Task[object]) -> None:
 
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Await it like any other, but let it go on where the caller is cancelled (again)."""
-    task = asyncio.create_task(work)
-    _leaving.add(task)
-    task.add_done_callback(_leaving.discard)
-    await asyncio.shield(task)
+    await asyncio.shield(_leaving.start(work))
 
 
 async def undisturbed(work: Coroutine[Any, Any, _Result]) -> _Result:

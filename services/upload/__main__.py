@@ -146,8 +146,8 @@ async def _serve(settings: UploadSettings) -> None:
                     arrivals.run(settings.ingest_interval_seconds),
                 ],
             )
-        await uploads.finish_undoing()
-        await appends.finish_undoing()
+        await uploads.undoing.wait()
+        await appends.undoing.wait()
 
 
 def main() -> None:

@@ -12,11 +12,10 @@ import asyncio
 import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
-from contextvars import copy_context
 
 from reelway.v1 import media_pb2, upload_pb2
 
-from services.common import fault_points, logs, metrics
+from services.common import fault_points, logs, metrics, tasks
 from services.common.byte_messages import AppendMessage, Buffer
 from services.common.caller import current_caller
 from services.common.clock import Clock
@@ -60,7 +59,8 @@ class Appends:
         self._journals, self._store, self._objects, self._writer = journals, store, objects, writer
         self._buffers, self._clock, self._limits, self._most_bytes = buffers, clock, limits, most_bytes
         self._idle_seconds, self._longest_seconds = idle_seconds, longest_seconds
-        self._undoing: set[asyncio.Task[None]] = set()
+        self.undoing = tasks.Background()
+        """What broken-off appends left is removed here; to be waited for last, before the process ends."""
 
     async def append(self, messages: AsyncIterator[AppendMessage]) -> Committed:
         """One chunk from its messages. Errors as UploadService.Append says."""
@@ -83,10 +83,6 @@ class Appends:
                 if not head:
                     raise ReelwayError(ErrorReason.EMPTY_CHUNK)
                 return await self._append(header, journal, head, pieces, largest, room=reserved)
-
-    async def finish_undoing(self) -> None:
-        """Wait until what broken-off appends left is removed; the last thing before the process ends."""
-        await asyncio.gather(*self._undoing)
 
     def _judge(self, header: upload_pb2.AppendHeader, journal: Journal) -> Largest:
         """Refuse what the commit would refuse, before bytes are wasted; how large the chunk may be."""
@@ -191,9 +187,7 @@ class Appends:
                 with contextlib.suppress(ReelwayError):
                     await self._objects.delete(chunk.key)
 
-        task = asyncio.get_running_loop().create_task(remove(), context=copy_context())
-        self._undoing.add(task)
-        task.add_done_callback(self._undoing.discard)
+        self.undoing.start(remove())
 
 
 def _too_large(reason: ErrorReason, most: int) -> ReelwayError:

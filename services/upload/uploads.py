@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 
 from reelway.v1 import media_pb2, upload_pb2
 
-from services.common import logs, metrics
+from services.common import logs, metrics, tasks
 from services.common.byte_messages import Buffer, UploadMessage
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient, if_found
@@ -61,7 +61,8 @@ class Uploads:
     ) -> None:
         self._objects, self._store, self._catalog, self._register = objects, store, catalog, register
         self._buffers, self._max_bytes, self._idle_seconds = buffers, max_bytes, idle_seconds
-        self._undoing: set[asyncio.Task[None]] = set()
+        self.undoing = tasks.Background()
+        """Cancelled uploads are undone here; to be waited for last, before the process ends."""
 
     async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
         """One file from its messages; the finished video. Errors as UploadService.UploadVideo says."""
@@ -94,14 +95,8 @@ class Uploads:
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from None
             # The client has gone, or the server stops: what was begun is undone, by a task that outlives this one.
             work.cancel()
-            undoing = asyncio.create_task(_ended(work))
-            self._undoing.add(undoing)
-            undoing.add_done_callback(self._undoing.discard)
+            self.undoing.start(_ended(work))
             raise
-
-    async def finish_undoing(self) -> None:
-        """Wait until every cancelled upload is undone; the last thing before the process ends."""
-        await asyncio.gather(*self._undoing)
 
     async def _store_and_record(
         self,

@@ -128,9 +128,9 @@ async def test_a_client_that_vanishes_leaves_nothing(parts: Foundation, at: int)
     upload.cancel()
     with pytest.raises(asyncio.CancelledError):
         await upload
-    await parts.uploads.finish_undoing()
+    await parts.uploads.undoing.wait()
     assert await parts.leftovers() == NOTHING
-    await until(lambda: not parts.uploads._undoing)
+    await until(lambda: not parts.uploads.undoing._going)
 
 
 async def test_a_vanished_client_s_room_is_free_once_its_upload_is_undone(
@@ -170,7 +170,7 @@ async def test_a_vanished_client_s_room_is_free_once_its_upload_is_undone(
         await undoing.wait()
         assert await is_refused()
         may_undo.set()
-        await parts.uploads.finish_undoing()
+        await parts.uploads.undoing.wait()
         assert await parts.leftovers() == NOTHING
         assert not await is_refused()
 
@@ -209,7 +209,7 @@ async def test_whatever_ends_an_upload_makes_room_for_the_next(juicefs_store: St
                 await asyncio.sleep(0)
             upload.cancel()
             await asyncio.wait([upload])
-            await parts.uploads.finish_undoing()
+            await parts.uploads.undoing.wait()
         assert await fits(parts)
 
 
@@ -436,7 +436,7 @@ async def test_what_a_swept_upload_recorded_is_undone_to_the_end(
         upload = asyncio.create_task(parts.uploads.upload(messages(mp4_of(100_000))))
         await asyncio.wait([upload])
         assert upload.cancelled() or upload.exception() is not None
-        await parts.uploads.finish_undoing()
+        await parts.uploads.undoing.wait()
         assert (await parts.catalog.page("", 10, ""))[0] == []
 
 

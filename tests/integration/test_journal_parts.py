@@ -61,7 +61,7 @@ class Rig:
 
     async def keys(self, video_id: str) -> list[str]:
         """Of all chunks that are there, once nothing is being undone."""
-        await self.appends.finish_undoing()
+        await self.appends.undoing.wait()
         return await keys_under(self.parts.objects, journal_prefix(video_id))
 
     async def whole(self, video_id: str) -> bytes:

@@ -207,7 +207,7 @@ async def test_what_is_cancelled_behind_its_completion_is_a_video_or_nothing(
     upload.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await upload
-    await parts.uploads.finish_undoing()
+    await parts.uploads.undoing.wait()
     left = await parts.leftovers()
     assert left["multiparts"] == left["entries"] == []
     assert len(left["objects"]) == len(left["records"])
