@@ -52,6 +52,7 @@ class Playback:
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = Latest[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
+        self._asking: dict[tuple[str, str], asyncio.Task[stream_pb2.StatResponse]] = {}
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
 
@@ -59,9 +60,20 @@ class Playback:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
         key = (video_id, current_caller().user)
         now = asyncio.get_running_loop().time()
-        if (hit := self._stats.get(key)) is not None and hit[0] > now:
+        hit = self._stats.get(key)
+        if hit is None or not self._ttl:
+            return await self._remembered(key, now)
+        if hit[0] > now:
             return hit[1]
-        stat = await self._stat(video_id)
+        # Its bytes are final, only who may see them is asked again: by one for all who come meanwhile.
+        asking = self._asking.get(key)
+        if asking is None:
+            asking = self._asking[key] = asyncio.create_task(self._remembered(key, now))
+            asking.add_done_callback(lambda _: self._asking.pop(key))
+        return await asyncio.shield(asking)
+
+    async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
+        stat = await self._stat(key[0])
         if stat.sealed:
             self._stats[key] = (now + self._ttl, stat)
         return stat

@@ -1,5 +1,6 @@
 """What the gateway remembers of the stream service's answers: little, for a moment, for one user."""
 
+import asyncio
 from typing import Any, cast
 
 import pytest
@@ -21,10 +22,13 @@ class Stream:
     def __init__(self, *, sealed: bool = True) -> None:
         self.sealed = sealed
         self.asked: list[str] = []
+        self.may_answer = asyncio.Event()
+        self.may_answer.set()
 
     async def stat(self, request: stream_pb2.StatRequest) -> stream_pb2.StatResponse:
         user = current_caller().user
         self.asked.append(user)
+        await self.may_answer.wait()
         if user != "anna":
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return stream_pb2.StatResponse(video_id=request.video_id, size_bytes=len(self.asked), sealed=self.sealed)
@@ -69,3 +73,34 @@ async def test_an_answer_is_asked_for_again_when_it_is_old(ttl_seconds: float) -
         return len(stream.asked) == 2
 
     await until(asked_twice)
+
+
+async def test_one_asks_again_for_all_who_come_meanwhile() -> None:
+    """Many viewers of one video come to the end of the same second."""
+    stream = Stream()
+    videos = playback(stream, 0.001)
+    await stat_as("anna", videos)
+    await asyncio.sleep(0.001)
+    stream.may_answer.clear()
+    viewers = [asyncio.create_task(stat_as("anna", videos)) for _ in range(5)]
+    await until(lambda: returned(len(stream.asked) > 1))
+    viewers[0].cancel()
+    assert await asyncio.gather(viewers[0], return_exceptions=True)
+    stream.may_answer.set()
+    assert [stat.size_bytes for stat in await asyncio.gather(*viewers[1:])] == [2] * 4
+    assert stream.asked == ["anna"] * 2
+
+
+async def test_who_remembers_nothing_asks_each_time() -> None:
+    stream = Stream()
+    videos = playback(stream, 0)
+    await stat_as("anna", videos)
+    stream.may_answer.clear()
+    viewers = [asyncio.create_task(stat_as("anna", videos)) for _ in range(3)]
+    await until(lambda: returned(len(stream.asked) == 4))
+    stream.may_answer.set()
+    await asyncio.gather(*viewers)
+
+
+async def returned(value: bool) -> bool:
+    return value
