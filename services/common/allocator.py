@@ -27,7 +27,7 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _LARGEST_REUSED = 8 * 2**20
 _KEPT = 16 * 2**20
 _SPARE = 128 * 2**20
-# Five minutes: given back between two bursts, it is faulted in again, and that costs the second one a tenth.
+# Five minutes: what is given back between two bursts is faulted in again by the second.
 _LOOKS, _PAUSE_SECONDS = 30, 10.0
 
 
