@@ -7,12 +7,12 @@ never be stale.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from services.common.latest import Latest
+from services.common.tasks import SingleFlight
 
 BLOCK = 2**20
 """Bytes a block, but for a video's last one."""
@@ -36,7 +36,7 @@ class BlockCache:
         self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
         self._size = 0
         self._once = Latest[BlockKey, None](_REMEMBERED * (limit_bytes // BLOCK))
-        self._loading: dict[BlockKey, asyncio.Task[bytes]] = {}
+        self._loading = SingleFlight[BlockKey, bytes]()
 
     @property
     def enabled(self) -> bool:
@@ -73,13 +73,7 @@ class BlockCache:
         block = self.get(key)
         if block is not None:
             return block
-        task = self._loading.get(key)
-        if task is None:
-            task = asyncio.ensure_future(self._fetch(key, fetch))
-            self._loading[key] = task
-            task.add_done_callback(lambda _: self._loading.pop(key, None))
-        # One viewer that leaves must not take the block from the others.
-        return await asyncio.shield(task)
+        return await self._loading.run(key, lambda: self._fetch(key, fetch))
 
     async def _fetch(self, key: BlockKey, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
         block = await fetch()

@@ -52,7 +52,7 @@ class Playback:
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = Latest[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
-        self._asking: dict[tuple[str, str], asyncio.Task[stream_pb2.StatResponse]] = {}
+        self._asking = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
 
@@ -66,11 +66,7 @@ class Playback:
         if hit[0] > now:
             return hit[1]
         # Its bytes are final, only who may see them is asked again: by one for all who come meanwhile.
-        asking = self._asking.get(key)
-        if asking is None:
-            asking = self._asking[key] = asyncio.create_task(self._remembered(key, now))
-            asking.add_done_callback(lambda _: self._asking.pop(key))
-        return await asyncio.shield(asking)
+        return await self._asking.run(key, lambda: self._remembered(key, now))
 
     async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
         stat = await self._stat(key[0])

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
+_Key = TypeVar("_Key")
 _Result = TypeVar("_Result")
 _AGAIN_SECONDS = 0.5
 
@@ -28,6 +29,22 @@ class Background:
     async def wait(self) -> None:
         """Until all that was begun has ended."""
         await asyncio.gather(*self._going)
+
+
+class SingleFlight(Generic[_Key, _Result]):
+    """Work that is done once for all who ask for it at the same time."""
+
+    def __init__(self) -> None:
+        self._going: dict[_Key, asyncio.Task[_Result]] = {}
+
+    async def run(self, key: _Key, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+        """What `work` brings, or what the work brings that goes on under this key; failures, too, are for all."""
+        task = self._going.get(key)
+        if task is None:
+            task = self._going[key] = asyncio.create_task(work())
+            task.add_done_callback(lambda _: self._going.pop(key))
+        # One who leaves must not take it from the others.
+        return await asyncio.shield(task)
 
 
 _leaving = Background()
