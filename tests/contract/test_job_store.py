@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -24,12 +23,6 @@ from tests.support.waiting import until
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.05, lost_workers_max=4)
 FAULT = JobFailure("INPUT_UNAVAILABLE", "in_1 could not be fetched")
-
-
-@pytest.fixture
-async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as found:
-        yield found
 
 
 @pytest.fixture

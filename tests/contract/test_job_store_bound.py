@@ -1,7 +1,6 @@
 """What one owner can make the store keep is bounded, on a real Redis."""
 
 import uuid
-from collections.abc import AsyncIterator
 
 import pytest
 import redis.asyncio
@@ -13,12 +12,6 @@ from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
 
 POLICY = JobPolicy(kept_max=3)
 FAULT = JobFailure("FFMPEG_FAILED", "no such filter")
-
-
-@pytest.fixture
-async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as found:
-        yield found
 
 
 @pytest.fixture

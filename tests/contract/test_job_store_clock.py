@@ -1,9 +1,7 @@
 """Redis' clock may be set back: what the queue wrote as times to come is then further away than anything can be."""
 
 import uuid
-from collections.abc import AsyncIterator
 
-import pytest
 import redis.asyncio
 
 from services.ffmpeg.job import JobFailure, JobLease, NewJob
@@ -17,12 +15,6 @@ OUTAGE_PAUSE_MS = 300_000
 LEASE = JobPolicy(lease_seconds=0.2, tries_max=3, backoff_seconds=0.05)
 LONG_LEASE = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=30)
 FAULT = JobFailure("INPUT_UNAVAILABLE", "in_1 could not be fetched")
-
-
-@pytest.fixture
-async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
-    async with redis.asyncio.Redis.from_url(clean_redis, decode_responses=True) as found:
-        yield found
 
 
 async def claim(store: RedisJobStore) -> JobLease | None:

@@ -157,6 +157,18 @@ async def test_a_chunk_that_was_sent_twice_at_once_is_kept_once(rig: Rig, monkey
     assert await rig.whole(video_id) == WEBM
 
 
+def overtake(rig: Rig, monkeypatch: pytest.MonkeyPatch, video_id: str, data: bytes) -> None:
+    """Before the next chunk is committed these bytes are."""
+    commit = rig.store.commit
+
+    async def overtaken(*args: Any, **options: Any) -> Committed | Moved | None:
+        monkeypatch.setattr(rig.store, "commit", commit)
+        await rig.append(video_id, data)
+        return await commit(*args, **options)
+
+    monkeypatch.setattr(rig.store, "commit", overtaken)
+
+
 @pytest.mark.parametrize("copied", [True, False])
 async def test_a_chunk_that_cannot_be_moved_behind_another_leaves_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, copied: bool
@@ -171,14 +183,7 @@ async def test_a_chunk_that_cannot_be_moved_behind_another_leaves_nothing(
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
 
     monkeypatch.setattr(rig.parts.objects, "copy", failing)
-    commit = rig.store.commit
-
-    async def overtaken(*args: Any, **options: Any) -> Committed | Moved | None:
-        monkeypatch.setattr(rig.store, "commit", commit)
-        await rig.append(video_id, b"first")
-        return await commit(*args, **options)
-
-    monkeypatch.setattr(rig.store, "commit", overtaken)
+    overtake(rig, monkeypatch, video_id, b"first")
     assert await refusal(rig.append(video_id, WEBM)) is ErrorReason.STORE_UNAVAILABLE
     assert len(await rig.keys(video_id)) == 1
     assert await rig.whole(video_id) == b"first"
@@ -187,14 +192,7 @@ async def test_a_chunk_that_cannot_be_moved_behind_another_leaves_nothing(
 async def test_a_chunk_that_moves_takes_its_first_place_with_it(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two chunks for one offset would leave it to their age which of them a journal that is made again has."""
     video_id = await rig.create()
-    commit = rig.store.commit
-
-    async def overtaken(*args: Any, **options: Any) -> Committed | Moved | None:
-        monkeypatch.setattr(rig.store, "commit", commit)
-        await rig.append(video_id, b"first ")
-        return await commit(*args, **options)
-
-    monkeypatch.setattr(rig.store, "commit", overtaken)
+    overtake(rig, monkeypatch, video_id, b"first ")
     assert (await rig.append(video_id, b"second")).offset == 6
     assert len(await rig.keys(video_id)) == 2
     assert await rig.whole(video_id) == b"first second"
