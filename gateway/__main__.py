@@ -34,7 +34,7 @@ from gateway.stream_backend import StreamBackend
 from gateway.upload_backend import UploadBackend
 from services.common import logs, metrics, server
 from services.common.channel import open_channel
-from services.common.settings import host_and_port, load, refuse
+from services.common.settings import host_and_port, refuse
 
 log = logs.get_logger(__name__)
 
@@ -135,8 +135,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
 
 def main() -> None:
     """Serve until told to stop."""
-    settings = load(GatewaySettings)
-    server.run("gateway", settings, lambda: _serve(settings))
+    server.run("gateway", GatewaySettings, _serve)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,6 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.s3_objects import S3Objects
-from services.common.settings import load
 
 
 async def _serve(settings: CatalogSettings) -> None:
@@ -73,7 +72,6 @@ async def _serve(settings: CatalogSettings) -> None:
                 raise ReelwayError(ErrorReason.INDEX_MISSING)
 
         await server.serve(
-            "catalog",
             settings,
             register,
             service_names=["reelway.v1.CatalogService", "reelway.v1.LibraryService", "reelway.v1.TranscriptService"],
@@ -103,12 +101,11 @@ async def _rebuild(settings: CatalogSettings) -> None:
 
 def main() -> None:
     """Serve, or rebuild the index and print what was found as JSON."""
-    settings = load(CatalogSettings)
     match sys.argv[1:]:
         case []:
-            server.run("catalog", settings, lambda: _serve(settings))
+            server.run("catalog", CatalogSettings, _serve)
         case ["rebuild"]:
-            server.run("catalog", settings, lambda: _rebuild(settings))
+            server.run("catalog", CatalogSettings, _rebuild)
         case _:
             raise SystemExit("usage: python -m services.catalog [rebuild]")
 

@@ -21,7 +21,7 @@ from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
-from services.common.settings import ServiceSettings, Settings, refuse
+from services.common.settings import S, ServiceSettings, load, refuse
 
 log = logs.get_logger(__name__)
 
@@ -190,7 +190,6 @@ def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
 
 
 async def serve(
-    process: str,
     settings: ServiceSettings,
     register: Register,
     *,
@@ -202,7 +201,6 @@ async def serve(
     """Run a gRPC server until SIGTERM or SIGINT, then drain it: no accepted call is cut short.
 
     Args:
-        process: name in the logs.
         settings: listen addresses and limits.
         register: adds the servicers.
         service_names: full proto names, for reflection.
@@ -246,7 +244,7 @@ async def serve(
     await server.start()
     if probed is not None:
         await probed.start()
-    log.info("listening", process=process, address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
+    log.info("listening", address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
 
     loops = [asyncio.create_task(_watch_readiness(health, ready, 2.0)), *map(asyncio.create_task, background)]
     stopped = asyncio.create_task(stop.wait())
@@ -289,8 +287,9 @@ def _health_server(health: health_aio.HealthServicer, listen: str) -> grpc.aio.S
     return server
 
 
-def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
+def run(process: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    """Load the settings, set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
+    settings = load(settings_class)
     allocator.keep_large_buffers()
     open_files.raise_limit()
     callers.require_tokens(settings.service_token_secret.get_secret_value())
@@ -300,6 +299,6 @@ def run(process: str, settings: Settings, main: Callable[[], Coroutine[Any, Any,
     if settings.event_loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for
 
-        uvloop.run(main())
+        uvloop.run(main(settings))
     else:
-        asyncio.run(main())
+        asyncio.run(main(settings))

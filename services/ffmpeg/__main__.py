@@ -16,7 +16,6 @@ from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
-from services.common.settings import load
 from services.ffmpeg.isolation import require_ready
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.machine import examine_machine
@@ -73,7 +72,6 @@ async def _serve(settings: FrontSettings) -> None:
             await store.ping()
 
         await serve(
-            "ffmpeg",
             settings,
             lambda server: ffmpeg_pb2_grpc.add_FfmpegServiceServicer_to_server(servicer, server),
             service_names=["reelway.v1.FfmpegService"],
@@ -85,8 +83,7 @@ async def _serve(settings: FrontSettings) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    settings = load(FrontSettings)
-    run("ffmpeg", settings, lambda: _serve(settings))
+    run("ffmpeg", FrontSettings, _serve)
 
 
 if __name__ == "__main__":

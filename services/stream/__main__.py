@@ -9,7 +9,6 @@ from services.common.clock import SystemClock
 from services.common.joined import ClipJoiner
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import load
 from services.common.upload_client import UploadClient
 from services.stream.playback import Playback
 from services.stream.servicer import SERVICE, StreamServicer
@@ -30,7 +29,6 @@ async def _serve(settings: StreamSettings) -> None:
         joiner = ClipJoiner(objects, ffmpeg, SystemClock())
         playback = Playback(videos, Versions(videos, UploadClient(upload), store, joiner), objects)
         await server.serve(
-            "stream",
             settings,
             StreamServicer(playback).register,
             service_names=[SERVICE],
@@ -40,8 +38,7 @@ async def _serve(settings: StreamSettings) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    settings = load(StreamSettings)
-    server.run("stream", settings, lambda: _serve(settings))
+    server.run("stream", StreamSettings, _serve)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from services.common.joined import ClipJoiner
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import load
 from services.upload import ingest
 from services.upload.appends import Appends
 from services.upload.buffers import Buffers
@@ -133,7 +132,6 @@ async def _serve(settings: UploadSettings) -> None:
         events_token = settings.ingest_events_token.get_secret_value()
         async with event_hook(settings.ingest_events_listen, events_token, arrivals.notice):
             await server.serve(
-                "upload",
                 settings,
                 register_all,
                 service_names=[SERVICE, "reelway.v1.SigningService"],
@@ -152,8 +150,7 @@ async def _serve(settings: UploadSettings) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    settings = load(UploadSettings)
-    server.run("upload", settings, lambda: _serve(settings))
+    server.run("upload", UploadSettings, _serve)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ from typing import Any
 
 import deploy.local.tether
 from services.common.server import run
-from services.common.settings import load
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.job_state import JobKind
@@ -74,5 +73,4 @@ def handlers(stack: AsyncExitStack, settings: WorkerSettings, isolation: Isolati
 
 
 def main() -> None:
-    settings = load(WorkerSettings)
-    run("worker", settings, lambda: serve_worker(settings, handlers))
+    run("worker", WorkerSettings, lambda settings: serve_worker(settings, handlers))

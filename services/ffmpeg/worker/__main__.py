@@ -10,7 +10,6 @@ from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
-from services.common.settings import load
 from services.common.upload_client import UploadClient
 from services.ffmpeg.download import DownloadLimits, Fetcher
 from services.ffmpeg.isolation import Isolation, require_ready
@@ -65,7 +64,6 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
             await store.ping()
 
         await serve(
-            "ffmpeg-worker",
             settings,
             # No calls of its own: the server answers health checks.
             lambda _: None,
@@ -114,8 +112,7 @@ def handlers(
 
 def main() -> None:
     """Entry point."""
-    settings = load(WorkerSettings)
-    run("ffmpeg-worker", settings, lambda: serve_worker(settings, handlers))
+    run("ffmpeg-worker", WorkerSettings, lambda settings: serve_worker(settings, handlers))
 
 
 if __name__ == "__main__":

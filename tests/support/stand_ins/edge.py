@@ -15,7 +15,7 @@ from services.common import logs, server
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.settings import ServiceSettings, load
+from services.common.settings import ServiceSettings
 from tests.support.waiting import until
 
 SERVICE = "test.v1.EdgeService"
@@ -81,15 +81,12 @@ async def _background() -> None:
     raise RuntimeError("the sweeper has broken")
 
 
+async def _serve(settings: ServiceSettings) -> None:
+    await server.serve(settings, _register, service_names=[SERVICE], ready=_ready, background=[_background()])
+
+
 def main() -> None:
-    settings = load(ServiceSettings)
-
-    async def serve() -> None:
-        await server.serve(
-            "edge", settings, _register, service_names=[SERVICE], ready=_ready, background=[_background()]
-        )
-
-    server.run("edge", settings, serve)
+    server.run("edge", ServiceSettings, _serve)
 
 
 if __name__ == "__main__":

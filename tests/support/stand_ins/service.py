@@ -4,7 +4,7 @@ import os
 import sys
 
 from services.common import server
-from services.common.settings import ServiceSettings, load
+from services.common.settings import ServiceSettings
 
 
 async def _ready() -> None:
@@ -14,9 +14,10 @@ async def _ready() -> None:
 def main() -> None:
     if os.environ.get("STAND_IN") == "fail":
         sys.exit("settings: STAND_IN: cannot be 'fail'")
-    settings = load(ServiceSettings)
     server.run(
-        "stand-in", settings, lambda: server.serve("stand-in", settings, lambda _: None, service_names=[], ready=_ready)
+        "stand-in",
+        ServiceSettings,
+        lambda settings: server.serve(settings, lambda _: None, service_names=[], ready=_ready),
     )
 
 

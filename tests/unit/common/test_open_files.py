@@ -16,10 +16,10 @@ PROCESS = dedent("""
     from services.common import server
     from services.common.settings import Settings
 
-    async def main():
+    async def main(settings):
         print(json.dumps(resource.getrlimit(resource.RLIMIT_NOFILE)))
 
-    server.run("process", Settings(), main)
+    server.run("process", Settings, main)
 """)
 
 
