@@ -25,7 +25,6 @@ from services.catalog.sweeper import Sweeper
 from services.catalog.transcript_servicer import TranscriptServicer
 from services.catalog.transcript_sweeper import SWEEP_SECONDS, TranscriptSweeper
 from services.catalog.transcripts import Hearing, Transcripts
-from services.catalog.video_jobs import VideoJobs
 from services.common import redis_client, server
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
@@ -46,9 +45,8 @@ async def _serve(settings: CatalogSettings) -> None:
         library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects, clock)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
         transcripts = Transcripts(catalog, objects, clock, hearing)
-        jobs = VideoJobs(ffmpeg)
         duties = [
-            DueJobs(duty, videos=store, lists=lists, jobs=jobs, clock=clock) for duty in (processing, transcripts)
+            DueJobs(duty, videos=store, lists=lists, ffmpeg=ffmpeg, clock=clock) for duty in (processing, transcripts)
         ]
         sweeper = Sweeper(
             catalog,

@@ -11,12 +11,13 @@ import asyncio
 from dataclasses import dataclass
 from typing import Protocol
 
-from reelway.v1 import ffmpeg_pb2, media_pb2
+import grpc
+from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
 from services.catalog.library_store import LibraryStore
 from services.catalog.redis_video_store import RedisVideoStore
-from services.catalog.video_jobs import VideoJobs
 from services.common import fault_points, logs
+from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.clock import Clock
 from services.common.errors import ReelwayError
@@ -62,9 +63,10 @@ class DueJobs:
     """Runs on every replica; each takes videos that no other one has taken."""
 
     def __init__(
-        self, duty: Duty, *, videos: RedisVideoStore, lists: LibraryStore, jobs: VideoJobs, clock: Clock
+        self, duty: Duty, *, videos: RedisVideoStore, lists: LibraryStore, ffmpeg: grpc.aio.Channel, clock: Clock
     ) -> None:
-        self._duty, self._videos, self._lists, self._jobs, self._clock = duty, videos, lists, jobs, clock
+        self._duty, self._videos, self._lists, self._clock = duty, videos, lists, clock
+        self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(ffmpeg)
         self._log = log.bind(duty=duty.duty)
 
     async def run(self) -> None:
@@ -94,17 +96,22 @@ class DueJobs:
         job = video and self._duty.job(video)
         if not video or not job:
             return
-        task = await self._jobs.register(job.work, job.name, job.priority)
+        task = await self._register(job, job.name)
         fault_points.reach(f"{self._duty.duty}.registered")
         for number in range(_SUCCESSORS):
             if not _has_successor(task):
                 break
             if self._clock.seconds() < task.end_time.seconds + _PAUSE_SECONDS * 2**number:
                 return
-            task = await self._jobs.register(job.work, f"{self._duty.duty}/{task.task_id}", job.priority)
+            task = await self._register(job, f"{self._duty.duty}/{task.task_id}")
         if task.state in _ENDED:
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
+
+    async def _register(self, job: DueJob, name: str) -> ffmpeg_pb2.Task:
+        """The task of this name as it is now; a new one if there is none."""
+        request = ffmpeg_pb2.RegisterTaskRequest(video=job.work, request_id=name, priority=job.priority)
+        return (await call(self._ffmpeg.RegisterTask, request)).task
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:

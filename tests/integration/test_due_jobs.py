@@ -10,7 +10,6 @@ from reelway.v1 import media_pb2
 from services.catalog.due_jobs import DueJobs
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
-from services.catalog.video_jobs import VideoJobs
 from services.common.caller import set_caller, system_caller
 from services.common.channel import open_channel
 from services.common.redis_client import connect
@@ -63,8 +62,8 @@ async def rig(juicefs_store: Store, clean_redis: str, juicefs_s3: S3Server, tmp_
             video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
             await parts.catalog.create(video, "anna")
             await processing.note_arrival(video.video_id, 5)
-            lists, jobs = LibraryStore(parts.redis), VideoJobs(ffmpeg)
-            due = DueJobs(processing, videos=parts.videos, lists=lists, jobs=jobs, clock=parts.clock)
+            lists = LibraryStore(parts.redis)
+            due = DueJobs(processing, videos=parts.videos, lists=lists, ffmpeg=ffmpeg, clock=parts.clock)
             yield Rig(parts, due, RedisJobStore(redis, JobPolicy()), video.video_id)
     finally:
         await front.kill()
