@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from services.common import tasks
+from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.sandbox import LAUNCHER, Sandbox
 from services.ffmpeg.sandbox_launcher import FAILED_MARK, FAILED_STATUS
@@ -83,6 +84,12 @@ class RunResult:
         self.require_room()
         if not self.ended.conclusive:
             raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
+
+    def fault(self, message: str) -> JobFault:
+        """What a job fails with whose program did not succeed; `message` is for its owner."""
+        if not self.ended.conclusive:
+            return JobFault("INTERNAL", message, may_pass=True)
+        return JobFault("FFMPEG_FAILED" if self.ended is Ended.FAILED else "LIMIT_EXCEEDED", message)
 
 
 class _Ring:

@@ -25,9 +25,9 @@ from services.ffmpeg import sandbox as sandbox_module
 from services.ffmpeg.binaries import ProgramMissing, find
 from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
-from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.isolation import Mode, detect_layers, examine, require_ready
-from services.ffmpeg.job import Progress
+from services.ffmpeg.job import JobFailure, JobFault, Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.process import Ended, RunResult, run_sandboxed
@@ -201,16 +201,16 @@ async def test_progress_moves_to_the_end(folder: WorkFolder) -> None:
 async def test_a_failure_is_told_in_ffmpeg_s_words_without_paths(folder: WorkFolder) -> None:
     (folder.path / "in/0.mp4").write_bytes(b"no video" * 100)
     made = plan("-i in_1 out_1", {"in_1": "https://h/x.mp4"}, {"out_1": "o.mp4"}, LIMITS)
-    with pytest.raises(CommandFailed) as failed:
+    with pytest.raises(JobFault) as failed:
         await run_plan(SANDBOX, made, folder, lambda _: None)
     assert "in_1: Invalid data found" in str(failed.value)
     assert str(folder.path) not in str(failed.value)
-    assert not failed.value.transient
+    assert not failed.value.may_pass
 
 
 async def test_an_output_without_a_frame_is_a_failure(folder: WorkFolder) -> None:
     made = plan("-f lavfi -i testsrc=d=1 -vf select=0 out_1", {}, {"out_1": "o.mp4"}, LIMITS)
-    with pytest.raises(CommandFailed):
+    with pytest.raises(JobFault):
         await run_plan(SANDBOX, made, folder, lambda _: None)
 
 
@@ -219,7 +219,7 @@ async def test_a_playlist_for_a_filter_never_gets_to_it(folder: WorkFolder) -> N
     (folder.path / "in/0.srt").write_text(playlist)
     command = "-f lavfi -i testsrc=d=1 -vf subtitles={{in_1}} out_1"
     made = plan(command, {"in_1": "https://h/x.srt"}, {"out_1": "o.mp4"}, LIMITS)
-    with pytest.raises(CommandFailed, match="in_1"):
+    with pytest.raises(JobFault, match="in_1"):
         await run_plan(SANDBOX, made, folder, lambda _: None)
 
 
@@ -336,9 +336,9 @@ async def test_a_launcher_that_cannot_is_never_gone_round(folder: WorkFolder) ->
     assert (result.ended, result.exit_code) == (Ended.SANDBOX, 125)
     assert b"SANDBOX-FAILED" in result.stderr
     made = plan("-f lavfi -i testsrc=d=1 out_1", {}, {"out_1": "o.mp4"}, LIMITS)
-    with pytest.raises(CommandFailed) as failed:
+    with pytest.raises(JobFault) as failed:
         await run_plan(impossible, made, folder, lambda _: None)
-    assert failed.value.ended is Ended.SANDBOX
+    assert failed.value.failure == JobFailure("INTERNAL", "The command could not be isolated")
     assert list((folder.path / "out").iterdir()) == []
 
 

@@ -7,21 +7,16 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from services.common import logs
 from services.common.errors import ReelwayError
 from services.ffmpeg.command_policy import plan
-from services.ffmpeg.command_run import CommandFailed, run_plan
+from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.plan import Plan
-from services.ffmpeg.process import Ended, RunResult
 from services.ffmpeg.sandbox import Sandbox
-from services.ffmpeg.work_folder import CollectedOutput
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.inputs import Inputs
-
-log = logs.get_logger(__name__)
 
 
 class CommandHandler:
@@ -41,7 +36,7 @@ class CommandHandler:
         folder = context.folder
         await self._inputs.bring(context.job.owner, planned.inputs, folder.path)
         clock.append(time.monotonic())
-        collected, result = await self._run(context, planned)
+        collected, result = await run_plan(self._sandbox, planned, folder, context.show)
         clock.append(time.monotonic())
         sizes = await self._outputs.publish(context.job.id, collected, context)
         clock.append(time.monotonic())
@@ -61,12 +56,3 @@ class CommandHandler:
             return plan(spec["command"], spec["input_files"], spec["output_files"], self._limits)
         except ReelwayError as error:
             raise JobFault("COMMAND_REFUSED", error.message) from None
-
-    async def _run(self, context: JobContext, planned: Plan) -> tuple[list[CollectedOutput], RunResult]:
-        try:
-            return await run_plan(self._sandbox, planned, context.folder, context.show)
-        except CommandFailed as error:
-            reason = "FFMPEG_FAILED" if error.ended is Ended.FAILED else "LIMIT_EXCEEDED"
-            if error.transient:
-                reason = "INTERNAL"
-            raise JobFault(reason, str(error), may_pass=error.transient) from None

@@ -163,12 +163,10 @@ class _Ffmpeg:
         if result.ended is Ended.SUCCEEDED:
             return
         result.require_room()
-        if not result.ended.conclusive:
-            raise JobFault("INTERNAL", f"The join {result.ended.value}", may_pass=True)
         if result.ended is not Ended.FAILED:
-            raise JobFault("LIMIT_EXCEEDED", f"The join {result.ended.value}")
+            raise result.fault(f"The join {result.ended.value}")
         names = {str(clip.path): f"clip {number}" for number, clip in enumerate(self._clips, 1)}
-        raise JobFault("FFMPEG_FAILED", last_words(result.stderr, names) or "ffmpeg failed")
+        raise result.fault(last_words(result.stderr, names) or "ffmpeg failed")
 
 
 def _clips(extents: Sequence[Extent]) -> list[list[Extent]]:
