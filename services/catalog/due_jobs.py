@@ -29,7 +29,6 @@ _AGAIN_SECONDS = 30.0
 _AT_ONCE = 32
 # Doubles with each successor, so that the last one is begun most of a day after the first job ended.
 _PAUSE_SECONDS, _SUCCESSORS = 60.0, 10
-_ENDED = (ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -104,7 +103,7 @@ class DueJobs:
             if self._clock.seconds() < task.end_time.seconds + _PAUSE_SECONDS * 2**number:
                 return
             task = await self._register(job, f"{self._duty.duty}/{task.task_id}")
-        if task.state in _ENDED:
+        if task.HasField("end_time"):
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
 

@@ -33,7 +33,6 @@ _KNOWN = 1000
 # Doubles with each successor: while the records of all are kept, which is a month, there are some sixteen.
 _PAUSE_SECONDS = 60.0
 _PASSING = {"STORAGE_UNAVAILABLE", "INTERNAL"}
-_FINAL = {ffmpeg_pb2.TASK_STATE_COMPLETED, ffmpeg_pb2.TASK_STATE_FAILED, ffmpeg_pb2.TASK_STATE_CANCELLED}
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class ClipJoiner:
                 return
             task = await self._register(video_id, etag, f"join/{task.task_id}")
             pause *= 2
-        while task.state not in _FINAL:
+        while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
                 raise ReelwayError(ErrorReason.JOINING)
             await asyncio.sleep(_LOOK_SECONDS)
@@ -158,4 +157,4 @@ def _has_successor(task: ffmpeg_pb2.Task) -> bool:
     """Whether an ended task without a file is to be done again: what it made was swept, or its fault may pass."""
     if task.state == ffmpeg_pb2.TASK_STATE_FAILED:
         return task.error.reason in _PASSING
-    return task.state in _FINAL
+    return task.HasField("end_time")
