@@ -62,6 +62,13 @@ async def end(*tasks: asyncio.Task[object]) -> None:
         await asyncio.wait(going, timeout=_AGAIN_SECONDS)
 
 
+async def until(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event, no longer than `seconds`."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+
+
 async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Await it like any other, but let it go on where the caller is cancelled (again)."""
     await asyncio.shield(_leaving.start(work))

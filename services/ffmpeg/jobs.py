@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
+from services.common import tasks
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
@@ -125,9 +125,7 @@ class Jobs:
                 if self._events.closed:
                     raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
                 await asyncio.sleep(_WATCH_PAUSE_SECONDS)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_WATCH_SECONDS - _WATCH_PAUSE_SECONDS):
-                        await changed.wait()
+                await tasks.until(changed, _WATCH_SECONDS - _WATCH_PAUSE_SECONDS)
 
     async def stats(self) -> QueueStats:
         """Counts of the queue."""

@@ -12,7 +12,6 @@ Until the record names the object readers read the chunks; who is in the middle 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -86,9 +85,7 @@ class Compaction:
     async def run(self, interval_seconds: float) -> None:
         """Compact for ever: at once what this process sealed, and what others left."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval_seconds):
-                    await self._sealing.wake.wait()
+            await tasks.until(self._sealing.wake, interval_seconds)
             self._sealing.wake.clear()
             try:
                 for video_id in await self._store.to_compact(self._clock.seconds()):

@@ -105,9 +105,7 @@ class Worker:
                 continue
             nonce = uuid.uuid4().hex
             if lease is None:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_POLL_SECONDS * random.uniform(0.7, 1.0)):  # noqa: S311
-                        await self._look.wait()
+                await tasks.until(self._look, _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311 - spread
                 continue
             kind = lease.job.kind
             attempt = Attempt(
@@ -167,10 +165,7 @@ class Worker:
     async def _keep_leases(self) -> None:
         renewed = True
         while True:
-            pause = self._times.renew if renewed else min(1.0, self._times.renew)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._beat.wait()
+            await tasks.until(self._beat, self._times.renew if renewed else min(1.0, self._times.renew))
             self._beat.clear()
             # After a stop of this process (SIGSTOP, a long swap) the deadlines are past before Redis is asked.
             self._drop_expired()
