@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import grpc
 import pytest
 from reelway.v1 import media_pb2, transcript_pb2
 
@@ -24,7 +25,7 @@ VIDEO_ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
 PIECE = Piece(0, 16_000, "model", Heard())
 
 
-class Records:
+class Catalog:
     """The catalogue as a worker sees it; it can be away."""
 
     def __init__(self) -> None:
@@ -34,13 +35,13 @@ class Records:
         self.video.transcript.request = 1
         self.video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
 
-    async def start(self, video_id: str, request: int) -> media_pb2.Video:
+    async def start_transcript(self, request: transcript_pb2.StartTranscriptRequest) -> media_pb2.Video:
         return self.video
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         return self.video
 
-    async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
+    async def finish_transcript(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
         if self.away:
             raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
         self.told.append(outcome.failure.reason)
@@ -78,7 +79,7 @@ class Case:
     """A handler with what it works on, and a folder for each attempt."""
 
     handler: TranscribeHandler
-    records: Records
+    catalog: Catalog
     folder: Path
 
     async def attempt(self, name: str, hearing: object) -> Any:
@@ -95,29 +96,29 @@ class Case:
 
 @pytest.fixture
 async def case(near: Foundation, tmp_path: Path) -> Case:
-    records = Records()
     handler = TranscribeHandler(
         cast(Any, None),
         objects=near.objects,
         data=near.store,
-        records=cast(Any, records),
+        catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
         settings=TranscribeSettings(),
         video_bytes=10,
     )
     await near.objects.put("videos/v.webm", b"bytes", "video/webm")
-    return Case(handler, records, tmp_path)
+    handler._catalog = catalog = cast(Any, Catalog())
+    return Case(handler, catalog, tmp_path)
 
 
 async def test_a_full_disk_is_no_outcome(case: Case) -> None:
     """Its reason is the one for which the catalogue registers successors, once the job has no more tries."""
-    case.records.away = False
+    case.catalog.away = False
     with pytest.raises(JobFault) as raised:
         await case.attempt("full", Failing(FailureReason.STORAGE_UNAVAILABLE))
     assert (raised.value.failure.reason, raised.value.may_pass) == ("STORAGE_UNAVAILABLE", True)
-    assert case.records.told == []
+    assert case.catalog.told == []
     with pytest.raises(JobFault):
         await case.attempt("missing", Failing(FailureReason.MODEL_UNAVAILABLE))
-    assert case.records.told == ["MODEL_UNAVAILABLE"]
+    assert case.catalog.told == ["MODEL_UNAVAILABLE"]
 
 
 async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near: Foundation, case: Case) -> None:
@@ -125,7 +126,7 @@ async def test_nothing_is_heard_twice_because_the_outcome_could_not_be_told(near
     for number in range(2):
         with pytest.raises(ReelwayError):
             await case.attempt(f"away-{number}", hearing)
-    case.records.away = False
+    case.catalog.away = False
     told = await case.attempt("back", hearing)
     assert hearing.heard == 1
     left = {info.key async for info in near.objects.list("transcripts/")}

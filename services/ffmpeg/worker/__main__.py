@@ -25,7 +25,6 @@ from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from services.ffmpeg.worker.join_handler import JoinHandler
 from services.ffmpeg.worker.probe_handler import ProbeHandler, UploadLimits
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
-from services.ffmpeg.worker.transcript_records import TranscriptRecords
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
 MakeHandlers = Callable[[contextlib.AsyncExitStack, WorkerSettings, Isolation, Outputs], Handlers]
@@ -98,7 +97,7 @@ def handlers(
         isolation.sandbox,
         objects=outputs.objects,
         data=outputs.data,
-        records=TranscriptRecords(catalog),
+        catalog=catalog,
         settings=settings,
         video_bytes=settings.command_input_bytes,
     )

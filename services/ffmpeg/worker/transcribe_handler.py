@@ -20,15 +20,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import grpc
 from reelway.v1 import media_pb2, transcript_pb2
 
 from services.common import fault_points, logs
 from services.common.caller import set_caller, system_caller
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix, words_key
+from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription import webvtt
@@ -39,7 +42,6 @@ from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.new_file import write_new
-from services.ffmpeg.worker.transcript_records import TranscriptRecords
 
 log = logs.get_logger(__name__)
 
@@ -59,11 +61,11 @@ class TranscribeHandler:
         *,
         objects: S3Objects,
         data: S3Bytes,
-        records: TranscriptRecords,
+        catalog: grpc.aio.Channel,
         settings: TranscribeSettings,
         video_bytes: int,
     ) -> None:
-        self._sandbox, self._objects, self._data, self._records = sandbox, objects, data, records
+        self._sandbox, self._objects, self._data, self._catalog = sandbox, objects, data, CatalogClient(catalog)
         self._language, self._video_bytes = settings.transcribe_language, video_bytes
         self._transcriber = Transcriber(
             settings.engine_config(),
@@ -79,7 +81,8 @@ class TranscribeHandler:
         video_id: str = context.job.spec["video_id"]
         parameters: Mapping[str, str] = context.job.spec["parameters"]
         request = int(parameters.get("request", 0))
-        video = await (self._records.start(video_id, request) if request else self._records.look_up(video_id))
+        begun = transcript_pb2.StartTranscriptRequest(video_id=video_id, request=request)
+        video = await (if_found(self._catalog.start_transcript(begun)) if request else self._look_up(video_id))
         if video is None:
             await self._remove(video_id)
             return {"outcome": "gone"}
@@ -140,10 +143,10 @@ class TranscribeHandler:
         if request:
             await context.still_held()
             outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, result=result)
-            video = await self._records.finish(outcome)
+            video = await if_found(self._catalog.finish_transcript(outcome))
             fault_points.reach("transcript.told")
         else:
-            video = await self._records.look_up(video_id)
+            video = await self._look_up(video_id)
         if video is None:
             # Who deleted it could not see what came after.
             await self._remove(video_id)
@@ -165,9 +168,9 @@ class TranscribeHandler:
         if request and not fault.may_pass:
             failure = media_pb2.TranscriptFailure(reason=fault.failure.reason, message=fault.failure.message)
             outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, failure=failure)
-            video = await self._records.finish(outcome)
+            video = await if_found(self._catalog.finish_transcript(outcome))
         else:
-            video = await self._records.look_up(video_id)
+            video = await self._look_up(video_id)
         if video is None:
             await self._remove(video_id)
 
@@ -181,6 +184,11 @@ class TranscribeHandler:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:
                 raise JobFault("INPUT_UNAVAILABLE", "the video went away while it was read", may_pass=True) from None
             raise
+
+    async def _look_up(self, video_id: str) -> media_pb2.Video | None:
+        """The record; None where the video was deleted."""
+        video = await if_found(self._catalog.look_up(video_id))
+        return None if video is None or video.state in GONE else video
 
     async def _remove(self, video_id: str) -> None:
         """All that was heard in a video that was deleted."""
