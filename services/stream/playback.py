@@ -22,8 +22,7 @@ LONGEST_WINDOW = 256 * 2**20
 LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
-_RAMP = (64 * 2**10,)
-_MESSAGE = 2**19
+_FIRST_MESSAGE, _MESSAGE = 64 * 2**10, 2**19
 
 
 class Playback:
@@ -51,16 +50,15 @@ class Playback:
         """The bytes of a window, in messages ready to be sent. Errors as StreamService.Read says."""
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
         pieces: list[Buffer] = []
-        size, sent = 0, 0
-        full = LONGEST_MESSAGE if length >= LONG else _MESSAGE
+        size, enough = 0, _FIRST_MESSAGE
         async for chunk in self._versions.read(version, offset, length):
             # A chunk is at most one buffer of the store's client, so a message stays under its limit.
             pieces.append(chunk)
             size += len(chunk)
-            if size >= (_RAMP[sent] if sent < len(_RAMP) else full):
+            if size >= enough:
                 # Serialized here, so that a viewer who stalls holds the message and not its pieces, too.
                 message = encode_read_response(pieces)
-                pieces, size, sent = [], 0, sent + 1
+                pieces, size, enough = [], 0, LONGEST_MESSAGE if length >= LONG else _MESSAGE
                 del chunk
                 yield message
         if pieces:
