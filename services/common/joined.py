@@ -52,12 +52,10 @@ def version_of(etag: str) -> str:
     return etag.strip('"')
 
 
-def joined_key(video_id: str, etag: str) -> str | None:
-    """Where the file with this entity tag is; None for a tag that no joined file has."""
-    parts = etag.strip('"').split("-")
-    if len(parts) != 4 or parts[2] not in _CONTAINERS:
-        return None
-    return f"{joined_prefix(video_id)}{parts[0]}-{parts[1]}.{parts[2]}"
+def journal_etag(etag: str) -> str:
+    """Of the version that the joined file with this entity tag was made of; empty for a tag that no joined file has."""
+    parts = version_of(etag).split("-")
+    return f'"{parts[0]}-{parts[1]}"' if len(parts) == 4 and parts[2] in _CONTAINERS else ""
 
 
 async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | None:

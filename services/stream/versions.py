@@ -18,7 +18,7 @@ from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, read_slices, slices
-from services.common.joined import ClipJoiner, Joined, joined_key
+from services.common.joined import ClipJoiner, Joined, journal_etag
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient, extents_of
 from services.stream.video_cache import VideoCache
@@ -61,8 +61,8 @@ class Versions:
         """
         if video.object_key and etag in ("", video.etag):
             return _of_record(video)
-        if etag and (key := joined_key(video.video_id, etag)) is not None:
-            return await self._joined_before(video, etag, key)
+        if journal_etag(etag):
+            return await self._joined_before(video, etag)
         if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and not _may_be_journal(etag):
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         located = None
@@ -88,10 +88,9 @@ class Versions:
         joined = await self._joiner.joined(video.video_id, upload.etag, _JOIN_SECONDS)
         return _of_joined(video, joined, sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN)
 
-    async def _joined_before(self, video: media_pb2.Video, etag: str, key: str) -> Version:
+    async def _joined_before(self, video: media_pb2.Video, etag: str) -> Version:
         """The joined file that somebody reads, whether or not more was appended since."""
-        upload_etag = f'"{key.rpartition("/")[2].rpartition(".")[0]}"'
-        joined = await self._joiner.known(video.video_id, upload_etag)
+        joined = await self._joiner.known(video.video_id, journal_etag(etag))
         if joined is None or joined.etag != etag:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         return _of_joined(video, joined, sealed=False)
