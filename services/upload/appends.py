@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 
 from reelway.v1 import media_pb2, upload_pb2
 
-from services.common import fault_points, logs, metrics, tasks
+from services.common import fault_points, metrics, tasks
 from services.common.byte_messages import AppendMessage, Buffer
 from services.common.caller import current_caller
 from services.common.clock import Clock
@@ -28,11 +28,9 @@ from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
-from services.upload.messages import FRAMING, idle_limited
+from services.upload.messages import FRAMING, beginning, idle_limited
 from services.upload.multipart_writer import NotUndone
 from services.upload.redis_journal_store import offset_mismatch
-
-log = logs.get_logger(__name__)
 
 _LONGEST_KEY = 200
 # As many others may overtake one append; each of them has made progress.
@@ -79,7 +77,7 @@ class Appends:
             largest = self._judge(header, journal)
             with self._buffers.reserve(_likely_size(header, first)) as reserved:
                 pieces = reserved.counted(_data(first, source))
-                head = await _head(pieces)
+                head = await beginning(pieces)
                 if not head:
                     raise ReelwayError(ErrorReason.EMPTY_CHUNK)
                 return await self._append(header, journal, head, pieces, largest, room=reserved)
@@ -113,8 +111,8 @@ class Appends:
         *,
         room: Reservation,
     ) -> Committed:
-        beginning = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
-        chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(beginning))
+        sniffed = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
+        chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(sniffed))
         fault_points.reach("append.judged")
         try:
             sums = Sums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
@@ -131,7 +129,7 @@ class Appends:
         metrics.BYTES.labels("in").inc(stored.length)
         fault_points.reach("append.stored")
         chunk = dataclasses.replace(chunk, length=stored.length, etag=stored.etag)
-        return await self._commit(header, chunk, sniff(beginning))
+        return await self._commit(header, chunk, sniff(sniffed))
 
     async def _commit(
         self, header: upload_pb2.AppendHeader, chunk: Chunk, container: media_pb2.Container.ValueType
@@ -232,14 +230,6 @@ async def _data(first: AppendMessage, messages: AsyncIterator[AppendMessage]) ->
         if message is not None and message.header is not None:
             raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
     raise ReelwayError(ErrorReason.LENGTH_MISMATCH, "The chunk broke off")
-
-
-async def _head(pieces: AsyncIterator[Buffer]) -> list[Buffer]:
-    """The first pieces, enough to sniff them; fewer only where the chunk is shorter."""
-    head: list[Buffer] = []
-    while sum(map(len, head)) < SNIFF_BYTES and (piece := await anext(pieces, None)) is not None:
-        head.append(piece)
-    return head
 
 
 async def _chain(head: list[Buffer], rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:

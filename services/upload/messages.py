@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import TypeVar
 
+from services.common.byte_messages import Buffer
+from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -28,3 +30,11 @@ async def idle_limited(messages: AsyncIterator[T], seconds: float) -> AsyncItera
         except TimeoutError:
             raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
         yield message
+
+
+async def beginning(pieces: AsyncIterator[Buffer]) -> list[Buffer]:
+    """The first pieces, enough to sniff them; fewer only where there are no more."""
+    first: list[Buffer] = []
+    while sum(map(len, first)) < SNIFF_BYTES and (piece := await anext(pieces, None)) is not None:
+        first.append(piece)
+    return first

@@ -18,14 +18,14 @@ from services.common import logs, metrics, tasks
 from services.common.byte_messages import Buffer, UploadMessage
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient, if_found
-from services.common.containers import KINDS, SNIFF_BYTES, object_key, sniff
+from services.common.containers import KINDS, object_key, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.file_name import plain_name
-from services.upload.messages import FRAMING, idle_limited
+from services.upload.messages import FRAMING, beginning, idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -76,7 +76,7 @@ class Uploads:
             likely = header.declared_size_bytes or header.max_size_bytes or None
             room = reserved.enter_context(self._buffers.reserve(likely))
             data = room.counted(_data(source))
-            first = await _first(data)
+            first = b"".join(await beginning(data))
             if not first:
                 raise ReelwayError(ErrorReason.EMPTY_FILE)
             container = sniff(first)
@@ -153,7 +153,7 @@ class Uploads:
             async for piece in data:
                 await self._write(writer, piece, header)
             if header.declared_size_bytes not in (0, writer.size):
-                raise _wrong_length()
+                raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
             sha256 = await writer.complete()
         metrics.BYTES.labels("in").inc(writer.size)
         return media_pb2.Video(
@@ -169,7 +169,7 @@ class Uploads:
 
     async def _write(self, writer: MultipartWriter, piece: Buffer, header: upload_pb2.UploadHeader) -> None:
         if writer.size + len(piece) > (header.declared_size_bytes or self._max_bytes):
-            raise self._too_large() if not header.declared_size_bytes else _wrong_length()
+            raise ReelwayError(ErrorReason.LENGTH_MISMATCH) if header.declared_size_bytes else self._too_large()
         await writer.write(piece)
 
     async def _record(self, upload: OpenUpload, video: media_pb2.Video) -> media_pb2.Video:
@@ -206,10 +206,6 @@ class Uploads:
         return ReelwayError(ErrorReason.FILE_TOO_LARGE, metadata={"max_bytes": str(self._max_bytes)})
 
 
-def _wrong_length() -> ReelwayError:
-    return ReelwayError(ErrorReason.LENGTH_MISMATCH)
-
-
 async def _ended(task: asyncio.Task[media_pb2.Video]) -> None:
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ReelwayError):
@@ -222,11 +218,3 @@ async def _data(messages: AsyncIterator[UploadMessage]) -> AsyncIterator[Buffer]
             raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
         if message:
             yield message
-
-
-async def _first(data: AsyncIterator[Buffer]) -> bytes:
-    """Enough of the file to sniff it; less only where the file is shorter."""
-    first = b""
-    while len(first) < SNIFF_BYTES and (piece := await anext(data, None)) is not None:
-        first += piece
-    return first
