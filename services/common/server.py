@@ -153,7 +153,7 @@ def _code_of(context: Any) -> grpc.StatusCode:
     return next((status for status in grpc.StatusCode if status.value[0] == code), grpc.StatusCode.UNKNOWN)
 
 
-async def _watch_readiness(health: health_aio.HealthServicer, ready: Check, every_seconds: float) -> None:
+async def _watch_readiness(health: health_aio.HealthServicer, ready: Check) -> None:
     """Say SERVING while `ready` passes, NOT_SERVING while it raises."""
     serving: bool | None = None
     while True:
@@ -171,7 +171,7 @@ async def _watch_readiness(health: health_aio.HealthServicer, ready: Check, ever
             await health.set("", status)
             if now:
                 log.info("ready")
-        await asyncio.sleep(every_seconds if now else min(0.3, every_seconds))
+        await asyncio.sleep(2.0 if now else 0.3)
 
 
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
@@ -246,7 +246,7 @@ async def serve(
         await probed.start()
     log.info("listening", address=f"{settings.grpc_listen.rpartition(':')[0]}:{port}")
 
-    loops = [asyncio.create_task(_watch_readiness(health, ready, 2.0)), *map(asyncio.create_task, background)]
+    loops = [asyncio.create_task(_watch_readiness(health, ready)), *map(asyncio.create_task, background)]
     stopped = asyncio.create_task(stop.wait())
     broken = False
     try:

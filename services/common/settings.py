@@ -191,14 +191,9 @@ class ServiceSettings(Settings):
     fault_point: str = Field("", pattern=r"^([a-z_.]+(@[1-9]\d*)?)?$")
     """Where the process kills itself, for tests of what a crash leaves (fault_points.py); empty: nowhere."""
 
-    @property
-    def listens_on_loopback(self) -> bool:
-        """Whether GRPC_LISTEN is a loopback address, so that nobody on another machine can call."""
-        return on_loopback(self.grpc_listen)
-
     @model_validator(mode="after")
     def _strangers_cannot_call(self) -> Self:
-        if not self.listens_on_loopback and not self.service_token_secret.get_secret_value():
+        if not on_loopback(self.grpc_listen) and not self.service_token_secret.get_secret_value():
             raise ValueError("SERVICE_TOKEN_SECRET: needed where GRPC_LISTEN is not on loopback")
         return self
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from services.common import logs
 from services.common.backoff import Backoff, retry
+from services.common.settings import on_loopback
 from services.ffmpeg import binaries
 from services.ffmpeg.isolation import Isolation, Mode, NoVerdict, detect_layers, examine, protect_process
 from services.ffmpeg.sandbox import Sandbox
@@ -41,7 +42,7 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     found = await _judged(Sandbox(ffmpeg, ffprobe, detect_layers()), settings, root)
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
-    if found.ready and found.loopback_only and not settings.listens_on_loopback:
+    if found.ready and found.loopback_only and not on_loopback(settings.grpc_listen):
         raise SystemExit(
             f"settings: GRPC_LISTEN: {settings.grpc_listen}: without isolation only loopback is listened on"
         )

@@ -223,7 +223,7 @@ class RedisJobStore:
 
         A repeated call with the same nonce answers the same job.
         """
-        answer = await self._call("claim", worker, nonce, self._lease_ms, self._policy.running_max, SYSTEM_USER, *kinds)
+        answer = await self._call("claim", worker, nonce, self._lease_ms, self._policy.running_max, *kinds)
         if not answer:
             return None
         token, flat = answer

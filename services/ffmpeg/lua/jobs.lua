@@ -233,7 +233,7 @@ end
 -- The next job among the kinds given, in their order -> {token, {field, value, ...}} or false. The nonce makes
 -- a repeated call, whose first answer was lost on the way, give the same job again. The system's own jobs know no
 -- running_max: one by one, those that take hours would hold up what people wait for.
-function ops.claim(worker, nonce, lease_ms, running_max, system, ...)
+function ops.claim(worker, nonce, lease_ms, running_max, ...)
     lease_ms, running_max = tonumber(lease_ms), tonumber(running_max)
     local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
     -- The worker counts its lease from this call, so it is good from this one.
@@ -251,7 +251,7 @@ function ops.claim(worker, nonce, lease_ms, running_max, system, ...)
             local state, owner = unpack(get(id, 'state', 'owner'))
             if state == 'pending' then
                 local running = tonumber(redis.call('HGET', key('owner', owner), 'running') or 0)
-                if running_max > 0 and running >= running_max and owner ~= system then
+                if running_max > 0 and running >= running_max and owner ~= SYSTEM then
                     redis.call('ZADD', key('parked', owner), popped[2], popped[1])
                 else
                     return start(id, worker, nonce, lease_ms)

@@ -8,7 +8,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 import grpc
 from reelway.v1 import stream_pb2, stream_pb2_grpc
@@ -51,14 +50,6 @@ class Budget:
             raise JobFault("INPUT_TOO_LARGE", f"with it the inputs are larger than {self._max_bytes} bytes together")
 
 
-class VideoSource(Protocol):
-    """Reads videos of this system."""
-
-    async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
-        """Write the video into a new file, as `owner` may read it; raises ReelwayError, or JobFault by the budget."""
-        ...
-
-
 class StreamedVideos:
     """Videos by way of the stream service, which asks the catalog whether the owner may read them."""
 
@@ -66,7 +57,10 @@ class StreamedVideos:
         self._stub: stream_pb2_grpc.StreamServiceAsyncStub = stream_pb2_grpc.StreamServiceStub(channel)
 
     async def copy(self, owner: str, video_id: str, destination: Path, budget: Budget) -> None:
-        """Window by window; a window that breaks is asked for again, from any replica."""
+        """Write the video into a new file, as `owner` may read it; raises ReelwayError, or JobFault by the budget.
+
+        Window by window; a window that breaks is asked for again, from any replica.
+        """
         caller = Caller(user=owner, request_id=uuid.uuid4().hex)
         stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
@@ -106,7 +100,7 @@ class Inputs:
     """Fetches the inputs of one command after another."""
 
     def __init__(
-        self, fetcher: Fetcher, videos: VideoSource, max_bytes: int, max_seconds: float = _ALL_SECONDS
+        self, fetcher: Fetcher, videos: StreamedVideos, max_bytes: int, max_seconds: float = _ALL_SECONDS
     ) -> None:
         self._fetcher, self._videos, self._max_bytes, self._max_seconds = fetcher, videos, max_bytes, max_seconds
 

@@ -241,7 +241,7 @@ def test_a_process_without_its_bucket_ends_with_status_2_and_one_line(module: st
 @pytest.mark.parametrize("listen", ["127.0.0.9:1", "localhost:1", "[::1]:1"])
 def test_on_loopback_no_secret_is_needed(monkeypatch: pytest.MonkeyPatch, listen: str) -> None:
     monkeypatch.setenv("GRPC_LISTEN", listen)
-    assert load(UploadSettings).listens_on_loopback
+    assert load(UploadSettings).grpc_listen == listen
 
 
 @pytest.mark.usefixtures("bucket")
