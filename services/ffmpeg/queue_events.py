@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections.abc import Iterator
 
-from services.common.errors import ReelwayError
 from services.ffmpeg.redis_job_store import CHANGED, RedisJobStore
-
-_RECONNECT_SECONDS = 2.0
 
 
 class QueueEvents:
@@ -24,14 +20,11 @@ class QueueEvents:
 
     async def run(self) -> None:
         """Listen for ever; comes back within 2 s when Redis does."""
-        while True:
-            with contextlib.suppress(ReelwayError):
-                async for channel, job_id in self._store.listen(CHANGED):
-                    # A new subscription may have missed anything: everybody looks.
-                    waiting = self._watchers.get(job_id, set()) if channel else set().union(*self._watchers.values())
-                    for changed in waiting:
-                        changed.set()
-            await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+        async for channel, job_id in self._store.listen(CHANGED):
+            # A new subscription may have missed anything: everybody looks.
+            waiting = self._watchers.get(job_id, set()) if channel else set().union(*self._watchers.values())
+            for changed in waiting:
+                changed.set()
 
     def close(self) -> None:
         """Wake every watcher for the last time."""

@@ -27,9 +27,12 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import dataclasses
 import enum
 import json
+import random
 import uuid
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +53,7 @@ WAKE, CANCEL, CHANGED = f"{TAG}:wake", f"{TAG}:cancel", f"{TAG}:changed"
 _LUA = Path(__file__).parent / "lua"
 _OPERATION_LUA = "return ops[table.remove(ARGV, 1)](unpack(ARGV))"
 _NO_LIMIT = 2**53
+_RECONNECT_SECONDS = 2.0
 _POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
 
 
@@ -321,19 +325,20 @@ class RedisJobStore:
         await self._read(self._client.ping())
 
     async def listen(self, *channels: str) -> AsyncIterator[tuple[str, str]]:
-        """(channel, message) as they come, and ("", "") once each time the subscription stands.
+        """(channel, message) as they come, for ever, and ("", "") once each time the subscription stands.
 
-        Ends with ReelwayError when the connection breaks; what was published meanwhile is lost, hence the
-        ("", "") on the next call: look for yourself.
+        Within two seconds of Redis' return it does; what was published meanwhile is lost: look for yourself then.
         """
-        with redis_errors():
-            async with self._client.pubsub() as subscriber:
-                await subscriber.subscribe(*channels)
-                yield "", ""
-                while True:
-                    message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=3.0)
-                    if message is not None:
-                        yield message["channel"], message["data"]
+        while True:
+            with contextlib.suppress(ReelwayError), redis_errors():
+                async with self._client.pubsub() as subscriber:
+                    await subscriber.subscribe(*channels)
+                    yield "", ""
+                    while True:
+                        message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=3.0)
+                        if message is not None:
+                            yield message["channel"], message["data"]
+            await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
 
     @property
     def _lease_ms(self) -> int:

@@ -30,7 +30,6 @@ RUNNING = Gauge("reelway_jobs_running", "Attempts under way", ["kind"])
 
 # Even without a wake-up (lost with a connection) work is found within this time; also moves due retries.
 _POLL_SECONDS = 1.0
-_RECONNECT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -149,18 +148,15 @@ class Worker:
 
     async def _listen(self) -> None:
         """Wake-ups and cancels as they are published."""
-        while True:
-            with contextlib.suppress(ReelwayError):
-                async for channel, message in self._store.listen(WAKE, CANCEL):
-                    if channel == CANCEL:
-                        if attempt := self._attempts.get(message):
-                            attempt.stop(Stop.CANCEL)
-                    else:
-                        self._look.set()
-                        if not channel:
-                            # What was published while we were away: the next renewal tells.
-                            self._beat.set()
-            await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+        async for channel, message in self._store.listen(WAKE, CANCEL):
+            if channel == CANCEL:
+                if attempt := self._attempts.get(message):
+                    attempt.stop(Stop.CANCEL)
+            else:
+                self._look.set()
+                if not channel:
+                    # What was published while we were away: the next renewal tells.
+                    self._beat.set()
 
     async def _keep_leases(self) -> None:
         renewed = True
