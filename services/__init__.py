@@ -1,4 +1,4 @@
-"""The services, one process each; they never import each other."""
+"""The services; they never import each other."""
 
 from services.common import grpc_engine
 

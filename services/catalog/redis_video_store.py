@@ -14,7 +14,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
 
     {catalog}:owned:<owner>         by number: what can be asked for by its id
     {catalog}:library:<owner>       by number: drafts and finished videos
-    {catalog}:unprocessed:<owner>   by number: processed or failed uploads
+    {catalog}:unprocessed:<owner>   by number: those that grow, are processed or failed
     {catalog}:public:<owner>        by listing time in microseconds: published
     {catalog}:private:<owner>       by listing time: published and private
     {catalog}:explore               by listing time: published, everybody's

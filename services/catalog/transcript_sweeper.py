@@ -13,7 +13,7 @@ from services.common.clock import Clock
 from services.common.lease import Lease
 from services.common.periodic import periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.common.transcript_keys import TRANSCRIPTS, captions_key, words_key
+from services.common.transcript_keys import TRANSCRIPTS, captions_key, document_key
 from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
@@ -72,4 +72,4 @@ def _belongs(key: str, video: media_pb2.Video) -> bool:
         return False
     named = video.transcript.result.key
     # While one is made its objects may have old names: the same transcript as once before.
-    return transcript_under_way(video) or (bool(named) and key in {captions_key(named), words_key(named)})
+    return transcript_under_way(video) or (bool(named) and key in {captions_key(named), document_key(named)})

@@ -24,6 +24,6 @@ def captions_key(key: str) -> str:
     return f"{key}.vtt"
 
 
-def words_key(key: str) -> str:
-    """Of the words with their times."""
+def document_key(key: str) -> str:
+    """Of its text, language and cues as JSON."""
     return f"{key}.json"

@@ -24,7 +24,7 @@ class Limits:
     output_files: int = 64
     """Files the job may leave in its folder (watchdog)."""
     input_bytes: int = 5 * _GIB
-    """Each downloaded input."""
+    """All clips of one join together (join_handler.py); what a command fetches is bounded by inputs.py."""
     threads: int = 4
     """Threads of each codec and filter graph; a command may ask for fewer (plan)."""
     max_pixels: int = 2**26

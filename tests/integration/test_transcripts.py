@@ -19,7 +19,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.transcript_keys import captions_key, words_key
+from services.common.transcript_keys import captions_key, document_key
 from tests.support.foundation import Foundation, as_user
 
 ANNA, BORIS = "anna", "boris"
@@ -49,7 +49,7 @@ async def made(parts: Foundation, video_id: str, request: int, text: str, hearin
     language = hearing.language_of(video.transcript)
     key = f"transcripts/{video_id}/{hearing.key(video, language)}"
     await parts.objects.put(captions_key(key), f"WEBVTT\n\n{text}".encode(), "text/vtt")
-    await parts.objects.put(words_key(key), b"{}", "application/json")
+    await parts.objects.put(document_key(key), b"{}", "application/json")
     result = media_pb2.TranscriptResult(text=text, key=key, language="en")
     outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, result=result)
     return await transcripts(parts, hearing).finish(outcome)
@@ -129,7 +129,7 @@ async def test_a_transcript_is_replaced_in_one_step_and_the_old_one_swept(
     assert await sweeper.sweep() == 4
     left = {info.key async for info in parts.objects.list("transcripts/")}
     assert old != new.result.key
-    assert left == {captions_key(new.result.key), words_key(new.result.key), "transcripts/unknown/y.vtt"}
+    assert left == {captions_key(new.result.key), document_key(new.result.key), "transcripts/unknown/y.vtt"}
 
 
 async def test_what_is_being_made_again_is_not_swept(parts: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix, words_key
+from services.common.transcript_keys import captions_key, document_key, transcript_key, transcript_prefix
 from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox
@@ -122,7 +122,7 @@ class TranscribeHandler:
         await context.still_held()
         key = f"{transcript_prefix(video.video_id)}{name}"
         await self._objects.put(captions_key(key), transcript.vtt.encode(), webvtt.CONTENT_TYPE)
-        await self._objects.put(words_key(key), _document(transcript), "application/json")
+        await self._objects.put(document_key(key), _document(transcript), "application/json")
         fault_points.reach("transcript.stored")
         return transcript, media_pb2.TranscriptResult(
             text=transcript.text,
