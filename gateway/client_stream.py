@@ -13,7 +13,7 @@ import grpc
 from services.common.byte_messages import Buffer
 from services.common.error_translator import from_rpc_error
 
-# What comes in so much is one message; of a longer body this is judged, and its request to the store begun with it.
+# The first message is small: enough to judge the body by, and to begin its request to the store with.
 _FIRST_MESSAGE = 2**17
 _MESSAGE = 2**20
 LONGEST_GATHERING = 5.0

@@ -107,8 +107,9 @@ class Declaration(TypedDict, total=False):
     aliases: Sequence[str]
     """Further paths, served but not published."""
     head: bool
-    """Of a GET: HEAD is in the document, too. Not said: it is served (RFC 9110, 9.1), by the same handler, of whose
-    answer aiohttp leaves out the body. False: it is not, for what does not end, or does something."""
+    """Of a GET. True: HEAD is served and documented. Not said: it is served (RFC 9110, 9.1) by the same handler, of
+    whose answer aiohttp leaves out the body, and not documented. False: neither, for what does not end or does
+    something."""
     guard: Callable[[], None]
     """Called before anything of the request is looked at; raises where the caller may not ask at all."""
     published: bool

@@ -15,7 +15,7 @@ SECONDS = 5.0  # for an answer
 
 
 def check_isolation(mode: Mode) -> None:
-    """Returns where this kernel has the layers that ffmpeg's processes want in this mode.
+    """Check that this kernel has the layers that ffmpeg's processes want in this mode.
 
     Raises:
         StartError: it lacks one: they would never get ready.
@@ -29,7 +29,7 @@ def check_isolation(mode: Mode) -> None:
 
 
 async def check_redis(url: str) -> None:
-    """Returns where Redis answers PING.
+    """Check that Redis answers PING.
 
     Raises:
         StartError: it does not.

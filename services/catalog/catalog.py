@@ -118,7 +118,7 @@ class Catalog:
         for attempt in range(1, _CHANGE.attempts + 1):
             video = await self.look_up(video_id)
             # One that changes nothing saves the record, too: a first call may have died before it did, and this answer
-            # promises it. It leaves a mark as every other: what is done with it may come late, over a newer record.
+            # promises it. It needs a mark like every other: its PUT may land after that of a newer record.
             changed = apply(video)
             video.version += changed
             mark = uuid.uuid4().hex

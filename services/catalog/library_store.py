@@ -99,9 +99,9 @@ class LibraryStore:
         return [member.decode() for member in members]
 
     async def claim(self, due: str, now: float, until: float, count: int) -> list[str]:
-        """Videos of a list by time whose job is to be looked after; hardly anybody else is given them before `until`.
+        """Videos of a list by time whose job is to be looked after, taken until `until`.
 
-        Two who look in the same moment both may be: looking after a job twice makes no second one.
+        Two callers in the same moment may both be given one: looking after a job twice makes no second one.
         """
         with redis_errors():
             members: Any = await self._redis.zrange(due, "-inf", now, byscore=True, offset=0, num=count)

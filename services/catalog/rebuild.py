@@ -23,7 +23,7 @@ log = logs.get_logger(__name__)
 _BATCH = 256
 _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
-# Left out behind the last number: records that were on their way when the index was lost have some of them.
+# Numbers skipped behind the highest: records that were on their way when the index was lost may have them.
 _SPARE_NUMBERS = 1000
 LEASE_SECONDS = 60.0
 """After which another replica begins, where one died at it; renewed all the while."""

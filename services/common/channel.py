@@ -96,7 +96,7 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),
-        # Not a pause: how long a connection may take to be greeted. A busy replica needs more than a moment.
+        # Despite its name the time-out of a connection's handshake: a busy replica needs more than a moment.
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
     ]

@@ -10,8 +10,8 @@ from __future__ import annotations
 import resource
 
 MOST = 65_536
-"""Memory ends first by far. A hard limit can be a billion, and there are programs that go through all numbers below the
-soft one, which children inherit. The sandbox, too, closes what it was given up to here."""
+"""Memory ends first by far. A hard limit can be a billion, and some programs close every descriptor up to the soft one,
+which children inherit; so does the sandbox."""
 
 
 def raise_limit() -> None:

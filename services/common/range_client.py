@@ -23,7 +23,7 @@ _FIRST_PIECE = 2**16
 _PIECE = 2**18
 """The first piece is small so that the first byte is quick; of the others one is read ahead of the caller."""
 LONG = 16 * 2**20
-"""Who asks for this much at once took what came before quickly: larger steps are worth what they hold."""
+"""Only fast readers ask for ranges this long: more is read ahead for them."""
 _LONG_AHEAD = 4
 """So many pieces are read ahead then: each pause costs two system calls."""
 _IDLE_SECONDS = 15.0

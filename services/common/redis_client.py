@@ -20,7 +20,7 @@ from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
 # What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
-# NOSCRIPT, of a script that was loaded a moment before: there is another server by now.
+# NOSCRIPT, of a script that was loaded a moment before: another server has taken over.
 _FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN"}
 
 

@@ -111,10 +111,10 @@ class WorkRoot:
     def create(self, job: str) -> WorkFolder:
         """A new folder for an attempt at `job`. Raises OSError; there is none then."""
         try:
-            # Whoever cleans up temporary files goes by their age.
+            # Cleaners of temporary files go by their age.
             os.utime(self._own / "lock")
         except FileNotFoundError:
-            # Somebody did; jobs that come now shall not fail for it.
+            # One of them removed our folder: make it again.
             lost, self._lock = self._lock, self._settle()
             os.close(lost)
         path = self._own / f"{''.join(c for c in job if c.isalnum() or c == '-')[:64]}-{secrets.token_hex(4)}"

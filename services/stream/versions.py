@@ -42,7 +42,7 @@ class Version:
     sealed: bool
     """There will be no other one."""
     key: str = ""
-    """The object that has the bytes, perhaps among more; empty: chunks have them."""
+    """Key of the object that holds the bytes, perhaps more than these; empty while chunks hold them."""
     extents: Sequence[Extent] = ()
     """Of chunks, those that hold the range that was asked for, or the beginning of it."""
 

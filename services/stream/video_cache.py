@@ -25,9 +25,9 @@ class VideoCache:
         return await self._younger(video_id, self._ttl)
 
     async def get_for_memory(self, video_id: str) -> media_pb2.Video:
-        """As `get`, for who remembers the answer as long once more: a tenth as old at most.
+        """As `get`, for callers that remember the answer themselves: at most a tenth of the time old.
 
-        Not asked each time, for many viewers of one video come in the same moment.
+        Not asked for anew each time, because many viewers of one video come in the same moment.
         """
         return await self._younger(video_id, self._ttl / 10)
 

@@ -1,8 +1,8 @@
 """The memory of all uploads and appends under way, under one bound.
 
 Without it a process that many clients send to at once would run out of memory, and take every one of their uploads
-with it. Each has room for one part from its beginning on, so that it always gets ahead; for the others, which make it
-faster, it waits, and half of all is kept for those who come.
+with it. Each upload gets room for one part at once, so that it always gets ahead, and waits for more, which makes it
+faster; half of all room is reserved for new uploads.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Reservation:
             yield piece
 
     async def begin_part(self) -> None:
-        """Wait for room for a part: none that is kept is as good as some that others give back."""
+        """Wait for room for a part, from the pool or left by an own one; there is some at once where none is held."""
         while self._parts == IN_FLIGHT or (self._parts > 0 and not self._take_part()):
             await self._buffers._changed.wait()
         self._parts += 1

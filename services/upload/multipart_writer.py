@@ -77,7 +77,7 @@ class MultipartWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Removes what is there unless it was completed."""
-        # Without a pause then: cancelled in one, the caller would never learn that the object is its own.
+        # Nothing is awaited after completion: a cancellation here would hide from the caller that the object exists.
         if error is not None or self._completing is None:
             await tasks.to_the_end(self._leave())
 

@@ -43,8 +43,8 @@ class Part:
         """Write the part as it arrives; its ETag. STORE_UNAVAILABLE as S3Bytes.put says."""
         etag = ""
         if self._likely_size is not None:
-            # Where the guess proves wrong the same bytes go again, with their true length. And S3 waits 20 s for the
-            # next byte, we longer: what a client was too slow for it goes again, once it is whole.
+            # Where the guess proves wrong the same bytes go again, with their true length. S3 drops a PUT after 20 s
+            # without a byte, and we wait longer for a client: its part then goes again once it is whole.
             try:
                 etag = await self._put(put, self._likely_size)
             except _WrongGuess:

@@ -3,7 +3,7 @@
 S3: 1 to 10 000 parts, each but the last of at least 5 MiB
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html). A part is kept until the store has acknowledged it,
 so that it can be sent again, and three of them exist at a time: the one that grows, and two that the store is not done
-with. With one such the upload stood still for a quarter of its time (measured: an eighth more speed).
+with. With only one such the upload stood still for a quarter of its time (measured: an eighth more speed).
 """
 
 MIB = 2**20

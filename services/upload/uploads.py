@@ -113,7 +113,7 @@ class Uploads:
         decided = True
         try:
             video = await self._store_file(upload, container, header, first, data, room=room)
-            # From here on to its end, whoever cancels us: cut short, a record may be left whose object was swept.
+            # From here on nothing cancels it: cut short, it could leave a record whose object is swept.
             heartbeat.cancel()
             recording = asyncio.create_task(self._record(upload, video))
             try:

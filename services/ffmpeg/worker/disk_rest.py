@@ -11,8 +11,7 @@ _LEAST_SECONDS, _MOST_SECONDS = 5.0, 60.0
 class DiskRest:
     """A pause in which others take the jobs, as long as the disk has been full: so it doubles.
 
-    By time alone: how much room a job needs nobody knows, and a disk may have less than any number for ever. The next
-    jobs show.
+    By time alone, because nobody knows how much room a job needs; the next jobs show.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
