@@ -33,6 +33,8 @@ async def array_response(
         opening = "["
         try:
             await response.prepare(request)
+            if request.method == "HEAD":
+                return response  # of which aiohttp would not leave out what is written here
             while page is not None:
                 if page:
                     watch.begin()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
 
 from gateway.array_response import array_response
-from tests.support.http_server import serving
+from tests.support.http_server import serving, wire
 
 Row = dict[str, object]
 
 
-async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes]:
-    """Status and body of the answer with these pages; an exception in their place is raised there."""
+def listing(pages: Sequence[Sequence[Row] | Exception]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Answers with these pages; an exception in their place is raised there."""
 
     async def produced() -> AsyncGenerator[list[Row], None]:
         for page in pages:
@@ -30,7 +30,16 @@ async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes
         except LookupError:
             return web.Response(status=404)
 
-    async with serving(answer) as port, ClientSession() as http, http.get(f"http://127.0.0.1:{port}/") as response:
+    return answer
+
+
+async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes]:
+    """Status and body of the answer with these pages."""
+    async with (
+        serving(listing(pages)) as port,
+        ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/") as response,
+    ):
         return response.status, await response.read()
 
 
@@ -52,6 +61,14 @@ ROWS: list[Row] = [{"id": number, "title": f'"{number}", [x]'} for number in ran
 async def test_pages_are_one_array(pages: list[list[Row]]) -> None:
     status, body = await listed(pages)
     assert (status, json.loads(body)) == (200, [row for page in pages for row in page])
+
+
+@pytest.mark.parametrize("pages", [[ROWS], [ROWS, ROWS, ROWS]])
+async def test_head_has_no_body(pages: list[list[Row]]) -> None:
+    """On one connection a body would be taken for the next answer."""
+    async with serving(listing(pages)) as port, wire(port) as connection:
+        for _ in range(2):
+            assert (await connection.ask("HEAD")).status == 200
 
 
 @pytest.mark.parametrize("pages", [[LookupError()], [ROWS, LookupError()]])
