@@ -17,6 +17,15 @@ _BODY_TYPES = {
     "json": ("application/json",),
     "body": ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"),
 }
+# OpenAPI 3.1 could leave out the schema of raw bytes, but generators then leave out the body. Swagger UI offers a file
+# chooser for either of the two keywords, older generators know one of them.
+_BYTES = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+# What a file is in a body with fields.
+_FILES = {
+    "multipart/form-data": _BYTES,
+    "application/x-www-form-urlencoded": {"type": "string"},
+    "application/json": {"type": "string", "contentEncoding": "base64"},
+}
 _REQUEST_ID = {"description": "Names this request in the logs.", "schema": {"type": "string"}}
 
 Json = dict[str, Any]
@@ -150,13 +159,10 @@ def _request_body(operation: Operation, schemas: _Schemas) -> Json | None:
 
 
 def _streamed(body: StreamedBody, media_type: str) -> Json:
-    if media_type != "multipart/form-data":
-        # OpenAPI 3.1 describes raw bytes by leaving the schema out.
-        return {}
+    if media_type not in _FILES:
+        return {"schema": _BYTES}
     properties: Json = {name: {"type": "string", "description": text} for name, text in body.text_fields.items()}
-    # A file: Swagger UI offers a file chooser for either of the two keywords, older generators know one of them.
-    file = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
-    properties |= dict.fromkeys(body.file_fields, file)
+    properties |= dict.fromkeys(body.file_fields, _FILES[media_type])
     return {"schema": {"type": "object", "properties": properties, "required": list(body.file_fields[:1])}}
 
 

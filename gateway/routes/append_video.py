@@ -22,7 +22,7 @@ routes = Routes(
 )
 
 
-class Message(BaseModel):
+class AppendMessage(BaseModel):
     """What was done."""
 
     message: str
@@ -55,7 +55,7 @@ async def create(request: web.Request) -> web.Response:
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", Message),
+        200: Answer("It is durable, and part of the video", AppendMessage),
         400: Answer("There is no chunk", PlainError),
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video", ErrorBody),
@@ -77,7 +77,7 @@ async def append(request: web.Request, path: NumberPath) -> web.Response:
     first = appended.offset_bytes == 0
     message = "Video added successfully" if first else "Video appended and joined successfully"
     return web.json_response(
-        Message(message=message).model_dump(),
+        AppendMessage(message=message).model_dump(),
         headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},
     )
 

@@ -18,7 +18,7 @@ class Status(BaseModel):
     status: str = "ok"
 
 
-class Message(BaseModel):
+class HealthMessage(BaseModel):
     """`{"message": "ok"}`."""
 
     message: str = "ok"
@@ -30,10 +30,10 @@ async def health(request: web.Request) -> web.Response:
     return web.json_response(Status().model_dump())
 
 
-@routes.get("/health_check", summary="Health check", answers={200: Answer("It answers", Message)})
+@routes.get("/health_check", summary="Health check", answers={200: Answer("It answers", HealthMessage)})
 async def health_check(request: web.Request) -> web.Response:
     """Answers as long as the process lives."""
-    return web.json_response(Message().model_dump())
+    return web.json_response(HealthMessage().model_dump())
 
 
 @routes.get("/", summary="Redirect to the health check", answers={307: Answer("To /health_check")})

@@ -63,7 +63,7 @@ class WhichVideo(BaseModel):
     video_id: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
 
 
-class Message(BaseModel):
+class RecordMessage(BaseModel):
     """What was done."""
 
     message: str
@@ -156,7 +156,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", Message),
+        200: Answer("It is durable, and part of the video", RecordMessage),
         **_INVALID,
         **_FOREIGN,
         409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
@@ -178,7 +178,7 @@ async def update(request: web.Request) -> web.Response:
             raise InvalidRequestError.at("body", _CHUNK_FIELDS[0], msg="The chunk is empty", kind="missing") from None
         raise _not_found(error) from None
     return web.json_response(
-        Message(message="Chunk uploaded successfully").model_dump(),
+        RecordMessage(message="Chunk uploaded successfully").model_dump(),
         headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},
     )
 
@@ -188,7 +188,7 @@ async def update(request: web.Request) -> web.Response:
     summary="Finish a recording",
     aliases=[f"{_ALIAS}/finalize_video_upload"],
     answers={
-        200: Answer("The video is finished", Message),
+        200: Answer("The video is finished", RecordMessage),
         **_INVALID,
         **_FOREIGN,
         422: Answer("What was sent is no mp4, webm or avi; the recording stays open", InvalidBody),
@@ -203,7 +203,7 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
         await request.app[APPENDS].finish(number, _ACCEPTED)
     except ReelwayError as error:
         raise _not_found(error) from None
-    return web.json_response(Message(message="Transcription task initiated").model_dump())
+    return web.json_response(RecordMessage(message="Transcription task initiated").model_dump())
 
 
 @routes.get(

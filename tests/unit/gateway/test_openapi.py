@@ -142,7 +142,10 @@ def test_bodies(document: Json) -> None:
     assert change_content == {"application/json": {"schema": {"$ref": "#/components/schemas/Video-Input"}}}
     form = paths["/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert (list(form["properties"]), form["required"]) == (["title", "video"], ["video"])
-    assert list(paths["/append"]["post"]["requestBody"]["content"]) == ["application/octet-stream"]
+    raw = paths["/append"]["post"]["requestBody"]["content"]
+    assert {media_type: each["schema"]["format"] for media_type, each in raw.items()} == {
+        "application/octet-stream": "binary"
+    }
     assert len(paths["/any"]["post"]["requestBody"]["content"]) == 3
 
 
@@ -180,6 +183,28 @@ def test_the_gateways_own_document_is_valid() -> None:
     assert errors(document) == []
     ids = [each["operationId"] for path in document["paths"].values() for each in path.values()]
     assert len(ids) == len(set(ids))
+
+
+def test_a_generated_client_has_every_model() -> None:
+    """Generators name a class for the title of a schema, and leave out the second of a name."""
+    schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
+    assert not [name for name in schemas if "__" in name]
+    titles = [schema["title"] for schema in schemas.values()]
+    assert len(titles) == len(set(titles))
+
+
+def test_a_generated_client_has_every_body() -> None:
+    """Generators leave out a body that has no schema."""
+    paths = openapi.build("Reelway", "1", "", _operations())["paths"]
+    bodies = [
+        each["requestBody"]["content"] for path in paths.values() for each in path.values() if "requestBody" in each
+    ]
+    assert all("schema" in each for content in bodies for each in content.values())
+    chunk = paths["/api/record/videos/update_video_chunck"]["patch"]["requestBody"]["content"]
+    files = {media_type: each["schema"]["properties"]["video_chunck"] for media_type, each in chunk.items()}
+    assert files["multipart/form-data"]["format"] == "binary"
+    assert files["application/json"] == {"type": "string", "contentEncoding": "base64"}
+    assert files["application/x-www-form-urlencoded"] == {"type": "string"}
 
 
 @pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
