@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
-
-_LARGEST = 2**63 - 1
+from pydantic import BaseModel, BeforeValidator
 
 
 def parse_number(text: str) -> int:
@@ -19,7 +17,7 @@ class NumberPath(BaseModel):
     """Which video."""
 
     # What is no number is no video's: 404, as for every other unknown one.
-    video_id: Annotated[int, BeforeValidator(parse_number), Field(le=_LARGEST)]
+    video_id: Annotated[int, BeforeValidator(parse_number)]
 
 
 class VideoId(BaseModel):

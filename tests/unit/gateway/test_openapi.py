@@ -185,6 +185,13 @@ def test_the_gateways_own_document_is_valid() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_any_integer_may_be_asked_for_as_a_number() -> None:
+    """What is no video's is a 404; and pydantic's own words for a limit are none of JSON Schema."""
+    for path in ("/get_video/{video_id}", "/api/record/videos/{video_id}"):
+        [video_id, *_] = openapi.build("Reelway", "1", "", _operations())["paths"][path]["get"]["parameters"]
+        assert video_id["schema"] == {"title": "Video Id", "type": "integer"}
+
+
 def test_a_generated_client_has_every_model() -> None:
     """Generators name a class for the title of a schema, and leave out the second of a name."""
     schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
