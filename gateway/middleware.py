@@ -34,8 +34,10 @@ _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Up
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _KNOWN = frozenset(_METHODS.split(", "))
 _HEADERS = (
-    "Authorization, Content-Type, Range, If-Match, If-None-Match, If-Modified-Since, If-Unmodified-Since, If-Range, "
-    "Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest, Last-Event-ID"
+    "Authorization, Content-Type, Content-Encoding, Range, If-Match, If-None-Match, If-Modified-Since, "
+    "If-Unmodified-Since, If-Range, Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest, Last-Event-ID, "
+    # Nothing looks at these two, which Dropzone and other upload widgets send unasked.
+    "X-Requested-With, Cache-Control"
 )
 _PROBED = {"/health", "/ready"}
 _ROUTINE = {206, 304}
