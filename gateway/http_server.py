@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
+from aiohttp.http_exceptions import LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -29,6 +30,8 @@ log = logs.get_logger(__name__)
 _NEAR_MICROSECONDS = 1000
 _NEAR_SEND_BUFFER = 2**19
 """The kernel doubles it, and gives less where net.core.wmem_max is lower."""
+_LONGEST_TARGET = 8191
+"""One more than a header's: the limit is all that aiohttp's error tells of which of them was too long."""
 _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
 
@@ -129,6 +132,8 @@ class _Protocol(RequestHandler):
         """The answer to a request that is hardly HTTP, or to one that nobody could handle; the connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
+        if isinstance(exc, LineTooLong):
+            status = 414 if exc.args[1] == _LONGEST_TARGET else 431
         request_id = new_request_id()
         log.info("request refused", status=status, request_id=request_id, why=f"{type(exc).__name__}: {exc}"[:200])
         response = web.json_response(
@@ -143,7 +148,7 @@ class _Protocol(RequestHandler):
 class _Server(web.Server):
     def __call__(self) -> RequestHandler:
         # See gateway/content_encoding.py.
-        return _Protocol(self, loop=self._loop, auto_decompress=False, **self._kwargs)
+        return _Protocol(self, loop=self._loop, auto_decompress=False, max_line_size=_LONGEST_TARGET, **self._kwargs)
 
 
 class Runner(web.AppRunner):

@@ -209,6 +209,29 @@ async def test_framing_that_breaks_before_its_request_has_its_turn(busy: Busy) -
     assert await busy.statuses() == [b"200", b"422"]
 
 
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: test\r\n\r\n", b"414"),
+        (b"GET /" + b"a" * 9000, b"414"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\nX: /" + b"a" * 9000 + b"\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"a" * 9000 + b": x\r\n\r\n", b"431"),
+    ],
+    ids=["target", "target without an end", "header", "name of a header"],
+)
+async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
+    """RFC 9112, section 3, and RFC 6585, section 5."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    async with asyncio.timeout(30), serving(answer) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(asked)
+        assert (await reader.read()).split()[1] == status
+        writer.close()
+
+
 async def test_a_trailer_is_no_header_of_the_next_request() -> None:
     seen: list[str] = []
 
