@@ -279,7 +279,10 @@ async def health(request: web.Request) -> web.Response:
 @routes.get(
     "/health/isolation",
     summary="Isolation of commands",
-    answers={200: Answer("Commands are taken", IsolationBody), 503: Answer("They are not", IsolationBody)},
+    answers={
+        200: Answer("Commands are taken", IsolationBody),
+        503: Answer("They are not, or no ffmpeg service answers", IsolationBody | ErrorBody),
+    },
 )
 async def isolation(request: web.Request) -> web.Response:
     """Which layers stand between a command and the machine, and whether they were seen to hold."""

@@ -185,6 +185,13 @@ def test_the_gateways_own_document_is_valid() -> None:
     assert len(ids) == len(set(ids))
 
 
+def test_whoever_asks_for_isolation_may_hear_that_nobody_knows() -> None:
+    """The service says what it lacks; the gateway, where there is none, can only say that."""
+    answers = openapi.build("Reelway", "1", "", _operations())["paths"]["/health/isolation"]["get"]["responses"]
+    shapes = answers["503"]["content"]["application/json"]["schema"]["anyOf"]
+    assert [shape["$ref"].rpartition("/")[2] for shape in shapes] == ["IsolationBody", "ErrorBody"]
+
+
 def test_any_integer_may_be_asked_for_as_a_number() -> None:
     """What is no video's is a 404; and pydantic's own words for a limit are none of JSON Schema."""
     for path in ("/get_video/{video_id}", "/api/record/videos/{video_id}"):
