@@ -41,6 +41,12 @@ APPEND_HEADERS = {
     "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 where it does not match.",
 }
 
+#: Headers of the answer to an append; for its 200.
+APPENDED_HEADERS = {
+    "Upload-Offset": "How many bytes the video has now.",
+    "ETag": "Of the video as it is now; strong.",
+}
+
 
 @dataclass(frozen=True)
 class Chunk:

@@ -27,6 +27,7 @@ _BODY = {
     **_VALIDATORS,
     "Content-Disposition": "inline or attachment, and the file name.",
     "Content-Length": "Exact, for HEAD, too.",
+    "X-Content-Type-Options": "`nosniff`.",
 }
 
 
@@ -42,7 +43,7 @@ def range_answers(media_types: Sequence[str]) -> dict[int, Answer]:
         206: Answer(
             "One range, or several as multipart/byteranges",
             media_types=(*media_types, "multipart/byteranges"),
-            headers={**_BODY, "Content-Range": "`bytes first-last/size`; with several ranges, in each part."},
+            headers={**_BODY, "Content-Range": "`bytes first-last/size`; with several ranges only in each part."},
         ),
         416: Answer("No such range", ErrorBody, headers={**_VALIDATORS, "Content-Range": "`bytes */size`."}),
     }

@@ -45,15 +45,33 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-SERVICE_ANSWERS: Mapping[int, Answer] = {
-    401: Answer("The token is not valid, or one is needed", ErrorBody),
-    503: Answer("Try again after Retry-After seconds", ErrorBody),
-    504: Answer("It took too long", ErrorBody),
+RETRY_AFTER: Mapping[str, str] = {"Retry-After": "Seconds after which the same call may succeed."}
+"""Headers of a 429 or 503."""
+
+NOT_KEPT: Mapping[str, str] = {"Cache-Control": "`no-store`."}
+"""Headers of what changes, or has URLs in it that are for whoever asked."""
+
+COMMON_ANSWERS: Mapping[int, Answer] = {
+    400: Answer("The Host is not valid", ErrorBody),
+    401: Answer("The token is not valid, or one is needed", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
+    417: Answer("Expect asks for something other than 100-continue", ErrorBody),
+    500: Answer("Internal error", ErrorBody),
+    503: Answer("Try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
 }
+"""What any request may be answered; for `answers` of Routes."""
+
+SERVICE_ANSWERS: Mapping[int, Answer] = {**COMMON_ANSWERS, 504: Answer("It took too long", ErrorBody)}
 """What any call that reaches a service may be answered; for `answers` of the Routes of a dialect."""
 
+_BODY_ANSWERS: Mapping[int, Answer] = {
+    408: Answer("The body came too slowly", ErrorBody),
+    413: Answer("The body is too large", ErrorBody),
+    501: Answer("A Transfer-Encoding that is not known", ErrorBody),
+}
+"""What any request with a body may be answered, too."""
+
 UPLOAD_ANSWERS: Mapping[int, Answer] = {
-    429: Answer("Too many uploads are under way: try again after Retry-After seconds", ErrorBody),
+    429: Answer("Too many uploads are under way: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
 }
 """What any call that brings a video's bytes may be answered, too; for `answers` of its operation."""
 
@@ -143,16 +161,15 @@ class Routes:
     def route(self, method: str, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
         """Declare a handler of `method` on `path`, which is served with and without a trailing slash.
 
-        The handler's docstring becomes the description; 422 is added where a model can refuse a request, and 413
-        where it has a body.
+        The handler's docstring becomes the description; 422 is added where a model can refuse a request, and
+        `_BODY_ANSWERS` where it has a body.
         """
         takes = declaration.get("takes")
 
         def decorate(function: _Decorated) -> _Decorated:
             models = models_of(function)
-            answers = {**self._answers, **declaration["answers"]}
-            if takes or not models.keys().isdisjoint(BODIES):
-                answers.setdefault(413, Answer("The body is too large", ErrorBody))
+            has_body = takes or not models.keys().isdisjoint(BODIES)
+            answers = {**self._answers, **(_BODY_ANSWERS if has_body else {}), **declaration["answers"]}
             if (models or takes) and self._on_invalid is invalid_response:
                 answers.setdefault(422, Answer("The request is not valid", InvalidBody))
             answers = dict(sorted(answers.items()))

@@ -12,7 +12,7 @@ from gateway.invalid_request import ErrorBody
 from gateway.keys import PLAYBACK, SETTINGS
 from gateway.range_document import range_answers
 from gateway.range_response import Representation, content_disposition, respond
-from gateway.routing import Answer
+from gateway.routing import NOT_KEPT, Answer
 from services.common.containers import KINDS, ContainerKind
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -27,7 +27,10 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
     """The statuses of a route that answers with `serve_video`; for `answers` of the route."""
     return {
         **range_answers(media_types),
-        307: Answer("To a signed URL of the store, where the deployment redirects", headers={"Location": "The URL"}),
+        307: Answer(
+            "To a signed URL of the store, where the deployment redirects",
+            headers={"Location": "The URL.", **NOT_KEPT},
+        ),
         404: Answer("No such video, or not yours to see", ErrorBody),
         409: Answer("Its clips cannot be joined", ErrorBody),
     }

@@ -5,12 +5,12 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.chunk_body import APPEND_HEADERS, read_raw_or_file
+from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, read_raw_or_file
 from gateway.http_errors import error_response
 from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
-from gateway.routing import SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -37,7 +37,10 @@ class PlainError(BaseModel):
 @routes.post(
     "/create_video",
     summary="Create a video",
-    answers={201: Answer("It is there, and empty", VideoId), 429: Answer("Too many are open", ErrorBody)},
+    answers={
+        201: Answer("It is there, and empty", VideoId),
+        429: Answer("Too many are open", ErrorBody, headers=RETRY_AFTER),
+    },
 )
 async def create(request: web.Request) -> web.Response:
     """Creates a video without bytes; a body is not looked at."""
@@ -55,7 +58,7 @@ async def create(request: web.Request) -> web.Response:
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", AppendMessage),
+        200: Answer("It is durable, and part of the video", AppendMessage, headers=APPENDED_HEADERS),
         400: Answer("There is no chunk", PlainError),
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video", ErrorBody),

@@ -14,7 +14,7 @@ from reelway.v1 import ffmpeg_pb2
 from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.keys import ENDLESS, JOBS
 from gateway.operations.jobs import Command
-from gateway.routing import SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 
 routes = Routes(
@@ -172,7 +172,7 @@ def _json(body: BaseModel, status: int = 200) -> web.Response:
     summary="Register a task",
     answers={
         200: Answer("It is registered, and will run", TaskBody),
-        429: Answer("Too many of your tasks are waiting", ErrorBody),
+        429: Answer("Too many of your tasks are waiting", ErrorBody, headers=RETRY_AFTER),
         **_REFUSED,
     },
 )
@@ -197,7 +197,9 @@ async def plan(request: web.Request, json: RegisterBody) -> web.Response:
 
 
 @routes.get(
-    "/ffmpeg/status/{task_id}", summary="Check a task", answers={200: Answer("The task", TaskStatus), **_NOT_FOUND}
+    "/ffmpeg/status/{task_id}",
+    summary="Check a task",
+    answers={200: Answer("The task", TaskStatus, headers=NOT_KEPT), **_NOT_FOUND},
 )
 async def status(request: web.Request, path: TaskPath) -> web.Response:
     """The task as it is now; URLs of its outputs are signed at each call."""
@@ -234,7 +236,9 @@ async def cancel(request: web.Request, path: TaskPath) -> web.Response:
     request_headers={"Last-Event-ID": "Sent by a browser that comes back"},
     answers={
         200: Answer(
-            "`status` events with the body of the status call, until it ends", media_types=["text/event-stream"]
+            "`status` events with the body of the status call, until it ends",
+            media_types=["text/event-stream"],
+            headers=NOT_KEPT,
         ),
         204: Answer("You have had the last event"),
         **_NOT_FOUND,
@@ -281,7 +285,11 @@ async def health(request: web.Request) -> web.Response:
     summary="Isolation of commands",
     answers={
         200: Answer("Commands are taken", IsolationBody),
-        503: Answer("They are not, or no ffmpeg service answers", IsolationBody | ErrorBody),
+        503: Answer(
+            "They are not, or no ffmpeg service answers",
+            IsolationBody | ErrorBody,
+            headers={"Retry-After": "Seconds, where no service answers."},
+        ),
     },
 )
 async def isolation(request: web.Request) -> web.Response:

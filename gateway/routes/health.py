@@ -7,9 +7,11 @@ from pydantic import BaseModel
 
 from gateway.invalid_request import ErrorBody
 from gateway.keys import READINESS
-from gateway.routing import Answer, Routes
+from gateway.routing import COMMON_ANSWERS, RETRY_AFTER, Answer, Routes
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
-routes = Routes("Health", answers={401: Answer("The token is not valid", ErrorBody)})
+routes = Routes("Health", answers=COMMON_ANSWERS)
 
 
 class Status(BaseModel):
@@ -36,7 +38,11 @@ async def health_check(request: web.Request) -> web.Response:
     return web.json_response(HealthMessage().model_dump())
 
 
-@routes.get("/", summary="Redirect to the health check", answers={307: Answer("To /health_check")})
+@routes.get(
+    "/",
+    summary="Redirect to the health check",
+    answers={307: Answer("To /health_check", headers={"Location": "`/health_check`."})},
+)
 async def root(request: web.Request) -> web.Response:
     """The library's front door."""
     return web.Response(status=307, headers={"Location": "/health_check"})
@@ -45,12 +51,15 @@ async def root(request: web.Request) -> web.Response:
 @routes.get(
     "/ready",
     summary="Readiness",
-    answers={200: Answer("The services that every dialect needs serve", Status), 503: Answer("Not now", ErrorBody)},
+    answers={
+        200: Answer("The services that every dialect needs serve", Status),
+        503: Answer("Not now", ErrorBody, headers=RETRY_AFTER),
+    },
 )
 async def ready(request: web.Request) -> web.Response:
     """Whether requests can be served now; for load balancers and probes."""
     if missing := await request.app[READINESS].missing():
-        return web.json_response({"detail": f"Not ready: {', '.join(missing)}"}, status=503)
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, f"Not ready: {', '.join(missing)}")
     return web.json_response(Status().model_dump())
 
 

@@ -10,14 +10,14 @@ from reelway.v1 import media_pb2
 
 from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
-from gateway.chunk_body import APPEND_HEADERS, read_fields
+from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, read_fields
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
-from gateway.routing import SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -136,7 +136,11 @@ def _rendered(base: str, video: media_pb2.Video) -> dict[str, object]:
     _BASE,
     summary="Begin a recording",
     aliases=[_ALIAS],
-    answers={201: Answer("Send its chunks now", VideoId), **_INVALID, 429: Answer("Too many are open", ErrorBody)},
+    answers={
+        201: Answer("Send its chunks now", VideoId),
+        **_INVALID,
+        429: Answer("Too many are open", ErrorBody, headers=RETRY_AFTER),
+    },
 )
 async def begin(request: web.Request, body: NewVideo) -> web.Response:
     """Phase 1: creates the video that the chunks will make."""
@@ -156,7 +160,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", RecordMessage),
+        200: Answer("It is durable, and part of the video", RecordMessage, headers=APPENDED_HEADERS),
         **_INVALID,
         **_FOREIGN,
         409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),

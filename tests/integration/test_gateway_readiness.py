@@ -11,6 +11,7 @@ async def until_missing(api: VideosApi, *names: str) -> None:
 
     async def says() -> bool:
         reply = await api.get("/ready")
+        assert ("Retry-After" in reply.headers) == (reply.status == 503)
         return (reply.status, reply.json) == said
 
     await until(says)

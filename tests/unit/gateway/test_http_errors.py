@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from gateway.http_errors import response_of
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
@@ -26,3 +28,10 @@ def test_a_wrong_field_is_named() -> None:
 def test_what_names_no_field_is_the_body_s() -> None:
     item = {"loc": ["body"], "msg": "The file is empty", "type": "empty_file"}
     assert told(ReelwayError(ErrorReason.EMPTY_FILE)) == (422, [item])
+
+
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_a_client_is_told_what_to_do_next(reason: ErrorReason) -> None:
+    answer = response_of(ReelwayError(reason))
+    assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
+    assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)

@@ -17,6 +17,7 @@ from gateway import openapi
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routes import DIALECTS
 from gateway.routing import Answer, Operation, Routes, StreamedBody
+from gateway.validation import BODIES
 
 Json = dict[str, Any]
 
@@ -152,7 +153,7 @@ def test_bodies(document: Json) -> None:
 def test_statuses(document: Json) -> None:
     paths = document["paths"]
     assert list(paths["/videos"]["get"]["responses"]) == ["200", "401", "422"]
-    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "413", "422"]
+    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "408", "413", "422", "501"]
     # Without a model nothing is refused for its shape.
     assert list(paths["/videos/{video_id}/stream"]["get"]["responses"]) == ["200", "206", "304", "401", "412", "416"]
     head = paths["/videos/{video_id}/stream"]["head"]["responses"]
@@ -226,9 +227,26 @@ def test_every_operation_is_described(operation: Operation) -> None:
     assert operation.summary
     assert operation.tag
     assert any(status < 400 for status in operation.answers)
-    # A bad token is refused everywhere.
-    assert 401 in operation.answers
+    # A bad token is refused everywhere, and so is a Host that is none; an answer may always fail.
+    assert {400, 401, 417, 500, 503} <= set(operation.answers)
+    if operation.takes or not operation.models.keys().isdisjoint(BODIES):
+        assert {408, 413, 501} <= set(operation.answers)
     assert all(answer.description for answer in operation.answers.values())
+
+
+@pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
+def test_headers_that_a_client_acts_on_are_named(operation: Operation) -> None:
+    expected = {307: "Location", 401: "WWW-Authenticate", 429: "Retry-After", 503: "Retry-After"}
+    for status in expected.keys() & operation.answers.keys():
+        assert expected[status] in operation.answers[status].headers, status
+    if "Upload-Offset" in operation.request_headers:
+        assert {"Upload-Offset", "ETag"} <= set(operation.answers[200].headers)
+
+
+@pytest.mark.parametrize("path", ["/video/explore", "/video/my", "/video/watch", "/ffmpeg/status/{task_id}"])
+def test_what_must_not_be_kept_says_so(path: str) -> None:
+    [answers] = [each.answers for each in _operations() if (each.method, each.path) == ("GET", path)]
+    assert "Cache-Control" in answers[200].headers
 
 
 def test_whoever_brings_a_video_may_be_told_to_come_back() -> None:
