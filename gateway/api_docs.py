@@ -12,9 +12,9 @@ from aiohttp import web
 
 from gateway import openapi
 from gateway.routing import Answer, Operation, Routes, register
+from gateway.static_response import TYPES, serve_file
 
 _STATIC = Path(__file__).parent / "static"
-_SERVED = (".js", ".css", ".png")
 # The path of a vendored file has its version in it.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -25,6 +25,7 @@ _POLICY = (
     "font-src 'self' data:; connect-src 'self'; worker-src blob:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
+_PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
 
 TITLE = "Reelway"
 DESCRIPTION = """\
@@ -44,7 +45,8 @@ def routes(document: openapi.Json) -> Routes:
     found = Routes("documentation")
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
     etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
-    files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in _SERVED}
+    served = TYPES.keys() - {".html"}
+    files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in served}
     ok = {200: Answer("As asked")}
 
     @found.get("/openapi.json", summary="The document", answers=ok, head=True, published=False)
@@ -57,32 +59,21 @@ def routes(document: openapi.Json) -> Routes:
         return response
 
     @found.get("/docs", summary="Swagger UI", answers=ok, head=True, published=False)
-    async def docs(_: web.Request) -> web.StreamResponse:
-        return _page("docs.html")
+    async def docs(request: web.Request) -> web.StreamResponse:
+        return await serve_file(request, _STATIC / "docs.html", _ASK_AGAIN, _PAGE_HEADERS)
 
     @found.get("/redoc", summary="Redoc", answers=ok, head=True, published=False)
-    async def redoc(_: web.Request) -> web.StreamResponse:
-        return _page("redoc.html")
+    async def redoc(request: web.Request) -> web.StreamResponse:
+        return await serve_file(request, _STATIC / "redoc.html", _ASK_AGAIN, _PAGE_HEADERS)
 
     @found.get("/static/{path:.+}", summary="Their files", answers=ok, head=True, published=False)
     async def static(request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].rstrip("/")
         if path not in files:
             raise web.HTTPNotFound
-        cached = _FOREVER if "/" in path else _ASK_AGAIN
-        return web.FileResponse(_STATIC / path, headers={"Cache-Control": cached, "X-Content-Type-Options": "nosniff"})
+        return await serve_file(request, _STATIC / path, _FOREVER if "/" in path else _ASK_AGAIN)
 
     return found
-
-
-def _page(name: str) -> web.StreamResponse:
-    headers = {
-        "Cache-Control": _ASK_AGAIN,
-        "Content-Security-Policy": _POLICY,
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
-    return web.FileResponse(_STATIC / name, headers=headers)
 
 
 def _version() -> str:

@@ -14,8 +14,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
 from urllib.parse import quote
@@ -56,6 +56,8 @@ class Representation:
         cache_control: the default lets the viewer's own cache keep the bytes, to be asked for again by ETag
             before each use, and keeps shared caches out: who may see a video, and whether it is still there,
             can change at any moment.
+        content_encoding: of the bytes, where they are compressed.
+        headers: further ones, of every answer.
     """
 
     size: int
@@ -64,6 +66,8 @@ class Representation:
     content_type: str
     disposition: str
     cache_control: str = "private, no-cache"
+    content_encoding: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @functools.lru_cache(4096)
@@ -111,6 +115,7 @@ async def respond(
         "Last-Modified": http_date(representation.modify_time),
         "Accept-Ranges": "bytes",
         "Cache-Control": representation.cache_control,
+        **representation.headers,
     }
     if decision.outcome is Outcome.NOT_MODIFIED:
         return web.Response(status=304, headers=headers)
@@ -123,6 +128,8 @@ async def respond(
         return web.json_response({"detail": "The range is not inside the video"}, status=416, headers=headers)
 
     headers["Content-Disposition"] = representation.disposition
+    if representation.content_encoding:
+        headers["Content-Encoding"] = representation.content_encoding
     # The type was sniffed from the bytes; a browser that guesses again could find a page in them.
     headers["X-Content-Type-Options"] = "nosniff"
     body = _Body.plan(ranges, representation)

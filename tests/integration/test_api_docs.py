@@ -16,7 +16,7 @@ from gateway import api_docs
 from gateway.routes import DIALECTS
 from gateway.routing import register
 from tests.support.browser import chromium
-from tests.support.http_server import serving_app
+from tests.support.http_server import serving_app, wire
 
 # A request to elsewhere would fail at once instead of leaving the machine. The gateway has a name here:
 # Swagger UI spares its validator the addresses of one's own machine.
@@ -101,6 +101,67 @@ async def test_files_are_kept_forever_and_sent_compressed(base: str) -> None:
         for path in ("../api_docs.py", "%2e%2e/api_docs.py", "refetch.sh", "docs.html", "nothing.js", "redoc-2.5.4"):
             async with client.get(f"{base}/static/{path}") as answer:
                 assert answer.status == 404
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "length"),
+    [
+        # RFC 9110, 14.2: a unit that is not known, and what is no range, are ignored.
+        (["Range: items=0-1"], 200, None),
+        (["Range: bytes=x"], 200, None),
+        (["Range: bytes=0-1"], 206, 2),
+        (["Range: bytes=0-1", "Accept-Encoding: gzip"], 206, 2),
+        (["Range: bytes=0-1", 'If-Range: "another"'], 200, None),
+        (["Range: bytes=99999999-"], 416, None),
+        (['If-Match: "another"'], 412, None),
+        (["If-None-Match: *"], 304, 0),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/docs", "/redoc", "/static/swagger-ui-dist-5.35.0/swagger-ui.css", "/static/docs.js"]
+)
+async def test_pages_and_files_keep_the_rules_that_videos_keep(
+    base: str, path: str, headers: list[str], status: int, length: int | None
+) -> None:
+    async with wire(int(base.rpartition(":")[2])) as connection:
+        whole = await connection.ask("GET", path)
+        answer = await connection.ask("GET", path, *headers)
+        head = await connection.ask("HEAD", path)
+    assert answer.status == status
+    if status >= 400:
+        assert json.loads(answer.body)["detail"]
+    elif status == 200:
+        assert answer.body == whole.body
+    else:
+        assert answer.body == whole.body[:length]
+        assert answer.headers["etag"] == whole.headers["etag"]
+    assert {name: value for name, value in head.headers.items() if name != "date"} == {
+        name: value for name, value in whole.headers.items() if name != "date"
+    }
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding"),
+    [
+        ([], None),
+        (["gzip;q=0"], None),
+        (["gzip; Q=0.000, br"], None),
+        (["br;q=1, GZIP;q=0.5"], "gzip"),
+        (["br", "gzip"], "gzip"),
+    ],
+)
+async def test_a_file_is_compressed_for_whom_it_may_be(base: str, accepted: list[str], coding: str | None) -> None:
+    path = "/static/swagger-ui-dist-5.35.0/swagger-ui.css"
+    asked = [f"Accept-Encoding: {each}" for each in accepted]
+    async with wire(int(base.rpartition(":")[2])) as connection:
+        answer = await connection.ask("GET", path, *asked)
+        again = await connection.ask("GET", path, *asked, f"If-None-Match: {answer.headers['etag']}")
+        plain = await connection.ask("GET", path, f"If-None-Match: {answer.headers['etag']}")
+    assert answer.headers.get("content-encoding") == coding
+    assert again.status == 304
+    # Another encoding is another representation, and a cache has to know that there may be one.
+    assert plain.status == (200 if coding else 304)
+    assert {each.headers["vary"] for each in (answer, again, plain)} == {"Accept-Encoding"}
 
 
 async def test_the_document(base: str) -> None:
