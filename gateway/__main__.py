@@ -14,6 +14,7 @@ from gateway.auth import Authenticator
 from gateway.block_cache import BlockCache
 from gateway.draining import drain, last_answers
 from gateway.endless import Endless
+from gateway.held_bodies import HeldBodies
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
 from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, TRANSCRIPTS, UPLOADS
@@ -65,7 +66,11 @@ async def _serve(settings: GatewaySettings) -> None:
         authenticator = Authenticator(settings, http)
         idle = IdleConnections(settings.first_request_seconds, settings.next_request_seconds)
         app = web.Application(
-            middlewares=[edge(authenticator, idle, settings.anonymous_access, _is_open), cors_middleware],
+            middlewares=[
+                edge(authenticator, idle, settings.anonymous_access, _is_open),
+                cors_middleware,
+                HeldBodies(settings.held_body_bytes).middleware,
+            ],
             client_max_size=_LARGEST_FORM,
         )
         app.on_response_prepare.append(mark_response)

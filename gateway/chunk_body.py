@@ -8,22 +8,23 @@ import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
+from gateway.held_bodies import LARGEST
 from gateway.invalid_request import InvalidRequestError
-from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm
+from gateway.multipart_form import FORM_TYPE, FilePart, FormLimits, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
 from services.common.byte_messages import Buffer
 
-# A form whose file comes before the fields, a urlencoded form and JSON are held in memory as a whole.
-_HELD_BYTES = 16 * 2**20
 # What is held goes on as what comes from a socket does: a message to a service has a limit.
 _PIECE = 2**18
 _MOST_FIELDS = 100
+# A number is all that is collected of such a form, and kept for as long as its file takes.
+_LIMITS = FormLimits(field_bytes=2**10)
 # The standard library makes some eighty bytes of each escape before it has one.
 _PERCENT_SLICE = 2**16
 # Each value in JSON but the first has one of these of its own, whatever the encoding; Base64 has none.
@@ -55,8 +56,8 @@ class Chunk:
     data: AsyncIterator[Buffer]
     """Ends when the client has sent all that it meant to; raises when the body breaks off."""
     claims: ChunkClaims
-    fields: dict[str, str] = field(default_factory=dict)
-    """The other fields of the form."""
+    target: str | None = None
+    """The field of the form that tells which video."""
 
 
 def _claims(request: web.Request) -> ChunkClaims:
@@ -96,7 +97,7 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
         # Of a compressed body it is the length before it is unpacked.
         size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
         return Chunk(aiter(body), replace(claims, size=size))
-    form = MultipartForm(body, request.headers["Content-Type"], files=None)
+    form = MultipartForm(body, request.headers["Content-Type"], files=None, texts=())
     part = await form.next_file()
     if part is None:
         return Chunk(_pieces(), claims)
@@ -113,45 +114,50 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
 
     Raises:
         InvalidRequestError: no chunk, or malformed.
-        ReelwayError: FILE_TOO_LARGE, where the whole has to be held in memory and is too long for that.
+        ReelwayError: FILE_TOO_LARGE or TOO_MANY_REQUESTS, where the whole has to be held in memory: it, or all that is
+            held with it, is too long for that.
     """
     claims = _claims(request)
     name = next(iter(names))
     if request.content_type == FORM_TYPE and request.body_exists:
         return await _form_fields(request, names, target, claims)
-    body = RequestBody(request, max_size=_HELD_BYTES)
+    body = RequestBody(request, max_size=LARGEST).hold()
     whole = b"".join([piece async for piece in body])
     if not whole:
-        texts, chunk = {}, None
+        told, chunk = None, None
     elif request.content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
-        texts = {key: value.decode("utf-8", "replace") for key, value in fields.items()}
+        told = fields[target].decode("utf-8", "replace") if target in fields else None
     else:
-        texts, chunk = _json_fields(whole, names)
+        told, chunk = _json_fields(whole, names, target)
     if chunk is None:
         raise InvalidRequestError.missing("body", name)
-    return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), texts)
+    return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), told)
 
 
 async def _form_fields(request: web.Request, names: Collection[str], target: str, claims: ChunkClaims) -> Chunk:
-    form = MultipartForm(RequestBody(request), request.headers["Content-Type"], files=names)
+    body = RequestBody(request)
+    form = MultipartForm(body, request.headers["Content-Type"], files=names, texts=(target,), limits=_LIMITS)
     part = await form.next_file()
     if part is None:
         raise InvalidRequestError.missing("body", next(iter(names)))
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
-        return Chunk(_file(part, form), claims, dict(form.fields))
+        return Chunk(_file(part, form), claims, form.fields.get(target))
     # Nobody can say yet where it belongs.
-    held = bytearray()
+    body.hold()
+    held: list[Buffer] = []
+    size = 0
     async for piece in part:
-        held += piece
-        if len(held) > _HELD_BYTES:
+        held.append(piece)
+        size += len(piece)
+        if size > LARGEST:
             raise InvalidRequestError.at(
                 "body", msg="The fields of the form must come before its file", kind="multipart_invalid"
             )
     await form.finish()
-    return Chunk(_pieces(bytes(held)), replace(claims, size=len(held)), dict(form.fields))
+    return Chunk(_pieces(b"".join(held)), replace(claims, size=size), form.fields.get(target))
 
 
 async def _urlencoded_fields(whole: bytes) -> dict[str, bytes]:
@@ -179,7 +185,7 @@ async def _percent_decoded(quoted: bytes) -> bytes:
     return b"".join(decoded)
 
 
-def _json_fields(whole: bytes, names: Collection[str]) -> tuple[dict[str, str], bytes | None]:
+def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str | None, bytes | None]:
     if sum(map(whole.count, _JSON_MARKS)) > _MOST_JSON_MARKS:
         raise InvalidRequestError.at("body", msg="Too many values", kind="json_invalid")
     try:
@@ -189,13 +195,13 @@ def _json_fields(whole: bytes, names: Collection[str]) -> tuple[dict[str, str], 
     if not isinstance(value, dict):
         raise InvalidRequestError.at("body", msg="Not a JSON object", kind="json_invalid")
     encoded = next((value.pop(each) for each in names if each in value), None)
-    texts = {key: str(each) for key, each in value.items() if isinstance(each, str | int)}
+    told = str(value[target]) if isinstance(value.get(target), str | int) else None
     if encoded is None:
-        return texts, None
+        return told, None
     try:
         if not isinstance(encoded, str):
             raise ValueError
-        return texts, base64.b64decode(_DATA_URL.sub("", encoded[:200]) + encoded[200:], validate=True)
+        return told, base64.b64decode(_DATA_URL.sub("", encoded[:200]) + encoded[200:], validate=True)
     except ValueError:
         raise InvalidRequestError.at("body", next(iter(names)), msg="Not Base64", kind="base64_invalid") from None
 

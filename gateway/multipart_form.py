@@ -77,7 +77,8 @@ class MultipartForm:
         source: the body.
         content_type: the request's Content-Type.
         files: names of the fields that `next_file` returns, with a filename or without; None: whatever has a
-            filename. Other fields without one are collected in `fields`, other files skipped.
+            filename. Other files are skipped.
+        texts: names of the other fields that are collected in `fields`; None: all. The rest is skipped.
         limits: what the form may cost.
 
     Raises:
@@ -90,6 +91,7 @@ class MultipartForm:
         content_type: str,
         *,
         files: Collection[str] | None = (),
+        texts: Collection[str] | None = None,
         limits: FormLimits | None = None,
     ) -> None:
         media_type, parameters = parse_parameters(content_type)
@@ -101,6 +103,7 @@ class MultipartForm:
         self.fields: MultiDict[str] = MultiDict()
         self._source = source
         self._files = files
+        self._texts = texts
         self._limits = limits or FormLimits()
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         # With a line break in front the first boundary looks like all others.
@@ -185,7 +188,7 @@ class MultipartForm:
         if wanted:
             # Browsers write a quote as %22 (WHATWG, multipart/form-data encoding algorithm).
             return FilePart(filename and filename.replace("%22", '"'), self._part)
-        if filename is not None:
+        if filename is not None or not (self._texts is None or name in self._texts):
             await self._skip(self._part)
         else:
             text = b"".join([bytes(piece) async for piece in self._counted(self._part)])
@@ -305,7 +308,7 @@ class FormFile:
         limits = FormLimits()
         around = limits.preamble_bytes + limits.field_bytes + limits.part_header_bytes
         body = RequestBody(request, max_size=max_size + around)
-        form = MultipartForm(body, request.headers.get("Content-Type", ""), files=(field,), limits=limits)
+        form = MultipartForm(body, request.headers.get("Content-Type", ""), files=(field,), texts=(), limits=limits)
         part = await form.next_file()
         if part is None:
             raise InvalidRequestError.missing("body", field)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
+from typing import Self
 
 from aiohttp import ClientPayloadError, StreamReader, hdrs, web
 
 from gateway.content_encoding import DecodedContent, content_of
+from gateway.held_bodies import hold
 from gateway.invalid_request import InvalidRequestError
 from gateway.stall_watch import StallWatch
 from services.common.error_catalog import ErrorReason
@@ -20,9 +22,11 @@ from services.common.errors import ReelwayError
 
 #: Seconds without a byte after which a client is given up.
 IDLE_TIMEOUT_S = 60.0
-#: Bytes a second that a body must have brought on average after its first minute.
+#: Bytes a second that must have come from the network on average after a body's first minute.
 SLOWEST_RATE = 1024
 GRACE_S = 60.0
+#: Seconds for a body that is held until it is whole.
+WHOLE_BODY_S = 60.0
 
 
 class ClientGoneError(Exception):
@@ -56,15 +60,30 @@ class RequestBody:
         self._slow_from = self._clock() + grace
         self._begun = False
         self._received = 0
+        self._newest = 0
+        self._held = False
+        self._deadline: float | None = None
+
+    def hold(self) -> Self:
+        """What was read last and all that follows is held: it takes room of `held_bodies`, and has WHOLE_BODY_S.
+
+        Raises:
+            ReelwayError: TOO_MANY_REQUESTS.
+        """
+        hold(self._request, self._newest)
+        self._held = True
+        self._deadline = self._clock() + WHOLE_BODY_S
+        return self
 
     async def read(self) -> bytes:
         """The next bytes, as they came from the network, decoded; b"" at the end.
 
         Raises:
-            ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells.
+            ReelwayError: FILE_TOO_LARGE, before anything is read where Content-Length tells; TOO_MANY_REQUESTS where
+                there is no room to hold it.
             ClientGoneError: the connection broke.
             InvalidRequestError: the body is not what its headers say.
-            web.HTTPRequestTimeout: nothing came for `idle_timeout`, or too little in all.
+            web.HTTPRequestTimeout: nothing came for `idle_timeout`, too little in all, or not the whole in time.
         """
         if not self._begun:
             self._begun = True
@@ -73,19 +92,25 @@ class RequestBody:
         data = b""
         self._watch.begin()
         try:
-            data = await self._content.readany()
+            async with asyncio.timeout_at(self._deadline):
+                data = await self._content.readany()
         except (ConnectionError, ClientPayloadError) as error:
             raise ClientGoneError from error
         except web.RequestPayloadError:
             raise InvalidRequestError.undecodable() from None
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
         finally:
             self._watch.end()
             if not data:
                 # Ended or broken off: a minute's requests would be many timers.
                 self._watch.close()
-        self._received += len(data)
+        self._newest = len(data)
+        self._received += self._newest
         self._check_size(self._received)
-        if data and self._received < (self._clock() - self._slow_from) * SLOWEST_RATE:
+        if data and self._held:
+            hold(self._request, self._newest)
+        if data and self._request.content.total_bytes < (self._clock() - self._slow_from) * SLOWEST_RATE:
             raise web.HTTPRequestTimeout
         return data
 

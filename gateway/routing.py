@@ -66,14 +66,10 @@ SERVICE_ANSWERS: Mapping[int, Answer] = {**COMMON_ANSWERS, 504: Answer("It took 
 _BODY_ANSWERS: Mapping[int, Answer] = {
     408: Answer("The body came too slowly", ErrorBody),
     413: Answer("The body is too large", ErrorBody),
+    429: Answer("Too much is under way at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
     501: Answer("A Transfer-Encoding that is not known", ErrorBody),
 }
 """What any request with a body may be answered, too."""
-
-UPLOAD_ANSWERS: Mapping[int, Answer] = {
-    429: Answer("Too many uploads are under way: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
-}
-"""What any call that brings a video's bytes may be answered, too; for `answers` of its operation."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +165,7 @@ class Routes:
         def decorate(function: _Decorated) -> _Decorated:
             models = models_of(function)
             has_body = takes or not models.keys().isdisjoint(BODIES)
-            answers = {**self._answers, **(_BODY_ANSWERS if has_body else {}), **declaration["answers"]}
+            answers = {**(_BODY_ANSWERS if has_body else {}), **self._answers, **declaration["answers"]}
             if (models or takes) and self._on_invalid is invalid_response:
                 answers.setdefault(422, Answer("The request is not valid", InvalidBody))
             answers = dict(sorted(answers.items()))

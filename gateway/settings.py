@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
+from gateway.held_bodies import LARGEST
 from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, parse_list
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"]
@@ -68,6 +69,8 @@ class GatewaySettings(Settings):
     """Largest video in bytes (default 50 GiB), as the upload service has it; refused by Content-Length."""
     append_max_bytes: Size = 2**30
     """Largest chunk in bytes (default 1 GiB), as the upload service has it; refused before a byte is read."""
+    held_body_bytes: Size = Field(128 * 2**20, ge=2 * LARGEST)
+    """Memory for bodies that are held until they are whole, all together: JSON, small forms; beyond it 429."""
     public_url: HttpUrl = ""
     """Where clients reach this API, for the absolute addresses in answers; empty: as the request's Host says."""
     upload_max_seconds: Seconds = Field(86_400.0, gt=0)

@@ -13,7 +13,6 @@ Of what is given several times the last counts.
 
 from __future__ import annotations
 
-import asyncio
 import codecs
 import functools
 import inspect
@@ -28,6 +27,7 @@ from pydantic import BaseModel, ValidationError
 from gateway.invalid_request import ErrorItem, InvalidRequestError
 from gateway.multipart_form import FORM_TYPE, MultipartForm
 from gateway.request_body import RequestBody
+from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -37,8 +37,6 @@ _URLENCODED = "application/x-www-form-urlencoded"
 _CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252")
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
-#: Seconds for a body that is read whole; of those that stream, RequestBody watches the pace.
-_WHOLE_BODY_S = 60.0
 BODIES = ("json", "body")
 """Sources of which a handler takes at most one."""
 _SOURCES = ("path", "query", "headers", *BODIES)
@@ -128,11 +126,10 @@ async def _read_whole(request: web.Request) -> bytes:
     """Ask for a body that is read whole, and wait for it within limits."""
     most = request.client_max_size
     try:
-        async with asyncio.timeout(_WHOLE_BODY_S):
-            return b"".join([piece async for piece in RequestBody(request, max_size=most)])
-    except TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    except ReelwayError:
+        return b"".join([piece async for piece in RequestBody(request, max_size=most).hold()])
+    except ReelwayError as error:
+        if error.reason is not ErrorReason.FILE_TOO_LARGE:
+            raise
         raise web.HTTPRequestEntityTooLarge(most) from None
 
 
@@ -153,7 +150,7 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
         # An empty form, which has no type either.
         fields = ()
     elif request.content_type == FORM_TYPE:
-        source = RequestBody(request, max_size=_MAX_FORM_BYTES)
+        source = RequestBody(request, max_size=_MAX_FORM_BYTES).hold()
         fields = (await MultipartForm(source, request.headers["Content-Type"]).finish()).items()
     elif request.content_type == _URLENCODED:
         body = await _read_whole(request)

@@ -10,7 +10,7 @@ from gateway.http_errors import error_response
 from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -65,7 +65,6 @@ async def create(request: web.Request) -> web.Response:
         409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
         413: Answer("The chunk, or the video with it, is too large", ErrorBody),
         422: Answer("A header, the form or the checksum is not right", InvalidBody),
-        **UPLOAD_ANSWERS,
     },
 )
 async def append(request: web.Request, path: NumberPath) -> web.Response:

@@ -17,7 +17,7 @@ from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -166,13 +166,12 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
         409: Answer("The video is finished, or does not end at Upload-Offset", ErrorBody),
         413: Answer("The chunk, or the video with it, is too large", ErrorBody),
         422: Answer("The checksum does not match", InvalidBody),
-        **UPLOAD_ANSWERS,
     },
 )
 async def update(request: web.Request) -> web.Response:
     """Phase 2: appends one chunk."""
     chunk = await read_fields(request, _CHUNK_FIELDS, _TARGET)
-    number = chunk.fields.get(_TARGET) or request.query.get(_TARGET)
+    number = chunk.target or request.query.get(_TARGET)
     if number is None:
         raise InvalidRequestError.missing("body", _TARGET)
     try:

@@ -13,7 +13,7 @@ from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.operations.transcripts import Told
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.routing import SERVICE_ANSWERS, UPLOAD_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
 
 routes = Routes(
@@ -62,7 +62,6 @@ class Created(BaseModel):
         201: Answer("It is stored", Created),
         413: Answer("The file is too large", ErrorBody),
         422: Answer("No video field, an empty file, or not a video", InvalidBody),
-        **UPLOAD_ANSWERS,
     },
 )
 async def upload(request: web.Request) -> web.Response:

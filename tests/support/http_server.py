@@ -9,22 +9,26 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from gateway.held_bodies import HeldBodies
 from gateway.http_server import Runner
 from gateway.request_body import defer_continue
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[int]:
+async def serving(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], held_bytes: int = 2**27
+) -> AsyncIterator[int]:
     """Serve `handler` on every path and method; yields the port."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler, expect_handler=defer_continue)
-    async with serving_app(app) as port:
+    async with serving_app(app, held_bytes) as port:
         yield port
 
 
 @contextlib.asynccontextmanager
-async def serving_app(app: web.Application) -> AsyncIterator[int]:
-    """Serve `app`; yields the port."""
+async def serving_app(app: web.Application, held_bytes: int = 2**27) -> AsyncIterator[int]:
+    """Serve `app`, which may hold so many bytes of bodies at once; yields the port."""
+    app.middlewares.append(HeldBodies(held_bytes).middleware)
     runner = Runner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:

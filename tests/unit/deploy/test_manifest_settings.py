@@ -207,6 +207,17 @@ def test_an_upload_pod_has_room_for_what_it_lets_in(overlay: str, monkeypatch: p
     assert ours + in_a_burst * settings.upload_buffer_bytes <= memory
 
 
+@PER_OVERLAY
+def test_a_gateway_pod_has_room_for_what_it_holds(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Workload(overlay, named(overlay, "Deployment", "gateway"))
+    with monkeypatch.context() as environment:
+        settings = read_settings(gateway, environment, PLACED)
+    assert isinstance(settings, GatewaySettings)
+    ours, bytes_a_character = 180 * 2**20, 4
+    memory = quantity(gateway.container["resources"]["limits"]["memory"])
+    assert ours + settings.block_cache_bytes + bytes_a_character * settings.held_body_bytes <= memory
+
+
 def _most_memory(settings: WorkerSettings) -> float:
     """Bytes of a worker whose slots are all at what their watchdogs allow: commands and joins, then probes with their
     thumbnails, transcripts, and the worker itself."""

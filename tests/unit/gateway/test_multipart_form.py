@@ -22,10 +22,15 @@ class Body:
 
 
 def form(
-    *parts: bytes, boundary: str = "B", closing: bytes = b"--B--\r\n", limits: FormLimits | None = None
+    *parts: bytes,
+    boundary: str = "B",
+    closing: bytes = b"--B--\r\n",
+    texts: tuple[str, ...] | None = None,
+    limits: FormLimits | None = None,
 ) -> MultipartForm:
     body = b"".join(b"--B\r\n" + part + b"\r\n" for part in parts) + closing
-    return MultipartForm(Body(body), f"multipart/form-data; boundary={boundary}", files=("video",), limits=limits)
+    content_type = f"multipart/form-data; boundary={boundary}"
+    return MultipartForm(Body(body), content_type, files=("video",), texts=texts, limits=limits)
 
 
 def part(disposition: str, data: bytes = b"data", *headers: str) -> bytes:
@@ -171,6 +176,12 @@ async def test_malformed(malformed: MultipartForm, words: str) -> None:
     with pytest.raises(InvalidRequestError, match=words):
         while await malformed.next_file() is not None:
             pass
+
+
+async def test_what_nobody_asked_for_is_not_kept() -> None:
+    parts = (part('form-data; name="a"', b"1"), part('form-data; name="b"', b"2" * 2_000_000))
+    assert await form(*parts, texts=("a",)).finish() == {"a": "1"}
+    assert await form(*parts, texts=()).finish() == {}
 
 
 async def test_no_parts() -> None:

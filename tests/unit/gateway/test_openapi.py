@@ -153,7 +153,7 @@ def test_bodies(document: Json) -> None:
 def test_statuses(document: Json) -> None:
     paths = document["paths"]
     assert list(paths["/videos"]["get"]["responses"]) == ["200", "401", "422"]
-    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "408", "413", "422", "501"]
+    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "408", "413", "422", "429", "501"]
     # Without a model nothing is refused for its shape.
     assert list(paths["/videos/{video_id}/stream"]["get"]["responses"]) == ["200", "206", "304", "401", "412", "416"]
     head = paths["/videos/{video_id}/stream"]["head"]["responses"]

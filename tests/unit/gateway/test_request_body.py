@@ -6,6 +6,7 @@ import asyncio
 import gc
 import gzip
 import weakref
+import zlib
 
 import pytest
 from aiohttp import web
@@ -101,6 +102,28 @@ async def test_a_client_that_drips_is_given_up() -> None:
 
     async with serving(drip) as port, wire(port) as connection:
         await connection.send("POST", "/", "Content-Length: 1000000")
+        dripping = asyncio.create_task(keep_dripping())
+        async with asyncio.timeout(30):
+            assert (await connection.head()).status == 408
+        dripping.cancel()
+
+
+async def test_a_compressed_body_must_come_as_fast_as_any_other() -> None:
+    """What is in it does not count: a little that is much would stand for hours."""
+    packer = zlib.compressobj(wbits=31)
+    packed = packer.compress(bytes(100_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
+
+    async def drip(request: web.Request) -> web.Response:
+        body = RequestBody(request, grace=0.1)
+        return web.Response(text=str(sum([len(chunk) async for chunk in body])))
+
+    async def keep_dripping() -> None:
+        while True:
+            connection.writer.write(packer.compress(b"x") + packer.flush(zlib.Z_SYNC_FLUSH))
+            await asyncio.sleep(0.02)
+
+    async with serving(drip) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Encoding: gzip", "Content-Length: 1000000", body=packed)
         dripping = asyncio.create_task(keep_dripping())
         async with asyncio.timeout(30):
             assert (await connection.head()).status == 408

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway import validation
+from gateway import request_body
 from gateway.invalid_request import InvalidRequestError
 from gateway.routing import Answer, Routes, register
 from tests.support.http_server import Wire, serving_app, wire
@@ -248,11 +248,11 @@ async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
     assert (await connection.head()).status == 200
 
 
-@pytest.mark.parametrize("content_type", [JSON, URLENCODED])
+@pytest.mark.parametrize("content_type", [JSON, URLENCODED, "Content-Type: multipart/form-data; boundary=B"])
 async def test_a_body_that_does_not_come_is_given_up(
     connection: Wire, content_type: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation, "_WHOLE_BODY_S", 0.2)
+    monkeypatch.setattr(request_body, "WHOLE_BODY_S", 0.2)
     await connection.send("POST", "/body", content_type, "Content-Length: 100", body=b"{")
     async with asyncio.timeout(30):
         assert (await connection.head()).status == 408
