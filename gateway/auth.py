@@ -120,7 +120,9 @@ class Authenticator:
         jwks_url = settings.auth_jwks_url
         self._jwks = _Jwks(jwks_url, settings.auth_jwks_ttl_seconds, http) if jwks_url else None
         self._algorithms = list(settings.auth_algorithms) if self._jwks else ["HS256"]
-        self._checks: dict[str, Any] = {"options": {"require": ["exp", "sub"], "verify_aud": False}}
+        # `iat` tells a token's age and is no bound (RFC 7519, 4.1.6); a provider's clock may be a second ahead of ours.
+        options = {"require": ["exp", "sub"], "verify_aud": False, "verify_iat": False}
+        self._checks: dict[str, Any] = {"options": options}
         if settings.auth_audience:
             self._checks["audience"] = settings.auth_audience
             self._checks["options"]["verify_aud"] = True

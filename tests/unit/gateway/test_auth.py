@@ -32,8 +32,9 @@ GOOD = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True) | {"ki
 SHARED = b"everybody knows it, for it is published like any other key in the set"
 
 
-def token(key: Any = RSA, algorithm: str = "RS256", key_id: str = "good") -> str:
-    return jwt.encode({"sub": "anna", "exp": int(time.time()) + 60}, key, algorithm, headers={"kid": key_id})
+def token(key: Any = RSA, algorithm: str = "RS256", key_id: str = "good", **claims: Any) -> str:
+    claims = {"sub": "anna", "exp": int(time.time()) + 60} | claims
+    return jwt.encode(claims, key, algorithm, headers={"kid": key_id})
 
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -236,3 +237,13 @@ async def test_who_leaves_during_a_fetch_takes_the_keys_from_nobody() -> None:
             await first
         may_answer.set()
         assert await second == "anna"
+
+
+@pytest.mark.parametrize("claim, seconds, taken", [("iat", 30, True), ("nbf", 30, False), ("exp", 0, False)])
+async def test_a_token_of_a_clock_that_is_ahead_is_taken_from_when_it_says(
+    claim: str, seconds: int, taken: bool
+) -> None:
+    """`iat` says how old a token is, not from when on it is to be taken (RFC 7519, 4.1.6)."""
+    async with believing(json.dumps({"keys": [GOOD]}).encode()) as authenticator:
+        found = await told(authenticator, token(RSA, "RS256", "good", **{claim: int(time.time()) + seconds}))
+    assert found == ("anna" if taken else ErrorReason.UNAUTHENTICATED)
