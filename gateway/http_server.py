@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -61,6 +61,12 @@ def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
     # 0 is a handshake that was not timed, as with SYN cookies.
     if 0 < struct.unpack_from("=I", info, _ROUND_TRIP_AT)[0] <= _NEAR_MICROSECONDS:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _NEAR_SEND_BUFFER)
+
+
+def _why(error: BaseException | None) -> str:
+    """What is wrong. What follows a colon in aiohttp's messages is left out: it quotes the request, with its token."""
+    said = error.message.partition(":")[0] if isinstance(error, HttpProcessingError) else error
+    return f"{type(error).__name__}: {said}"[:200]
 
 
 class _Protocol(RequestHandler):
@@ -135,7 +141,7 @@ class _Protocol(RequestHandler):
         if isinstance(exc, LineTooLong):
             status = 414 if exc.args[1] == _LONGEST_TARGET else 431
         request_id = new_request_id()
-        log.info("request refused", status=status, request_id=request_id, why=f"{type(exc).__name__}: {exc}"[:200])
+        log.info("request refused", status=status, request_id=request_id, why=_why(exc))
         response = web.json_response(
             {"detail": HTTPStatus(status).phrase},
             status=status,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from gateway import http_server
 from gateway.http_server import Runner
@@ -200,6 +201,23 @@ async def test_garbage_behind_a_request_does_not_cost_its_answer(busy: Busy, cap
     busy.go_on()
     assert await busy.statuses() == [b"200", b"400"]
     assert not caplog.records
+
+
+async def nobody(_: web.Request) -> web.Response:
+    raise AssertionError("it was a request")
+
+
+@pytest.mark.parametrize("header", ["Authorization: Bearer secret\x01", "Authorization: Bearer secret" + "x" * 9000])
+async def test_a_header_that_is_refused_is_not_logged(header: str) -> None:
+    async with asyncio.timeout(30), serving(nobody) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        with capture_logs() as lines:
+            writer.write(f"GET / HTTP/1.1\r\nHost: test\r\n{header}\r\n\r\n".encode())
+            assert b" 400 Bad Request\r\n" in await reader.read()
+        writer.close()
+    (line,) = [line for line in lines if line["event"] == "request refused"]
+    assert line["why"].partition(": ")[2]
+    assert "secret" not in str(line)
 
 
 async def test_framing_that_breaks_before_its_request_has_its_turn(busy: Busy) -> None:
