@@ -17,6 +17,18 @@ def _add_request_id(_: Any, __: str, event: structlog.typing.EventDict) -> struc
     return event
 
 
+def _harmless(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Escape what a terminal obeys instead of showing it: clients choose paths, and more that stands in a line."""
+    return {key: _escaped(value) if isinstance(value, str) else value for key, value in event.items()}
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    shown = (each if each.isprintable() or each in "\n\t" else each.encode("unicode_escape").decode() for each in text)
+    return "".join(shown)
+
+
 def configure(process: str, level: str, log_format: str) -> None:
     """Set up logging of the whole process, the standard library's included."""
     shared: list[Any] = [
@@ -25,8 +37,11 @@ def configure(process: str, level: str, log_format: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_request_id,
     ]
-    renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    # JSON escapes by itself.
+    renderers: list[Any] = (
+        [structlog.processors.JSONRenderer()]
+        if log_format == "json"
+        else [_harmless, structlog.dev.ConsoleRenderer(colors=False)]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -43,7 +58,7 @@ def configure(process: str, level: str, log_format: str) -> None:
                 lambda _, __, event: {"process": process, **event},
                 # Plain tracebacks: the dict form would log local variables, secrets among them.
                 structlog.processors.format_exc_info,
-                renderer,
+                *renderers,
             ],
         )
     )

@@ -1,0 +1,47 @@
+"""What a line of the log may do to whoever reads it."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from services.common import logs
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize("logger", [structlog.stdlib.get_logger("test"), logging.getLogger("test")])
+def test_a_terminal_is_told_nothing(logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("gateway", "INFO", "console")
+    title, red, bell, backwards = "\x1b]0;title\x07", "\x1b[31m", "\x9b31m", "\u202e"
+    logger.info(f"event{title}")
+    logs.get_logger("test").info("request", path=f"/é{title}{red}{bell}{backwards}")
+    said = capsys.readouterr().err
+    assert "".join(letter for letter in said if not letter.isprintable()) == "\n\n"
+    assert r"path=/é\x1b]0;title\x07\x1b[31m\x9b31m\u202e" in said
+
+
+def test_a_traceback_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("gateway", "INFO", "console")
+    try:
+        raise ValueError("\x1b[31mred")
+    except ValueError:
+        logs.get_logger("test").exception("it failed")
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1] == r"ValueError: \x1b[31mred"
+
+
+def test_json_has_the_letters_as_they_were(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("gateway", "INFO", "json")
+    logs.get_logger("test").info("request", path="/\x1b[31m")
+    assert json.loads(capsys.readouterr().err)["path"] == "/\x1b[31m"
