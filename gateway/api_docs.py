@@ -18,6 +18,7 @@ _STATIC = Path(__file__).parent / "static"
 # The path of a vendored file has its version in it.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
+_COMPRESSED_FOR_SOME = {"Vary": "Accept-Encoding"}
 
 # Both pages style elements from scripts; Redoc searches in a worker that it makes from a blob.
 _POLICY = (
@@ -44,15 +45,16 @@ def routes(document: openapi.Json) -> Routes:
     """The document, the pages and their files; none of them is in the document itself."""
     found = Routes("documentation")
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    etag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
     served = TYPES.keys() - {".html"}
     files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in served}
     ok = {200: Answer("As asked")}
 
     @found.get("/openapi.json", summary="The document", answers=ok, head=True, published=False)
     async def openapi_json(request: web.Request) -> web.Response:
-        headers = {"ETag": etag, "Cache-Control": _ASK_AGAIN}
-        if etag in request.headers.get("If-None-Match", ""):
+        # Weak: the same compressed and plain.
+        headers = {"ETag": f"W/{tag}", "Cache-Control": _ASK_AGAIN, **_COMPRESSED_FOR_SOME}
+        if tag in request.headers.get("If-None-Match", ""):
             return web.Response(status=304, headers=headers)
         response = web.Response(text=text, content_type="application/json", headers=headers)
         response.enable_compression()

@@ -171,5 +171,19 @@ async def test_the_document(base: str) -> None:
         assert document["openapi"] == "3.1.0"
         assert {"/videos", "/videos/{video_id}/stream", "/videos/{video_id}/download"} <= document["paths"].keys()
         etag = answer.headers["ETag"]
-        async with client.get(f"{base}/openapi.json/", headers={"If-None-Match": etag}) as again:
-            assert again.status == 304
+        for told in (etag, f'"x", {etag}', etag.removeprefix("W/")):
+            async with client.get(f"{base}/openapi.json/", headers={"If-None-Match": told}) as again:
+                assert (again.status, again.headers["ETag"], again.headers["Vary"]) == (304, etag, "Accept-Encoding")
+
+
+@pytest.mark.parametrize("path", ["openapi.json", "static/swagger-ui-dist-5.35.0/swagger-ui.css"])
+async def test_what_comes_compressed_and_plain_is_not_taken_for_the_other(base: str, path: str) -> None:
+    """A strong ETag names bytes (RFC 9110, 8.8.3.3), and a cache is told what else they depend on."""
+    tags = []
+    async with aiohttp.ClientSession(auto_decompress=False) as client:
+        for coding in ("gzip", "identity"):
+            async with client.get(f"{base}/{path}", headers={"Accept-Encoding": coding}) as answer:
+                assert answer.headers.get("Content-Encoding", "identity") == coding
+                assert answer.headers["Vary"] == "Accept-Encoding"
+                tags.append(answer.headers["ETag"])
+    assert tags[0] != tags[1] or tags[0].startswith("W/")
