@@ -68,7 +68,6 @@ OPEN_PATHS = frozenset(
         "/",
         "/health",
         "/health_check",
-        "/health/isolation",
         "/ffmpeg/health",
         "/ready",
         "/docs",

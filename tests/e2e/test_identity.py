@@ -142,14 +142,16 @@ async def test_without_a_token(gateways: Gateways, video_id: str, mp4: bytes) ->
             (await api.upload(mp4)).status,
             (await api.get("/health")).status,
             (await api.get("/openapi.json")).status,
+            # It tells versions, and what the kernel lacks.
+            (await api.get("/health/isolation")).status,
         ]
         for mode, api in gateways.all().items()
     }
     assert statuses == {
-        "full": [200, 200, 201, 200, 200],
-        "read": [200, 200, 401, 200, 200],
-        "deny": [401, 401, 401, 200, 200],
-        "jwks": [200, 200, 201, 200, 200],
+        "full": [200, 200, 201, 200, 200, 200],
+        "read": [200, 200, 401, 200, 200, 200],
+        "deny": [401, 401, 401, 200, 200, 401],
+        "jwks": [200, 200, 201, 200, 200, 200],
     }
 
 
