@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
+import gzip
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
 
 from gateway import openapi
 from gateway.routing import Answer, Operation, Routes, register
-from gateway.static_response import TYPES, serve_file
+from gateway.static_response import TYPES, Content, serve, serve_file
 
 _STATIC = Path(__file__).parent / "static"
 # The path of a vendored file has its version in it.
 _FOREVER = "public, max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
-_COMPRESSED_FOR_SOME = {"Vary": "Accept-Encoding"}
 
 # Both pages style elements from scripts; Redoc searches in a worker that it makes from a blob.
 _POLICY = (
@@ -44,21 +44,16 @@ def add_to(app: web.Application, operations: Sequence[Operation]) -> None:
 def routes(document: openapi.Json) -> Routes:
     """The document, the pages and their files; none of them is in the document itself."""
     found = Routes("documentation")
-    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
-    tag = f'"{hashlib.sha256(text.encode()).hexdigest()[:32]}"'
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    now = datetime.now(UTC)
+    plain, packed = Content.of(text, now), Content.of(gzip.compress(text, mtime=0), now)
     served = TYPES.keys() - {".html"}
     files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in served}
     ok = {200: Answer("As asked")}
 
     @found.get("/openapi.json", summary="The document", answers=ok, head=True, published=False)
-    async def openapi_json(request: web.Request) -> web.Response:
-        # Weak: the same compressed and plain.
-        headers = {"ETag": f"W/{tag}", "Cache-Control": _ASK_AGAIN, **_COMPRESSED_FOR_SOME}
-        if tag in request.headers.get("If-None-Match", ""):
-            return web.Response(status=304, headers=headers)
-        response = web.Response(text=text, content_type="application/json", headers=headers)
-        response.enable_compression()
-        return response
+    async def openapi_json(request: web.Request) -> web.StreamResponse:
+        return await serve(request, "application/json; charset=utf-8", plain, packed, cache_control=_ASK_AGAIN)
 
     @found.get("/docs", summary="Swagger UI", answers=ok, head=True, published=False)
     async def docs(request: web.Request) -> web.StreamResponse:

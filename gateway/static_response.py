@@ -1,4 +1,4 @@
-"""Answers GET and HEAD of a file that comes with the gateway, compressed where it lies here so, too."""
+"""Answers GET and HEAD of what comes with the gateway, compressed for whoever takes it so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import hdrs, web
 
@@ -24,12 +25,25 @@ TYPES: Mapping[str, str] = {
 _PIECE = 2**18
 
 
+class Content(NamedTuple):
+    """Bytes, their ETag and their time of change."""
+
+    data: memoryview
+    etag: str
+    modify_time: datetime
+
+    @classmethod
+    def of(cls, data: bytes, modify_time: datetime) -> Content:
+        """With an ETag made of the bytes."""
+        return cls(memoryview(data), f'"{hashlib.sha256(data).hexdigest()[:32]}"', modify_time)
+
+
 @functools.cache
-def _load(path: Path) -> tuple[memoryview, str, datetime]:
-    """Its bytes, ETag and time of change; kept, for there are few and they are small."""
-    data = path.read_bytes()
-    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
-    return memoryview(data), etag, datetime.fromtimestamp(path.stat().st_mtime, UTC)
+def _load(path: Path) -> Content | None:
+    """A file, if there is one; kept, for there are few and they are small."""
+    if not path.exists():
+        return None
+    return Content.of(path.read_bytes(), datetime.fromtimestamp(path.stat().st_mtime, UTC))
 
 
 def _takes_gzip(request: web.Request) -> bool:
@@ -44,16 +58,31 @@ def _takes_gzip(request: web.Request) -> bool:
 async def serve_file(
     request: web.Request, path: Path, cache_control: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """The file: conditionals, ranges, HEAD; its `.gz` to whoever takes gzip. `headers` are of every answer."""
-    packed = path.with_name(f"{path.name}.gz")
-    headers, coding = dict(headers or {}), ""
-    content_type = TYPES[path.suffix]
-    if packed.exists():
+    """The file, or the one beside it with `.gz` behind its name; see `serve`."""
+    plain = _load(path)
+    if plain is None:
+        raise web.HTTPNotFound
+    packed = _load(path.with_name(f"{path.name}.gz"))
+    return await serve(request, TYPES[path.suffix], plain, packed, cache_control=cache_control, headers=headers)
+
+
+async def serve(
+    request: web.Request,
+    content_type: str,
+    plain: Content,
+    packed: Content | None,
+    *,
+    cache_control: str,
+    headers: Mapping[str, str] | None = None,
+) -> web.StreamResponse:
+    """The content: conditionals, ranges, HEAD; `packed` to whoever takes gzip. `headers` are of every answer."""
+    headers, coding, content = dict(headers or {}), "", plain
+    if packed is not None:
         headers["Vary"] = hdrs.ACCEPT_ENCODING
-        # Ranges are of the uncompressed file: several of them in one answer are no gzip.
+        # Ranges are of the uncompressed bytes: several of them in one answer are no gzip.
         if _takes_gzip(request) and hdrs.RANGE not in request.headers:
-            path, coding = packed, "gzip"
-    data, etag, modify_time = _load(path)
+            content, coding = packed, "gzip"
+    data = content.data
 
     async def read(offset: int, length: int) -> AsyncIterator[Batch]:
         for start in range(offset, offset + length, _PIECE):
@@ -61,8 +90,8 @@ async def serve_file(
 
     representation = Representation(
         size=len(data),
-        etag=etag,
-        modify_time=modify_time,
+        etag=content.etag,
+        modify_time=content.modify_time,
         content_type=content_type,
         disposition="inline",
         cache_control=cache_control,

@@ -118,7 +118,7 @@ async def test_files_are_kept_forever_and_sent_compressed(base: str) -> None:
     ],
 )
 @pytest.mark.parametrize(
-    "path", ["/docs", "/redoc", "/static/swagger-ui-dist-5.35.0/swagger-ui.css", "/static/docs.js"]
+    "path", ["/docs", "/redoc", "/static/swagger-ui-dist-5.35.0/swagger-ui.css", "/static/docs.js", "/openapi.json"]
 )
 async def test_pages_and_files_keep_the_rules_that_videos_keep(
     base: str, path: str, headers: list[str], status: int, length: int | None
@@ -150,8 +150,10 @@ async def test_pages_and_files_keep_the_rules_that_videos_keep(
         (["br", "gzip"], "gzip"),
     ],
 )
-async def test_a_file_is_compressed_for_whom_it_may_be(base: str, accepted: list[str], coding: str | None) -> None:
-    path = "/static/swagger-ui-dist-5.35.0/swagger-ui.css"
+@pytest.mark.parametrize("path", ["/openapi.json", "/static/swagger-ui-dist-5.35.0/swagger-ui.css"])
+async def test_what_is_compressed_for_whom_it_may_be(
+    base: str, path: str, accepted: list[str], coding: str | None
+) -> None:
     asked = [f"Accept-Encoding: {each}" for each in accepted]
     async with wire(int(base.rpartition(":")[2])) as connection:
         answer = await connection.ask("GET", path, *asked)
@@ -171,19 +173,6 @@ async def test_the_document(base: str) -> None:
         assert document["openapi"] == "3.1.0"
         assert {"/videos", "/videos/{video_id}/stream", "/videos/{video_id}/download"} <= document["paths"].keys()
         etag = answer.headers["ETag"]
-        for told in (etag, f'"x", {etag}', etag.removeprefix("W/")):
+        for told in (etag, f'"x", {etag}', f"W/{etag}"):
             async with client.get(f"{base}/openapi.json/", headers={"If-None-Match": told}) as again:
                 assert (again.status, again.headers["ETag"], again.headers["Vary"]) == (304, etag, "Accept-Encoding")
-
-
-@pytest.mark.parametrize("path", ["openapi.json", "static/swagger-ui-dist-5.35.0/swagger-ui.css"])
-async def test_what_comes_compressed_and_plain_is_not_taken_for_the_other(base: str, path: str) -> None:
-    """A strong ETag names bytes (RFC 9110, 8.8.3.3), and a cache is told what else they depend on."""
-    tags = []
-    async with aiohttp.ClientSession(auto_decompress=False) as client:
-        for coding in ("gzip", "identity"):
-            async with client.get(f"{base}/{path}", headers={"Accept-Encoding": coding}) as answer:
-                assert answer.headers.get("Content-Encoding", "identity") == coding
-                assert answer.headers["Vary"] == "Accept-Encoding"
-                tags.append(answer.headers["ETag"])
-    assert tags[0] != tags[1] or tags[0].startswith("W/")
