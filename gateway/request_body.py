@@ -25,8 +25,9 @@ IDLE_TIMEOUT_S = 60.0
 #: Bytes a second that must have come from the network on average after a body's first minute.
 SLOWEST_RATE = 1024
 GRACE_S = 60.0
-#: Seconds for a body that is held until it is whole.
+#: Seconds for a body that is held until it is whole, and one more for so many bytes as it announces.
 WHOLE_BODY_S = 60.0
+HELD_RATE = 2**16
 
 
 class ClientGoneError(Exception):
@@ -65,14 +66,14 @@ class RequestBody:
         self._deadline: float | None = None
 
     def hold(self) -> Self:
-        """What was read last and all that follows is held: it takes room of `held_bodies`, and has WHOLE_BODY_S.
+        """What was read last and all that follows is held: it takes room of `held_bodies`, and has a deadline.
 
         Raises:
             ReelwayError: TOO_MANY_REQUESTS.
         """
         hold(self._request, self._newest)
         self._held = True
-        self._deadline = self._clock() + WHOLE_BODY_S
+        self._deadline = self._clock() + WHOLE_BODY_S + (self._request.content_length or 0) / HELD_RATE
         return self
 
     async def read(self) -> bytes:

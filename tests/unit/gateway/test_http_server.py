@@ -207,13 +207,14 @@ async def nobody(_: web.Request) -> web.Response:
     raise AssertionError("it was a request")
 
 
-@pytest.mark.parametrize("header", ["Authorization: Bearer secret\x01", "Authorization: Bearer secret" + "x" * 9000])
-async def test_a_header_that_is_refused_is_not_logged(header: str) -> None:
+@pytest.mark.parametrize(("behind", "status"), [("\x01", b"400"), ("x" * 9000, b"431")])
+async def test_a_header_that_is_refused_is_not_logged(behind: str, status: bytes) -> None:
     async with asyncio.timeout(30), serving(nobody) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         with capture_logs() as lines:
-            writer.write(f"GET / HTTP/1.1\r\nHost: test\r\n{header}\r\n\r\n".encode())
-            assert b" 400 Bad Request\r\n" in await reader.read()
+            writer.write(f"GET / HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer secret{behind}\r\n\r\n".encode())
+            assert (await reader.readline()).split()[1] == status
+            await reader.read()
         writer.close()
     (line,) = [line for line in lines if line["event"] == "request refused"]
     assert line["why"].partition(": ")[2]
