@@ -29,6 +29,7 @@ from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.message_page import within_message
+from services.common.record_keys import record_key
 from services.common.s3_objects import S3Objects
 from services.common.transcript_keys import transcript_prefix
 from services.common.uuids import is_uuid
@@ -150,6 +151,27 @@ class Catalog:
     async def _put_back(self, video_id: str) -> None:
         """Write what the index has of a video over a record that it has lost."""
         await if_found(self.change(video_id, lambda _: False))
+
+    async def catch_up(self, video_id: str) -> bool:
+        """Take what S3 records of a video over what the index has, where that is older; whether it was.
+
+        Redis is ahead of S3, unless it came back as it was at an earlier time.
+        """
+        stored = await self._records.load(record_key(video_id))
+        if stored is None or stored.version <= (await self.look_up(video_id)).version:
+            return False
+
+        def take(video: media_pb2.Video) -> bool:
+            if stored.version <= video.version:
+                return False
+            version = video.version
+            video.CopyFrom(stored)
+            # The index counts on from its own: it takes no other version than the next one.
+            video.version = version
+            return True
+
+        await self.change(video_id, take)
+        return True
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         """The video, regardless of who may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""

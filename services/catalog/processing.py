@@ -81,6 +81,9 @@ class Processing:
 
     async def expire(self, video_id: str) -> None:
         """Give up a signed upload that never arrived; one whose arrival was not noticed goes on from there."""
+        if await self._catalog.catch_up(video_id):
+            log.error("the index is older than the record in S3", video_id=video_id)
+            return
         info = await self._objects.head(incoming_key(video_id))
         if info is not None:
             await self.note_arrival(video_id, info.size)

@@ -8,11 +8,10 @@ from google.protobuf import json_format
 from reelway.v1 import media_pb2
 
 from services.common import logs
+from services.common.record_keys import RECORDS, record_key
 from services.common.s3_objects import S3Objects
 
 log = logs.get_logger(__name__)
-
-_PREFIX = "catalog/"
 
 
 class RecordStore:
@@ -24,7 +23,7 @@ class RecordStore:
     async def save(self, video: media_pb2.Video) -> None:
         """Write the record over the one before it."""
         body = json_format.MessageToJson(video, preserving_proto_field_name=True, indent=1)
-        await self._objects.put(f"{_PREFIX}{video.video_id}.json", body.encode(), "application/json")
+        await self._objects.put(record_key(video.video_id), body.encode(), "application/json")
 
     async def load(self, key: str) -> media_pb2.Video | None:
         """The record under a key of `keys`; None for one that is gone or is no record (logged)."""
@@ -40,6 +39,6 @@ class RecordStore:
 
     async def keys(self) -> AsyncIterator[str]:
         """The key of every record there is."""
-        async for info in self._objects.list(_PREFIX):
+        async for info in self._objects.list(RECORDS):
             if info.key.endswith(".json"):
                 yield info.key

@@ -28,6 +28,7 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.library_keys import INCOMING, incoming_key
 from services.common.periodic import periodically
+from services.common.record_keys import record_key
 from services.common.redis_client import redis_errors
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.uuids import is_uuid
@@ -125,6 +126,8 @@ class Ingest:
         request = library_pb2.NoteArrivalRequest(video_id=video_id, size_bytes=info.size)
         answer = await if_found(call(self._library.NoteArrival, request))
         if answer is None:
-            # A record is made before its form; yet a young stranger may be one whose record is being restored.
-            return self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
+            # A record is made before its form; yet a young stranger may be one whose record is being restored, and an
+            # index that came back older than the bucket does not have what S3 records.
+            young = self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
+            return young or await self._objects.head(record_key(video_id)) is not None
         return answer.state in _WANTED

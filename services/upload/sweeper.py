@@ -9,6 +9,7 @@ from services.common.clock import Clock
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.periodic import periodically
+from services.common.record_keys import record_key
 from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -51,7 +52,11 @@ class Sweeper:
         set_caller(Caller(user=upload.owner, request_id=new_request_id()))
         await self._objects.abort_multiparts(upload.key)
         if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
-            await self._objects.delete(upload.key)
+            if await self._objects.head(record_key(upload.video_id)) is None:
+                await self._objects.delete(upload.key)
+            else:
+                # Redis came back older than the bucket: the video was acknowledged, and a rebuild makes it known again.
+                log.error("the index does not have a video that S3 records", video_id=upload.video_id)
         elif await self._objects.head(upload.key) is None:
             # Recorded by a process that woke up behind a sweep, and could not take it back.
             await if_found(self._catalog.delete(upload.video_id))
