@@ -68,6 +68,13 @@ def test_routes_that_move_videos_are_not_slow() -> None:
             assert bool(re.fullmatch(left_out, path)) == (moves or path == "/ready"), path
 
 
+def test_a_process_without_a_pod_is_missed_until_somebody_has_had_a_week() -> None:
+    """Its targets vanish with its pods: the alert lasts for as long as it looks back for them."""
+    (down,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayDown"]
+    assert re.findall(r"max_over_time\(up\{[^}]*\}\[(\w+)\]\)", down) == ["7d"]
+    assert "offset" not in down
+
+
 def test_certificates_that_pods_must_be_restarted_for_are_those_that_they_read() -> None:
     """Not the ingress's, which cert-manager makes in this namespace, too, and which no pod of ours has."""
     (unused,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayCertificateUnused"]
