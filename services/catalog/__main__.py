@@ -64,8 +64,7 @@ async def _serve(settings: CatalogSettings) -> None:
             library_pb2_grpc.add_LibraryServiceServicer_to_server(library, grpc_server)
             transcript_pb2_grpc.add_TranscriptServiceServicer_to_server(TranscriptServicer(transcripts), grpc_server)
 
-        async def ready() -> None:
-            await objects.check()
+        async def index_is_there() -> None:
             if not await store.exists():
                 raise ReelwayError(ErrorReason.INDEX_MISSING)
 
@@ -73,7 +72,7 @@ async def _serve(settings: CatalogSettings) -> None:
             settings,
             register,
             service_names=["reelway.v1.CatalogService", "reelway.v1.LibraryService", "reelway.v1.TranscriptService"],
-            ready=ready,
+            ready={"S3": objects.check, "Redis": index_is_there},
             background=[
                 sweeper.run(settings.catalog_sweep_interval_seconds),
                 *(each.run() for each in duties),

@@ -7,7 +7,7 @@ import contextlib
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 import grpc
@@ -153,25 +153,31 @@ def _code_of(context: Any) -> grpc.StatusCode:
     return next((status for status in grpc.StatusCode if status.value[0] == code), grpc.StatusCode.UNKNOWN)
 
 
-async def _watch_readiness(health: health_aio.HealthServicer, ready: Check) -> None:
-    """Say SERVING while `ready` passes, NOT_SERVING while it raises."""
-    serving: bool | None = None
+async def _failure(check: Check) -> str:
+    """Why it did not pass; empty: it did."""
+    try:
+        async with asyncio.timeout(5):
+            await check()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+async def _watch_readiness(health: health_aio.HealthServicer, ready: Mapping[str, Check]) -> None:
+    """Say SERVING while all of `ready` pass, NOT_SERVING while one raises; the log names those."""
+    waits_for: set[str] | None = None
     while True:
-        try:
-            async with asyncio.timeout(5):
-                await ready()
-            now = True
-        except Exception as error:
-            now = False
-            if serving is not False:
-                log.warning("not ready", why=f"{type(error).__name__}: {error}")
-        if now is not serving:
-            serving = now
-            status = health_pb2.HealthCheckResponse.SERVING if now else health_pb2.HealthCheckResponse.NOT_SERVING
+        whys = await asyncio.gather(*map(_failure, ready.values()))
+        failures = {name: why for name, why in zip(ready, whys, strict=True) if why}
+        if failures.keys() != waits_for:
+            waits_for = set(failures)
+            status = health_pb2.HealthCheckResponse.NOT_SERVING if failures else health_pb2.HealthCheckResponse.SERVING
             await health.set("", status)
-            if now:
+            if failures:
+                log.warning("not ready", why="; ".join(f"{name}: {why}" for name, why in failures.items()))
+            else:
                 log.info("ready")
-        await asyncio.sleep(2.0 if now else 0.3)
+        await asyncio.sleep(0.3 if failures else 2.0)
 
 
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
@@ -194,7 +200,7 @@ async def serve(
     register: Register,
     *,
     service_names: Sequence[str],
-    ready: Check,
+    ready: Mapping[str, Check],
     background: Sequence[Coroutine[Any, Any, None]] = (),
     on_drain: Callable[[], None] = lambda: None,
 ) -> None:
@@ -204,7 +210,8 @@ async def serve(
         settings: listen addresses and limits.
         register: adds the servicers.
         service_names: full proto names, for reflection.
-        ready: raises while the process cannot serve (a store is away); asked every two seconds.
+        ready: by name, for the log, what raises while the process cannot serve (a store is away); asked every two
+            seconds.
         background: loops that live as long as the server; one that ends early is logged and ends the process with
             status 1, because a service without its sweeper would rot unseen.
         on_drain: called when no more calls are taken, to end those that have no end of their own.

@@ -67,15 +67,14 @@ async def _serve(settings: FrontSettings) -> None:
             timedelta(seconds=settings.job_keep_seconds + settings.output_url_seconds),
         )
 
-        async def ready() -> None:
+        async def is_isolated() -> None:
             require_ready(isolation)
-            await store.ping()
 
         await serve(
             settings,
             lambda server: ffmpeg_pb2_grpc.add_FfmpegServiceServicer_to_server(servicer, server),
             service_names=["reelway.v1.FfmpegService"],
-            ready=ready,
+            ready={"isolation": is_isolated, "Redis": store.ping},
             background=[events.run(), sweeper.run(settings.sweep_seconds), _gauge(store)],
             on_drain=events.close,
         )

@@ -32,7 +32,7 @@ async def _serve(settings: StreamSettings) -> None:
             settings,
             StreamServicer(playback).register,
             service_names=[SERVICE],
-            ready=objects.check,
+            ready={"S3": objects.check},
         )
 
 

@@ -124,8 +124,7 @@ async def _serve(settings: UploadSettings) -> None:
             UploadServicer(uploads, journals, appends, sealing, objects).register(grpc_server)
             signing_pb2_grpc.add_SigningServiceServicer_to_server(SigningServicer(signing, arrivals), grpc_server)
 
-        async def ready() -> None:
-            await objects.check()
+        async def redis_answers() -> None:
             with redis_client.redis_errors():
                 await redis.ping()
 
@@ -135,7 +134,7 @@ async def _serve(settings: UploadSettings) -> None:
                 settings,
                 register_all,
                 service_names=[SERVICE, "reelway.v1.SigningService"],
-                ready=ready,
+                ready={"S3": objects.check, "Redis": redis_answers},
                 background=[
                     sweeper.run(settings.upload_sweep_interval_seconds),
                     compaction.run(settings.compaction_interval_seconds),

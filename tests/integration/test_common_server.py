@@ -105,13 +105,27 @@ async def edge(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Edge]:
 
 async def test_it_says_that_it_serves_only_while_it_can(edge: Edge) -> None:
     assert await edge.health() == SERVING
-    edge.tell("not-ready")
+    edge.tell("S3-is-away")
     await until(lambda: _is(edge, NOT_SERVING))
     assert await edge.health(LIVENESS) == SERVING, "a process that waits for its store must not be restarted"
-    (edge.folder / "not-ready").unlink()
+    (edge.folder / "S3-is-away").unlink()
     await until(lambda: _is(edge, SERVING))
-    why = next(line for line in edge.log if line["event"] == "not ready")
-    assert "STORE_UNAVAILABLE" in why["why"]
+
+
+async def test_its_log_names_what_it_waits_for(edge: Edge) -> None:
+    """Whatever that raises: a store that hangs raises a time-out alone."""
+    told = len(edge.log)
+
+    def reasons() -> list[list[str]]:
+        return [re.findall(r"(\w+): ReelwayError", line["why"]) for line in edge.log[told:] if "why" in line]
+
+    edge.tell("Redis-is-away")
+    await until(lambda: reasons() == [["Redis"]])
+    edge.tell("S3-is-away")
+    await until(lambda: reasons() == [["Redis"], ["S3", "Redis"]])
+    for name in ("S3-is-away", "Redis-is-away"):
+        (edge.folder / name).unlink()
+    await until(lambda: _is(edge, SERVING))
 
 
 async def _is(edge: Edge, status: int) -> bool:

@@ -56,18 +56,16 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
             ),
         )
 
-        async def ready() -> None:
+        async def machine_is_fit() -> None:
             require_ready(isolation)
             worker.require_room()
-            await objects.check()
-            await store.ping()
 
         await serve(
             settings,
             # No calls of its own: the server answers health checks.
             lambda _: None,
             service_names=(),
-            ready=ready,
+            ready={"machine": machine_is_fit, "S3": objects.check, "Redis": store.ping},
             background=[worker.run()],
         )
 

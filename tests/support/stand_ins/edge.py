@@ -71,9 +71,12 @@ def _register(grpc_server: grpc.aio.Server) -> None:
     grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
 
-async def _ready() -> None:
-    if (FOLDER / "not-ready").exists():
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+def _store(name: str) -> server.Check:
+    async def check() -> None:
+        if (FOLDER / f"{name}-is-away").exists():
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    return check
 
 
 async def _background() -> None:
@@ -82,7 +85,8 @@ async def _background() -> None:
 
 
 async def _serve(settings: ServiceSettings) -> None:
-    await server.serve(settings, _register, service_names=[SERVICE], ready=_ready, background=[_background()])
+    stores = {name: _store(name) for name in ("S3", "Redis")}
+    await server.serve(settings, _register, service_names=[SERVICE], ready=stores, background=[_background()])
 
 
 def main() -> None:

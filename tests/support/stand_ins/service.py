@@ -7,17 +7,13 @@ from services.common import server
 from services.common.settings import ServiceSettings
 
 
-async def _ready() -> None:
-    return
-
-
 def main() -> None:
     if os.environ.get("STAND_IN") == "fail":
         sys.exit("settings: STAND_IN: cannot be 'fail'")
     server.run(
         "stand-in",
         ServiceSettings,
-        lambda settings: server.serve(settings, lambda _: None, service_names=[], ready=_ready),
+        lambda settings: server.serve(settings, lambda _: None, service_names=[], ready={}),
     )
 
 
