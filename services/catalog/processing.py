@@ -70,6 +70,7 @@ class Processing:
             kind=ffmpeg_pb2.TASK_KIND_PROBE,
             video_id=video.video_id,
             parameters={"source": incoming_key(video.video_id)} if upload else {"video": video.object_key},
+            share=video.owner,
         )
         priority = ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE if upload else ffmpeg_pb2.TASK_PRIORITY_NORMAL
         return DueJob(f"process-{video.video_id}", work, priority)

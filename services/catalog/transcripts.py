@@ -143,6 +143,7 @@ class Transcripts:
             kind=ffmpeg_pb2.TASK_KIND_TRANSCRIBE,
             video_id=video.video_id,
             parameters={"etag": video.etag, "language": language, "request": request},
+            share=video.owner,
         )
         # Names the video, its bytes, the engine and the model; and, where it failed before, which try this is.
         return DueJob(f"transcribe-{self._hearing.key(video, language)}-{request}", work)

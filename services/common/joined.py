@@ -86,8 +86,8 @@ class ClipJoiner:
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         self._known = Latest[tuple[str, str], Joined](_KNOWN)
 
-    async def joined(self, video_id: str, etag: str, wait_seconds: float) -> Joined:
-        """The clips of a journal's version as one file, made if need be.
+    async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
+        """The clips of a journal's version as one file, made if need be, in the turn of the video's owner.
 
         Raises:
             ReelwayError: JOINING (not yet, after `wait_seconds`), JOIN_FAILED, STORE_UNAVAILABLE and what else
@@ -95,7 +95,10 @@ class ClipJoiner:
         """
         found = await self.known(video_id, etag)
         if found is None:
-            await self._make(video_id, etag, wait_seconds)
+            work = ffmpeg_pb2.VideoWork(
+                kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag}, share=owner
+            )
+            await self._make(work, f"join/{video_id}/{version_of(etag)}", wait_seconds)
             found = await self.known(video_id, etag)
         if found is None:
             raise ReelwayError(ErrorReason.JOINING)
@@ -113,15 +116,15 @@ class ClipJoiner:
         for key in [key for key in self._known if key[0] == video_id]:
             del self._known[key]
 
-    async def _make(self, video_id: str, etag: str, wait_seconds: float) -> None:
+    async def _make(self, work: ffmpeg_pb2.VideoWork, request_id: str, wait_seconds: float) -> None:
         """Have it made, unless it was just now or must wait for its next try."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
-        task = await self._register(video_id, etag, f"join/{video_id}/{version_of(etag)}")
+        task = await self._register(work, request_id)
         pause = _PAUSE_SECONDS
         while _has_successor(task):
             if self._clock.seconds() < task.end_time.seconds + pause:
                 return
-            task = await self._register(video_id, etag, f"join/{task.task_id}")
+            task = await self._register(work, f"join/{task.task_id}")
             pause *= 2
         while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
@@ -132,8 +135,7 @@ class ClipJoiner:
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
             raise ReelwayError(ErrorReason.JOIN_FAILED, detail)
 
-    async def _register(self, video_id: str, etag: str, request_id: str) -> ffmpeg_pb2.Task:
-        work = ffmpeg_pb2.VideoWork(kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag})
+    async def _register(self, work: ffmpeg_pb2.VideoWork, request_id: str) -> ffmpeg_pb2.Task:
         # A task of the system's own: whoever asks first, everybody who asks finds the same one.
         request = ffmpeg_pb2.RegisterTaskRequest(
             video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE

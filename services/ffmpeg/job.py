@@ -28,6 +28,8 @@ class NewJob:
     idempotency_key: str = ""
     # The job that this one repeats; empty: none.
     retry_of: str = ""
+    # Whom the system does it for (empty: nobody), in turn with the others; None: its owner's unfinished jobs decide.
+    share: str | None = None
 
 
 # The largest fraction that is told of work that has not ended: lengths are estimates, and outputs are yet to be stored.

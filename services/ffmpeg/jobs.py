@@ -46,6 +46,7 @@ class Jobs:
         request_id: str = "",
         priority: Priority = Priority.NORMAL,
         retry_of: str = "",
+        share: str | None = None,
     ) -> Job:
         """The job, durable and queued; the first one where the owner used the request_id before.
 
@@ -64,6 +65,7 @@ class Jobs:
             priority=priority,
             idempotency_key=request_id,
             retry_of=retry_of,
+            share=share,
         )
         job, created = await self._store.register(new)
         if not created and (job.kind, job.spec, job.retry_of) != (kind, spec, retry_of):

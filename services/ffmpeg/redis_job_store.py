@@ -16,6 +16,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
   {ff}:jobs:OWNER        zset    ID -> registered; an owner's list
   {ff}:owner:OWNER       hash    queued, running: the owner's counts
   {ff}:virtual           hash    KIND:CLASS -> the queue's own time, for fairness
+  {ff}:turns:KIND:CLASS  zset    share -> fair tag of its latest job; of those that the queue's own time has not reached
   {ff}:uploads:ID        hash    multipart upload id -> object key, begun and not committed
   {ff}:debris            zset    ID -> since when; finished without success, uploads or outputs left to remove
   {ff}:idem:LEN:OWNER:KEY string  ID, for as long as a record is kept
@@ -170,6 +171,7 @@ class RedisJobStore:
             # What the system itself wants stands in the records: it is bounded there, and refusing it helps nobody.
             _NO_LIMIT if new.owner == SYSTEM_USER else self._policy.queued_max,
             self._keep_failed,
+            *([] if new.share is None else [new.share]),
         )
         if status == "quota":
             raise ReelwayError(

@@ -60,8 +60,9 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         priority = _PRIORITY_OF.get(request.priority, Priority.NORMAL)
         if kind is JobKind.COMMAND and priority is Priority.INTERACTIVE:
             raise invalid_field("priority", "a command cannot be interactive")
+        share = request.video.share if request.video.HasField("share") else None
         job = await self._jobs.register(
-            current_caller().user, kind, spec, request_id=request.request_id, priority=priority
+            current_caller().user, kind, spec, request_id=request.request_id, priority=priority, share=share
         )
         return ffmpeg_pb2.RegisterTaskResponse(task=await self._task(job))
 

@@ -85,7 +85,7 @@ class Versions:
 
     async def _joined(self, video: media_pb2.Video, upload: upload_pb2.Upload) -> Version:
         """The clips as one file; made now, if nobody has asked for this version before."""
-        joined = await self._joiner.joined(video.video_id, upload.etag, _JOIN_SECONDS)
+        joined = await self._joiner.joined(video.video_id, upload.etag, _JOIN_SECONDS, owner=video.owner)
         return _of_joined(video, joined, sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN)
 
     async def _joined_before(self, video: media_pb2.Video, etag: str) -> Version:

@@ -157,7 +157,7 @@ class Compaction:
         """The upload's one object, whole."""
         if journal.clips > 1:
             # The clips as one file are a file in one piece: what is left is to copy it where it belongs.
-            joined = await self._joiner.joined(journal.video_id, journal.etag, wait_seconds=0)
+            joined = await self._joiner.joined(journal.video_id, journal.etag, 0, owner=journal.owner)
             made = _Made(object_key(journal.video_id, joined.container), joined.size, joined.etag, joined.container)
             extents = [Extent(0, joined.size, joined.key)]
         else:

@@ -10,12 +10,12 @@ from reelway.v1 import media_pb2
 from services.catalog.due_jobs import DueJobs
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
-from services.common.caller import set_caller, system_caller
+from services.common.caller import SYSTEM_USER, set_caller, system_caller
 from services.common.channel import open_channel
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, JobLease
-from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
 from tests.support.foundation import Foundation, Store, foundation
@@ -26,12 +26,20 @@ class Rig:
     """One upload that arrived, the catalog's look at what is due, and the queue as a worker sees it."""
 
     def __init__(self, parts: Foundation, due: DueJobs, queue: RedisJobStore, video_id: str) -> None:
-        self._parts, self._due, self._queue, self._video_id = parts, due, queue, video_id
+        self._parts, self._due, self._queue, self.video_id = parts, due, queue, video_id
 
     async def look(self, after: float) -> JobLease | None:
         """What a worker gets once the catalog has looked, its clock so many seconds ahead of the queue's."""
         self._parts.clock.ahead = after
         await self._due.look()
+        return await self.claim()
+
+    async def add_for(self, share: str) -> None:
+        """A job that looks at another user's upload."""
+        new = NewJob(str(uuid.uuid4()), JobKind.PROBE, SYSTEM_USER, {}, Priority.INTERACTIVE, share=share)
+        await self._queue.register(new)
+
+    async def claim(self) -> JobLease | None:
         return await self._queue.claim("worker", uuid.uuid4().hex, [JobKind.PROBE])
 
     async def fail(self, lease: JobLease | None, reason: str) -> None:
@@ -42,7 +50,7 @@ class Rig:
         assert await self._queue.complete(lease, {"outcome": "gone"}) is Holding.HELD
 
     async def state(self) -> media_pb2.VideoState.ValueType:
-        video = await self._parts.videos.get(self._video_id)
+        video = await self._parts.videos.get(self.video_id)
         assert video is not None
         return video.state
 
@@ -67,6 +75,15 @@ async def rig(juicefs_store: Store, clean_redis: str, juicefs_s3: S3Server, tmp_
             yield Rig(parts, due, RedisJobStore(redis, JobPolicy()), video.video_id)
     finally:
         await front.kill()
+
+
+async def test_a_video_is_looked_at_in_the_turn_of_its_owner(rig: Rig) -> None:
+    for _ in range(3):
+        await rig.add_for("bob")
+    first, second = await rig.look(0), await rig.claim()
+    assert first is not None
+    assert second is not None
+    assert (first.job.spec, second.job.spec["video_id"]) == ({}, rig.video_id)
 
 
 async def test_a_store_that_is_away_for_longer_than_a_jobs_tries_costs_no_video(rig: Rig) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
@@ -15,8 +16,8 @@ from services.common.joined import ClipJoiner, version_of
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, JobLease
-from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
 from tests.support.fleet import Fleet
 from tests.support.journal_client import open_objects, refusal
@@ -45,13 +46,13 @@ class Rig:
 
     async def ask(self) -> ErrorReason:
         """Why both are refused."""
-        refusals = [refusal(joiner.joined(self.video_id, ETAG, 0)) for joiner in self._joiners]
+        refusals = [refusal(joiner.joined(self.video_id, ETAG, 0, owner="anna")) for joiner in self._joiners]
         [reason] = set(await asyncio.gather(*refusals))
         return reason
 
     async def wait(self) -> ErrorReason:
         """Why one that waits for the file is refused."""
-        return await refusal(self._joiners[0].joined(self.video_id, ETAG, 20))
+        return await refusal(self._joiners[0].joined(self.video_id, ETAG, 20, owner="anna"))
 
     async def is_claimed(self) -> bool:
         """Whether the task was there to be claimed."""
@@ -59,6 +60,11 @@ class Rig:
 
     async def claim(self) -> JobLease | None:
         return await self._store.claim("worker", uuid.uuid4().hex, [JobKind.JOIN])
+
+    async def add_for(self, share: str) -> None:
+        """A task to join clips of another user's."""
+        new = NewJob(str(uuid.uuid4()), JobKind.JOIN, SYSTEM_USER, {}, Priority.INTERACTIVE, share=share)
+        await self._store.register(new)
 
     async def fail(self, reason: str) -> None:
         """The one task that waits ends so."""
@@ -76,7 +82,7 @@ class Rig:
 
     async def sizes(self) -> list[int]:
         """Of the file, as both find it."""
-        return [(await joiner.joined(self.video_id, ETAG, 0)).size for joiner in self._joiners]
+        return [(await joiner.joined(self.video_id, ETAG, 0, owner="anna")).size for joiner in self._joiners]
 
 
 @pytest.fixture
@@ -94,6 +100,16 @@ async def rig(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIt
             yield Rig(objects, joiners, clock, RedisJobStore(redis, JobPolicy()))
     finally:
         await front.kill()
+
+
+async def test_it_is_done_in_the_turn_of_the_video_s_owner(rig: Rig) -> None:
+    for _ in range(3):
+        await rig.add_for("bob")
+    assert await rig.ask() is ErrorReason.JOINING
+    first, second = await rig.claim(), await rig.claim()
+    assert first is not None
+    assert second is not None
+    assert (first.job.spec, second.job.spec["video_id"]) == ({}, rig.video_id)
 
 
 @pytest.mark.parametrize("reason", ["STORAGE_UNAVAILABLE", "INTERNAL"])

@@ -164,7 +164,7 @@ end
 local ops = {}
 
 -- -> {'created' | 'exists' | 'quota', {field, value, ...}}, the job as it is at this moment
-function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, idem_ms)
+function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, idem_ms, share)
     -- The length keeps owner 'a:b' with key 'c' apart from owner 'a' with key 'b:c'.
     local idem = key('idem', #owner, owner, idem_key)
     if idem_key ~= '' then
@@ -185,6 +185,13 @@ function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_m
     -- by one owner lies in the future; another's first job comes next.
     local virtual = tonumber(redis.call('HGET', key('virtual'), kind .. ':' .. class) or 0)
     local tag = virtual + queued + running + 1
+    if share then
+        -- The system's jobs are done for somebody: each is a turn behind the last one for the same. No count, which a
+        -- process of another release that ends such a job would leave wrong for good.
+        local turns = key('turns', kind, class)
+        tag = math.max(virtual, tonumber(redis.call('ZSCORE', turns, share) or 0)) + 1
+        redis.call('ZADD', turns, tag, share)
+    end
     local member = string.format('%016d:%s', redis.call('INCR', key('sequence')), id)
     redis.call('HSET', job_key(id), 'id', id, 'kind', kind, 'owner', owner, 'class', class, 'spec', spec,
         'state', 'pending', 'created', now, 'member', member, 'tag', tag,
@@ -224,6 +231,7 @@ local function start(id, worker, nonce, lease_ms)
     if tonumber(tag) > tonumber(redis.call('HGET', key('virtual'), slot) or 0) then
         redis.call('HSET', key('virtual'), slot, tag)
     end
+    redis.call('ZREMRANGEBYSCORE', key('turns', kind, class), '-inf', tag)
     redis.call('HSET', key('worker', worker), 'nonce', nonce, 'job', id, 'token', token)
     redis.call('PEXPIRE', key('worker', worker), lease_ms * 2)
     changed(id)
