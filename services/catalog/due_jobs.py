@@ -25,7 +25,9 @@ from services.common.errors import ReelwayError
 log = logs.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
-_AGAIN_SECONDS = 30.0
+_AGAIN_SECONDS, _LONGEST_AGAIN_SECONDS = 30.0, 600.0
+# Workers tell outcomes themselves: what a look finds is a job that ended without one, later by this part of its time.
+_AGAIN_PART = 0.25
 _AT_ONCE = 32
 # Doubles with each successor, so that the last one is begun most of a day after the first job ended.
 _PAUSE_SECONDS, _SUCCESSORS = 60.0, 10
@@ -106,6 +108,10 @@ class DueJobs:
         if task.HasField("end_time"):
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
+            return
+        now = self._clock.seconds()
+        pause = min(_AGAIN_PART * (now - task.create_time.seconds), _LONGEST_AGAIN_SECONDS)
+        await self._lists.put_off(self._duty.due, video_id, now + pause)
 
     async def _register(self, job: DueJob, name: str) -> ffmpeg_pb2.Task:
         """The task of this name as it is now; a new one if there is none."""

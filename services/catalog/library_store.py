@@ -110,3 +110,8 @@ class LibraryStore:
                 pipe.zadd(due, {member: until}, xx=True, gt=True, ch=True)
             taken = await pipe.execute()
         return [member.decode() for member, changed in zip(members, taken, strict=True) if changed]
+
+    async def put_off(self, due: str, video_id: str, until: float) -> None:
+        """Give a claimed video to nobody before `until`, where that is later than the claim's."""
+        with redis_errors():
+            await self._redis.zadd(due, {video_id: until}, xx=True, gt=True)

@@ -9,6 +9,7 @@ from reelway.v1 import media_pb2
 
 from services.catalog.due_jobs import DueJobs
 from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import PROCESSING
 from services.catalog.processing import Processing
 from services.common.caller import SYSTEM_USER, set_caller, system_caller
 from services.common.channel import open_channel
@@ -33,6 +34,12 @@ class Rig:
         self._parts.clock.ahead = after
         await self._due.look()
         return await self.claim()
+
+    async def pause(self) -> float:
+        """Seconds until the catalog looks after the video's job again."""
+        at = await self._parts.redis.zscore(PROCESSING, self.video_id)
+        assert at is not None
+        return float(at) - self._parts.clock.seconds()
 
     async def add_for(self, share: str) -> None:
         """A job that looks at another user's upload."""
@@ -84,6 +91,15 @@ async def test_a_video_is_looked_at_in_the_turn_of_its_owner(rig: Rig) -> None:
     assert first is not None
     assert second is not None
     assert (first.job.spec, second.job.spec["video_id"]) == ({}, rig.video_id)
+
+
+async def test_the_longer_a_job_lasts_the_rarer_it_is_looked_after(rig: Rig) -> None:
+    """A queue of thousands of videos would cost as much for as long as it lasts."""
+    pauses = list[float]()
+    for age in (0, 60, 600, 86_400):
+        await rig.look(age)
+        pauses.append(await rig.pause())
+    assert pauses == pytest.approx([30, 30, 150, 600], abs=10)
 
 
 async def test_a_store_that_is_away_for_longer_than_a_jobs_tries_costs_no_video(rig: Rig) -> None:
