@@ -14,7 +14,7 @@ from gateway.invalid_request import ErrorBody
 from gateway.keys import LIBRARY, PLAYBACK
 from gateway.operations.library import Edit
 from gateway.range_response import content_disposition
-from gateway.routing import NOT_KEPT, SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.caller import current_caller
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
@@ -235,6 +235,7 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     answers={
         200: _answer("The form with which the file may be uploaded", SignedInstructions),
         400: _answer("The file's name or type is not accepted", SignError),
+        429: Answer("Too many that you signed for have not arrived", ErrorBody, headers=RETRY_AFTER),
     },
 )
 async def sign(request: web.Request, query: SignQuery) -> web.Response:

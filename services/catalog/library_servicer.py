@@ -89,7 +89,7 @@ class LibraryServicer(library_pb2_grpc.LibraryServiceServicer):
     ) -> library_pb2.NoteArrivalResponse:
         require_system()
         video = await self._processing.note_arrival(request.video_id, request.size_bytes)
-        return library_pb2.NoteArrivalResponse(state=video.state)
+        return library_pb2.NoteArrivalResponse(state=video.state, owner=video.owner)
 
     async def FinishProcessing(
         self, request: library_pb2.FinishProcessingRequest, context: Any

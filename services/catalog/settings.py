@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings
+from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, SignedSettings
 
 
-class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
+class CatalogSettings(ServiceSettings, S3Settings, RedisSettings, SignedSettings):
     """What the catalog process reads."""
 
     ffmpeg_target: str = "127.0.0.1:50054"
@@ -18,8 +18,6 @@ class CatalogSettings(ServiceSettings, S3Settings, RedisSettings):
     """The workers' model, likewise; empty: the engine's own choice."""
     transcribe_language: str = ""
     """ISO 639-1 of all recordings, as the workers have it; empty: detected in each."""
-    library_signed_seconds: Seconds = 86_400.0
-    """A signed upload that has not arrived after so long is given up; longer than the slowest client needs."""
     catalog_sweep_interval_seconds: Seconds = Field(10.0, gt=0)
     """Pause between two looks for deletions and record copies that a crash left half done."""
     catalog_sweep_grace_seconds: Seconds = 30.0

@@ -255,6 +255,13 @@ class LibrarySettings(Settings):
     """Types that a client may sign for, and that its file must be found to be."""
 
 
+class SignedSettings(Settings):
+    """How long a signed upload is waited for; the upload service and the catalog must agree on it."""
+
+    library_signed_seconds: Seconds = 86_400.0
+    """A signed upload that has not arrived after so long is given up; longer than the slowest client needs."""
+
+
 S = TypeVar("S", bound=Settings)
 
 

@@ -27,6 +27,7 @@ from services.upload.redis_journal_store import LEASES, RedisJournalStore, lease
 from services.upload.seal import Sealing
 from services.upload.servicer import SERVICE, UploadServicer
 from services.upload.settings import UploadSettings
+from services.upload.signatures import Signatures
 from services.upload.signing import Signing
 from services.upload.signing_servicer import SigningServicer
 from services.upload.sweeper import Sweeper
@@ -111,10 +112,14 @@ async def _serve(settings: UploadSettings) -> None:
             orphan_seconds=settings.upload_orphan_seconds,
         )
 
-        arrivals = ingest.Ingest(objects, channel, redis, Lease(redis, ingest.LEASE, 15), clock)
+        signatures = Signatures(
+            redis, clock, per_owner=settings.library_signed_per_owner, seconds=settings.library_signed_seconds
+        )
+        arrivals = ingest.Ingest(objects, channel, redis, signatures, lease=Lease(redis, ingest.LEASE, 15), clock=clock)
         signing = Signing(
             objects,
             catalog,
+            signatures,
             max_bytes=settings.library_max_bytes,
             content_types=settings.library_types,
             seconds=settings.sign_seconds,

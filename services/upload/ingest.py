@@ -32,6 +32,7 @@ from services.common.record_keys import record_key
 from services.common.redis_client import redis_errors
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.uuids import is_uuid
+from services.upload.signatures import Signatures
 
 log = logs.get_logger(__name__)
 
@@ -58,9 +59,17 @@ class Ingest:
     """Runs on every replica; the lease lets one at a time look, the marks share what is found."""
 
     def __init__(
-        self, objects: S3Objects, channel: grpc.aio.Channel, client: redis.Redis, lease: Lease, clock: Clock
+        self,
+        objects: S3Objects,
+        channel: grpc.aio.Channel,
+        client: redis.Redis,
+        signatures: Signatures,
+        *,
+        lease: Lease,
+        clock: Clock,
     ) -> None:
-        self._objects, self._redis, self._lease, self._clock = objects, client, lease, clock
+        self._objects, self._redis, self._signatures = objects, client, signatures
+        self._lease, self._clock = lease, clock
         self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(channel)
 
     async def run(self, interval_seconds: float) -> None:
@@ -130,4 +139,5 @@ class Ingest:
             # index that came back older than the bucket does not have what S3 records.
             young = self._clock.seconds() - info.modified.timestamp() < _STRANGER_SECONDS
             return young or await self._objects.head(record_key(video_id)) is not None
+        await self._signatures.leave(video_id, answer.owner)
         return answer.state in _WANTED

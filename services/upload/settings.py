@@ -13,13 +13,14 @@ from services.common.settings import (
     S3Settings,
     Seconds,
     ServiceSettings,
+    SignedSettings,
     Size,
     on_loopback,
 )
 from services.upload.part_plan import LARGEST_FILE, MOST_HELD
 
 
-class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings):
+class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings, SignedSettings):
     """What the upload process reads."""
 
     catalog_target: str = "127.0.0.1:50053"
@@ -69,6 +70,8 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
 
     sign_seconds: int = Field(60, ge=1, le=604_800)
     """How long after it was signed an upload may begin."""
+    library_signed_per_owner: int = Field(1000, ge=1)
+    """Most signed uploads of one user that have not arrived."""
     ingest_interval_seconds: Seconds = Field(2.0, gt=0)
     """Pause between two looks at the store for signed uploads that arrived."""
     ingest_events_listen: ListenOrNot = ""

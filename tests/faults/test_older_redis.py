@@ -16,6 +16,7 @@ from services.common.library_keys import incoming_key
 from services.upload import ingest
 from services.upload.ingest import Ingest
 from services.upload.open_uploads import OpenUpload
+from services.upload.signatures import Signatures
 from tests.support.clips import mp4_of
 from tests.support.foundation import Foundation, messages
 
@@ -93,5 +94,7 @@ async def test_what_arrived_for_a_signature_that_redis_forgot_is_kept(
     monkeypatch.setattr(ingest, "call", unknown)
     near.clock.ahead = 3601
     async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
-        await Ingest(near.objects, channel, near.redis, Lease(near.redis, "test", 30), near.clock).look()
+        signatures = Signatures(near.redis, near.clock, per_owner=1, seconds=DAY)
+        lease = Lease(near.redis, "test", 30)
+        await Ingest(near.objects, channel, near.redis, signatures, lease=lease, clock=near.clock).look()
     assert [info.key async for info in near.objects.list("incoming/")] == [kept]

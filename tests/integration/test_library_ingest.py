@@ -43,6 +43,7 @@ async def eventful(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Async
         "INGEST_EVENTS_TOKEN": TOKEN,
         "LIBRARY_MAX_BYTES": str(MAX_BYTES),
         "LIBRARY_SIGNED_SECONDS": "8",
+        "LIBRARY_SIGNED_PER_OWNER": "3",
         "CATALOG_SWEEP_INTERVAL_SECONDS": "0.5",
         "COMMAND_INPUT_BYTES": str(FETCHED_BYTES),
     }
@@ -102,6 +103,26 @@ async def test_an_event_by_grpc_and_too_large_a_file(eventful: RunningSystem, ht
     assert (await owner.until_failed(signed.hash_id))["failure_reason"] == "Maximum file size exceeded"
     await owner.ask("DELETE", f"/video/my/{signed.hash_id}", 204)
     assert await keys_of(eventful.s3, signed.hash_id) == {f"catalog/{signed.hash_id}.json"}
+
+
+async def test_signatures_are_limited_per_owner_until_their_uploads_arrive(
+    eventful: RunningSystem, http: aiohttp.ClientSession, hook: str, clips: dict[str, Clip]
+) -> None:
+    owner, other = LibraryUser.new(eventful, http), LibraryUser.new(eventful, http)
+    signed = [await owner.sign() for _ in range(3)]
+    query = {"file_name": "a.mp4", "file_content_type": "video/mp4"}
+    for _ in range(2):
+        assert await owner.ask("GET", "/video/upload", 429, params=query) == {"detail": "Too many uploads are open"}
+    await other.sign()
+    assert await owner.post(signed[0], clips["clip.mp4"].data) == 204
+    await notify(http, hook, event(signed[0].fields["key"]))
+    await owner.sign()
+    await owner.ask("GET", "/video/upload", 429, params=query)
+
+    async def are_given_up() -> bool:
+        return await owner.status("GET", "/video/upload", params=query) == 200
+
+    await until(are_given_up, 30)
 
 
 async def give_up_processing(system: RunningSystem, video_id: str) -> None:

@@ -9,7 +9,9 @@ from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from tests.support.foundation import Foundation
+from services.upload.signatures import Signatures
+from services.upload.signing import Signing
+from tests.support.foundation import Foundation, as_user
 from tests.support.journal_client import refusal
 
 ANNA = "anna"
@@ -48,3 +50,18 @@ async def test_a_deletion_that_the_store_broke_off_is_carried_through_by_the_nex
     await delete(ANNA, video.video_id)
     assert [info.key async for info in near.objects.list("")] == [f"catalog/{video.video_id}.json"]
     assert await refusal(delete(ANNA, video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+
+
+async def test_a_signature_that_could_not_be_recorded_takes_no_place(near: Foundation) -> None:
+    """The catalogue is away, and the client tries again."""
+    as_user(ANNA)
+    signatures = Signatures(near.redis, near.clock, per_owner=1, seconds=60)
+    signing = Signing(near.objects, near.client, signatures, max_bytes=1, content_types=["video/mp4"], seconds=60)
+    near.near.failure = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+    for _ in range(2):
+        assert await refusal(signing.sign("a.mp4", "video/mp4")) is ErrorReason.SERVICE_UNAVAILABLE
+    near.near.failure = None
+    await signing.sign("a.mp4", "video/mp4")
+    assert await refusal(signing.sign("a.mp4", "video/mp4")) is ErrorReason.TOO_MANY_UPLOADS
+    near.clock.ahead = 61
+    await signing.sign("a.mp4", "video/mp4")
