@@ -50,6 +50,13 @@ class BlockCache:
             self._blocks.move_to_end(key)
         return block
 
+    def first_within(self, video_id: str, etag: str, numbers: range) -> int | None:
+        """The least of these numbers whose block is here; looks at the numbers or at the cache, whichever are fewer."""
+        if len(numbers) < len(self._blocks):
+            return next((number for number in numbers if BlockKey(video_id, etag, number) in self._blocks), None)
+        here = (key.number for key in self._blocks if (key.video_id, key.etag) == (video_id, etag))
+        return min((number for number in here if number in numbers), default=None)
+
     def is_wanted(self, key: BlockKey) -> bool:
         """Whether the block was read before; notes this reading."""
         if not self.enabled:

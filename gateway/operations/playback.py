@@ -147,10 +147,8 @@ class Playback:
         """Where the next block begins that is in memory already; `end` if none is."""
         if not (stat.sealed and self._cache.enabled):
             return end
-        for index in range(offset // BLOCK + 1, -(-end // BLOCK)):
-            if self._cache.get(BlockKey(stat.video_id, stat.etag, index)) is not None:
-                return index * BLOCK
-        return end
+        number = self._cache.first_within(stat.video_id, stat.etag, range(offset // BLOCK + 1, -(-end // BLOCK)))
+        return end if number is None else number * BLOCK
 
     async def _stream(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> AsyncGenerator[memoryview, None]:
         """The run in windows, the next one opened while the last message of the one before is sent."""

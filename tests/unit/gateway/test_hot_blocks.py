@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from reelway.v1 import stream_pb2
@@ -38,3 +39,38 @@ async def test_hot_ranges_are_exact_and_bounded(offset: int, length: int) -> Non
     assert all(0 < sum(map(len, batch)) <= BLOCK for batch in batches)
     # A range no longer than a block goes out in one write.
     assert length > BLOCK or len(batches) == 1
+
+
+class _CountingCache(BlockCache):
+    """Counts how many keys it is asked for."""
+
+    asked = 0
+
+    def get(self, key: BlockKey) -> bytes | None:
+        self.asked += 1
+        return super().get(key)
+
+
+async def test_a_seek_costs_no_look_for_each_block_of_the_rest() -> None:
+    """An open-ended range of a long video: the loop stood still while its blocks were asked for one by one."""
+    long = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=50 * 2**30, sealed=True)
+    window, backend = AsyncMock(), Mock()
+    window.read.return_value = memoryview(b"first")
+    window.done = Mock(return_value=True)
+    backend.open_window.return_value = window
+    cache = _CountingCache(4 * BLOCK)
+    reading = Playback(backend, cache, 1).read(long, 7, long.size_bytes - 7)
+    assert await anext(reading) == (memoryview(b"first"),)
+    await reading.aclose()
+    assert cache.asked <= 2
+
+
+@pytest.mark.parametrize("here", [[], [3], [9, 4, 2], list(range(20))])
+def test_the_first_block_of_a_range_that_is_here_is_found(here: list[int]) -> None:
+    cache = BlockCache(64 * BLOCK)
+    for number in here:
+        cache.put(BlockKey("v", '"e"', number), b"x")
+    for video_id, etag in (("v", '"other"'), ("w", '"e"')):
+        cache.put(BlockKey(video_id, etag, 1), b"x")
+    for numbers in (range(0), range(3), range(3, 9), range(10, 2**20), range(2**20)):
+        assert cache.first_within("v", '"e"', numbers) == min(set(here) & set(numbers), default=None)
