@@ -41,6 +41,7 @@ from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, mem
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.message_page import PAGE_BYTES
 from services.common.redis_client import redis_errors
 
 # The number grows with the layout of the keys: a release that finds none of its own makes the index again.
@@ -137,14 +138,31 @@ class RedisVideoStore:
 
     async def records(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
         """Those that exist, in this order. An absent index is told apart from an absent record."""
+        read = await self._read(video_ids)
+        while len(read) < len(video_ids):
+            read += await self._read(video_ids[len(read) :])
+        return [video for video in read if video is not None]
+
+    async def beginning(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
+        """As `records`, but only until they are more than a message holds."""
+        return [video for video in await self._read(video_ids) if video is not None]
+
+    async def _read(self, video_ids: Sequence[str]) -> list[media_pb2.Video | None]:
+        """The records of the first of these videos, at least of one.
+
+        While Redis puts an answer together it has none for anybody else: records with transcripts are long.
+        """
         with redis_errors():
-            records: Any = await self._read_script(keys=[_MARKER, *map(_video_key, video_ids)])
+            records: Any = await self._read_script(keys=[_MARKER, *map(_video_key, video_ids)], args=[PAGE_BYTES])
         if records is None:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
-        return [media_pb2.Video.FromString(record) for record in records if record]
+        return [media_pb2.Video.FromString(record) if record else None for record in records]
 
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
-        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order."""
+        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order.
+
+        Fewer where they are more than a message holds.
+        """
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for key in lists:
@@ -152,7 +170,7 @@ class RedisVideoStore:
             rows: list[list[tuple[bytes, float]]] = await pipe.execute()
         numbers = {video_id: number for of_list in rows for video_id, number in of_list}
         first = heapq.nsmallest(count, numbers, key=numbers.__getitem__)
-        return await self.records([video_id.decode() for video_id in first])
+        return await self.beginning([video_id.decode() for video_id in first])
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:
         """Take the mark off if this is still current; False if not: then a newer one must be saved.

@@ -36,7 +36,10 @@ class VideoStore(Protocol):
         ...
 
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
-        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order."""
+        """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order.
+
+        Fewer where they are more than a message holds.
+        """
         ...
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:

@@ -6,7 +6,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-_PAGE_BYTES = 2 * 2**20
+PAGE_BYTES = 2 * 2**20
+"""A message holds no more of a page, unless its first member is longer."""
 
 T = TypeVar("T", bound=Message)
 
@@ -16,6 +17,6 @@ def within_message(messages: list[T]) -> list[T]:
     size = 0
     for count, message in enumerate(messages):
         size += message.ByteSize()
-        if count and size > _PAGE_BYTES:
+        if count and size > PAGE_BYTES:
             return messages[:count]
     return messages

@@ -453,14 +453,14 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
 async def test_what_went_while_a_page_was_read_is_not_on_it(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the look into the lists and the look at the records."""
     videos = [await near.catalog.create(draft(), "anna") for _ in range(3)]
-    records = near.videos.records
+    beginning = near.videos.beginning
 
     async def late(video_ids: Sequence[str]) -> list[media_pb2.Video]:
         monkeypatch.undo()
         await near.catalog.delete("anna", videos[1].video_id)
-        return await records(video_ids)
+        return await beginning(video_ids)
 
-    monkeypatch.setattr(near.videos, "records", late)
+    monkeypatch.setattr(near.videos, "beginning", late)
     page, token = await near.catalog.page("anna", 2, "")
     assert [video.number for video in page] == [1]
     page, token = await near.catalog.page("anna", 2, token)

@@ -214,12 +214,23 @@ async def test_a_sealed_recording_waits_until_it_is_one_object(parts: Foundation
     assert await due(parts) == [video_id]
 
 
-async def test_a_page_of_long_transcripts_fits_a_message(parts: Foundation) -> None:
-    ids = [await new_video(parts) for _ in range(7)]
+async def long_talks(parts: Foundation, count: int) -> list[str]:
+    """Videos three of which fill a message."""
+    ids = [await new_video(parts) for _ in range(count)]
     for video_id in ids:
         await transcripts(parts).request(ANNA, video_id, "", first_only=True)
         await made(parts, video_id, 1, "words " * 100_000)
-    found, token = [], ""
+    return ids
+
+
+async def sent(parts: Foundation) -> int:
+    """Bytes that Redis has answered with so far."""
+    return int((await parts.redis.info("stats"))["total_net_output_bytes"])
+
+
+async def test_a_page_of_long_transcripts_fits_a_message(parts: Foundation) -> None:
+    ids = await long_talks(parts, 13)
+    written, found, token = await sent(parts), [], ""
     while True:
         page, token = await parts.catalog.page(ANNA, PAGE_SIZE_MAX, token)
         assert sum(video.ByteSize() for video in page) <= 2 * 2**20
@@ -227,3 +238,13 @@ async def test_a_page_of_long_transcripts_fits_a_message(parts: Foundation) -> N
         if not token:
             break
     assert found == ids
+    assert await sent(parts) - written < 2 * 13 * 600_000, "what does not fit on a page is not read for it"
+
+
+async def test_a_long_list_of_transcripts_is_read_in_short_calls(parts: Foundation) -> None:
+    """While Redis puts one answer together it has none for anybody else."""
+    ids = await long_talks(parts, 7)
+    assert [video.video_id for video in await parts.videos.records(ids)] == ids
+    batches = [[video.video_id for video in await parts.videos.beginning(ids[at:])] for at in range(7)]
+    assert batches == [ids[at : at + 4] for at in range(7)]
+    assert [video.video_id for video in await parts.videos.beginning(["", *ids])] == ids[:4]
