@@ -23,7 +23,7 @@ from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.catalog_client import if_found
 from services.common.clock import Clock
-from services.common.containers import KINDS, object_key
+from services.common.containers import object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.extents import joined_prefix, journal_prefix
@@ -31,6 +31,7 @@ from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.message_page import within_message
 from services.common.record_keys import record_key
 from services.common.s3_objects import S3Objects
+from services.common.tasks import all_of
 from services.common.transcript_keys import transcript_prefix
 from services.common.uuids import is_uuid
 from services.common.video_state import GONE, INITIAL, step
@@ -247,12 +248,10 @@ class Catalog:
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
         # What has a known name is not looked for: a listing may be late, and nobody comes back to a tombstone.
-        known = [object_key(video_id, video.container)] if video.container in KINDS else []
-        for key in (*known, thumbnail_key(video_id), incoming_key(video_id)):
-            await self._objects.delete(key)
-        prefixes = (f"videos/{video_id}.", journal_prefix(video_id), joined_prefix(video_id))
-        for prefix in (*prefixes, transcript_prefix(video_id)):
-            await self._objects.delete_all(prefix)
+        # And some stores go through all videos to list those whose keys begin with half a name.
+        keys = (*object_keys(video_id), thumbnail_key(video_id), incoming_key(video_id))
+        prefixes = (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id))
+        await all_of([*map(self._objects.delete, keys), *map(self._objects.delete_all, prefixes)])
 
         def empty(video: media_pb2.Video) -> bool:
             if video.state != media_pb2.VIDEO_STATE_DELETING:

@@ -109,3 +109,8 @@ def begins_clip(head: bytes) -> bool:
 def object_key(video_id: str, container: media_pb2.Container.ValueType) -> str:
     """Where a finished video's bytes are."""
     return f"videos/{video_id}.{KINDS[container].extension}"
+
+
+def object_keys(video_id: str) -> list[str]:
+    """Wherever they may be, for those who do not know the container."""
+    return [object_key(video_id, container) for container in KINDS]

@@ -21,7 +21,7 @@ from services.common import fault_points, logs, tasks
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
-from services.common.containers import KINDS, object_key
+from services.common.containers import KINDS, object_key, object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, journal_prefix, read_slices
@@ -229,8 +229,7 @@ class Compaction:
 
     async def _forget(self, journal: Journal) -> None:
         """The video was deleted meanwhile: what was made since goes, too, whatever container it is."""
-        for container in KINDS:
-            key = object_key(journal.video_id, container)
+        for key in object_keys(journal.video_id):
             await self._objects.abort_multiparts(key)
             await self._objects.delete(key)
         await self._remove_chunks(journal)

@@ -19,6 +19,7 @@ from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
+from services.common.containers import object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
@@ -297,18 +298,21 @@ async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
 ) -> None:
     """Some stores list what was written only some time later; the video is deleted once."""
     video = await near.catalog.create(draft(), "anna")
-    keys = (video.object_key, thumbnail_key(video.video_id), incoming_key(video.video_id))
+    keys = [*object_keys(video.video_id), thumbnail_key(video.video_id), incoming_key(video.video_id)]
     for key in keys:
         await near.objects.put(key, b"bytes", "video/mp4")
+    listed: list[str] = []
 
     async def late(prefix: str) -> AsyncIterator[ObjectInfo]:
+        listed.append(prefix)
         for info in list[ObjectInfo]():
             yield info
 
     with monkeypatch.context() as patch:
         patch.setattr(near.objects, "list", late)
         await near.catalog.delete("anna", video.video_id)
-    assert [await near.objects.head(key) for key in keys] == [None, None, None]
+    assert [await near.objects.head(key) for key in keys] == [None] * len(keys)
+    assert all(prefix.endswith("/") for prefix in listed), "a store may go through a whole folder for half a name"
 
 
 async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foundation) -> None:

@@ -25,7 +25,7 @@ from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import CatalogClient, if_found
-from services.common.containers import KINDS, SNIFF_BYTES, object_key
+from services.common.containers import KINDS, SNIFF_BYTES, object_key, object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.library_keys import thumbnail_key
@@ -115,7 +115,7 @@ class ProbeHandler:
 
     async def _remove(self, video_id: str) -> None:
         """All that attempts may have stored."""
-        for key in (thumbnail_key(video_id), *(object_key(video_id, container) for container in KINDS)):
+        for key in (thumbnail_key(video_id), *object_keys(video_id)):
             await self._objects.delete(key)
 
     async def _take_in(self, context: JobContext, video_id: str, info: ObjectInfo) -> library_pb2.Processed:
