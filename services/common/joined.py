@@ -10,6 +10,7 @@ append makes a new version; the sweeper removes those that are out of date.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +27,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix
 from services.common.latest import Latest
 from services.common.s3_objects import S3Objects
+from services.common.tasks import SingleFlight
 
 _CONTAINERS = {kind.extension: container for container, kind in KINDS.items()}
 _LOOK_SECONDS = 0.2
@@ -85,6 +87,7 @@ class ClipJoiner:
         self._objects, self._clock = objects, clock
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         self._known = Latest[tuple[str, str], Joined](_KNOWN)
+        self._looking = SingleFlight[str, ffmpeg_pb2.Task]()
 
     async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
         """The clips of a journal's version as one file, made if need be, in the turn of the video's owner.
@@ -129,8 +132,8 @@ class ClipJoiner:
         while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
                 raise ReelwayError(ErrorReason.JOINING)
-            await asyncio.sleep(_LOOK_SECONDS)
-            task = await self._get(task.task_id)
+            # One looks for all who wait, each of them for as long as it may.
+            task = await self._looking.run(task.task_id, functools.partial(self._look, task.task_id))
         if not _has_successor(task):
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
             raise ReelwayError(ErrorReason.JOIN_FAILED, detail)
@@ -141,6 +144,11 @@ class ClipJoiner:
             video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE
         )
         return (await call(self._stub.RegisterTask, request, system_caller())).task
+
+    async def _look(self, task_id: str) -> ffmpeg_pb2.Task:
+        """The task, some moments from now."""
+        await asyncio.sleep(_LOOK_SECONDS)
+        return await self._get(task_id)
 
     async def _get(self, task_id: str) -> ffmpeg_pb2.Task:
         request = ffmpeg_pb2.GetTaskRequest(task_id=task_id)

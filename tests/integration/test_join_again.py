@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from reelway.v1 import ffmpeg_pb2
 
 from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
@@ -53,6 +54,22 @@ class Rig:
     async def wait(self) -> ErrorReason:
         """Why one that waits for the file is refused."""
         return await refusal(self._joiners[0].joined(self.video_id, ETAG, 20, owner="anna"))
+
+    async def size(self, wait_seconds: float) -> int:
+        """Of the file, for one of many who wait for it in one process."""
+        return (await self._joiners[0].joined(self.video_id, ETAG, wait_seconds)).size
+
+    def looks(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        """Grows with each look at the task for those who wait in the first process."""
+        joiner, looks = self._joiners[0], list[str]()
+        get = joiner._get
+
+        async def noted(task_id: str) -> ffmpeg_pb2.Task:
+            looks.append(task_id)
+            return await get(task_id)
+
+        monkeypatch.setattr(joiner, "_get", noted)
+        return looks
 
     async def is_claimed(self) -> bool:
         """Whether the task was there to be claimed."""
@@ -154,3 +171,17 @@ async def test_a_task_that_redis_lost_is_made_again(rig: Rig, clean_redis: str) 
     assert await rig.ask() is ErrorReason.JOINING
     await rig.complete()
     assert await rig.sizes() == [6, 6]
+
+
+async def test_one_looks_for_all_who_wait_each_as_long_as_it_likes(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = rig.looks(monkeypatch)
+
+    async def looked_twice() -> bool:
+        return len(looks) >= 2
+
+    patient = [asyncio.create_task(rig.size(20)) for _ in range(50)]
+    assert await refusal(rig.size(0.1)) is ErrorReason.JOINING
+    await until(looked_twice)
+    await rig.complete()
+    assert await asyncio.gather(*patient) == [6] * 50
+    assert len(looks) < 50, "fewer than one each"
