@@ -21,7 +21,6 @@ from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
-from services.common.catalog_client import if_found
 from services.common.clock import Clock
 from services.common.containers import object_keys
 from services.common.error_catalog import ErrorReason
@@ -119,9 +118,11 @@ class Catalog:
         """
         for attempt in range(1, _CHANGE.attempts + 1):
             video = await self.look_up(video_id)
-            # One that changes nothing saves the record, too: a first call may have died before it did, and this answer
-            # promises it. It needs a mark like every other: its PUT may land after that of a newer record.
+            # One that changes nothing saves what is not known to be saved: a first call may have died before it did, and
+            # this answer promises it. It needs a mark like every other: its PUT may land after that of a newer record.
             changed = apply(video)
+            if not changed and await self._store.is_saved(video):
+                return video
             video.version += changed
             mark = uuid.uuid4().hex
             if await (self._store.replace(video, mark) if changed else self._store.mark(video, mark)):
@@ -150,8 +151,10 @@ class Catalog:
             video = newer
 
     async def _put_back(self, video_id: str) -> None:
-        """Write what the index has of a video over a record that it has lost."""
-        await if_found(self.change(video_id, lambda _: False))
+        """Write what the index has of a video over a record that it has lost; a newer one is written anyhow."""
+        video, mark = await self._store.get(video_id), uuid.uuid4().hex
+        if video is not None and await self._store.mark(video, mark):
+            await self.save(video, mark)
 
     async def catch_up(self, video_id: str) -> bool:
         """Take what S3 records of a video over what the index has, where that is older; whether it was.

@@ -4,7 +4,8 @@ Keys, all in one slot so that a script may touch them together:
 
     {catalog}:index:3          set once the index is whole; without it every call says INDEX_MISSING
     {catalog}:counter          the last number given
-    {catalog}:video:<uuid>     hash: version, record (a serialized reelway.v1.Video)
+    {catalog}:video:<uuid>     hash: version, record (a serialized reelway.v1.Video), saved (the last version
+                               that is known to be in S3)
     {catalog}:numbers          hash: number -> uuid
     {catalog}:owners           set of everybody who ever had a video
     {catalog}:unsaved          sorted set by time: changes that are not known to be in S3
@@ -190,6 +191,12 @@ class RedisVideoStore:
         if answer < 0:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return answer == 1
+
+    async def is_saved(self, video: media_pb2.Video) -> bool:
+        """Whether this version is current, and known to be in S3: not so of a record that a rebuild brought."""
+        with redis_errors():
+            versions: list[Any] = await self._redis.hmget(_video_key(video.video_id), "version", "saved")
+        return all(version == str(video.version).encode() for version in versions)
 
     async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
         """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""

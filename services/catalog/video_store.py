@@ -49,6 +49,10 @@ class VideoStore(Protocol):
         """
         ...
 
+    async def is_saved(self, video: media_pb2.Video) -> bool:
+        """Whether this version is current, and known to be in S3."""
+        ...
+
     async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
         """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
         ...

@@ -37,7 +37,9 @@ from services.upload.signatures import Signatures
 log = logs.get_logger(__name__)
 
 LEASE = "{ingest}:lease"
-_TOLD_SECONDS = 30
+# Half a minute while the catalog is being told, so that a killed process keeps nobody waiting; then longer, where many
+# wait to be processed: of all of them it is told ten times a second.
+_TOLD_SECONDS, _TOLD_A_SECOND = 30, 10
 _AT_ONCE = 32
 _BATCH = 500
 _STRANGER_SECONDS = 3600.0
@@ -70,6 +72,7 @@ class Ingest:
     ) -> None:
         self._objects, self._redis, self._signatures = objects, client, signatures
         self._lease, self._clock = lease, clock
+        self._waiting = 0
         self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(channel)
 
     async def run(self, interval_seconds: float) -> None:
@@ -80,13 +83,17 @@ class Ingest:
         """Tell the catalog of everything that is there."""
         set_caller(system_caller())
         batch: list[ObjectInfo] = []
+        waiting = 0
         async for info in self._objects.list(INCOMING):
             batch.append(info)
+            waiting += 1
             if len(batch) == _BATCH:
+                self._waiting = max(self._waiting, waiting)
                 await self._tell(batch)
                 batch = []
                 if not await self._lease.take():
                     return
+        self._waiting = waiting
         await self._tell(batch)
 
     async def notice(self, keys: Iterable[str]) -> int:
@@ -107,11 +114,14 @@ class Ingest:
         if not found:
             return
         gate = asyncio.Semaphore(_AT_ONCE)
+        seconds = max(_TOLD_SECONDS, int(self._waiting / _TOLD_A_SECOND))
 
         async def one(info: ObjectInfo) -> None:
             async with gate:
                 try:
                     await self._tell_one(info)
+                    with redis_errors():
+                        await self._redis.expire(_told_key(_video_id(info.key)), seconds)
                 except ReelwayError as error:
                     log.warning("arrival put off", key=info.key, why=str(error))
                     with redis_errors():

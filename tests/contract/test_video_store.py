@@ -194,6 +194,26 @@ async def test_a_mark_stays_until_the_current_version_is_saved(store: RedisVideo
     assert await store.unsaved_before(clock.seconds() + 1) == []
 
 
+async def test_only_the_current_version_is_known_to_be_saved_and_only_to_the_index_that_saw_it(
+    store: RedisVideoStore,
+) -> None:
+    video = await new(store)
+    assert not await store.is_saved(video)
+    assert await store.saved(video, "m")
+    assert await store.is_saved(video)
+    changed = await step(store, video, title="new")
+    assert not await store.is_saved(changed)
+    assert not await store.is_saved(video)
+    assert not await store.saved(video, "m")
+    assert not await store.is_saved(changed)
+    assert await store.saved(changed, "m")
+    assert await store.is_saved(changed)
+    await store.clear()
+    await store.load([changed])
+    await store.finish_load(1)
+    assert not await store.is_saved(changed)
+
+
 async def test_a_record_that_the_index_has_lost_does_not_count_as_saved(store: RedisVideoStore) -> None:
     """Redis was emptied, and perhaps rebuilt before the record was in S3: its writer must not say that it is kept."""
     video = await new(store)

@@ -49,6 +49,18 @@ async def saved(parts: Foundation, video_id: str) -> media_pb2.Video:
     return record
 
 
+async def left_unsaved(parts: Foundation, video: media_pb2.Video) -> media_pb2.Video:
+    """A record of anna's whose writer died before it was in S3."""
+
+    async def failing(key: str, body: bytes, content_type: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts.objects, "put", failing)
+        assert await refusal(parts.catalog.create(video, "anna")) is ErrorReason.STORE_UNAVAILABLE
+    return await parts.catalog.look_up(video.video_id)
+
+
 async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
     video = await parts.catalog.create(draft(title="Äöü \U0001f3ac", size_bytes=2**40), "anna")
     assert await saved(parts, video.video_id) == video
@@ -63,15 +75,7 @@ async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
 
 
 async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by_the_sweep(near: Foundation) -> None:
-    put = near.objects.put
-
-    async def failing(key: str, body: bytes, content_type: str) -> None:
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-
-    video = draft()
-    near.objects.put = failing  # type: ignore[method-assign]
-    assert await refusal(near.catalog.create(video, "")) is ErrorReason.STORE_UNAVAILABLE
-    near.objects.put = put  # type: ignore[method-assign]
+    video = await left_unsaved(near, draft())
     assert [info.key async for info in near.objects.list("catalog/")] == []
     sweeper = catalog_sweeper(near)
     await sweeper.sweep()
@@ -84,7 +88,7 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
 
 async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was given up by its caller, but S3 had all of its request: the older record comes behind the newer one."""
-    video = await near.catalog.create(draft(), "anna")
+    video = await left_unsaved(near, draft())
     held, may_come, came = asyncio.Event(), asyncio.Event(), asyncio.Event()
     put, puts = near.objects.put, 0
 
@@ -133,10 +137,30 @@ def catalog_sweeper(parts: Foundation) -> Sweeper:
     )
 
 
+async def test_what_changes_nothing_saves_nothing_that_is_saved(near: Foundation) -> None:
+    class Counting(RecordStore):
+        saves = 0
+
+        async def save(self, video: media_pb2.Video) -> None:
+            self.saves += 1
+            await super().save(video)
+
+    records = Counting(near.objects)
+    catalog = Catalog(near.videos, records, near.objects, near.clock)
+    video = await catalog.create(draft(), "anna")
+    for _ in range(3):
+        assert await catalog.change(video.video_id, lambda _: False) == video
+    assert records.saves == 1
+    unsaved = await left_unsaved(near, draft())
+    for _ in range(3):
+        assert await catalog.change(unsaved.video_id, lambda _: False) == unsaved
+    assert records.saves == 2
+    assert await saved(near, unsaved.video_id) == unsaved
+
+
 async def test_creating_again_is_answered_as_the_first_time(near: Foundation) -> None:
     video = draft(title="first")
-    first = await near.catalog.create(video, "anna")
-    await near.objects.delete(f"catalog/{video.video_id}.json")  # as if the first call had died here
+    first = await left_unsaved(near, video)
     video.title = "second"
     assert await near.catalog.create(video, "anna") == first
     assert await saved(near, video.video_id) == first
@@ -174,7 +198,7 @@ async def test_a_slow_writer_does_not_leave_an_older_record(near: Foundation) ->
 async def test_nor_does_a_repeated_creation(near: Foundation) -> None:
     records = Overtaken(near)
     slow = Catalog(near.videos, records, near.objects, near.clock)
-    video = await near.catalog.create(draft(), "anna")
+    video = await left_unsaved(near, draft())
     records.overtaken_by = "newer"
     await slow.create(video, "anna")
     assert (await saved(near, video.video_id)).title == "newer"

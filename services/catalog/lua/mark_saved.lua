@@ -17,4 +17,5 @@ if current > saved then
     return 0
 end
 redis.call('ZREM', KEYS[2], member)
+redis.call('HSET', KEYS[1], 'saved', saved)
 return 1

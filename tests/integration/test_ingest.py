@@ -1,0 +1,32 @@
+"""How often the catalogue is told of signed uploads that wait to be processed."""
+
+import uuid
+from typing import Any, cast
+from unittest.mock import AsyncMock, Mock
+
+import grpc
+import pytest
+from reelway.v1 import library_pb2, media_pb2
+
+from services.common.lease import Lease
+from services.common.library_keys import incoming_key
+from services.upload import ingest
+from services.upload.ingest import LEASE, Ingest
+from tests.support.foundation import Foundation
+
+
+@pytest.mark.parametrize(("waiting", "seconds"), [(2, 30), (6, 60)])
+async def test_the_more_wait_the_longer_each_is_left_alone(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, waiting: int, seconds: int
+) -> None:
+    monkeypatch.setattr(ingest, "_TOLD_A_SECOND", 1 / 10)
+    looking = Ingest(near.objects, cast(grpc.aio.Channel, Mock()), near.redis, Lease(near.redis, LEASE, 60), near.clock)
+    note = AsyncMock(return_value=library_pb2.NoteArrivalResponse(state=media_pb2.VIDEO_STATE_PROCESSING))
+    monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
+    for _ in range(waiting):
+        await near.objects.put(incoming_key(str(uuid.uuid4())), b"bytes", "video/mp4")
+    await looking.look()
+    await looking.look()
+    assert note.await_count == waiting
+    marks: list[Any] = await near.redis.keys("{ingest}:told:*")
+    assert {await near.redis.ttl(mark) for mark in marks} <= {seconds - 1, seconds}
