@@ -172,15 +172,21 @@ class S3Objects:
                 for row in page.get("Contents", ()):
                     yield ObjectInfo(row["Key"], row["Size"], row["LastModified"], row["ETag"])
 
-    async def folders(self, prefix: str) -> AsyncIterator[str]:
-        """What stands between `prefix` and the next `/` in the keys that begin with it, each once, in order."""
-        with s3_errors("ListObjectsV2"):
-            pages = self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, Delimiter="/"
-            )
-            async for page in pages:
-                for row in page.get("CommonPrefixes", ()):
-                    yield row["Prefix"][len(prefix) : -1]
+    async def folders(self, prefix: str) -> AsyncIterator[tuple[str, Sequence[ObjectInfo]]]:
+        """What stands between `prefix` and the next `/` in the keys that begin so, and the objects there, in order.
+
+        One listing of all of it: where most folders have few objects, a request for each would cost far more.
+        """
+        name, found = "", list[ObjectInfo]()
+        async for info in self.list(prefix):
+            folder = info.key.removeprefix(prefix).partition("/")[0]
+            if found and folder != name:
+                yield name, found
+                found = []
+            name = folder
+            found.append(info)
+        if found:
+            yield name, found
 
     async def copy(self, source: str, target: str) -> None:
         """Copy an object of at most 5 GiB (S3's limit) inside the store."""

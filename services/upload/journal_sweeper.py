@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from reelway.v1 import media_pb2
@@ -12,7 +13,7 @@ from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix, journal_prefix
+from services.common.extents import joined_prefix
 from services.common.joined import version_of
 from services.common.lease import Lease
 from services.common.periodic import periodically
@@ -105,19 +106,18 @@ class JournalSweeper:
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append."""
         for folders, sweep in ((_ALL, self._sweep_upload), (_JOINED, self._sweep_joined)):
-            async for video_id in self._objects.folders(folders):
+            async for video_id, found in self._objects.folders(folders):
                 if not await self._orphan_lease.take():
                     return
                 try:
-                    await sweep(video_id)
+                    await sweep(video_id, found)
                 except ReelwayError as error:
                     log.warning("cannot sweep what an upload left", video_id=video_id, why=str(error))
         await self._objects.abort_multiparts(_ALL, self._clock.now() - timedelta(seconds=self._orphan_seconds))
 
-    async def _sweep_upload(self, video_id: str) -> None:
+    async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.
         before = self._clock.seconds() - self._orphan_seconds
-        found = [info async for info in self._objects.list(journal_prefix(video_id))]
         old = [info for info in found if info.modified.timestamp() < before]
         journal = await self._find(video_id)
         if journal is not None and journal.state is JournalState.SEALED:
@@ -127,10 +127,9 @@ class JournalSweeper:
             old = [info for info in old if info.key not in named]
         await self._delete(video_id, old)
 
-    async def _sweep_joined(self, video_id: str) -> None:
+    async def _sweep_joined(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         """Remove what clips were joined to before more was appended, or what has become an object."""
         before = self._clock.seconds() - self._orphan_seconds
-        found = [info async for info in self._objects.list(joined_prefix(video_id))]
         journal = await self._find(video_id)
         current = f"{joined_prefix(video_id)}{version_of(journal.etag)}." if journal is not None else ""
         for info in found:

@@ -17,6 +17,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import ClipJoiner, version_of
 from services.common.lease import Lease, LeaseLost
+from services.common.s3_objects import ObjectInfo
 from services.common.settings import RedisSettings
 from services.upload.appends import Appends
 from services.upload.buffers import Buffers
@@ -226,6 +227,31 @@ async def test_the_chunks_of_a_sealed_upload_wait_for_their_compaction(rig: Rig)
     await rig.sweeper.sweep_orphans()
     assert await rig.whole(video_id) == WEBM + b"more"
     assert await rig.store.to_compact(float("inf")) == [video_id]
+
+
+async def test_a_sweep_lists_all_chunks_together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for each upload would be as many as there are uploads, though most have few chunks."""
+    objects = rig.parts.objects
+    listed, listing = list[str](), objects.list
+    ids = [await rig.create() for _ in range(3)]
+    for video_id in ids:
+        await rig.append(video_id, WEBM)
+        for at in range(2):
+            await objects.put(Chunk.new(video_id, at, begins_clip=False).key, b"left", "application/octet-stream")
+        await objects.put(f"{joined_prefix(video_id)}{'0' * 32}-7.mp4", b"joined", "video/mp4")
+
+    async def noted(prefix: str) -> AsyncIterator[ObjectInfo]:
+        listed.append(prefix)
+        async for info in listing(prefix):
+            yield info
+
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "list", noted)
+        await rig.sweeper.sweep_orphans()
+    assert listed == ["journal/", "joined/"]
+    assert [len(await rig.keys(video_id)) for video_id in ids] == [1, 1, 1]
+    assert await keys_under(objects, "joined/") == []
 
 
 async def test_a_sweep_ends_where_another_replica_has_taken_over(rig: Rig) -> None:
