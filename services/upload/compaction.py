@@ -37,13 +37,16 @@ from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
 
+# Uploads that a process compacts side by side: a long one must not keep the others waiting.
+_AT_ONCE = 4
+# Of each; a part reads some 2.5 MiB ahead of what it writes.
 _PARTS_AT_ONCE = 2
 _DELETES_AT_ONCE = 8
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
 _PAUSES = {
-    # Nobody waits for a join, which may take an hour: the other uploads would, too.
+    # Nobody waits for a join, which may take an hour: it would be one of the few.
     ErrorReason.JOINING: 2.0,
     # It will not go better soon; the clips stay as they are.
     ErrorReason.JOIN_FAILED: 3600.0,
@@ -63,7 +66,7 @@ class _Made:
 
 
 class Compaction:
-    """Compacts sealed uploads, one at a time in each process."""
+    """Compacts sealed uploads, a few at a time in each process."""
 
     def __init__(
         self,
@@ -81,25 +84,44 @@ class Compaction:
         self._joiner = joiner
         self._sealing, self._store, self._catalog = sealing, store, catalog
         self._objects, self._data, self._lease, self._clock = objects, data, lease, clock
+        self._at_work = set[asyncio.Task[None]]()
 
     async def run(self, interval_seconds: float) -> None:
         """Compact for ever: at once what this process sealed, and what others left."""
-        while True:
-            await tasks.until(self._sealing.wake, interval_seconds)
-            self._sealing.wake.clear()
-            try:
-                for video_id in await self._store.to_compact(self._clock.seconds()):
-                    await self._try(video_id)
-            except ReelwayError as error:
-                log.warning("compaction put off", why=str(error))
-            except Exception:
-                log.exception("compaction failed")
+        try:
+            while True:
+                await tasks.until(self._sealing.wake, interval_seconds)
+                self._sealing.wake.clear()
+                try:
+                    await self._begin()
+                except ReelwayError as error:
+                    log.warning("compaction put off", why=str(error))
+                except Exception:
+                    log.exception("compaction failed")
+        finally:
+            await tasks.end(*self._at_work)
 
-    async def _try(self, video_id: str) -> None:
-        """One upload, if nobody else is at it; a failure does not keep the others waiting."""
-        lease = self._lease(video_id)
-        if not await lease.take():
-            return
+    async def _begin(self) -> None:
+        """As many uploads as may be at work, of those that nobody else is at."""
+        due = await self._store.to_compact(self._clock.seconds()) if len(self._at_work) < _AT_ONCE else []
+        for video_id in due:
+            lease = self._lease(video_id)
+            if await lease.take():
+                task = asyncio.create_task(self._try(video_id, lease))
+                self._at_work.add(task)
+                task.add_done_callback(self._ended)
+                if len(self._at_work) == _AT_ONCE:
+                    return
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """The next one may begin."""
+        self._at_work.remove(task)
+        self._sealing.wake.set()
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("cannot note what came of a compaction", why=str(error))
+
+    async def _try(self, video_id: str, lease: Lease) -> None:
+        """One upload whose lease is ours; a failure does not keep the others waiting."""
         pause = _RETRY_SECONDS
         try:
             done = await lease.hold(lambda: self.compact(video_id))

@@ -1,0 +1,148 @@
+"""Which uploads a process compacts, and how many at a time; what compacting one means is not part of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.upload.compaction import Compaction
+from tests.support.waiting import until
+
+ANY: Any = None
+
+
+class Turns(Compaction):
+    """Compacts what is `due` as soon as it is told to, alone in its system but for the leases that others hold."""
+
+    def __init__(self, due: list[str], others: tuple[str, ...] = ()) -> None:
+        self.due, self.others = due, others
+        self.wake, self.may_end = asyncio.Event(), {video_id: asyncio.Event() for video_id in due}
+        self.begun, self.at_work, self.put_off, self.store_is_away = list[str](), set[str](), list[str](), False
+        super().__init__(
+            sealing=self,  # type: ignore[arg-type]
+            store=self,  # type: ignore[arg-type]
+            lease=lambda video_id: _Lease(self, video_id),  # type: ignore[arg-type, return-value]
+            clock=SystemClock(),
+            objects=ANY,
+            data=ANY,
+            catalog=ANY,
+            joiner=ANY,
+        )
+
+    async def compact(self, video_id: str) -> bool:
+        self.begun.append(video_id)
+        await self.may_end[video_id].wait()
+        if video_id.startswith("bad"):
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return True
+
+    async def to_compact(self, before: float) -> list[str]:
+        if self.store_is_away:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return list(self.due)
+
+    async def compaction_done(self, video_id: str) -> None:
+        self.due.remove(video_id)
+
+    async def put_off_compaction(self, video_id: str, until: float) -> None:
+        self.put_off.append(video_id)
+        self.due.remove(video_id)
+
+
+class _Lease:
+    def __init__(self, turns: Turns, video_id: str) -> None:
+        self._turns, self._video_id, self._mine = turns, video_id, False
+
+    async def take(self) -> bool:
+        taken = self._video_id in self._turns.others or (self._video_id in self._turns.at_work and not self._mine)
+        if not taken:
+            self._mine = True
+            self._turns.at_work.add(self._video_id)
+        return not taken
+
+    async def hold(self, work: Callable[[], Coroutine[Any, Any, bool]]) -> bool:
+        assert await self.take()
+        try:
+            return await work()
+        finally:
+            self._turns.at_work.remove(self._video_id)
+
+    async def release(self) -> None:
+        self._mine = False
+
+
+@pytest.fixture
+async def running() -> AsyncIterator[Callable[[Turns], None]]:
+    """Runs one for as long as the test lasts."""
+    tasks: list[asyncio.Task[None]] = []
+    yield lambda turns: tasks.append(asyncio.create_task(turns.run(3600)))
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def starts(turns: Turns, running: Callable[[Turns], None]) -> None:
+    running(turns)
+    turns.wake.set()
+
+
+async def test_a_long_compaction_keeps_no_other_upload_waiting(running: Callable[[Turns], None]) -> None:
+    turns = Turns(["long", "bad", "short"])
+    turns.may_end["short"].set()
+    turns.may_end["bad"].set()
+    starts(turns, running)
+    await until(lambda: turns.due == ["long"])
+    assert turns.put_off == ["bad"]
+    # Nor one that is sealed meanwhile.
+    turns.due.append("new")
+    turns.may_end["new"] = turns.may_end["short"]
+    turns.wake.set()
+    await until(lambda: turns.due == ["long"])
+    turns.may_end["long"].set()
+    await until(lambda: not turns.due)
+    assert sorted(turns.begun) == ["bad", "long", "new", "short"], "each once"
+
+
+async def test_only_a_few_are_compacted_at_a_time_and_those_of_others_take_no_turn(
+    running: Callable[[Turns], None],
+) -> None:
+    names = [f"video {number}" for number in range(10)]
+    turns = Turns(["foreign", "another", *names], others=("foreign", "another"))
+    starts(turns, running)
+    await until(lambda: turns.begun == names[:4])
+    turns.may_end[names[2]].set()
+    await until(lambda: len(turns.begun) > 4)
+    assert turns.begun == names[:5]
+    assert turns.at_work == {names[0], names[1], names[3], names[4]}
+    for event in turns.may_end.values():
+        event.set()
+    await until(lambda: turns.due == ["foreign", "another"])
+    assert turns.begun == names
+
+
+async def test_who_is_told_to_end_ends_what_is_at_work() -> None:
+    turns = Turns(["one", "two"])
+    turns.wake.set()
+    run = asyncio.create_task(turns.run(3600))
+    await until(lambda: len(turns.at_work) == 2)
+    run.cancel()
+    await asyncio.wait([run])
+    assert not turns.at_work
+    assert turns.due == ["one", "two"]
+
+
+async def test_a_store_that_is_away_is_asked_again(running: Callable[[Turns], None]) -> None:
+    turns = Turns(["one"])
+    turns.may_end["one"].set()
+    turns.store_is_away = True
+    starts(turns, running)
+    await until(lambda: not turns.wake.is_set())
+    turns.store_is_away = False
+    turns.wake.set()
+    await until(lambda: not turns.due)
