@@ -87,18 +87,15 @@ class Appends:
         if limit == 0:
             yield []
             return
-        token = ""
+        request = catalog_pb2.ListVideosRequest(skip=min(offset, _LARGEST_NUMBER))
         while True:
             # The catalogue reads and sends whole records, whatever is made of them here.
-            size = _PAGE if limit is None else min(_PAGE, offset + limit)
-            request = catalog_pb2.ListVideosRequest(page_size=size, page_token=token)
+            request.page_size = _PAGE if limit is None else min(_PAGE, limit)
             page = await call(self._catalog.ListVideos, request)
-            videos = page.videos[offset:][:limit]
-            yield videos
-            offset = max(0, offset - len(page.videos))
-            limit = None if limit is None else limit - len(videos)
-            token = page.next_page_token
-            if not token or limit == 0:
+            yield list(page.videos)
+            limit = None if limit is None else limit - len(page.videos)
+            request = catalog_pb2.ListVideosRequest(page_token=page.next_page_token)
+            if not request.page_token or limit == 0:
                 return
 
     async def video_id(self, number: int, *, check: bool = False) -> str:

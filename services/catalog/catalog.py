@@ -192,11 +192,17 @@ class Catalog:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return video
 
-    async def page(self, user: str, page_size: int, token: str) -> tuple[list[media_pb2.Video], str]:
-        """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none)."""
+    async def page(self, user: str, page_size: int, token: str, skip: int = 0) -> tuple[list[media_pb2.Video], str]:
+        """A page of what `user` may see in a list, oldest first, and the token of the next page (empty: none).
+
+        `skip` of them are left out first.
+        """
         count = page_length(page_size, PAGE_SIZE)
-        after = page_token.decode(token) if token else 0
-        videos = await self._store.page(listed_for(user), after, count + 1)
+        if skip < 0:
+            raise invalid_field("skip", "must not be negative", "out_of_range")
+        lists = listed_for(user)
+        after = await self._store.behind(lists, page_token.decode(token) if token else 0, skip)
+        videos = await self._store.page(lists, after, count + 1)
         page = within_message(videos[:count])
         next_token = page_token.encode(page[-1].number) if len(videos) > len(page) else ""
         # Without what was deleted or made private since the lists were read.

@@ -50,6 +50,7 @@ _MARKER, _COUNTER = PREFIX + "index:3", PREFIX + "counter"
 _NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
 LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
+_SKIPPED_AT_ONCE = 5000
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -159,19 +160,28 @@ class RedisVideoStore:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return [media_pb2.Video.FromString(record) if record else None for record in records]
 
+    async def behind(self, lists: Sequence[str], after: int, skip: int) -> int:
+        """The number behind which a page begins that leaves out the first `skip` videos of those above `after`."""
+        while skip and (skipped := await self._members(lists, after, min(skip, _SKIPPED_AT_ONCE))):
+            after, skip = int(skipped[-1][0]), skip - len(skipped)
+        return after
+
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
         """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order.
 
         Fewer where they are more than a message holds.
         """
+        members = await self._members(lists, after, count)
+        return await self.beginning([video_id.decode() for _, video_id in members])
+
+    async def _members(self, lists: Sequence[str], after: int, count: int) -> list[tuple[float, bytes]]:
+        """Number and id of the first `count` videos above `after` that are in any of these lists."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for key in lists:
                 pipe.zrange(key, f"({after}", "+inf", byscore=True, offset=0, num=count, withscores=True)
             rows: list[list[tuple[bytes, float]]] = await pipe.execute()
-        numbers = {video_id: number for of_list in rows for video_id, number in of_list}
-        first = heapq.nsmallest(count, numbers, key=numbers.__getitem__)
-        return await self.beginning([video_id.decode() for video_id in first])
+        return heapq.nsmallest(count, {(number, video_id) for of_list in rows for video_id, number in of_list})
 
     async def saved(self, video: media_pb2.Video, mark: str) -> bool:
         """Take the mark off if this is still current; False if not: then a newer one must be saved.

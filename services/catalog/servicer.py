@@ -29,7 +29,9 @@ class CatalogServicer(catalog_pb2_grpc.CatalogServiceServicer):
         return catalog_pb2.GetVideoResponse(video=video)
 
     async def ListVideos(self, request: catalog_pb2.ListVideosRequest, context: Any) -> catalog_pb2.ListVideosResponse:
-        videos, token = await self._catalog.page(current_caller().user, request.page_size, request.page_token)
+        videos, token = await self._catalog.page(
+            current_caller().user, request.page_size, request.page_token, request.skip
+        )
         return catalog_pb2.ListVideosResponse(videos=videos, next_page_token=token)
 
     async def UpdateVideo(

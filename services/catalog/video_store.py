@@ -35,6 +35,10 @@ class VideoStore(Protocol):
         """By number."""
         ...
 
+    async def behind(self, lists: Sequence[str], after: int, skip: int) -> int:
+        """The number behind which a page begins that leaves out the first `skip` videos of those above `after`."""
+        ...
+
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
         """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order.
 

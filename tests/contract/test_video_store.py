@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from reelway.v1 import media_pb2
 
+from services.catalog import redis_video_store
 from services.catalog.memberships import listed_for, owned_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
@@ -149,6 +150,23 @@ async def test_a_video_that_two_of_the_lists_have_is_on_the_page_once(store: Red
     assert await store.page(listed_for("anna"), 0, 3) == seen[:3]
     assert await store.page(listed_for("anna"), seen[1].number, 3) == seen[2:]
     assert await store.page(listed_for(""), 0, 10) == seen
+
+
+async def test_what_is_skipped_is_counted_as_it_would_be_on_a_page(
+    store: RedisVideoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_video_store, "_SKIPPED_AT_ONCE", 2)
+    videos = [await new(store, owner) for owner in ("anna", "berta", "anna", "", "berta", "anna")]
+    for at in (0, 2, 4):
+        videos[at].listing_time.FromMicroseconds(1)
+        videos[at] = await step(store, videos[at])
+    lists, seen = listed_for("anna"), [videos[at] for at in (0, 2, 3, 4, 5)]
+    for after in range(7):
+        rest = [video for video in seen if video.number > after]
+        for skip in range(7):
+            behind = await store.behind(lists, after, skip)
+            assert await store.page(lists, behind, 10) == rest[skip:]
+    assert await store.behind([owned_key("carla")], 0, 5) == 0
 
 
 async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore) -> None:

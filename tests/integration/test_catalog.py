@@ -476,6 +476,11 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
     assert await numbers("berta", 0) == [[1, 3, 5]]
     for size in (-1, 1001):
         assert await refusal(near.catalog.page("", size, "")) is ErrorReason.INVALID_REQUEST
+    page, token = await near.catalog.page("anna", 1, "", skip=2)
+    assert [video.number for video in page] == [4]
+    assert [video.number for video in (await near.catalog.page("anna", 1, token, skip=1))[0]] == [6]
+    assert await near.catalog.page("anna", 1, "", skip=2**63 - 1) == ([], "")
+    assert await refusal(near.catalog.page("", 0, "", skip=-1)) is ErrorReason.INVALID_REQUEST
 
 
 async def test_what_went_while_a_page_was_read_is_not_on_it(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
