@@ -118,8 +118,8 @@ class Catalog:
         """
         for attempt in range(1, _CHANGE.attempts + 1):
             video = await self.look_up(video_id)
-            # One that changes nothing saves what is not known to be saved: a first call may have died before it did, and
-            # this answer promises it. It needs a mark like every other: its PUT may land after that of a newer record.
+            # One that changes nothing saves what is not known to be saved: a first call may have died before it did,
+            # and this answer promises it. It needs a mark like every other: its PUT may land after a newer record's.
             changed = apply(video)
             if not changed and await self._store.is_saved(video):
                 return video

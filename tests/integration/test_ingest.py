@@ -12,6 +12,7 @@ from services.common.lease import Lease
 from services.common.library_keys import incoming_key
 from services.upload import ingest
 from services.upload.ingest import LEASE, Ingest
+from services.upload.signatures import Signatures
 from tests.support.foundation import Foundation
 
 
@@ -20,7 +21,9 @@ async def test_the_more_wait_the_longer_each_is_left_alone(
     near: Foundation, monkeypatch: pytest.MonkeyPatch, waiting: int, seconds: int
 ) -> None:
     monkeypatch.setattr(ingest, "_TOLD_A_SECOND", 1 / 10)
-    looking = Ingest(near.objects, cast(grpc.aio.Channel, Mock()), near.redis, Lease(near.redis, LEASE, 60), near.clock)
+    signatures = Signatures(near.redis, near.clock, per_owner=10, seconds=60)
+    lease, channel = Lease(near.redis, LEASE, 60), cast(grpc.aio.Channel, Mock())
+    looking = Ingest(near.objects, channel, near.redis, signatures, lease=lease, clock=near.clock)
     note = AsyncMock(return_value=library_pb2.NoteArrivalResponse(state=media_pb2.VIDEO_STATE_PROCESSING))
     monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
     for _ in range(waiting):

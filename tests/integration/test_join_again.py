@@ -57,7 +57,7 @@ class Rig:
 
     async def size(self, wait_seconds: float) -> int:
         """Of the file, for one of many who wait for it in one process."""
-        return (await self._joiners[0].joined(self.video_id, ETAG, wait_seconds)).size
+        return (await self._joiners[0].joined(self.video_id, ETAG, wait_seconds, owner="anna")).size
 
     def looks(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Grows with each look at the task for those who wait in the first process."""
