@@ -19,7 +19,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
   {ff}:turns:KIND:CLASS  zset    share -> fair tag of its latest job; of those that the queue's own time has not reached
   {ff}:uploads:ID        hash    multipart upload id -> object key, begun and not committed
   {ff}:debris            zset    ID -> since when; finished without success, uploads or outputs left to remove
-  {ff}:idem:LEN:OWNER:KEY string  ID, for as long as a record is kept
+  {ff}:idem:LEN:OWNER:KEY string  ID, for as long as its record is kept
   {ff}:workers           zset    worker -> when it counts as gone
   {ff}:worker:WORKER     hash    its last claim, so that a repeated claim answers the same
   {ff}:sequence, {ff}:token       counters: registrations and ends; claims
@@ -170,7 +170,6 @@ class RedisJobStore:
             new.retry_of,
             # What the system itself wants stands in the records: it is bounded there, and refusing it helps nobody.
             _NO_LIMIT if new.owner == SYSTEM_USER else self._policy.queued_max,
-            self._keep_failed,
             *([] if new.share is None else [new.share]),
         )
         if status == "quota":

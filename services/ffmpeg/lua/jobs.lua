@@ -78,7 +78,7 @@ local function forget(id)
     if not owner then
         return 0
     end
-    if idem and redis.call('GET', idem) == id then
+    if idem then
         redis.call('DEL', idem)
     end
     redis.call('ZREM', key('jobs', owner), id)
@@ -164,7 +164,7 @@ end
 local ops = {}
 
 -- -> {'created' | 'exists' | 'quota', {field, value, ...}}, the job as it is at this moment
-function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, idem_ms, share)
+function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_max, share)
     -- The length keeps owner 'a:b' with key 'c' apart from owner 'a' with key 'b:c'.
     local idem = key('idem', #owner, owner, idem_key)
     if idem_key ~= '' then
@@ -198,7 +198,7 @@ function ops.register(id, kind, owner, class, spec, idem_key, retry_of, queued_m
         'score', string.format('%.0f', class * 2 ^ 44 + tag), 'retry_of', retry_of)
     if idem_key ~= '' then
         redis.call('HSET', job_key(id), 'idem', idem)
-        redis.call('SET', idem, id, 'PX', idem_ms)
+        redis.call('SET', idem, id)
     end
     count(owner, 'queued', 1)
     redis.call('ZADD', key('unfinished', kind), now, id)
