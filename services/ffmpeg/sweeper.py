@@ -47,7 +47,7 @@ class Sweeper:
                 await self._store.debris_removed(job_id)
             debris += len(ids)
         records = 0
-        while forgotten := await self._store.forget_due(int(self._clock.seconds() * 1000)):
+        while forgotten := await self._store.forget_due():
             records += forgotten
         if debris or records:
             log.info("swept", debris=debris, records=records)

@@ -75,9 +75,6 @@ end
 -- Removes a finished job's record.
 local function forget(id)
     local owner, idem = unpack(get(id, 'owner', 'idem'))
-    if not owner then
-        return 0
-    end
     if idem then
         redis.call('DEL', idem)
     end
@@ -85,7 +82,6 @@ local function forget(id)
     redis.call('ZREM', key('finished'), id)
     redis.call('ZREM', key('finished', owner), id)
     redis.call('DEL', job_key(id))
-    return 1
 end
 
 -- Keeps a finished record for its time, and of its owner's KEPT_MAX: Redis is shared and evicts nothing, and whoever

@@ -46,7 +46,14 @@ function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
     return told
 end
 
-ops.forget = forget
+-- Records that were kept long enough, a few a call -> how many went.
+function ops.forget_due()
+    local due = redis.call('ZRANGEBYSCORE', key('finished'), '-inf', now, 'LIMIT', 0, 100)
+    for _, id in ipairs(due) do
+        forget(id)
+    end
+    return #due
+end
 
 -- For each kind: ready, unfinished, milliseconds that the oldest unfinished has waited; then delayed, active,
 -- workers.
