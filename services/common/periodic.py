@@ -1,4 +1,4 @@
-"""Work that is done again and again, by one replica at a time."""
+"""Work that is done again and again, by one replica at a time or by each."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ log = logs.get_logger(__name__)
 async def periodically(
     what: str,
     work: Callable[[], Awaitable[object]],
-    lease: Lease,
+    lease: Lease | None,
     pause_seconds: float,
     first_seconds: float | None = None,
 ) -> None:
-    """Do `work` for ever, wherever the lease is had, after each pause; the first one may be another.
+    """Do `work` for ever, wherever the lease is had (None: everywhere), after each pause; the first one may be another.
 
     What fails is logged, and left for the next time: one bad record must not end what looks after all others.
     """
@@ -28,7 +28,7 @@ async def periodically(
         await asyncio.sleep(pause)
         pause = pause_seconds
         try:
-            if await lease.take():
+            if lease is None or await lease.take():
                 await work()
         except ReelwayError as error:
             log.warning("put off", what=what, why=str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 
 from services.common import logs
@@ -20,7 +21,7 @@ UPLOAD_MAX_AGE = timedelta(days=2)
 
 
 class Sweeper:
-    """One sweep at a time over all fronts (`lease`); every step can be killed and repeated.
+    """One sweep of the store at a time over all fronts (`lease`); every step can be killed and repeated.
 
     Outputs stay `keep_outputs` after they were written: the record's time, and the life of a URL that was signed
     on its last day.
@@ -35,10 +36,22 @@ class Sweeper:
 
     async def run(self, every_seconds: float) -> None:
         """Sweep for ever."""
-        await periodically("sweep of jobs", self.sweep, self._lease, every_seconds, 0)
+        await asyncio.gather(
+            # Without the lease, which a full Redis refuses: to forget is what makes room in it.
+            periodically("sweep of records", self.forget, None, every_seconds, 0),
+            periodically("sweep of outputs", self.sweep, self._lease, every_seconds, 0),
+        )
+
+    async def forget(self) -> None:
+        """Remove the records of jobs that were kept long enough; any number of fronts may do so at once."""
+        records = 0
+        while forgotten := await self._store.forget_due():
+            records += forgotten
+        if records:
+            log.info("forgot jobs", records=records)
 
     async def sweep(self) -> None:
-        """One pass."""
+        """One pass over what is left in the object store."""
         debris = 0
         while ids := await self._store.debris():
             for job_id in ids:
@@ -46,11 +59,8 @@ class Sweeper:
                 await self._outputs.remove(job_id, await self._store.uploads(job_id))
                 await self._store.debris_removed(job_id)
             debris += len(ids)
-        records = 0
-        while forgotten := await self._store.forget_due():
-            records += forgotten
-        if debris or records:
-            log.info("swept", debris=debris, records=records)
+        if debris:
+            log.info("swept", debris=debris)
         if self._clock.seconds() >= self._next_listing:
             await self._sweep_bucket()
             self._next_listing = self._clock.seconds() + _LISTING_SECONDS

@@ -1,0 +1,56 @@
+"""A Redis without room, which refuses whatever adds to it: it empties itself, and no job suffers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from deploy.local.embedded import EmbeddedRedis
+from services.common.clock import SystemClock
+from services.common.lease import Lease
+from services.common.redis_client import connect
+from services.common.settings import RedisSettings
+from services.common.tasks import end
+from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.sweeper import Sweeper
+from tests.faults.jobs_rig import add
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def client(tmp_path: Path) -> AsyncIterator[redis.asyncio.Redis]:
+    server = EmbeddedRedis(tmp_path / "redis")
+    await server.start()
+    try:
+        async with connect(RedisSettings(redis_url=server.url)) as found:
+            yield found
+    finally:
+        await server.stop()
+
+
+async def fill(client: redis.asyncio.Redis) -> None:
+    await client.config_set("maxmemory", 1)
+
+
+async def make_room(client: redis.asyncio.Redis) -> None:
+    await client.config_set("maxmemory", 0)
+
+
+async def test_records_whose_time_is_over_make_room(client: redis.asyncio.Redis) -> None:
+    store = RedisJobStore(client, JobPolicy(keep_failed_seconds=0))
+    for _ in range(250):
+        await store.cancel(await add(store))
+    await fill(client)
+    no_outputs: Any = None
+    sweeper = Sweeper(store, no_outputs, Lease(client, "{ff}:sweep", 60), SystemClock(), timedelta(days=1))
+    sweeping = asyncio.create_task(sweeper.run(0.05))
+
+    async def all_gone() -> bool:
+        return not [key async for key in client.scan_iter("{ff}:job:*")]
+
+    await until(all_gone, 10)
+    await end(sweeping)
