@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 from services.catalog.catalog import Catalog
 from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
 from services.catalog.video_store import VideoStore
 from services.common import logs
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.periodic import periodically
+from services.common.periodic import periodically, put_off
 
 log = logs.get_logger(__name__)
 
@@ -43,25 +39,14 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         for video_id, mark in await self._store.unsaved_before(self._clock.seconds() - self._grace):
-            with _put_off(video_id):
+            with put_off("sweep of a video", video_id=video_id):
                 video = await self._store.get(video_id)
                 if video is not None:
                     log.info("saving a record that its writer left", video_id=video_id)
                     await self._catalog.save(video, mark)
         for video_id in await self._store.deleting():
-            with _put_off(video_id):
+            with put_off("sweep of a video", video_id=video_id):
                 await self._catalog.finish_delete(video_id)
         for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
-            with _put_off(video_id):
+            with put_off("sweep of a video", video_id=video_id):
                 await self._processing.expire(video_id)
-
-
-@contextlib.contextmanager
-def _put_off(video_id: str) -> Iterator[None]:
-    """What cannot be done now is left for the next look."""
-    try:
-        yield
-    except ReelwayError as error:
-        log.warning("sweep of a video put off", video_id=video_id, why=str(error))
-    except Exception:
-        log.exception("sweep of a video failed", video_id=video_id)

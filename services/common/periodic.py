@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator
 
 from services.common import logs
 from services.common.errors import ReelwayError
@@ -27,10 +28,17 @@ async def periodically(
     while True:
         await asyncio.sleep(pause)
         pause = pause_seconds
-        try:
+        with put_off(what):
             if lease is None or await lease.take():
                 await work()
-        except ReelwayError as error:
-            log.warning("put off", what=what, why=str(error))
-        except Exception:
-            log.exception("failed", what=what)
+
+
+@contextlib.contextmanager
+def put_off(what: str, **fields: str) -> Iterator[None]:
+    """What cannot be done now is logged, with these fields, and left for the next time."""
+    try:
+        yield
+    except ReelwayError as error:
+        log.warning("put off", what=what, why=str(error), **fields)
+    except Exception:
+        log.exception("failed", what=what, **fields)

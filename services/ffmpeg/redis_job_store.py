@@ -311,9 +311,11 @@ class RedisJobStore:
         """Removes records of jobs that were kept long enough, a few of them; returns how many."""
         return int(await self._call("forget_due"))
 
-    async def debris(self, limit: int = 100) -> list[str]:
-        """Jobs that ended without success and may have left uploads or outputs."""
-        return list(await self._read(self._client.zrange(f"{TAG}:debris", 0, limit - 1)))
+    async def debris(self) -> AsyncIterator[str]:
+        """Jobs that ended without success and may have left uploads or outputs; one may come twice."""
+        with redis_errors():
+            async for job_id, _ in self._client.zscan_iter(f"{TAG}:debris"):
+                yield job_id
 
     async def debris_removed(self, job_id: str) -> None:
         """Nothing of it is left in the object store."""

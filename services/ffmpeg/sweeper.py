@@ -8,7 +8,7 @@ from datetime import timedelta
 from services.common import logs
 from services.common.clock import Clock
 from services.common.lease import Lease
-from services.common.periodic import periodically
+from services.common.periodic import periodically, put_off
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 
@@ -53,12 +53,13 @@ class Sweeper:
     async def sweep(self) -> None:
         """One pass over what is left in the object store."""
         debris = 0
-        while ids := await self._store.debris():
-            for job_id in ids:
+        async for job_id in self._store.debris():
+            # Each on its own, so that a bad one does not keep the others waiting.
+            with put_off("sweep of a job", job=job_id):
                 # Aborted first: from then on no stale attempt can complete anything that we delete here.
                 await self._outputs.remove(job_id, await self._store.uploads(job_id))
                 await self._store.debris_removed(job_id)
-            debris += len(ids)
+                debris += 1
         if debris:
             log.info("swept", debris=debris)
         if self._clock.seconds() >= self._next_listing:

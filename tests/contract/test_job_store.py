@@ -468,9 +468,9 @@ async def test_uploads_of_attempts_that_did_not_commit_are_remembered(
     lease = await take(store)
     assert await store.uploads(job_id) == {"u1": "ffmpeg-outputs/x"}
     await store.fail(lease, FAULT, again=False)
-    assert await store.debris() == [job_id]
+    assert [found async for found in store.debris()] == [job_id]
     await store.debris_removed(job_id)
-    assert await store.debris() == []
+    assert [found async for found in store.debris()] == []
     assert await store.uploads(job_id) == {}
 
 

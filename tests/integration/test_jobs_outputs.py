@@ -4,13 +4,14 @@ import asyncio
 import dataclasses
 import os
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.redis_client import connect
@@ -231,7 +232,7 @@ async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_tim
         await sweeper.sweep()
         assert await left(objects, ids["failed"]) == ([], [])
         assert await left(objects, ids["completed"]) == ([key_of(ids["completed"], "a.mp4")], [])
-        assert await store.debris() == []
+        assert [job_id async for job_id in store.debris()] == []
 
         clock.ahead = timedelta(days=1, hours=1)
         await sweeper.forget()
@@ -250,3 +251,43 @@ async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_tim
         await sweeper.sweep()
         assert await left(objects, ids["completed"]) == ([], [])
         assert await left(objects, "gone") == ([], [])
+
+
+class OneStays(Outputs):
+    """The store refuses to remove what one job left."""
+
+    stays = ""
+
+    async def remove(self, job_id: str, uploads: Mapping[str, str]) -> None:
+        if job_id == self.stays:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        await super().remove(job_id, uploads)
+
+
+async def test_what_cannot_be_removed_keeps_nothing_else(
+    clean_redis: str, outputs: Outputs, objects: S3Objects
+) -> None:
+    clock, partial = Clock(), OneStays(outputs.objects, outputs.data)
+    async with connect(RedisSettings(redis_url=clean_redis)) as client:
+        store = RedisJobStore(client, JobPolicy())
+        sweeper = Sweeper(store, partial, Lease(client, "{ff}:sweep", 60), clock, timedelta(days=8))
+        ids = []
+        for number in range(3):
+            job, _ = await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {}))
+            lease = await store.claim("w", str(number), [JobKind.COMMAND])
+            assert lease is not None
+            key = key_of(job.id, "a.mp4")
+            await store.begin_upload(lease, await objects.create_multipart(key, "video/mp4"), key)
+            await store.fail(lease, JobFailure("FFMPEG_FAILED", "x"), again=False)
+            ids.append(job.id)
+        await objects.create_multipart(key_of("gone", "c.mp4"), "video/mp4")
+        # An upload so old has nobody any more.
+        clock.ahead = timedelta(days=3)
+        partial.stays = ids[0]
+        await sweeper.sweep()
+        assert [job_id async for job_id in store.debris()] == ids[:1]
+        for job_id in (*ids[1:], "gone"):
+            assert await left(objects, job_id) == ([], [])
+        partial.stays = ""
+        await sweeper.sweep()
+        assert [job_id async for job_id in store.debris()] == []

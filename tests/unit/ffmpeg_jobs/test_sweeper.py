@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, cast
 
@@ -20,7 +21,10 @@ class Broken:
     async def take(self) -> bool:
         return True
 
-    async def debris(self) -> list[str]:
+    async def forget_due(self) -> int:
+        return 0
+
+    def debris(self) -> AsyncIterator[str]:
         self.asked += 1
         if self.asked > 1:
             self.again.set()
