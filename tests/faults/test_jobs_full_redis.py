@@ -1,6 +1,7 @@
 """A Redis without room, which refuses whatever adds to it: it empties itself, and no job suffers."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +12,14 @@ import redis.asyncio
 
 from deploy.local.embedded import EmbeddedRedis
 from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.common.tasks import end
+from services.ffmpeg.job import JobFailure, JobLease
+from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
 from tests.faults.jobs_rig import add
@@ -54,3 +59,53 @@ async def test_records_whose_time_is_over_make_room(client: redis.asyncio.Redis)
 
     await until(all_gone, 10)
     await end(sweeping)
+
+
+async def claim(store: RedisJobStore) -> JobLease | None:
+    return await store.claim("w", uuid.uuid4().hex, [JobKind.PROBE])
+
+
+async def take(store: RedisJobStore) -> JobLease:
+    lease = await claim(store)
+    assert lease is not None
+    return lease
+
+
+async def test_no_job_begins_whose_end_could_not_be_written(client: redis.asyncio.Redis) -> None:
+    store = RedisJobStore(client, JobPolicy())
+    job_id = await add(store)
+    await fill(client)
+    await refused(store)
+    await make_room(client)
+    lease = await take(store)
+    assert (lease.job.id, lease.job.attempt) == (job_id, 1)
+
+
+async def test_no_retry_begins_whose_end_could_not_be_written(client: redis.asyncio.Redis) -> None:
+    store = RedisJobStore(client, JobPolicy(backoff_seconds=0))
+    job_id = await add(store)
+    assert await store.fail(await take(store), JobFailure("X", "x"), again=True) == "retry"
+    await fill(client)
+    await refused(store)
+    await make_room(client)
+    lease = await take(store)
+    assert (lease.job.id, lease.job.attempt, lease.job.lost_workers) == (job_id, 2, 0)
+
+
+async def test_what_its_owners_quota_holds_back_stays_in_line(client: redis.asyncio.Redis) -> None:
+    store = RedisJobStore(client, JobPolicy(running_max=1))
+    first, second = await add(store), await add(store)
+    lease = await take(store)
+    await fill(client)
+    await refused(store)
+    await make_room(client)
+    assert await claim(store) is None
+    await store.complete(lease, {})
+    assert lease.job.id == first
+    assert (await take(store)).job.id == second
+
+
+async def refused(store: RedisJobStore) -> None:
+    with pytest.raises(ReelwayError) as error:
+        await claim(store)
+    assert error.value.reason is ErrorReason.STORE_UNAVAILABLE

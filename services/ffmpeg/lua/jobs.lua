@@ -4,6 +4,9 @@
 -- Call: EVALSHA sha 1 '{ff}' OPERATION ARGUMENTS... Keys are listed in redis_job_store.py; all of them begin
 -- with KEYS[1], a hash tag, so that they live in one slot of a Redis Cluster. Time is Redis' own, so workers'
 -- clocks don't matter. Only commands of Redis 7.0 and older.
+--
+-- A full Redis refuses writes that add, but for those of a script that has taken something away before. What adds comes
+-- first, so that an operation is refused as a whole: a job that began then could never write how it ended.
 
 local PREFIX = KEYS[1]
 local clock = redis.call('TIME')
@@ -206,9 +209,9 @@ end
 local function promote()
     local due = redis.call('ZRANGEBYSCORE', key('delayed'), '-inf', now, 'LIMIT', 0, 100)
     for _, member in ipairs(due) do
+        enqueue(id_of(member))
         redis.call('ZREM', key('delayed'), member)
         redis.call('HDEL', job_key(id_of(member)), 'due')
-        enqueue(id_of(member))
     end
 end
 
@@ -247,19 +250,23 @@ function ops.claim(worker, nonce, lease_ms, running_max, ...)
     promote()
     for _, kind in ipairs({ ... }) do
         for _ = 1, 1000 do
-            local popped = redis.call('ZPOPMIN', key('ready', kind))
-            if not popped[1] then
+            local member, score = unpack(redis.call('ZRANGE', key('ready', kind), 0, 0, 'WITHSCORES'))
+            if not member then
                 break
             end
-            local id = id_of(popped[1])
+            local id, started = id_of(member), nil
             local state, owner = unpack(get(id, 'state', 'owner'))
             if state == 'pending' then
                 local running = tonumber(redis.call('HGET', key('owner', owner), 'running') or 0)
                 if running_max > 0 and running >= running_max and owner ~= SYSTEM then
-                    redis.call('ZADD', key('parked', owner), popped[2], popped[1])
+                    redis.call('ZADD', key('parked', owner), score, member)
                 else
-                    return start(id, worker, nonce, lease_ms)
+                    started = start(id, worker, nonce, lease_ms)
                 end
+            end
+            redis.call('ZREM', key('ready', kind), member)
+            if started then
+                return started
             end
         end
     end
