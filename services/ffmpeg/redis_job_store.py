@@ -121,7 +121,8 @@ def _mapping(flat: Sequence[str]) -> dict[str, str]:
 
 def _constants_lua(policy: JobPolicy) -> str:
     rows = (f"{state}={{{','.join(f'{to}=true' for to in sorted(after))}}}" for state, after in TRANSITIONS.items())
-    return f"local TRANSITIONS, SYSTEM, KEPT_MAX = {{{','.join(rows)}}}, '{SYSTEM_USER}', {policy.kept_max} "
+    values = f"{{{','.join(rows)}}}, '{SYSTEM_USER}', {policy.kept_max}, {policy.running_max}"
+    return f"local TRANSITIONS, SYSTEM, KEPT_MAX, RUNNING_MAX = {values} "
 
 
 class RedisJobStore:
@@ -228,7 +229,7 @@ class RedisJobStore:
 
         A repeated call with the same nonce answers the same job.
         """
-        answer = await self._call("claim", worker, nonce, self._lease_ms, self._policy.running_max, *kinds)
+        answer = await self._call("claim", worker, nonce, self._lease_ms, *kinds)
         if not answer:
             return None
         token, flat = answer

@@ -430,6 +430,18 @@ async def test_an_owner_has_no_more_running_than_its_quota(client: redis.asyncio
     assert (await take(store)).job.id == mine[4]
 
 
+@pytest.mark.parametrize("quota", [0, 5])
+async def test_a_running_quota_that_was_raised_lets_go_of_what_it_held_back(
+    client: redis.asyncio.Redis, quota: int
+) -> None:
+    small, store = with_policy(client, running_max=1), with_policy(client, running_max=quota)
+    mine = [await add(small) for _ in range(6)]
+    first = await take(small)
+    assert await nothing_to_claim(small)
+    await store.complete(first, {})
+    assert [(await take(store)).job.id for _ in range(5)] == mine[1:]
+
+
 async def test_a_running_quota_does_not_hold_up_the_system_itself(client: redis.asyncio.Redis) -> None:
     store = with_policy(client, running_max=1)
     await add(store, SYSTEM_USER, kind=JobKind.TRANSCRIBE)

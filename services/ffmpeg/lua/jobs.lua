@@ -1,5 +1,6 @@
 -- Every change of a job, each as one atomic step. redis_job_store.py puts before this file TRANSITIONS, from the table
--- in job_state.py, SYSTEM, an owner, and KEPT_MAX, and behind it jobs_housekeeping.lua and the call of the operation.
+-- in job_state.py, SYSTEM, an owner, KEPT_MAX and RUNNING_MAX; and behind it jobs_housekeeping.lua and the call of the
+-- operation.
 --
 -- Call: EVALSHA sha 1 '{ff}' OPERATION ARGUMENTS... Keys are listed in redis_job_store.py; all of them begin
 -- with KEYS[1], a hash tag, so that they live in one slot of a Redis Cluster. Time is Redis' own, so workers'
@@ -61,11 +62,17 @@ local function unqueue(id)
     redis.call('ZREM', key('parked', owner), member)
 end
 
--- A job of the owner has ended: one that its running quota held back may be claimed, or is parked again.
+local function running_of(owner)
+    return tonumber(redis.call('HGET', key('owner', owner), 'running') or 0)
+end
+
+-- A job of the owner has ended: one that its running quota held back may be claimed, or is parked again. More than one
+-- where the quota was raised or taken away; not all of them at once.
 local function unpark(owner)
-    local parked = redis.call('ZPOPMIN', key('parked', owner))
-    if parked[1] then
-        enqueue(id_of(parked[1]))
+    local free = RUNNING_MAX > 0 and RUNNING_MAX - running_of(owner) or 10
+    local popped = redis.call('ZPOPMIN', key('parked', owner), math.max(1, math.min(free, 10)))
+    for i = 1, #popped, 2 do
+        enqueue(id_of(popped[i]))
     end
 end
 
@@ -239,9 +246,9 @@ end
 
 -- The next job among the kinds given, in their order -> {token, {field, value, ...}} or false. The nonce makes
 -- a repeated call, whose first answer was lost on the way, give the same job again. The system's own jobs know no
--- running_max: one by one, those that take hours would hold up what people wait for.
-function ops.claim(worker, nonce, lease_ms, running_max, ...)
-    lease_ms, running_max = tonumber(lease_ms), tonumber(running_max)
+-- RUNNING_MAX: one by one, those that take hours would hold up what people wait for.
+function ops.claim(worker, nonce, lease_ms, ...)
+    lease_ms = tonumber(lease_ms)
     local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
     -- The worker counts its lease from this call, so it is good from this one.
     if last[1] == nonce and ops.renew_one(lease_ms, last[2], last[3]) ~= 'lost' then
@@ -257,8 +264,7 @@ function ops.claim(worker, nonce, lease_ms, running_max, ...)
             local id, started = id_of(member), nil
             local state, owner = unpack(get(id, 'state', 'owner'))
             if state == 'pending' then
-                local running = tonumber(redis.call('HGET', key('owner', owner), 'running') or 0)
-                if running_max > 0 and running >= running_max and owner ~= SYSTEM then
+                if RUNNING_MAX > 0 and running_of(owner) >= RUNNING_MAX and owner ~= SYSTEM then
                     redis.call('ZADD', key('parked', owner), score, member)
                 else
                     started = start(id, worker, nonce, lease_ms)
