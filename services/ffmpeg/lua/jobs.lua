@@ -228,7 +228,7 @@ local function start(id, worker, nonce, lease_ms)
     count(owner, 'queued', -1)
     count(owner, 'running', 1)
     -- A counter that time moves on: a Redis that came back without its last second gives no token twice.
-    local token = math.max(tonumber(redis.call('GET', key('token')) or 0) + 1, now * 1000)
+    local token = math.max(tonumber(redis.call('GET', key('token')) or 0) + 1, clock[1] * 1000000 + clock[2])
     redis.call('SET', key('token'), string.format('%.0f', token))
     redis.call('HINCRBY', job_key(id), 'attempt', 1)
     redis.call('HSET', job_key(id), 'token', token, 'worker', worker, 'started', now)
