@@ -120,6 +120,8 @@ class Worker:
             )
             self._free[kind] -= 1
             self._attempts[lease.job.id] = attempt
+            # It may have been cancelled before we knew that it is ours: the next renewal tells.
+            self._beat.set()
             task = asyncio.create_task(self._attempt(attempt, kind))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

@@ -1,0 +1,88 @@
+"""A worker and its claims, on a real Redis: what comes while the answer to one is on its way."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio
+
+from services.common.redis_client import connect
+from services.common.settings import RedisSettings
+from services.common.tasks import end
+from services.ffmpeg.job import JobLease, NewJob
+from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.redis_job_store import CANCEL, JobPolicy, RedisJobStore
+from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.worker import Worker, WorkerTimes
+from tests.support.waiting import until
+
+
+@pytest.fixture
+async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
+    async with connect(RedisSettings(redis_url=clean_redis)) as found:
+        yield found
+
+
+@asynccontextmanager
+async def working(store: RedisJobStore, folder: Path, renew: float = 20) -> AsyncIterator["asyncio.Task[None]"]:
+    """A worker with one slot whose jobs end only when they are told to."""
+
+    async def fence(context: JobContext) -> None: ...
+
+    async def handler(context: JobContext) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    times = WorkerTimes(renew=renew, drain=0.1)
+    slots = dict.fromkeys(JobKind, 1)
+    worker = Worker(store, {JobKind.COMMAND: handler}, slots, WorkRoot(folder), fence=fence, times=times)
+    running = asyncio.create_task(worker.run())
+    try:
+        yield running
+    finally:
+        await end(running)
+
+
+async def add(store: RedisJobStore) -> str:
+    return (await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {})))[0].id
+
+
+class CancelledAtOnce(RedisJobStore):
+    """Each job is cancelled, and its worker told so, before the worker has the answer to its claim."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        super().__init__(client, JobPolicy())
+        self._told = asyncio.Event()
+
+    async def claim(self, *asked: Any) -> JobLease | None:
+        lease = await super().claim(*asked)
+        if lease is not None:
+            await self.cancel(lease.job.id)
+            await self._told.wait()
+        return lease
+
+    async def listen(self, *channels: str) -> AsyncIterator[tuple[str, str]]:
+        async for channel, message in super().listen(*channels):
+            yield channel, message
+            if channel == CANCEL:
+                self._told.set()
+
+
+async def test_a_cancel_that_crosses_its_jobs_start_is_obeyed_at_once(
+    client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    store = CancelledAtOnce(client)
+    async with working(store, tmp_path):
+        job_id = await add(store)
+
+        async def ended() -> bool:
+            job = await store.get(job_id)
+            return job is not None and job.state.finished
+
+        # Long before the next renewal.
+        await until(ended, 8)
