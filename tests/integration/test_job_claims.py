@@ -1,6 +1,7 @@
 """A worker and its claims, on a real Redis: what comes while the answer to one is on its way."""
 
 import asyncio
+import errno
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,14 +11,16 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.common.tasks import end
 from services.ffmpeg.job import JobLease, NewJob
-from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import CANCEL, JobPolicy, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
-from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.handler import Handler, JobContext
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 from tests.support.waiting import until
 
@@ -28,18 +31,20 @@ async def client(clean_redis: str) -> AsyncIterator[redis.asyncio.Redis]:
         yield found
 
 
+async def forever(context: JobContext) -> dict[str, Any]:
+    await asyncio.Event().wait()
+    return {}
+
+
 @asynccontextmanager
-async def working(store: RedisJobStore, folder: Path, renew: float = 20) -> AsyncIterator["asyncio.Task[None]"]:
-    """A worker with one slot whose jobs end only when they are told to."""
+async def working(
+    store: RedisJobStore, folder: Path, handler: Handler = forever
+) -> AsyncIterator["asyncio.Task[None]"]:
+    """A worker with two slots that renews seldom."""
 
     async def fence(context: JobContext) -> None: ...
 
-    async def handler(context: JobContext) -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    times = WorkerTimes(renew=renew, drain=0.1)
-    slots = dict.fromkeys(JobKind, 1)
+    times, slots = WorkerTimes(renew=20, drain=5), dict.fromkeys(JobKind, 2)
     worker = Worker(store, {JobKind.COMMAND: handler}, slots, WorkRoot(folder), fence=fence, times=times)
     running = asyncio.create_task(worker.run())
     try:
@@ -50,6 +55,11 @@ async def working(store: RedisJobStore, folder: Path, renew: float = 20) -> Asyn
 
 async def add(store: RedisJobStore) -> str:
     return (await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {})))[0].id
+
+
+async def is_in(store: RedisJobStore, job_id: str, state: JobState) -> bool:
+    job = await store.get(job_id)
+    return job is not None and job.state is state
 
 
 class CancelledAtOnce(RedisJobStore):
@@ -80,9 +90,46 @@ async def test_a_cancel_that_crosses_its_jobs_start_is_obeyed_at_once(
     async with working(store, tmp_path):
         job_id = await add(store)
 
-        async def ended() -> bool:
-            job = await store.get(job_id)
-            return job is not None and job.state.finished
-
         # Long before the next renewal.
-        await until(ended, 8)
+        await until(lambda: is_in(store, job_id, JobState.CANCELLED), 8)
+
+
+class AnswerLost(RedisJobStore):
+    """Redis gives out this job, and is away before the answer is there."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        super().__init__(client, JobPolicy())
+        self.job_id, self.lost = "", asyncio.Event()
+
+    async def claim(self, *asked: Any) -> JobLease | None:
+        lease = await super().claim(*asked)
+        if lease is not None and lease.job.id == self.job_id and not self.lost.is_set():
+            self.lost.set()
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return lease
+
+
+async def test_a_draining_worker_gives_back_a_claim_whose_answer_was_lost(
+    client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    store = AnswerLost(client)
+    store.job_id = await add(store)
+    async with working(store, tmp_path) as worker:
+        await store.lost.wait()
+        await end(worker)
+    assert await is_in(store, store.job_id, JobState.PENDING)
+
+
+async def test_a_resting_worker_runs_a_claim_whose_answer_was_lost(client: redis.asyncio.Redis, tmp_path: Path) -> None:
+    store = AnswerLost(client)
+
+    async def handler(context: JobContext) -> dict[str, Any]:
+        if context.job.id != store.job_id:
+            await store.lost.wait()
+            raise OSError(errno.ENOSPC, "as scripted")
+        return {}
+
+    await add(store)
+    store.job_id = await add(store)
+    async with working(store, tmp_path, handler):
+        await until(lambda: is_in(store, store.job_id, JobState.COMPLETED), 20)

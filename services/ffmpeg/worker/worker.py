@@ -91,18 +91,20 @@ class Worker:
                 raise error
 
     async def _claim(self) -> None:
-        nonce = uuid.uuid4().hex
+        # The nonce of a claim that was not answered: the same one again brings the job, if it was done after all.
+        unanswered = ""
         while not self._draining:
             self._look.clear()
             kinds = [kind for kind, free in self._free.items() if free > 0 and not self._rest.lasts]
-            sent = time.monotonic()
-            try:
-                lease = await self._store.claim(self.name, nonce, kinds) if kinds else None
-            except ReelwayError:
-                # The same nonce again: if the claim was done after all, its answer comes now.
-                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311 - spread, no secret
-                continue
-            nonce = uuid.uuid4().hex
+            sent, lease = time.monotonic(), None
+            if kinds or unanswered:
+                unanswered = unanswered or uuid.uuid4().hex
+                try:
+                    lease = await self._store.claim(self.name, unanswered, kinds)
+                except ReelwayError:
+                    await tasks.until(self._look, random.uniform(0.2, 1.0))  # noqa: S311 - spread, no secret
+                    continue
+                unanswered = ""
             if lease is None:
                 await tasks.until(self._look, _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311 - spread
                 continue
@@ -125,6 +127,10 @@ class Worker:
             task = asyncio.create_task(self._attempt(attempt, kind))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        if unanswered:
+            with contextlib.suppress(ReelwayError):
+                if lease := await self._store.claim(self.name, unanswered, []):
+                    await self._store.release(lease)
 
     async def _attempt(self, attempt: Attempt, kind: JobKind) -> None:
         outcome = "broken"
