@@ -1,4 +1,4 @@
-"""A worker and its claims, on a real Redis: what comes while the answer to one is on its way."""
+"""A worker and its claims, on a real Redis: an answer that something overtakes, or is lost; a lease that is."""
 
 import asyncio
 import errno
@@ -18,11 +18,13 @@ from services.common.settings import RedisSettings
 from services.common.tasks import end
 from services.ffmpeg.job import JobLease, NewJob
 from services.ffmpeg.job_state import JobKind, JobState
-from services.ffmpeg.redis_job_store import CANCEL, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import CANCEL, Holding, JobPolicy, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 from tests.support.waiting import until
+
+SELDOM = WorkerTimes(renew=20, drain=5)
 
 
 @pytest.fixture
@@ -38,13 +40,13 @@ async def forever(context: JobContext) -> dict[str, Any]:
 
 @asynccontextmanager
 async def working(
-    store: RedisJobStore, folder: Path, handler: Handler = forever
+    store: RedisJobStore, folder: Path, handler: Handler = forever, times: WorkerTimes = SELDOM
 ) -> AsyncIterator["asyncio.Task[None]"]:
-    """A worker with two slots that renews seldom."""
+    """A worker with two slots."""
 
     async def fence(context: JobContext) -> None: ...
 
-    times, slots = WorkerTimes(renew=20, drain=5), dict.fromkeys(JobKind, 2)
+    slots = dict.fromkeys(JobKind, 2)
     worker = Worker(store, {JobKind.COMMAND: handler}, slots, WorkRoot(folder), fence=fence, times=times)
     running = asyncio.create_task(worker.run())
     try:
@@ -133,3 +135,37 @@ async def test_a_resting_worker_runs_a_claim_whose_answer_was_lost(client: redis
     store.job_id = await add(store)
     async with working(store, tmp_path, handler):
         await until(lambda: is_in(store, store.job_id, JobState.COMPLETED), 20)
+
+
+class Away(RedisJobStore):
+    """Redis is away for those who renew."""
+
+    away = False
+
+    async def renew(self, *asked: Any) -> list[Holding]:
+        if self.away:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return await super().renew(*asked)
+
+
+async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
+    client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    store, folders = Away(client, JobPolicy(lease_seconds=1)), list[Path]()
+
+    async def handler(context: JobContext) -> dict[str, Any]:
+        if context.job.attempt > 1:
+            return {}
+        # Renewals alone fail: a worker that looked for leases that ran out would find this one.
+        store.away = True
+        folders.append(context.folder.path)
+        return await forever(context)
+
+    job_id = await add(store)
+    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=0.3, drain=5)):
+        await until(lambda: bool(folders) and not folders[0].exists())
+        store.away = False
+        await until(lambda: is_in(store, job_id, JobState.COMPLETED), 20)
+    job = await store.get(job_id)
+    assert job is not None
+    assert (job.attempt, job.lost_workers) == (2, 0)

@@ -16,6 +16,7 @@ from prometheus_client import Counter, Gauge
 
 from services.common import logs, tasks
 from services.common.errors import ReelwayError
+from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
@@ -65,6 +66,9 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
         self._beat = asyncio.Event()
+        # Redis answered the latest renewal.
+        self._in_touch = asyncio.Event()
+        self._cut_off: asyncio.Queue[JobLease] = asyncio.Queue()
         self._draining = False
         self._rest = DiskRest()
 
@@ -76,7 +80,8 @@ class Worker:
     async def run(self) -> None:
         """Claim and run jobs; cancel this task to drain."""
         log.info("worker started", worker=self.name, slots={str(kind): n for kind, n in self._free.items()})
-        helpers = [asyncio.create_task(loop()) for loop in (self._listen, self._keep_leases, self._reap)]
+        loops = (self._listen, self._keep_leases, self._give_back, self._reap)
+        helpers = [asyncio.create_task(loop()) for loop in loops]
         claiming = asyncio.create_task(self._claim())
         try:
             # Any of them ending is a defect: let the process end rather than rot.
@@ -152,6 +157,8 @@ class Worker:
             # A later attempt at the same job may be ours, too.
             if self._attempts.get(attempt.lease.job.id) is attempt:
                 del self._attempts[attempt.lease.job.id]
+            if outcome == "lost" and not self._in_touch.is_set():
+                self._cut_off.put_nowait(attempt.lease)
             self._look.set()
 
     async def _listen(self) -> None:
@@ -167,13 +174,16 @@ class Worker:
                     self._beat.set()
 
     async def _keep_leases(self) -> None:
-        renewed = True
         while True:
-            await tasks.until(self._beat, self._times.renew if renewed else min(1.0, self._times.renew))
+            pause = self._times.renew if self._in_touch.is_set() else min(1.0, self._times.renew)
+            await tasks.until(self._beat, pause)
             self._beat.clear()
             # After a stop of this process (SIGSTOP, a long swap) the deadlines are past before Redis is asked.
             self._drop_expired()
-            renewed = await self._renew()
+            if await self._renew():
+                self._in_touch.set()
+            else:
+                self._in_touch.clear()
             self._drop_expired()
 
     async def _renew(self) -> bool:
@@ -200,9 +210,24 @@ class Worker:
             if now >= attempt.deadline:
                 attempt.stop(Stop.LOST)
 
+    async def _give_back(self) -> None:
+        """Jobs that ended because Redis was away: this worker lives, and is not to be counted as lost.
+
+        Where another one has the job by now, this changes nothing.
+        """
+        while True:
+            lease = await self._cut_off.get()
+            await self._in_touch.wait()
+            with contextlib.suppress(ReelwayError):
+                await self._store.release(lease)
+
     async def _reap(self) -> None:
         while True:
+            # After Redis was away, those who live have this pause to give back what they lost meanwhile.
+            await self._in_touch.wait()
             await asyncio.sleep(self._times.stalled_check * random.uniform(0.8, 1.2))  # noqa: S311 - spread
+            if not self._in_touch.is_set():
+                continue
             with contextlib.suppress(ReelwayError):
                 for job_id, what in (await self._store.reap()).items():
                     log.warning("lease ran out", job=job_id, outcome=what)
