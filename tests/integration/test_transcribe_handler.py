@@ -1,4 +1,4 @@
-"""What an attempt at a transcript leaves in the store for the next one, where the catalogue cannot be told."""
+"""What a transcribe job does where nobody waits for it any more, and what an attempt leaves for the next one."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +29,15 @@ class Catalog:
     """The catalogue as a worker sees it; it can be away."""
 
     def __init__(self) -> None:
-        self.away = True
+        self.away, self.deleted = True, False
         self.told: list[str] = []
         self.video = media_pb2.Video(video_id=VIDEO_ID, etag='"e"', object_key="videos/v.webm", size_bytes=5)
         self.video.transcript.request = 1
         self.video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
 
     async def start_transcript(self, request: transcript_pb2.StartTranscriptRequest) -> media_pb2.Video:
+        if self.deleted:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return self.video
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
@@ -82,10 +84,10 @@ class Case:
     catalog: Catalog
     folder: Path
 
-    async def attempt(self, name: str, hearing: object) -> Any:
+    async def attempt(self, name: str, hearing: object, **parameters: str) -> Any:
         self.handler._transcriber = cast(Any, hearing)
         (self.folder / name / "in").mkdir(parents=True)
-        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1"}})
+        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1", **parameters}})
 
         async def still_held() -> None: ...
 
@@ -107,6 +109,29 @@ async def case(near: Foundation, tmp_path: Path) -> Case:
     await near.objects.put("videos/v.webm", b"bytes", "video/webm")
     handler._catalog = catalog = cast(Any, Catalog())
     return Case(handler, catalog, tmp_path)
+
+
+async def test_a_video_that_has_other_bytes_by_now_is_left_alone(case: Case) -> None:
+    hearing = Hearing()
+    assert await case.attempt("changed", hearing, etag='"another"') == {"outcome": "changed"}
+    assert hearing.heard == 0
+
+
+async def test_a_request_that_has_its_outcome_is_not_heard_again(case: Case) -> None:
+    hearing = Hearing()
+    case.catalog.video.transcript.state = media_pb2.TRANSCRIPT_STATE_COMPLETED
+    assert await case.attempt("completed", hearing) == {"outcome": "answered"}
+    case.catalog.video.transcript.request = 2
+    case.catalog.video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
+    assert await case.attempt("newer", hearing) == {"outcome": "answered"}
+    assert hearing.heard == 0
+
+
+async def test_nothing_is_left_of_a_video_that_was_deleted(near: Foundation, case: Case) -> None:
+    await near.objects.put(f"transcripts/{VIDEO_ID}/x.vtt", b"WEBVTT\n\n", "text/vtt")
+    case.catalog.deleted = True
+    assert await case.attempt("deleted", Hearing()) == {"outcome": "gone"}
+    assert [info async for info in near.objects.list("transcripts/")] == []
 
 
 async def test_a_full_disk_is_no_outcome(case: Case) -> None:

@@ -1,10 +1,10 @@
 """Writes down what is said in a video.
 
-Handler of JobKind.TRANSCRIBE. Parameters of its VideoWork, all optional:
+Handler of JobKind.TRANSCRIBE. Parameters of its VideoWork:
 
-    etag       of the bytes that are meant; a video that has others by now is left alone
+    request    of the video's record, which gets the outcome
+    etag       of the bytes that are meant, optional; a video that has others by now is left alone
     language   ISO 639-1; empty: as configured, or detected
-    request    of the video's record, which then gets the outcome
 
 Objects, all below `transcripts/{video_id}/`, where {key} is `transcript_key`:
 
@@ -80,13 +80,13 @@ class TranscribeHandler:
         set_caller(system_caller())
         video_id: str = context.job.spec["video_id"]
         parameters: Mapping[str, str] = context.job.spec["parameters"]
-        request = int(parameters.get("request", 0))
+        request = int(parameters["request"])
         begun = transcript_pb2.StartTranscriptRequest(video_id=video_id, request=request)
-        video = await (if_found(self._catalog.start_transcript(begun)) if request else self._look_up(video_id))
+        video = await if_found(self._catalog.start_transcript(begun))
         if video is None:
             await self._remove(video_id)
             return {"outcome": "gone"}
-        if request and not _wanted(video, request):
+        if not _wanted(video, request):
             return {"outcome": "answered"}
         if parameters.get("etag", video.etag) != video.etag:
             return {"outcome": "changed"}
@@ -137,16 +137,13 @@ class TranscribeHandler:
     async def _tell(
         self, context: JobContext, made: tuple[Transcript, media_pb2.TranscriptResult], request: int
     ) -> Mapping[str, Any]:
-        """Put the transcript into the record, if it is one of a request; the job's result."""
+        """Put the transcript into the record; the job's result."""
         transcript, result = made
         video_id: str = context.job.spec["video_id"]
-        if request:
-            await context.still_held()
-            outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, result=result)
-            video = await if_found(self._catalog.finish_transcript(outcome))
-            fault_points.reach("transcript.told")
-        else:
-            video = await self._look_up(video_id)
+        await context.still_held()
+        outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, result=result)
+        video = await if_found(self._catalog.finish_transcript(outcome))
+        fault_points.reach("transcript.told")
         if video is None:
             # Who deleted it could not see what came after.
             await self._remove(video_id)
@@ -165,12 +162,12 @@ class TranscribeHandler:
     async def _give_up(self, context: JobContext, fault: JobFault, request: int) -> None:
         """Say so at once where no other attempt follows; the last of several the catalog learns from the queue."""
         video_id: str = context.job.spec["video_id"]
-        if request and not fault.may_pass:
+        if fault.may_pass:
+            video = await self._look_up(video_id)
+        else:
             failure = media_pb2.TranscriptFailure(reason=fault.failure.reason, message=fault.failure.message)
             outcome = transcript_pb2.FinishTranscriptRequest(video_id=video_id, request=request, failure=failure)
             video = await if_found(self._catalog.finish_transcript(outcome))
-        else:
-            video = await self._look_up(video_id)
         if video is None:
             await self._remove(video_id)
 
