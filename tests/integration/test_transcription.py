@@ -163,10 +163,10 @@ async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: 
     killed = False
     notes: list[float] = []
 
-    async def watch(done: float) -> None:
+    def watch(done: float) -> None:
         nonlocal peak, killed
         (child,) = children()
-        status = (await asyncio.to_thread(Path(f"/proc/{child}/status").read_text)).split("VmHWM:")[1]
+        status = Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1]
         peak = max(peak, int(status.split()[0]) * 1024)
         notes.append(done)
         if done > 0 and not killed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from services.ffmpeg.transcription.language import Language, decide
 from services.ffmpeg.transcription.piece_store import PieceStore
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Piece, join_text
 
-Progress = Callable[[float], Awaitable[None]]
+Progress = Callable[[float], None]
 
 
 class Outcome(enum.Enum):
@@ -104,7 +104,7 @@ class Transcriber:
                 await pieces.save(event)
                 heard[event.span] = event
             if progress:
-                await progress(_fraction(plan, heard))
+                progress(_fraction(plan, heard))
 
         await run_child(request, known, max(self.min_timeout, seconds), self.child_environment, take)
         if len(heard) != len(plan.spans):

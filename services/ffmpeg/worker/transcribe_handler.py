@@ -114,7 +114,7 @@ class TranscribeHandler:
         name = transcript_key(video.video_id, video.etag, config.engine, config.model, language)
         pieces = S3Pieces(self._objects, video.video_id, name)
 
-        async def show(fraction: float) -> None:
+        def show(fraction: float) -> None:
             context.show(Progress(fraction))
 
         audio = CagedAudio(self._sandbox, context.folder, media)

@@ -52,11 +52,7 @@ class Bench:
     async def hear(self, model: str = "", language: str = "", **options: float) -> Transcript:
         config = EngineConfig(engine=fake_engine.NAME, model=model)
         transcriber = Transcriber(config, **options)  # type: ignore[arg-type]
-
-        async def progress(done: float) -> None:
-            self.progress.append(done)
-
-        return await transcriber.transcribe(self.audio, self.pieces, language, progress)
+        return await transcriber.transcribe(self.audio, self.pieces, language, self.progress.append)
 
     async def fails(self, reason: FailureReason, model: str = "", language: str = "", **options: float) -> str:
         with pytest.raises(TranscriptionError) as raised:
