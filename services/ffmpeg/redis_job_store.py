@@ -134,7 +134,7 @@ class RedisJobStore:
     def __init__(self, client: redis.Redis, policy: JobPolicy) -> None:
         self._client = client
         self._policy = policy
-        files = [(_LUA / f"{name}.lua").read_text() for name in ("jobs", "jobs_housekeeping")]
+        files = [(_LUA / f"{name}.lua").read_text() for name in ("jobs_state", "jobs", "jobs_housekeeping")]
         self._script = client.register_script("".join([_constants_lua(policy), *files, _OPERATION_LUA]))
         self._keep_completed = int(policy.keep_completed_seconds * 1000)
         self._keep_failed = int(policy.keep_failed_seconds * 1000)

@@ -1,5 +1,5 @@
--- What housekeeping does with jobs, and the queue's counts. redis_job_store.py puts this behind jobs.lua, as one
--- script: the functions and `ops` are those of that file.
+-- What housekeeping does with jobs, and the queue's counts; its functions and `ops` are those of jobs_state.lua and
+-- jobs.lua, which stand before it.
 
 -- Redis' clock may be set back, or another machine's take over: what was written before then lies as far ahead as the
 -- step was, and a dead worker's job would hang for so long. Nothing lies further ahead than `furthest` without that, so
