@@ -10,7 +10,7 @@ from typing import Any
 
 from services.ffmpeg.format_table import FORMAT_WHITELIST, INPUT_GUARD
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.probe import ProbeFailed, described
+from services.ffmpeg.probe import ProbeFailed, ask, described
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
@@ -23,7 +23,8 @@ _SAME = (
     *("sample_fmt", "sample_rate", "channels", "channel_layout"),
 )
 _ENTRIES = (
-    f"format=duration:stream={','.join(_SAME)}:stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
+    f"format=format_name,duration:stream={','.join(_SAME)}"
+    ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
 )
 # Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
 _TURNING = frozenset({"mp4", "mov"})
@@ -63,6 +64,8 @@ class Clip:
     matrix: str
     """How luma and colours are counted, a key of `_MATRICES`; by the size where it does not tell, as players do."""
     is_matrix_guessed: bool
+    is_iso: bool
+    """It is an MP4 or a MOV, whose edit list may hide frames."""
     duration_seconds: float
 
 
@@ -74,6 +77,7 @@ async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Cli
 
 
 def _clip(path: Path, report: dict[str, Any]) -> Clip:
+    container = report.get("format", {})
     streams = [one for one in report["streams"] if not one.get("disposition", {}).get("attached_pic")]
     video = next((one for one in streams if one["codec_type"] == "video"), None)
     audio = next((one for one in streams if one["codec_type"] == "audio"), None)
@@ -97,7 +101,8 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         matrix=told if told in _MATRICES else "bt709" if is_large else "smpte170m",
         # Red, green and blue themselves are counted by none.
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
-        duration_seconds=float(report.get("format", {}).get("duration", 0)),
+        is_iso=str(container.get("format_name")).startswith("mov,"),
+        duration_seconds=float(container.get("duration", 0)),
     )
 
 
@@ -125,6 +130,26 @@ def match(clips: Sequence[Clip], extension: str) -> bool:
     if first.is_turned and extension not in _TURNING:
         return False
     return all((clip.video, clip.audio, clip.streams) == (first.video, first.audio, first.streams) for clip in clips)
+
+
+async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip]) -> bool:
+    """Whether one of them hides frames at its beginning or end, as a cut without encoding does; raises ProbeFailed.
+
+    Copied they would be seen: what is joined has no such edit list.
+    """
+    hidden = False
+
+    def note(flags: bytes) -> None:
+        nonlocal hidden
+        # Such a packet is there for those that need it, and marked to be discarded.
+        hidden = hidden or b"D" in flags
+
+    for clip in clips:
+        if clip.is_iso and not hidden:
+            # The first packet, and all from the last key frame on. Not of sound: AAC begins with a hidden one.
+            read = ("-select_streams", str(clip.video_index), "-read_intervals", "%+#1,9999999%")
+            await ask(sandbox, folder, clip.path, "packet=flags", note, "-print_format", "csv=p=0", *read)
+    return hidden
 
 
 @dataclass(frozen=True)

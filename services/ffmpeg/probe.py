@@ -80,16 +80,23 @@ async def described(
         if len(report) < _MAX_REPORT_BYTES:
             report.extend(line)
 
-    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-print_format", "json"]
-    argv += ["-show_entries", entries, *options, *INPUT_GUARD]
-    result = await run_sandboxed(sandbox, [*argv, "-i", f"file:{path}"], folder, _LIMITS, on_line=gather)
-    result.require_conclusive()
-    if result.ended is not Ended.SUCCEEDED:
-        raise ProbeFailed(last_words(result.stderr, {str(path): "the file"}) or result.ended.value)
+    await ask(sandbox, folder, path, entries, gather, "-print_format", "json", *options)
     try:
         return read(json.loads(bytes(report)))
     except (ValueError, KeyError, TypeError):
         raise ProbeFailed("the file cannot be described") from None
+
+
+async def ask(
+    sandbox: Sandbox, folder: WorkFolder, path: Path, entries: str, on_line: Callable[[bytes], None], *options: str
+) -> None:
+    """Have ffprobe tell these entries, line by line; raises ProbeFailed where it cannot read the file."""
+    argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-show_entries", entries, *options]
+    argv += [*INPUT_GUARD, "-i", f"file:{path}"]
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=on_line)
+    result.require_conclusive()
+    if result.ended is not Ended.SUCCEEDED:
+        raise ProbeFailed(last_words(result.stderr, {str(path): "the file"}) or result.ended.value)
 
 
 def _media_info(value: Mapping[str, Any]) -> MediaInfo:

@@ -22,6 +22,7 @@ from services.ffmpeg.clips import (
     copy_arguments,
     describe_clip,
     encode_arguments,
+    hide_frames,
     match,
     parts_arguments,
 )
@@ -66,12 +67,12 @@ class JoinHandler:
         if len(runs) > _MOST_CLIPS or total > self._limits.input_bytes:
             raise JobFault("LIMIT_EXCEEDED", f"More than {_MOST_CLIPS} clips or {self._limits.input_bytes} bytes")
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
+        extension = await asyncio.to_thread(_extension, paths[0])
         try:
             clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
+            encoded = not match(clips, extension) or await hide_frames(self._sandbox, context.folder, clips)
         except ProbeFailed as error:
             raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
-        extension = await asyncio.to_thread(_extension, paths[0])
-        encoded = not match(clips, extension)
         output = context.folder.path / "out" / f"joined.{'mp4' if encoded else extension}"
         ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
         await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))

@@ -35,6 +35,7 @@ def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected
         height=height,
         matrix="bt709",
         is_matrix_guessed=True,
+        is_iso=True,
         duration_seconds=1.0,
     )
     shape = Shape.of([clip], LIMITS)

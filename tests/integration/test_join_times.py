@@ -1,0 +1,61 @@
+"""When the frames of joined clips are seen and their sound is heard."""
+
+import itertools
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clips import described, make_clip
+from tests.support.programs import installed
+
+X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
+# Each frame is darker than the one before it.
+DARKER = ("-vf", "geq=lum='235-8*N':cb=128:cr=128", *X264)
+
+
+def shades(path: Path) -> list[int]:
+    """How bright each frame is that a player shows."""
+    command = [installed(), "-v", "error", "-i", str(path), "-vf", "scale=1:1", "-fps_mode", "passthrough"]
+    raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], check=True, capture_output=True)
+    return list(raw.stdout)
+
+
+def times(path: Path) -> list[float]:
+    """When each frame is shown, in seconds."""
+    frames = described(path, "-select_streams", "V:0", "-show_entries", "frame=best_effort_timestamp_time")["frames"]
+    return [float(frame["best_effort_timestamp_time"]) for frame in frames]
+
+
+def gaps(path: Path) -> list[float]:
+    """How long each frame but the last is shown, in seconds."""
+    return [later - earlier for earlier, later in itertools.pairwise(times(path))]
+
+
+def without_its_beginning(path: Path) -> Path:
+    """The clip from its 11th frame on, cut without encoding: the frames before it are there, and hidden."""
+    target = path.with_stem("cut")
+    command = [installed(), "-v", "error", "-ss", "0.4", "-i", str(path), "-c", "copy", str(target)]
+    subprocess.run(command, check=True, timeout=60)
+    return target
+
+
+def without_its_end(path: Path) -> Path:
+    """The clip up to its 15th frame, cut in the same way."""
+    data, target = bytearray(path.read_bytes()), path.with_stem("cut")
+    # A box's name, version, number of entries; the first one begins with its duration, in milliseconds.
+    struct.pack_into(">I", data, data.index(b"elst") + 12, 600)
+    target.write_bytes(data)
+    return target
+
+
+@pytest.mark.parametrize("cut", [without_its_beginning, without_its_end])
+async def test_frames_that_were_cut_off_without_encoding_stay_hidden(joined: Any, tmp_path: Path, cut: Any) -> None:
+    clip = cut(make_clip(tmp_path / "clip.mp4", DARKER, seconds=1))
+    both = await joined(clip, clip)
+    seen, wanted = shades(both.path), shades(clip) * 2
+    assert (both.encoded, len(seen)) == (True, len(wanted))
+    assert seen == pytest.approx(wanted, abs=3)
+    assert gaps(both.path) == pytest.approx([0.04] * (len(wanted) - 1), abs=0.002)
