@@ -41,7 +41,9 @@ _MATRICES = {
 }
 _LUMA_FORMATS = ("yuv", "nv", "p01", "uyvy", "yuyv")
 _AAC = ("-c:a", "aac", "-b:a", "160k")
-_SOUND = "aformat=sample_rates=48000:channel_layouts=stereo"
+# Silence is written where a clip has no sound for a while: raw samples in a part would move together.
+_GAPLESS = "aresample=async=1:min_hard_comp=0.01:first_pts=0"
+_SOUND = f"{_GAPLESS},aformat=sample_rates=48000:channel_layouts=stereo"
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> l
 def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
     """The same for parts that `encode_arguments` made: pictures as they are, sound encoded in one go."""
     # A part's sound may end a little before its picture.
-    sound = ("-af", "aresample=async=1:min_hard_comp=0.01", *_AAC)
+    sound = ("-af", _GAPLESS, *_AAC)
     streams = ("-map", "0:v:0", "-map", "0:a:0?")
     return [*_listed(files, folder), *streams, "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
 

@@ -1,6 +1,7 @@
 """When the frames of joined clips are seen and their sound is heard."""
 
 import itertools
+import re
 import struct
 import subprocess
 from pathlib import Path
@@ -59,3 +60,29 @@ async def test_frames_that_were_cut_off_without_encoding_stay_hidden(joined: Any
     assert (both.encoded, len(seen)) == (True, len(wanted))
     assert seen == pytest.approx(wanted, abs=3)
     assert gaps(both.path) == pytest.approx([0.04] * (len(wanted) - 1), abs=0.002)
+
+
+def heard(path: Path) -> list[float]:
+    """When sound begins after silence, in seconds."""
+    filters = "aresample=async=1:min_hard_comp=0.01:first_pts=0,silencedetect=n=-30dB:d=0.1"
+    command = [installed(), "-i", str(path), "-map", "0:a:0", "-af", filters, "-f", "null", "-"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stderr
+    return [float(begin) for begin in re.findall(r"silence_end: ([\d.]+)", told)]
+
+
+# Sound that begins late, and sound that is torn: its container has nothing where it is silent.
+LATE = ("-itsoffset", "0.4", "-f", "lavfi", "-i", "sine=d=0.6")
+TORN = ("-f", "lavfi", "-i", "sine=d=1", "-af", "aselect='not(between(t,0.2,0.4))'")
+
+
+@pytest.mark.parametrize("pairs", [8, 9], ids=["at-once", "in-parts"])
+@pytest.mark.parametrize(("sound", "begins"), [(LATE, [0.4]), (TORN, [0.0, 0.4])], ids=["late", "torn"])
+async def test_sound_that_is_not_there_for_a_while_stays_with_its_picture(
+    joined: Any, tmp_path: Path, sound: tuple[str, ...], begins: list[float], pairs: int
+) -> None:
+    silent = make_clip(tmp_path / "silent.mkv", X264, seconds=1, size="64x48")
+    clip = make_clip(tmp_path / "clip.mkv", (*sound, *X264, "-c:a", "aac"), seconds=1)
+    both = await joined(*[silent, clip] * pairs)
+    starts = times(both.path)[25 :: 2 * 25]
+    assert (both.encoded, len(starts)) == (True, pairs)
+    assert heard(both.path) == pytest.approx([start + begin for start in starts for begin in begins], abs=0.05)
