@@ -51,9 +51,9 @@ class Clip:
     """One clip: its file, and what is in it."""
 
     path: Path
-    video: tuple[Any, ...]
+    video: tuple[Any, ...] | None
     video_index: int
-    """Of the stream among all of the file: a cover may come before the moving picture."""
+    """Of the stream among all of the file: a cover may come before the moving picture. -1 where it has none."""
     audio: tuple[Any, ...] | None
     audio_index: int
     """-1 where it has no sound."""
@@ -72,7 +72,7 @@ class Clip:
 
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
-    """What the file at `path`, inside `folder`, is; raises ProbeFailed, where it has no moving picture, too."""
+    """What the file at `path`, inside `folder`, is; raises ProbeFailed, where it has no picture and no sound, too."""
     return await described(
         sandbox, folder, path, _ENTRIES, lambda report: _clip(path, report), "-show_data_hash", "sha256"
     )
@@ -81,19 +81,19 @@ async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Cli
 def _clip(path: Path, report: dict[str, Any]) -> Clip:
     container = report.get("format", {})
     streams = [one for one in report["streams"] if not one.get("disposition", {}).get("attached_pic")]
-    video = next((one for one in streams if one["codec_type"] == "video"), None)
+    video: dict[str, Any] = next((one for one in streams if one["codec_type"] == "video"), {})
     audio = next((one for one in streams if one["codec_type"] == "audio"), None)
-    if video is None:
-        raise ProbeFailed("it has no moving picture")
+    if not video and audio is None:
+        raise ProbeFailed("it has no moving picture and no sound")
     # A player stretches the stored pixels first, and turns what it has then.
-    turn, width, height = _turn(video), _stretched_width(video), int(video["height"])
+    turn, width, height = _turn(video), _stretched_width(video), int(video.get("height", 0))
     if _is_quarter(turn):
         width, height = height, width
     told, is_large = str(video.get("color_space")), max(width, height) >= 1280 or min(width, height) > 576
     return Clip(
         path=path,
-        video=(*_parameters(video), turn.get("displaymatrix")),
-        video_index=int(video["index"]),
+        video=(*_parameters(video), turn.get("displaymatrix")) if video else None,
+        video_index=int(video.get("index", -1)),
         audio=_parameters(audio) if audio else None,
         audio_index=int(audio["index"]) if audio else -1,
         streams=len(streams),
@@ -114,7 +114,8 @@ def _parameters(stream: dict[str, Any]) -> tuple[Any, ...]:
 
 def _stretched_width(video: dict[str, Any]) -> int:
     wide, high = (int(number) for number in video.get("sample_aspect_ratio", "1:1").split(":"))
-    return int(video["width"]) * wide // high if wide > 0 and high > 0 else int(video["width"])
+    width = int(video.get("width", 0))
+    return width * wide // high if wide > 0 and high > 0 else width
 
 
 def _turn(video: dict[str, Any]) -> dict[str, Any]:
@@ -166,11 +167,12 @@ class Shape:
 
     @classmethod
     def of(cls, clips: Sequence[Clip], limits: Limits) -> Shape:
-        """The size in which the first is shown, even and within the limits, its colours, and sound if any has some."""
-        width, height = max(clips[0].width, 1), max(clips[0].height, 1)
+        """The size in which the first picture is shown, even and within the limits, and its colours; sound if any."""
+        first = next(clip for clip in clips if clip.video)
+        width, height = max(first.width, 1), max(first.height, 1)
         # A header can have a few pixels shown at any width.
         scale = min(1.0, limits.max_side / max(width, height), math.sqrt(limits.max_pixels / (width * height)))
-        return cls(_even(width * scale), _even(height * scale), clips[0].matrix, any(clip.audio for clip in clips))
+        return cls(_even(width * scale), _even(height * scale), first.matrix, any(clip.audio for clip in clips))
 
 
 def _even(side: float) -> int:
@@ -221,16 +223,19 @@ def encode_arguments(
 ) -> list[str]:
     """The arguments that bring clips to one shape and encode them once, every frame of each.
 
+    One without a picture is heard over black, one without sound is silent.
     Parts follow each other without a seam: their sound is samples, and no frame waits for a later one.
     """
     graph: list[str] = []
     pads = ""
     for index, clip in enumerate(clips):
-        graph.append(f"[{index}:{clip.video_index}]{_fit(clip, shape)}[v{index}]")
+        lasting = f"{max(clip.duration_seconds, 0.001):.6f}"
+        black = f"color=black:{shape.width}x{shape.height}:d={lasting},"
+        graph.append(f"{f'[{index}:{clip.video_index}]' if clip.video else black}{_fit(clip, shape)}[v{index}]")
         pads += f"[v{index}]"
         if shape.sound:
-            silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={max(clip.duration_seconds, 0.001):.6f}"
-            graph.append(f"{f'[{index}:{clip.audio_index}]' if clip.audio else f'{silence},'}{_SOUND}[a{index}]")
+            silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={lasting},"
+            graph.append(f"{f'[{index}:{clip.audio_index}]' if clip.audio else silence}{_SOUND}[a{index}]")
             pads += f"[a{index}]"
     graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(shape.sound)}[v]{'[a]' if shape.sound else ''}")
     threads = ("-threads", str(limits.threads))

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from services.ffmpeg.job import JobFault
 from tests.support.clips import described, make_clip
 from tests.support.programs import installed
 
@@ -63,7 +64,7 @@ async def test_frames_that_were_cut_off_without_encoding_stay_hidden(joined: Any
 
 
 def heard(path: Path) -> list[float]:
-    """When sound begins after silence, in seconds."""
+    """When silence ends, in seconds: where sound begins behind it, or with the file."""
     filters = "aresample=async=1:min_hard_comp=0.01:first_pts=0,silencedetect=n=-30dB:d=0.1"
     command = [installed(), "-i", str(path), "-map", "0:a:0", "-af", filters, "-f", "null", "-"]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stderr
@@ -86,3 +87,25 @@ async def test_sound_that_is_not_there_for_a_while_stays_with_its_picture(
     starts = times(both.path)[25 :: 2 * 25]
     assert (both.encoded, len(starts)) == (True, pairs)
     assert heard(both.path) == pytest.approx([start + begin for start in starts for begin in begins], abs=0.05)
+
+
+def sound_alone(path: Path) -> Path:
+    """A second of sound and no picture."""
+    return make_clip(path, ("-f", "lavfi", "-i", "sine=d=1", "-map", "1", "-c:a", "flac"))
+
+
+@pytest.mark.parametrize("is_first", [True, False], ids=["first", "last"])
+async def test_a_clip_without_a_picture_is_heard_over_black(joined: Any, tmp_path: Path, is_first: bool) -> None:
+    grey = make_clip(tmp_path / "grey.mp4", ("-vf", "drawbox=c=gray:t=fill", *X264), seconds=1)
+    sound = sound_alone(tmp_path / "sound.mkv")
+    both = await joined(*((sound, grey) if is_first else (grey, sound)))
+    assert (both.encoded, both.size) == (True, (128, 96))
+    assert [shade > 64 for shade in shades(both.path)] == [not is_first] * 25 + [is_first] * 25
+    assert heard(both.path) == pytest.approx([2.0 if is_first else 1.0], abs=0.05)
+
+
+async def test_clips_of_which_none_has_a_picture_are_no_video(joined: Any, tmp_path: Path) -> None:
+    sound = sound_alone(tmp_path / "sound.mkv")
+    with pytest.raises(JobFault, match="no moving picture") as raised:
+        await joined(sound, sound)
+    assert raised.value.failure.reason == "FFMPEG_FAILED"

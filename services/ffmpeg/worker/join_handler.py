@@ -70,6 +70,8 @@ class JoinHandler:
         extension = await asyncio.to_thread(_extension, paths[0])
         try:
             clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
+            if all(clip.video is None for clip in clips):
+                raise ProbeFailed("it has no moving picture")
             encoded = not match(clips, extension) or await hide_frames(self._sandbox, context.folder, clips)
         except ProbeFailed as error:
             raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None

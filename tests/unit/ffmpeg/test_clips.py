@@ -25,7 +25,7 @@ LIMITS = Limits(max_side=1000, max_pixels=250_000)
 def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected: tuple[int, int]) -> None:
     clip = Clip(
         Path("clip"),
-        video=(),
+        video=("video",),
         video_index=0,
         audio=None,
         audio_index=-1,
