@@ -290,7 +290,9 @@ class _Reader:
     def _arguments(self) -> list[Parts]:
         threads = str(self._limits.threads)
         pixels = str(self._limits.max_pixels)
-        arguments: list[Parts] = [("-abort_on",), ("empty_output",)]
+        # Metadata comes without packets, which is what ffmpeg calls empty; a file of no bytes is refused in any case.
+        is_metadata = any(_format(group, output) == "ffmetadata" for group, output in self._output_groups)
+        arguments: list[Parts] = [] if is_metadata else [("-abort_on",), ("empty_output",)]
         for name in ("filter_threads", "filter_complex_threads"):
             if self._globals.value(name) is None:
                 arguments += [(f"-{name}",), (threads,)]
@@ -310,9 +312,13 @@ class _Reader:
         for group, output in self._output_groups:
             arguments += [("-threads",), (threads,), *group.arguments()]
             if group.value("f") is None:
-                arguments += [("-f",), (EXTENSIONS[placeholders.extension_of(output.name)],)]
+                arguments += [("-f",), (_format(group, output),)]
             arguments += [("-max_pixels",), (pixels,), ("file:", FileRef(output.placeholder, output.path))]
         return arguments
+
+
+def _format(group: _Group, output: PlannedOutput) -> str:
+    return group.value("f") or EXTENSIONS[placeholders.extension_of(output.name)]
 
 
 def _check_sizes(arguments: Sequence[Parts]) -> None:
