@@ -19,8 +19,8 @@ _LABEL = re.compile(r"[\w .:#?+-]{1,64}")
 _NAME = re.compile(r"([a-z0-9_]{1,32})(@[A-Za-z0-9_]{1,32})?")
 _SCALER_FLAGS = re.compile(r"sws_flags=([a-z0-9_+=-]{1,128});")
 _MAX_DEPTH = 64
-# av_expr has loops and root search (libavutil/eval.c).
-_LOOP = re.compile(r"\b(?:while|root|taylor)\s*\(")
+# av_expr has loops and root search (libavutil/eval.c), and passes over whatever stands between a name and its bracket.
+_LOOP = re.compile(r"\b(while|root|taylor)(?![A-Za-z0-9_])[^(]*\(")
 # av_expr leaves out every blank before it reads, and drawtext unescapes what it evaluates: `wh ile(` is a loop, too.
 _LEFT_OUT = re.compile(r"[\s\\']+")
 
@@ -186,14 +186,17 @@ class _Reader:
 
 
 def check_expression(value: str, subject: str) -> None:
-    """Refuse an expression that could run for ever, or whose brackets could take a recursive parser's whole stack."""
+    """Refuse an expression that could run for ever, or whose brackets could take a recursive parser's whole stack.
+
+    Those in a file that drawtext reads are not looked at: the job's clock ends them.
+    """
     depth = 0
     for char in value:
         depth += (char == "(") - (char == ")")
         if depth > _MAX_DEPTH:
             raise CommandRefused(subject, f"brackets are nested deeper than {_MAX_DEPTH}")
     if loop := _LOOP.search(value) or _LOOP.search(_LEFT_OUT.sub("", value)):
-        raise CommandRefused(subject, f"'{loop[0]}…' in an expression could run for ever")
+        raise CommandRefused(subject, f"'{loop[1]}(…' in an expression could run for ever")
 
 
 def escape_value(value: str) -> str:

@@ -104,6 +104,7 @@ def test_positional_options_get_their_names() -> None:
 LEGIT = [
     "-y -hide_banner -loglevel error -i in_1 -c copy -movflags +faststart out_1",
     "-ss 00:00:01.5 -to 5 -i in_1 -c:v libx265 -preset fast -x265-params log-level=error:keyint=48 -tag:v hvc1 out_1",
+    "-i in_1 -vf \"drawtext=text='(A) %{pts} meanwhile (a root_of while)'\" out_1",
     "-i in_1 -vf \"drawtext=text='Hello\\: world %{pts}':fontsize=24:fontcolor=white:x=(w-text_w)/2:y=h-40\" out_1",
     (
         "-i in_1 -vf "
@@ -273,6 +274,10 @@ REFUSED = [
     ("-f lavfi -i testsrc=s=99999x99999:d=1 out_1", "testsrc"),
     ("-i in_1 -force_key_frames 'expr:wh ile(1,1)' out_1", "while"),
     ("-i in_1 -crf 'while(1,1)' out_1", "while"),
+    ("-i in_1 -crf 'while.(1,1)' out_1", "while"),
+    ("-i in_1 -crf 'taylor.(taylor.(1,1),1)' out_1", "taylor"),
+    ("-i in_1 -force_key_frames 'expr:while!(1,1)' out_1", "while"),
+    ("-i in_1 -vf \"scale=w='while#x(1,1)'\" out_1", "while"),
     ("-probesize 'ro ot(1,1)' -i in_1 out_1", "root"),
     ("-i in_1 -vf \"scale=w='while(1,1)'\" out_1", "while"),
     ("-i in_1 -vf \"scale=w='wh ile(1,1)'\" out_1", "while"),
