@@ -50,6 +50,7 @@ def main() -> None:
         "udp_denied": denied(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
         "unix_denied": denied(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
         "signal_denied": denied(lambda: os.kill(parent, 0)),
+        "affinity_denied": denied(lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent))),
         "fork_denied": denied(_fork),
         "exec_denied": False,
     }

@@ -62,6 +62,16 @@ def test_denied_calls_are_denied(machine: str, arch: int, column: int) -> None:
     assert {verdict(machine, arch, number) for number in denied if number is not None} == {EPERM}
 
 
+def test_the_schedule_of_other_processes_and_the_flags_of_other_files_are_denied() -> None:
+    """By the numbers of the kernel's own tables, arch/x86/entry/syscalls/syscall_64.tbl and asm-generic/unistd.h."""
+    numbers = {
+        ("x86_64", X86): (141, 203, 144, 142, 314, 251, 256, 279, 469),
+        ("aarch64", ARM): (140, 122, 119, 118, 274, 30, 238, 239, 469),
+    }
+    for (machine, arch), denied in numbers.items():
+        assert {verdict(machine, arch, number) for number in denied} == {EPERM}
+
+
 @pytest.mark.parametrize(("machine", "arch", "column"), [("x86_64", X86, 0), ("aarch64", ARM, 1)])
 def test_threads_may_be_made_and_processes_not(machine: str, arch: int, column: int) -> None:
     clone, clone3 = sandbox_launcher._CLONE[column], sandbox_launcher._CLONE3[column]
