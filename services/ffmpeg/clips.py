@@ -231,13 +231,14 @@ def encode_arguments(
     for index, clip in enumerate(clips):
         lasting = f"{max(clip.duration_seconds, 0.001):.6f}"
         black = f"color=black:{shape.width}x{shape.height}:d={lasting},"
+        silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={lasting},"
         graph.append(f"{f'[{index}:{clip.video_index}]' if clip.video else black}{_fit(clip, shape)}[v{index}]")
-        pads += f"[v{index}]"
-        if shape.sound:
-            silence = f"anullsrc=r=48000:cl=stereo,atrim=duration={lasting},"
-            graph.append(f"{f'[{index}:{clip.audio_index}]' if clip.audio else silence}{_SOUND}[a{index}]")
-            pads += f"[a{index}]"
-    graph.append(f"{pads}concat=n={len(clips)}:v=1:a={int(shape.sound)}[v]{'[a]' if shape.sound else ''}")
+        graph.append(f"{f'[{index}:{clip.audio_index}]' if clip.audio else silence}{_SOUND}[a{index}]")
+        pads += f"[v{index}][a{index}]"
+    graph.append(f"{pads}concat=n={len(clips)}:v=1:a=1[v][a]")
+    if not shape.sound:
+        # Silence tells concat how long each clip is, which it does not know of a single frame.
+        graph.append("[a]anullsink")
     threads = ("-threads", str(limits.threads))
     inputs = [argument for clip in clips for argument in (*threads, *INPUT_GUARD, "-i", f"file:{clip.path}")]
     sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()

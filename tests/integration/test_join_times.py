@@ -11,6 +11,7 @@ import pytest
 
 from services.ffmpeg.job import JobFault
 from tests.support.clips import described, make_clip
+from tests.support.joins import PROGRAMS
 from tests.support.programs import installed
 
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
@@ -47,8 +48,10 @@ def without_its_beginning(path: Path) -> Path:
 def without_its_end(path: Path) -> Path:
     """The clip up to its 15th frame, cut in the same way."""
     data, target = bytearray(path.read_bytes()), path.with_stem("cut")
-    # A box's name, version, number of entries; the first one begins with its duration, in milliseconds.
-    struct.pack_into(">I", data, data.index(b"elst") + 12, 600)
+    # The durations of the whole and of the track's only edit, in milliseconds, after the names of their boxes.
+    for at in (data.index(b"mvhd") + 20, data.index(b"elst") + 12):
+        assert struct.unpack_from(">I", data, at) == (1000,)
+        struct.pack_into(">I", data, at, 600)
     target.write_bytes(data)
     return target
 
@@ -109,3 +112,15 @@ async def test_clips_of_which_none_has_a_picture_are_no_video(joined: Any, tmp_p
     with pytest.raises(JobFault, match="no moving picture") as raised:
         await joined(sound, sound)
     assert raised.value.failure.reason == "FFMPEG_FAILED"
+
+
+@PROGRAMS
+async def test_a_clip_of_one_frame_is_seen_as_long_as_alone(joined: Any, tmp_path: Path, program: Any) -> None:
+    clips = [
+        make_clip(tmp_path / "one.mp4", X264, seconds=0.04),
+        make_clip(tmp_path / "small.mp4", X264, seconds=0.2, size="64x48"),
+    ]
+    both = await joined(*clips, clips[0], program=program())
+    assert both.encoded
+    assert gaps(both.path) == pytest.approx([0.04] * 6, abs=0.002)
+    assert [stream["codec_type"] for stream in described(both.path, "-show_streams")["streams"]] == ["video"]
