@@ -23,11 +23,13 @@ _SAME = (
     *("sample_fmt", "sample_rate", "channels", "channel_layout"),
 )
 _ENTRIES = (
-    f"format=format_name,duration:stream={','.join(_SAME)}"
+    f"format=format_name,start_time,duration:stream={','.join(_SAME)}"
     ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
 )
 # Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
 _TURNING = frozenset({"mp4", "mov"})
+# In these formats the duration that a header tells is counted from 0, even if the first stream begins later.
+_COUNTED_FROM_ZERO = ("mov,", "matroska,")
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
 # The encoder gives no durations, and the last frame's nothing else tells: as long as the one before.
 _LASTING = (
@@ -69,6 +71,7 @@ class Clip:
     is_iso: bool
     """It is an MP4 or a MOV, whose edit list may hide frames."""
     duration_seconds: float
+    """From the beginning of its first stream; 0 where the file does not tell."""
 
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
@@ -104,8 +107,15 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         # Red, green and blue themselves are counted by none.
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         is_iso=str(container.get("format_name")).startswith("mov,"),
-        duration_seconds=float(container.get("duration", 0)),
+        duration_seconds=_seconds(container),
     )
+
+
+def _seconds(container: dict[str, Any]) -> float:
+    seconds = float(container.get("duration", 0))
+    if seconds > 0 and str(container.get("format_name")).startswith(_COUNTED_FROM_ZERO):
+        return max(seconds - float(container.get("start_time", 0)), 0.0)
+    return seconds
 
 
 def _parameters(stream: dict[str, Any]) -> tuple[Any, ...]:
@@ -198,7 +208,8 @@ def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> l
     first = clips[0]
     sound = ("-map", f"0:{first.audio_index}") if first.audio else ()
     streams = ("-map", f"0:{first.video_index}", *sound)
-    return [*_listed([clip.path for clip in clips], folder), *streams, "-c", "copy", *_for(output), f"file:{output}"]
+    listed = _listed([_entry(clip.path, clip.duration_seconds) for clip in clips], folder)
+    return [*listed, *streams, "-c", "copy", *_for(output), f"file:{output}"]
 
 
 def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:
@@ -206,16 +217,22 @@ def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> 
     # A part's sound may end a little before its picture.
     sound = ("-af", _GAPLESS, *_AAC)
     streams = ("-map", "0:v:0", "-map", "0:a:0?")
-    return [*_listed(files, folder), *streams, "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
+    listed = _listed([_entry(file) for file in files], folder)
+    return [*listed, *streams, "-c:v", "copy", *sound, *_for(output), f"file:{output}"]
 
 
-def _listed(files: Sequence[Path], folder: WorkFolder) -> tuple[str, ...]:
-    # Our own names of plain characters; each was probed before, and is no list itself.
+def _listed(entries: Sequence[str], folder: WorkFolder) -> tuple[str, ...]:
     listing = folder.path / "in" / "clips.txt"
-    listing.write_text("ffconcat version 1.0\n" + "".join(f"file {file.name}\n" for file in files))
+    listing.write_text("ffconcat version 1.0\n" + "".join(entries))
     whitelist = ("-protocol_whitelist", "file", "-format_whitelist", f"concat,{FORMAT_WHITELIST}")
     read = ("-f", "concat", "-auto_convert", "0", *whitelist, "-i", f"file:{listing}")
     return (*_QUIET, *read)
+
+
+def _entry(file: Path, seconds: float = 0.0) -> str:
+    # Our own names of plain characters; each was probed before, and is no list itself. Where the seconds are not told,
+    # the next file begins after what a header calls the duration.
+    return f"file {file.name}\n" + (f"duration {seconds:.6f}\n" if seconds else "")
 
 
 def encode_arguments(

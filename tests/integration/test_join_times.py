@@ -124,3 +124,18 @@ async def test_a_clip_of_one_frame_is_seen_as_long_as_alone(joined: Any, tmp_pat
     assert both.encoded
     assert gaps(both.path) == pytest.approx([0.04] * 6, abs=0.002)
     assert [stream["codec_type"] for stream in described(both.path, "-show_streams")["streams"]] == ["video"]
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv", "webm", "ts"])
+@pytest.mark.parametrize("size", ["128x96", "64x48"], ids=["copied", "encoded"])
+async def test_a_clip_whose_time_begins_late_follows_at_once(
+    joined: Any, tmp_path: Path, container: str, size: str
+) -> None:
+    codec = ("-c:v", "libvpx", "-deadline", "realtime") if container == "webm" else X264
+    clips = [
+        make_clip(tmp_path / f"{index}.{container}", (*codec, "-output_ts_offset", "5"), seconds=0.4, size=shown)
+        for index, shown in enumerate(["128x96", size])
+    ]
+    both = await joined(*clips)
+    assert both.encoded == (size == "64x48")
+    assert gaps(both.path) == pytest.approx([0.04] * 19, abs=0.002)
