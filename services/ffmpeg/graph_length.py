@@ -64,6 +64,8 @@ class GraphLengths:
 
     def _given(self, raw: RawFilter, taken: Sequence[float | None]) -> float | None:
         options = dict(named_options(raw))
+        # Where a filter is given nothing, ffmpeg itself chooses inputs, in their order.
+        chosen = taken or self._inputs
         match raw.name:
             case name if name in SOURCES:
                 return _seconds(options, "duration", "d")
@@ -71,16 +73,15 @@ class GraphLengths:
                 return None
             case "concat":
                 return self._joined(options, taken)
-            case "xfade" if len(taken) == 2 and taken[1] is not None:
-                return (_seconds(options, "offset") or 0.0) + taken[1]
-            case "acrossfade" if len(taken) == 2:
-                fade, whole = _seconds(options, "duration", "d"), _sum(taken)
+            case "xfade" if len(chosen) >= 2 and chosen[1] is not None:
+                return (_seconds(options, "offset") or 0.0) + chosen[1]
+            case "acrossfade" if len(chosen) >= 2:
+                fade, whole = _seconds(options, "duration", "d"), _sum(chosen[:2])
                 return None if whole is None else max(whole - (_FADE_SECONDS if fade is None else fade), 0.0)
             case "trim" | "atrim":
-                return _cut(longest(taken or self._inputs), options)
+                return _cut(longest(chosen), options)
             case _:
-                # Where a filter is given nothing, ffmpeg itself chooses an input.
-                return longest(taken or self._inputs)
+                return longest(chosen)
 
     def _joined(self, options: Mapping[str, str], taken: Sequence[float | None]) -> float | None:
         segments = whole_number(options.get("n", "2"))

@@ -65,6 +65,8 @@ def _folder(tmp_path: Path) -> Iterator[WorkFolder]:
         "-f lavfi -i testsrc=s=64x64:d=1 -i in_2 -filter_complex '[1:v]format=rgb24[b];[0][b]concat[v]' -map [v] out_1",
         "-i in_2 -i in_3 -filter_complex [0:v][1:v]xfade=duration=1:offset=2[v] -map [v] out_1",
         "-i in_2 -i in_3 -filter_complex [0:a][1:a]acrossfade=d=1[a] -map [a] out_1",
+        "-i in_2 -i in_3 -filter_complex xfade=duration=1:offset=2 -an out_1",
+        "-i in_2 -i in_3 -filter_complex acrossfade=d=1 -vn out_1",
     ],
 )
 async def test_an_output_becomes_as_long_as_expected(folder: WorkFolder, files: dict[str, Path], command: str) -> None:
