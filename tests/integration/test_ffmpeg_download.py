@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -39,10 +40,10 @@ class Server:
         self.port = 0
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.path_qs)
+        self.asked.append(request.raw_path)
         self.headers.append(dict(request.headers))
         match request.path:
-            case "/file":
+            case "/file" | "/file (1).mp4":
                 return web.Response(body=BODY)
             case "/empty":
                 return web.Response(body=b"")
@@ -121,6 +122,17 @@ async def test_a_file_arrives_whole_and_plainly_asked_for(server: Server, fetche
 async def test_redirects_are_followed(server: Server, fetcher: Fetcher, tmp_path: Path, code: int) -> None:
     url = f"http://127.0.0.1:{server.port}/redirect?code={code}&to=/file"
     assert await fetcher.fetch(url, tmp_path / "in") == len(BODY)
+
+
+@pytest.mark.parametrize("is_redirected", [False, True])
+async def test_an_address_is_asked_for_as_it_is_given(
+    server: Server, fetcher: Fetcher, tmp_path: Path, is_redirected: bool
+) -> None:
+    """Who signed it signed these very letters; two of them no URL has."""
+    given = "/file%20%281%29.mp4?Policy=x%2Fy%3A&Signature='z'%27+~&name=é|"
+    first = f"/redirect?to={quote(given, safe='')}" if is_redirected else given
+    await fetcher.fetch(f"http://127.0.0.1:{server.port}{first}#page", tmp_path / "file")
+    assert server.asked[-1] == given.replace("é|", "%C3%A9%7C")
 
 
 async def test_five_hops_and_no_more(server: Server, fetcher: Fetcher, tmp_path: Path) -> None:
