@@ -29,7 +29,8 @@ _READ = (
 )
 TEMPORARY = "tmp"
 _DESCRIPTORS = 256
-# The watchdog ends a job at its CPU limit; the kernel's own limit stands a little behind it.
+# The watchdog ends a job at its CPU limit; the kernel's own limit stands behind it, by these and by a second of all
+# cores: what the kernel kills looks as if it had been killed from outside, and would be tried again.
 _CPU_SLACK_SECONDS = 5
 
 
@@ -87,7 +88,7 @@ class Sandbox:
             "max_abi": self.max_abi,
             "limits": {
                 "AS": limits.address_space_bytes,
-                "CPU": limits.cpu_seconds + _CPU_SLACK_SECONDS,
+                "CPU": limits.cpu_seconds + _CPU_SLACK_SECONDS + (os.cpu_count() or 1),
                 "FSIZE": limits.output_bytes,
                 "NOFILE": _DESCRIPTORS,
                 "CORE": 0,
