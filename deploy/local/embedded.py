@@ -80,7 +80,7 @@ def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
 
 
 class EmbeddedRedis:
-    """A redis-server on loopback whose data survives: AOF, synced every second, nothing evicted.
+    """A redis-server on loopback whose data survives: each change is in its file before its answer; nothing is evicted.
 
     Args:
         folder: its data; made where it is missing.
@@ -125,7 +125,7 @@ class EmbeddedRedis:
                 "port": str(port),
                 "dir": str(self._folder),
                 "appendonly": "yes",
-                "appendfsync": "everysec",
+                "appendfsync": "always",
                 "save": "",
                 "maxmemory-policy": "noeviction",
             }

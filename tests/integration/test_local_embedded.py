@@ -29,6 +29,8 @@ async def test_redis_keeps_what_it_acknowledged_through_kill_9(tmp_path: Path) -
     async with redis.asyncio.Redis.from_url(url, decode_responses=True) as client:
         await client.set("video", "kept")
         assert (await client.config_get("maxmemory-policy"))["maxmemory-policy"] == "noeviction"
+        # While it syncs each second behind its back, it keeps what it acknowledges in memory.
+        assert await client.config_get("appendfsync") == {"appendfsync": "always"}
         assert await client.config_get("save") == {"save": ""}
         assert await client.config_get("bind") == {"bind": "127.0.0.1"}
     await server.process.kill()
