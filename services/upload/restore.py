@@ -51,7 +51,9 @@ def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Ext
         final_size: bytes in all, of a sealed upload; None: as far as it goes.
     """
     at: dict[int, list[_Found]] = defaultdict(list)
-    for info in found:
+    # A chunk that others overtook keeps its tag, and can be committed at the last offset alone that it was copied to.
+    latest = {info.key.rpartition("/")[2][17:]: info for info in sorted(found, key=lambda info: info.key)}
+    for info in latest.values():
         extent = parse_key(info.key, info.size)
         if extent is not None and info.size > 0:
             at[extent.offset].append(_Found(extent, info))

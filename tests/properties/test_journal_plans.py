@@ -93,6 +93,12 @@ def test_a_journal_is_found_again_among_orphans(sizes: list[int], data: st.DataO
         # Where no chunk that follows tells the two apart, the age does.
         told = extent is not extents[-1] and length != extent.length
         orphans.append(info(extent.offset, length, f"o{index}", age=data.draw(st.integers(-9 if told else 1, 9))))
+    for index in data.draw(st.sets(st.integers(0, len(extents) - 1), max_size=5)):
+        # Overtaken by others, it moved, and what it left at an earlier end was not removed.
+        earlier = data.draw(st.sampled_from(extents[: index + 1]))
+        if earlier is not extents[index]:
+            age = data.draw(st.integers(-9, 9))
+            orphans.append(info(earlier.offset, extents[index].length, f"c{index}", age))
     shuffled = data.draw(st.permutations([*committed, *orphans]))
     for final_size in (total, None):
         assert [extent.key for extent, _ in chain(shuffled, final_size)] == [one.key for one in committed]
@@ -107,6 +113,12 @@ def test_of_two_last_chunks_the_newer_is_taken_and_the_one_that_goes_on_before_b
     # A sealed upload ends where its record says.
     assert [e.key for e, _ in chain([first, new, shorter, follower], 14)] == [first.key, shorter.key]
     assert chain([info(3, 4, "gap")], None) == []
+
+
+def test_a_chunk_that_moved_counts_where_it_went() -> None:
+    """Its object at the offset that it was meant for may still be there, and newer than the chunk that came first."""
+    first, left, moved, last = info(0, 10, "a", age=9), info(0, 10, "b"), info(10, 10, "b"), info(20, 10, "c")
+    assert [extent.key for extent, _ in chain([first, left, moved, last], None)] == [first.key, moved.key, last.key]
 
 
 def test_keys_that_are_no_chunks_are_passed_over() -> None:
