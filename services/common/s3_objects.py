@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError
 
+from services.common import tasks
 from services.common.aws_session import new_session
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
@@ -33,6 +34,7 @@ from services.common.settings import S3Settings
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
 
+_DELETES_AT_ONCE = 8
 REQUEST_ID_HEADER = "x-reelway-request-id"
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 # Stores without lifecycle rules, and keys that may not set them.
@@ -160,9 +162,10 @@ class S3Objects:
             await self._client.delete_object(Bucket=self._bucket, Key=key)
 
     async def delete_all(self, prefix: str) -> None:
-        """Remove every object whose key begins so."""
-        for key in [info.key async for info in self.list(prefix)]:
-            await self.delete(key)
+        """Remove every object whose key begins so, some at a time."""
+        keys = [info.key async for info in self.list(prefix)]
+        for start in range(0, len(keys), _DELETES_AT_ONCE):
+            await tasks.all_of(map(self.delete, keys[start : start + _DELETES_AT_ONCE]))
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """Every object whose key begins so, in key order, a page of 1000 at a time."""

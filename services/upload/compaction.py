@@ -41,7 +41,6 @@ log = logs.get_logger(__name__)
 _AT_ONCE = 4
 # Of each; a part reads some 2.5 MiB ahead of what it writes.
 _PARTS_AT_ONCE = 2
-_DELETES_AT_ONCE = 8
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
@@ -258,14 +257,6 @@ class Compaction:
         await self._store.drop(journal.video_id)
 
     async def _remove_chunks(self, journal: Journal) -> None:
-        async def delete(key: str) -> None:
-            await self._objects.delete(key)
+        for prefix in (journal_prefix(journal.video_id), joined_prefix(journal.video_id)):
+            await self._objects.delete_all(prefix)
             fault_points.reach("compact.removed")
-
-        keys = [
-            info.key
-            for prefix in (journal_prefix(journal.video_id), joined_prefix(journal.video_id))
-            async for info in self._objects.list(prefix)
-        ]
-        for start in range(0, len(keys), _DELETES_AT_ONCE):
-            await asyncio.gather(*map(delete, keys[start : start + _DELETES_AT_ONCE]))

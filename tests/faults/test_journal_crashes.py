@@ -167,7 +167,7 @@ SEAL_POINTS = [
     "compact.completed",
     "compact.recorded",
     "compact.switched",
-    "compact.removed@2",
+    "compact.removed",
 ]
 
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
-from services.catalog import page_token
+from services.catalog import catalog, page_token
 from services.catalog.catalog import TITLE_LENGTH, Catalog
 from services.catalog.journal_changes import JournalChanges
 from services.catalog.library import Library
@@ -337,6 +337,43 @@ async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
         await near.catalog.delete("anna", video.video_id)
     assert [await near.objects.head(key) for key in keys] == [None] * len(keys)
     assert all(prefix.endswith("/") for prefix in listed), "a store may go through a whole folder for half a name"
+
+
+async def test_a_deletion_that_takes_long_goes_on_behind_its_answer(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A video may have a hundred thousand chunks: whoever deletes it would be told 504, again and again."""
+    video = await near.catalog.create(draft(), "anna")
+    await near.objects.put(video.object_key, b"bytes", "video/mp4")
+
+    async def slow(key: str) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(near.objects, "delete", slow)
+        patch.setattr(catalog, "_DELETE_SECONDS", 0.05)
+        await asyncio.wait_for(near.catalog.delete("anna", video.video_id), 30)
+    assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETING
+    await catalog_sweeper(near).sweep()
+    assert await near.objects.head(video.object_key) is None
+    assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_chunks_are_deleted_some_at_a_time(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = await near.catalog.create(draft(), "anna")
+    prefix = journal_prefix(video.video_id)
+    for number in range(16):
+        await near.objects.put(f"{prefix}{number}", b"chunk", "application/octet-stream")
+    delete, together = near.objects.delete, asyncio.Barrier(8)
+
+    async def with_others(key: str) -> None:
+        if key.startswith(prefix):
+            await together.wait()
+        await delete(key)
+
+    monkeypatch.setattr(near.objects, "delete", with_others)
+    await near.catalog.delete("anna", video.video_id)
+    assert [info.key async for info in near.objects.list(prefix)] == []
 
 
 async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(near: Foundation) -> None:
