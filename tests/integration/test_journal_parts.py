@@ -385,8 +385,8 @@ async def test_what_was_sealed_cannot_be_given_up(rig: Rig) -> None:
     assert (video.state, await rig.parts.bytes_of(video.object_key)) == (media_pb2.VIDEO_STATE_READY, WEBM + b"more")
 
 
-async def test_what_was_given_up_is_located_by_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its chunks go one by one: half of them is no video."""
+async def half_aborted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An upload that its owner gave up as the catalogue did not answer."""
     video_id = await rig.create()
     await rig.append(video_id, WEBM)
 
@@ -396,14 +396,30 @@ async def test_what_was_given_up_is_located_by_nobody(rig: Rig, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(rig.parts.near, "delete", died)
         assert await refusal(rig.journals.abort(video_id)) is ErrorReason.SERVICE_UNAVAILABLE
+    return video_id
+
+
+async def test_what_was_given_up_is_located_by_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chunks go one by one: half of them is no video."""
+    video_id = await half_aborted(rig, monkeypatch)
     for look in (rig.journals.locate(video_id, 0, 10, ""), rig.journals.get(video_id), rig.append(video_id, b"more")):
         assert await refusal(look) is ErrorReason.VIDEO_NOT_FOUND
-    # The sweeper of idle uploads carries it through.
-    rig.parts.clock.ahead = 86_400 + 60
+    # The sweeper of idle uploads carries it through, at its next look.
     await rig.sweeper.expire_idle()
     assert await rig.keys(video_id) == []
     assert await rig.store.idle_since(float("inf")) == []
     assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_an_abort_that_broke_off_can_be_repeated_by_its_owner(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await half_aborted(rig, monkeypatch)
+    as_user("boris")
+    assert await refusal(rig.journals.abort(video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    as_user("anna")
+    await rig.journals.abort(video_id)
+    assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
+    assert await rig.store.idle_since(float("inf")) == []
+    assert await refusal(rig.journals.abort(video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
 async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
