@@ -86,7 +86,7 @@ class JournalStore(Protocol):
         ...
 
     async def set_container(self, video_id: str, container: int) -> None:
-        """Note what the bytes turned out to be."""
+        """Note what the bytes turned out to be, where that is not known yet."""
         ...
 
     async def set_multipart(self, video_id: str, upload_id: str, instead_of: str) -> str:

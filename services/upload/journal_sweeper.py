@@ -16,7 +16,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import joined_prefix
 from services.common.joined import version_of
 from services.common.lease import Lease
-from services.common.periodic import periodically
+from services.common.periodic import periodically, put_off
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
 from services.upload.journal import Journal, JournalState
@@ -65,10 +65,8 @@ class JournalSweeper:
         before = self._clock.seconds() - self._idle_seconds
         for video_id, owner in await self._store.idle_since(before):
             set_caller(Caller(user=owner, request_id=new_request_id()))
-            try:
+            with put_off("expiry of an upload", video_id=video_id):
                 await self._expire(video_id, owner, before)
-            except ReelwayError as error:
-                log.warning("cannot expire an upload", video_id=video_id, why=str(error))
 
     async def _expire(self, video_id: str, owner: str, before: float) -> None:
         try:
@@ -109,10 +107,8 @@ class JournalSweeper:
             async for video_id, found in self._objects.folders(folders):
                 if not await self._orphan_lease.take():
                     return
-                try:
+                with put_off("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
-                except ReelwayError as error:
-                    log.warning("cannot sweep what an upload left", video_id=video_id, why=str(error))
         await self._objects.abort_multiparts(_ALL, self._clock.now() - timedelta(seconds=self._orphan_seconds))
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:

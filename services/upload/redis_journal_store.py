@@ -79,9 +79,9 @@ class RedisJournalStore:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        self._commit, self._locate, self._step, self._create, self._enter, self._multipart = (
+        self._commit, self._locate, self._step, self._create, self._enter, self._replace = (
             client.register_script((_LUA / f"journal_{name}.lua").read_text())
-            for name in ("commit", "locate", "step", "create", "enter", "multipart")
+            for name in ("commit", "locate", "step", "create", "enter", "replace")
         )
 
     async def create(self, journal: Journal, extents: Sequence[tuple[Extent, str]] = ()) -> bool:
@@ -185,16 +185,14 @@ class RedisJournalStore:
             return int(await self._step(keys=[_key(video_id)], args=[before, state.value, *flat])) == 1
 
     async def set_container(self, video_id: str, container: int) -> None:
-        """Note what the bytes turned out to be."""
+        """Note what the bytes turned out to be, where that is not known yet."""
         with redis_errors():
-            # A transaction is not needed: the first bytes never change, nor what they are.
-            if await self._redis.hexists(_key(video_id), "state"):
-                await self._redis.hset(_key(video_id), "container", str(container))
+            await self._replace(keys=[_key(video_id)], args=["container", container, 0])
 
     async def set_multipart(self, video_id: str, upload_id: str, instead_of: str) -> str:
         """Note the compaction's multipart upload unless another replaced it meanwhile; the one that stands."""
         with redis_errors():
-            standing: Any = await self._multipart(keys=[_key(video_id)], args=[upload_id, instead_of])
+            standing: Any = await self._replace(keys=[_key(video_id)], args=["multipart", upload_id, instead_of])
         return str(standing or "")
 
     async def drop(self, video_id: str, after_seconds: float = 0) -> None:

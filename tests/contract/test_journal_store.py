@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 import redis.asyncio as redis
@@ -177,6 +178,35 @@ async def test_what_is_done_for_an_upload_that_has_gone_does_not_bring_it_back(s
     assert await store.get(journal.video_id) is None
     assert await store.idle_since(FOREVER) == []
     assert await store.to_compact(FOREVER) == []
+
+
+async def test_an_upload_that_goes_as_its_container_is_noted_leaves_nothing(
+    store: RedisJournalStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a journal could be read by nobody, and would stay."""
+    journal = journal_of()
+    await store.create(journal)
+    execute: Any = client.execute_command
+
+    async def goes_behind_the_first(*args: Any, **options: Any) -> Any:
+        answer = await execute(*args, **options)
+        monkeypatch.undo()
+        await store.drop(journal.video_id)
+        return answer
+
+    monkeypatch.setattr(client, "execute_command", goes_behind_the_first)
+    await store.set_container(journal.video_id, 1)
+    assert [key async for key in client.scan_iter("*")] == []
+
+
+async def test_a_container_is_noted_once(store: RedisJournalStore) -> None:
+    journal = journal_of()
+    await store.create(journal)
+    for container in (1, 2):
+        await store.set_container(journal.video_id, container)
+    noted = await store.get(journal.video_id)
+    assert noted is not None
+    assert noted.container == 1
 
 
 async def test_a_journal_goes_with_all_that_it_has(store: RedisJournalStore, client: redis.Redis) -> None:

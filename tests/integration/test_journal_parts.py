@@ -422,6 +422,20 @@ async def test_an_abort_that_broke_off_can_be_repeated_by_its_owner(rig: Rig, mo
     assert await refusal(rig.journals.abort(video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
+async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
+    broken, idle = sorted([await rig.create() for _ in range(2)])
+    for video_id in (broken, idle):
+        await rig.append(video_id, WEBM)
+        await rig.store.looked_at(video_id, "anna", 0)
+        await rig.parts.objects.put(Chunk.new(video_id, 0, begins_clip=False).key, b"left", "application/octet-stream")
+    await rig.redis.hdel(f"{{journal:{broken}}}", "owner")
+    rig.parts.clock.ahead = 86_400 + 60
+    await rig.sweeper.sweep_orphans()
+    assert len(await rig.keys(idle)) == 1
+    await rig.sweeper.expire_idle()
+    assert (await rig.parts.catalog.look_up(idle)).state == media_pb2.VIDEO_STATE_READY
+
+
 async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
     """Those of the version that there is, however old; of an earlier one as long as an orphan."""
     objects = rig.parts.objects
