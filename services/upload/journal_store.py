@@ -81,8 +81,11 @@ class JournalStore(Protocol):
         """
         ...
 
-    async def step(self, video_id: str, state: JournalState, **fields: str) -> bool:
-        """Go to a state, setting fields, if that is legal; True if it is in that state now, False if not or gone."""
+    async def step(self, video_id: str, state: JournalState, *, size: int | None = None, **fields: str) -> bool:
+        """Go to a state, setting fields, if that is legal and it still has this size (None: any).
+
+        True if it is in that state now, False if not or gone.
+        """
         ...
 
     async def set_container(self, video_id: str, container: int) -> None:

@@ -88,7 +88,8 @@ class JournalSweeper:
             except ReelwayError as error:
                 if error.reason not in {ErrorReason.EMPTY_FILE, ErrorReason.NOT_A_VIDEO, ErrorReason.VIDEO_NOT_FOUND}:
                     raise
-            if await self._store.step(video_id, JournalState.ABORTED):
+            # What was appended since that judgement may make a video of it.
+            if await self._store.step(video_id, JournalState.ABORTED, size=journal.size):
                 log.info("gave an idle upload up", video_id=video_id, size=journal.size)
                 await self._journals.remove(journal)
             return

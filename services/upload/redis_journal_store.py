@@ -177,12 +177,16 @@ class RedisJournalStore:
                 raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         return None
 
-    async def step(self, video_id: str, state: JournalState, **fields: str) -> bool:
-        """Go to a state, setting fields, if that is legal; True if it is in that state now, False if not or gone."""
+    async def step(self, video_id: str, state: JournalState, *, size: int | None = None, **fields: str) -> bool:
+        """Go to a state, setting fields, if that is legal and it still has this size (None: any).
+
+        True if it is in that state now, False if not or gone.
+        """
         before = " ".join(old.value for old, steps in TRANSITIONS.items() if state in steps)
         flat = [text for pair in fields.items() for text in pair]
+        args = [before, state.value, "" if size is None else size, *flat]
         with redis_errors():
-            return int(await self._step(keys=[_key(video_id)], args=[before, state.value, *flat])) == 1
+            return int(await self._step(keys=[_key(video_id)], args=args)) == 1
 
     async def set_container(self, video_id: str, container: int) -> None:
         """Note what the bytes turned out to be, where that is not known yet."""

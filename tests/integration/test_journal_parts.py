@@ -422,6 +422,27 @@ async def test_an_abort_that_broke_off_can_be_repeated_by_its_owner(rig: Rig, mo
     assert await refusal(rig.journals.abort(video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
+async def test_what_is_appended_as_an_idle_upload_is_given_up_keeps_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was acknowledged behind the sweeper's look, and may make a video of it."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM[:3])
+    rig.parts.clock.ahead = 86_400 + 60
+    step = rig.store.step
+
+    async def just_before(*args: Any, **fields: Any) -> bool:
+        await rig.append(video_id, WEBM[3:])
+        return await step(*args, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "step", just_before)
+        await rig.sweeper.expire_idle()
+    await rig.sweeper.expire_idle()
+    assert await rig.whole(video_id) == WEBM
+    assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_UPLOADING
+
+
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
     broken, idle = sorted([await rig.create() for _ in range(2)])
     for video_id in (broken, idle):
