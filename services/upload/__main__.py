@@ -78,6 +78,7 @@ async def _serve(settings: UploadSettings) -> None:
             most_bytes=settings.append_max_bytes,
             idle_seconds=settings.upload_idle_seconds,
             longest_seconds=settings.append_max_seconds,
+            orphan_seconds=settings.append_orphan_seconds,
         )
         sealing = Sealing(journals, store, catalog, clock)
         compaction = Compaction(

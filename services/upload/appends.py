@@ -53,10 +53,11 @@ class Appends:
         most_bytes: int,
         idle_seconds: float,
         longest_seconds: float,
+        orphan_seconds: float,
     ) -> None:
         self._journals, self._store, self._objects, self._writer = journals, store, objects, writer
         self._buffers, self._clock, self._limits, self._most_bytes = buffers, clock, limits, most_bytes
-        self._idle_seconds, self._longest_seconds = idle_seconds, longest_seconds
+        self._idle_seconds, self._longest_seconds, self._orphan_seconds = idle_seconds, longest_seconds, orphan_seconds
         self.undoing = tasks.Background()
         """What broken-off appends left is removed here; to be waited for last, before the process ends."""
 
@@ -114,6 +115,7 @@ class Appends:
         sniffed = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
         chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(sniffed))
         fault_points.reach("append.judged")
+        swept = self._clock.seconds() + self._orphan_seconds
         try:
             sums = Sums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
             stored = await self._writer.write(
@@ -129,10 +131,10 @@ class Appends:
         metrics.BYTES.labels("in").inc(stored.length)
         fault_points.reach("append.stored")
         chunk = dataclasses.replace(chunk, length=stored.length, etag=stored.etag)
-        return await self._commit(header, chunk, sniff(sniffed))
+        return await self._commit(header, chunk, sniff(sniffed), swept)
 
     async def _commit(
-        self, header: upload_pb2.AppendHeader, chunk: Chunk, container: media_pb2.Container.ValueType
+        self, header: upload_pb2.AppendHeader, chunk: Chunk, container: media_pb2.Container.ValueType, swept: float
     ) -> Committed:
         """Make the chunk part of the upload, wherever that ends by now."""
         expected = header.expected_offset_bytes if header.HasField("expected_offset_bytes") else None
@@ -143,6 +145,7 @@ class Appends:
                     current_caller().user,
                     self._limits,
                     now=self._clock.seconds(),
+                    swept=swept,
                     container=container,
                     expected_offset=expected,
                     idempotency_key=header.idempotency_key,

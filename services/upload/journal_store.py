@@ -59,17 +59,18 @@ class JournalStore(Protocol):
         limits: Limits,
         *,
         now: float,
+        swept: float,
         container: int,
         expected_offset: int | None = None,
         idempotency_key: str = "",
     ) -> Committed | Moved | None:
         """Make a stored chunk part of the upload, in one step. Safe to repeat with the same chunk.
 
-        None where there is no journal.
+        None where there is no journal. From the Unix time `swept` on, by the store's clock, its object may be gone.
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND (aborted), NOT_THE_OWNER, UPLOAD_SEALED, OFFSET_MISMATCH, TOO_MANY_CHUNKS,
-                FILE_TOO_LARGE.
+                FILE_TOO_LARGE, TIMEOUT (`swept` has passed).
         """
         ...
 

@@ -51,6 +51,7 @@ _REFUSALS = {
     "OWNER": ErrorReason.NOT_THE_OWNER,
     "CHUNKS": ErrorReason.TOO_MANY_CHUNKS,
     "BYTES": ErrorReason.FILE_TOO_LARGE,
+    "LATE": ErrorReason.TIMEOUT,
 }
 
 
@@ -118,6 +119,7 @@ class RedisJournalStore:
         limits: Limits,
         *,
         now: float,
+        swept: float,
         container: int,
         expected_offset: int | None = None,
         idempotency_key: str = "",
@@ -140,6 +142,7 @@ class RedisJournalStore:
                     container,
                     limits.chunks,
                     limits.bytes,
+                    swept,
                 ],
             )
         match answer:

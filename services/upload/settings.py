@@ -60,7 +60,10 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     append_expiry_interval_seconds: Seconds = Field(30.0, gt=0)
     """Pause between two looks for idle uploads."""
     append_orphan_seconds: Seconds = 3600.0
-    """A chunk that is part of nothing goes once it is so old; at least as long as an append may take."""
+    """A chunk that is part of nothing goes once it is so old; at least as long as an append may take.
+
+    Where the clock of a process is behind that of Redis by as much, its appends all time out.
+    """
     append_orphan_interval_seconds: Seconds = Field(900.0, gt=0)
     """Pause between two looks through all chunks."""
     compaction_interval_seconds: Seconds = Field(2.0, gt=0)

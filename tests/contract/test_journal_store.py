@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import functools
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -63,7 +64,7 @@ async def commit(
     chunk = dataclasses.replace(
         Chunk.new(journal.video_id, offset, begins_clip=False), length=length, etag=f'"{length}"'
     )
-    return await store.commit(chunk, caller, limits, now=1.0, container=0)
+    return await store.commit(chunk, caller, limits, now=1.0, swept=FOREVER, container=0)
 
 
 async def test_what_was_restored_stays(store: RedisJournalStore, client: redis.Redis) -> None:
@@ -146,6 +147,18 @@ async def test_a_chunk_is_taken_from_the_owner_alone(store: RedisJournalStore) -
     assert isinstance(await commit(store, nobodys, 0, 5, caller="boris"), Committed)
 
 
+async def test_a_chunk_that_may_be_swept_is_not_taken(store: RedisJournalStore) -> None:
+    """But one that is in already is there."""
+    journal = journal_of()
+    await store.create(journal)
+    chunk = dataclasses.replace(Chunk.new(journal.video_id, 0, begins_clip=False), length=3, etag='"e"')
+    past = functools.partial(store.commit, chunk, "anna", LIMITS, now=1.0, swept=1.0, container=0)
+    assert await refusal(past()) is ErrorReason.TIMEOUT
+    first = await store.commit(chunk, "anna", LIMITS, now=1.0, swept=FOREVER, container=0)
+    assert isinstance(first, Committed)
+    assert await past() == first
+
+
 async def test_an_older_version_ends_where_it_ended(store: RedisJournalStore) -> None:
     journal = journal_of()
     await store.create(journal)
@@ -215,7 +228,7 @@ async def test_a_journal_goes_with_all_that_it_has(store: RedisJournalStore, cli
         journal = journal_of()
         await store.create(journal)
         chunk = dataclasses.replace(Chunk.new(journal.video_id, 0, begins_clip=True), length=3, etag='"e"')
-        await store.commit(chunk, "anna", LIMITS, now=1.0, container=1, idempotency_key="once")
+        await store.commit(chunk, "anna", LIMITS, now=1.0, swept=FOREVER, container=1, idempotency_key="once")
         await store.drop(journal.video_id, after)
         left = [key async for key in client.scan_iter(f"*{journal.video_id}*")]
         assert len(left) == (3 if after else 0)

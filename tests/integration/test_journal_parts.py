@@ -98,6 +98,7 @@ async def rig(near: Foundation, clean_redis: str) -> AsyncIterator[Rig]:
             most_bytes=2**30,
             idle_seconds=30,
             longest_seconds=60,
+            orphan_seconds=ORPHAN_SECONDS,
         )
         sealing = Sealing(journals, store, catalog, clock)
         sweeper = JournalSweeper(
@@ -214,6 +215,16 @@ async def test_what_an_append_may_still_commit_is_not_swept(rig: Rig) -> None:
     rig.parts.clock.ahead = ORPHAN_SECONDS + 60
     await rig.sweeper.sweep_orphans()
     assert await rig.keys(video_id) == [committed]
+
+
+async def test_an_append_that_slept_until_its_chunk_may_be_swept_adds_nothing(rig: Rig) -> None:
+    """A process can be frozen, or its machine, between storing a chunk and committing it."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    # It began so long ago.
+    rig.parts.clock.ahead = -ORPHAN_SECONDS - 60
+    assert await refusal(rig.append(video_id, b"late")) is ErrorReason.TIMEOUT
+    assert await rig.whole(video_id) == WEBM
 
 
 async def test_the_chunks_of_a_sealed_upload_wait_for_their_compaction(rig: Rig) -> None:

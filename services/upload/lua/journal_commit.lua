@@ -1,7 +1,7 @@
 -- Make a chunk that is in S3 part of the upload: the one step by which an upload grows.
 -- KEYS: journal, extents, idempotency keys
 -- ARGV: caller, offset, length, name, begins a clip (1 or 0), S3's etag of the chunk, expected offset ('': any), idempotency key
---       ('': none), now, container, most chunks, most bytes
+--       ('': none), now, container, most chunks, most bytes, Unix time from which on the chunk may be swept
 -- Returns {'OK', offset, size, etag}, or {reason, size or state}.
 local journal, extents, keys = KEYS[1], KEYS[2], KEYS[3]
 local caller, offset, length, name, begins = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
@@ -43,6 +43,11 @@ if tonumber(chunks) >= most_chunks then
 end
 if offset + length > most_bytes then
     return {'BYTES', ''}
+end
+
+-- Whoever brings it slept since it was stored.
+if tonumber(redis.call('TIME')[1]) >= tonumber(ARGV[13]) then
+    return {'LATE', ''}
 end
 
 local grown = offset + length
