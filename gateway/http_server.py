@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -65,6 +65,8 @@ def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
 
 def _why(error: BaseException | None) -> str:
     """What is wrong. What follows a colon in aiohttp's messages is left out: it quotes the request, with its token."""
+    if isinstance(error, InvalidURLError):
+        return "InvalidURLError"  # its whole message is the target
     said = error.message.partition(":")[0] if isinstance(error, HttpProcessingError) else error
     return f"{type(error).__name__}: {said}"[:200]
 

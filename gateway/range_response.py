@@ -125,7 +125,7 @@ async def respond(
     ranges = _ranges(request, decision, representation.size)
     if isinstance(ranges, Unsatisfiable):
         headers["Content-Range"] = ranges.content_range
-        return web.json_response({"detail": "The range is not inside the video"}, status=416, headers=headers)
+        return web.json_response({"detail": "The range is not inside the file"}, status=416, headers=headers)
 
     headers["Content-Disposition"] = representation.disposition
     if representation.content_encoding:

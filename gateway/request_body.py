@@ -7,6 +7,7 @@ waits for it (curl does above 1 MiB) learns of a 401, 404 or 413 without sending
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Self
@@ -14,7 +15,7 @@ from typing import Self
 from aiohttp import ClientPayloadError, StreamReader, hdrs, web
 
 from gateway.content_encoding import DecodedContent, content_of
-from gateway.held_bodies import hold
+from gateway.held_bodies import LARGEST, hold
 from gateway.invalid_request import InvalidRequestError
 from gateway.stall_watch import StallWatch
 from services.common.error_catalog import ErrorReason
@@ -73,7 +74,8 @@ class RequestBody:
         """
         hold(self._request, self._newest)
         self._held = True
-        self._deadline = self._clock() + WHOLE_BODY_S + (self._request.content_length or 0) / HELD_RATE
+        announced = min(self._request.content_length or 0, LARGEST)
+        self._deadline = self._clock() + WHOLE_BODY_S + announced / HELD_RATE
         return self
 
     async def read(self) -> bytes:
@@ -106,8 +108,9 @@ class RequestBody:
             if not data:
                 # Ended or broken off: a minute's requests would be many timers.
                 self._watch.close()
-        self._newest = len(data)
-        self._received += self._newest
+        # Of a compressed body a piece may be a byte or two, and the object around it many times that.
+        self._newest = sys.getsizeof(data)
+        self._received += len(data)
         self._check_size(self._received)
         if data and self._held:
             hold(self._request, self._newest)

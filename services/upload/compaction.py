@@ -117,7 +117,8 @@ class Compaction:
         self._at_work.remove(task)
         self._sealing.wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.warning("cannot note what came of a compaction", why=str(error))
+            trace = None if isinstance(error, ReelwayError) else error
+            log.warning("cannot note what came of a compaction", why=str(error), exc_info=trace)
 
     async def _try(self, video_id: str, lease: Lease) -> None:
         """One upload whose lease is ours; a failure does not keep the others waiting."""

@@ -66,7 +66,8 @@ class Signing:
                 media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_SIGNED, file_name=file_name)
             )
         except ReelwayError:
-            # A client that tries again while the catalog is away must not use up its places for a day.
+            # A client that tries again while the catalog is away must not use up its places for a day. One that leaves
+            # meanwhile does: its record may be there.
             await self._signatures.leave(video_id, owner)
             raise
         url, fields = await self._objects.presign_post(

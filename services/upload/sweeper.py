@@ -54,7 +54,7 @@ class Sweeper:
         if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
             if await self._objects.head(record_key(upload.video_id)) is None:
                 await self._objects.delete(upload.key)
-            else:
+            elif await if_found(self._catalog.look_up(upload.video_id)) is None:
                 # Redis came back older than the bucket: the video was acknowledged, and a rebuild makes it known again.
                 log.error("the index does not have a video that S3 records", video_id=upload.video_id)
         elif await self._objects.head(upload.key) is None:

@@ -5,6 +5,7 @@ import uuid
 import grpc
 import pytest
 from reelway.v1 import library_pb2, media_pb2
+from structlog.testing import capture_logs
 
 from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
@@ -50,6 +51,17 @@ async def test_an_upload_that_was_under_way_keeps_its_bytes(parts: Foundation) -
     left = await parts.leftovers()
     assert (left["objects"], left["entries"]) == ([video.object_key], [])
     assert left["records"] == [f"catalog/{video.video_id}.json"], "from which a rebuild knows it again"
+
+
+async def test_a_video_that_was_deleted_before_its_entry_ran_out_is_none_that_the_index_lost(parts: Foundation) -> None:
+    video = await parts.uploads.upload(messages(mp4_of(100_000)))
+    await parts.register.begin(OpenUpload(video.video_id, video.object_key, ""))
+    await parts.client.delete(video.video_id)
+    parts.clock.ahead = 61
+    with capture_logs() as lines:
+        await parts.sweeper().sweep()
+    assert not [line for line in lines if line["log_level"] == "error"]
+    assert (await parts.leftovers())["entries"] == []
 
 
 async def test_a_signed_upload_that_became_a_video_since_is_that_video_again(near: Foundation) -> None:

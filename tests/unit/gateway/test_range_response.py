@@ -178,7 +178,7 @@ async def test_unsatisfiable() -> None:
     assert answer.status == 416
     assert answer.headers["content-range"] == f"bytes */{SIZE}"
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
-    assert answer.body == b'{"detail": "The range is not inside the video"}'
+    assert answer.body == b'{"detail": "The range is not inside the file"}'
     assert reader.asked == [(0, 2)]
 
 
