@@ -41,10 +41,16 @@ class SingleFlight(Generic[_Key, _Result]):
         """What `work` brings, or what the work brings that goes on under this key; failures, too, are for all."""
         task = self._going.get(key)
         if task is None:
-            task = self._going[key] = asyncio.create_task(work())
-            task.add_done_callback(lambda _: self._going.pop(key))
+            task = self._going[key] = asyncio.create_task(self._once(key, work))
         # One who leaves must not take it from the others.
         return await asyncio.shield(task)
+
+    async def _once(self, key: _Key, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
+        try:
+            return await work()
+        finally:
+            # Not in a callback: who asks again and again would have the old answer at once, and the callback no turn.
+            del self._going[key]
 
 
 _leaving = Background()

@@ -24,7 +24,7 @@ _SAME = (
 )
 _ENTRIES = (
     f"format=format_name,start_time,duration:stream={','.join(_SAME)}"
-    ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation"
+    ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation:packet=dts_time"
 )
 # Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
 _TURNING = frozenset({"mp4", "mov"})
@@ -76,9 +76,8 @@ class Clip:
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
     """What the file at `path`, inside `folder`, is; raises ProbeFailed, where it has no picture and no sound, too."""
-    return await described(
-        sandbox, folder, path, _ENTRIES, lambda report: _clip(path, report), "-show_data_hash", "sha256"
-    )
+    options = ("-show_data_hash", "sha256", "-read_intervals", "%+#1")
+    return await described(sandbox, folder, path, _ENTRIES, lambda report: _clip(path, report), *options)
 
 
 def _clip(path: Path, report: dict[str, Any]) -> Clip:
@@ -107,13 +106,15 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         # Red, green and blue themselves are counted by none.
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         is_iso=str(container.get("format_name")).startswith("mov,"),
-        duration_seconds=_seconds(container),
+        duration_seconds=_seconds(container, report.get("packets", [])),
     )
 
 
-def _seconds(container: dict[str, Any]) -> float:
+def _seconds(container: dict[str, Any], packets: Sequence[dict[str, Any]]) -> float:
     seconds = float(container.get("duration", 0))
-    if seconds > 0 and str(container.get("format_name")).startswith(_COUNTED_FROM_ZERO):
+    # Without an edit list the first picture is late by what waits to be put in order, which no duration counts.
+    is_late = not packets or float(packets[0].get("dts_time", 1)) > 0
+    if seconds > 0 and is_late and str(container.get("format_name")).startswith(_COUNTED_FROM_ZERO):
         return max(seconds - float(container.get("start_time", 0)), 0.0)
     return seconds
 

@@ -227,7 +227,7 @@ class RedisJobStore:
     async def claim(self, worker: str, nonce: str, kinds: Iterable[JobKind]) -> JobLease | None:
         """The next job of the first of these kinds that has one, leased to this worker; None: nothing to do.
 
-        A repeated call with the same nonce answers the same job.
+        A repeated call with the same nonce answers the same job; without kinds there is no other.
         """
         answer = await self._call("claim", worker, nonce, self._lease_ms, *kinds)
         if not answer:

@@ -525,6 +525,35 @@ async def test_a_key_is_known_however_long_its_job_takes(client: redis.asyncio.R
     assert await add(store, idempotency_key="k") == first.id
 
 
+async def test_a_key_that_was_given_again_outlives_the_first_record(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    """An older release gave keys a time of their own."""
+    brief = with_policy(client, keep_completed_seconds=0)
+    first = await add(brief, idempotency_key="k")
+    await brief.complete(await take(brief), {})
+    await client.delete(*[key async for key in client.scan_iter("{ff}:idem:*")])  # as if its time were over
+    second = await add(store, idempotency_key="k")
+    assert second != first
+    assert await store.forget_due() == 1
+    assert await store.get(first) is None
+    found, created = await store.register(job(idempotency_key="k"))
+    assert (found.id, created) == (second, False)
+
+
+async def test_an_ended_job_without_a_record_keeps_no_other_from_being_forgotten(
+    client: redis.asyncio.Redis, store: RedisJobStore
+) -> None:
+    brief = with_policy(client, keep_completed_seconds=0)
+    lost, kept = await add(brief), await add(brief)
+    for _ in range(2):
+        await brief.complete(await take(brief), {})
+    await client.delete(f"{{ff}}:job:{lost}")
+    await store.forget_due()
+    assert await store.get(kept) is None
+    assert await client.zcard("{ff}:finished") == 0
+
+
 async def test_every_attempt_has_a_token_above_all_others_whatever_the_clock_says(
     client: redis.asyncio.Redis, store: RedisJobStore
 ) -> None:

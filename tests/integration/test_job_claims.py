@@ -138,20 +138,31 @@ async def test_a_resting_worker_runs_a_claim_whose_answer_was_lost(client: redis
 
 
 class Away(RedisJobStore):
-    """Redis is away for those who renew."""
+    """Redis is away for those who renew, and full for whoever gives a job back for the first time."""
 
-    away = False
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        super().__init__(client, JobPolicy(lease_seconds=1))
+        self.away, self.is_full, self.renewed = False, True, asyncio.Event()
 
     async def renew(self, *asked: Any) -> list[Holding]:
         if self.away:
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-        return await super().renew(*asked)
+        answers = await super().renew(*asked)
+        self.renewed.set()
+        return answers
+
+    async def release(self, lease: JobLease) -> Holding:
+        if self.is_full:
+            self.is_full = False
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return await super().release(lease)
 
 
+@pytest.mark.parametrize("back_before_it_ended", [False, True])
 async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
-    client: redis.asyncio.Redis, tmp_path: Path
+    client: redis.asyncio.Redis, tmp_path: Path, back_before_it_ended: bool
 ) -> None:
-    store, folders = Away(client, JobPolicy(lease_seconds=1)), list[Path]()
+    store, folders = Away(client), list[Path]()
 
     async def handler(context: JobContext) -> dict[str, Any]:
         if context.job.attempt > 1:
@@ -159,10 +170,16 @@ async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
         # Renewals alone fail: a worker that looked for leases that ran out would find this one.
         store.away = True
         folders.append(context.folder.path)
-        return await forever(context)
+        try:
+            return await forever(context)
+        finally:
+            if back_before_it_ended:
+                store.away = False
+                store.renewed.clear()
+                await store.renewed.wait()
 
     job_id = await add(store)
-    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=0.3, drain=5)):
+    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=3, drain=5)):
         await until(lambda: bool(folders) and not folders[0].exists())
         store.away = False
         await until(lambda: is_in(store, job_id, JobState.COMPLETED), 20)

@@ -139,3 +139,13 @@ async def test_a_clip_whose_time_begins_late_follows_at_once(
     both = await joined(*clips)
     assert both.encoded == (size == "64x48")
     assert gaps(both.path) == pytest.approx([0.04] * 19, abs=0.002)
+
+
+async def test_clips_whose_pictures_wait_for_their_order_follow_at_once(joined: Any, tmp_path: Path) -> None:
+    """Without an edit list their time begins late, by what no duration counts."""
+    live = (*X264, "-bf", "2", "-movflags", "frag_keyframe+empty_moov")
+    clips = [make_clip(tmp_path / f"{index}.mp4", live, seconds=0.4) for index in range(3)]
+    assert times(clips[0])[0] > 0
+    both = await joined(*clips)
+    assert not both.encoded
+    assert gaps(both.path) == pytest.approx([0.04] * 29, abs=0.002)

@@ -85,11 +85,15 @@ end
 -- Removes a finished job's record.
 local function forget(id)
     local owner, idem = unpack(get(id, 'owner', 'idem'))
-    if idem then
+    redis.call('ZREM', key('finished'), id)
+    if not owner then
+        return
+    end
+    -- A process of an older release gave keys a time of their own: another job may have this one by now.
+    if idem and redis.call('GET', idem) == id then
         redis.call('DEL', idem)
     end
     redis.call('ZREM', key('jobs', owner), id)
-    redis.call('ZREM', key('finished'), id)
     redis.call('ZREM', key('finished', owner), id)
     redis.call('DEL', job_key(id))
 end

@@ -40,7 +40,7 @@ class Attempt:
 
     `deadline` is when the lease ends for sure, by this process's own monotonic clock, counted from the moment
     the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked. `met_full_disk` once it
-    has ended for want of room.
+    has ended for want of room; `is_cut_off` once its lease has ended while Redis was away.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Attempt:
         kill_seconds: float,
         die: Callable[[], object],
     ) -> None:
-        self.lease, self.deadline, self.met_full_disk = lease, deadline, False
+        self.lease, self.deadline, self.met_full_disk, self.is_cut_off = lease, deadline, False, False
         self._handler, self._store, self._fence, self._work = handler, store, fence, work
         self._kill_seconds, self._die = kill_seconds, die
         self._task: asyncio.Task[Any] | None = None

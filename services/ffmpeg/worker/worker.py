@@ -157,7 +157,7 @@ class Worker:
             # A later attempt at the same job may be ours, too.
             if self._attempts.get(attempt.lease.job.id) is attempt:
                 del self._attempts[attempt.lease.job.id]
-            if outcome == "lost" and not self._in_touch.is_set():
+            if outcome == "lost" and (attempt.is_cut_off or not self._in_touch.is_set()):
                 self._cut_off.put_nowait(attempt.lease)
             self._look.set()
 
@@ -208,6 +208,8 @@ class Worker:
         now = time.monotonic()
         for attempt in self._attempts.values():
             if now >= attempt.deadline:
+                # Redis may be back before its handler has ended.
+                attempt.is_cut_off |= not self._in_touch.is_set()
                 attempt.stop(Stop.LOST)
 
     async def _give_back(self) -> None:
@@ -218,8 +220,12 @@ class Worker:
         while True:
             lease = await self._cut_off.get()
             await self._in_touch.wait()
-            with contextlib.suppress(ReelwayError):
+            try:
                 await self._store.release(lease)
+            except ReelwayError:
+                # Away again, or full.
+                self._cut_off.put_nowait(lease)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def _reap(self) -> None:
         while True:

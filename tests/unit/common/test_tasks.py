@@ -78,3 +78,26 @@ async def test_what_a_thread_brings_or_raises_comes_out() -> None:
     assert await tasks.in_thread(divmod, 7, 2) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         await tasks.in_thread(divmod, 7, 0)
+
+
+async def test_who_comes_in_the_moment_in_which_work_ends_begins_it_again() -> None:
+    """Given the old answer at once, one who asks until another comes would never let the loop go on."""
+    flight, answered, asked = tasks.SingleFlight[str, int](), asyncio.Event(), 0
+
+    async def work() -> int:
+        nonlocal asked
+        asked += 1
+        await answered.wait()
+        return asked
+
+    async def late() -> int:
+        await answered.wait()
+        return await flight.run("key", work)
+
+    first = asyncio.create_task(flight.run("key", work))
+    await asyncio.sleep(0)
+    second = asyncio.create_task(late())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answered.set()
+    assert (await first, await second) == (1, 2)
