@@ -188,7 +188,8 @@ class _Reader:
 def check_expression(value: str, subject: str) -> None:
     """Refuse an expression that could run for ever, or whose brackets could take a recursive parser's whole stack.
 
-    Those in a file that drawtext reads are not looked at: the job's clock ends them.
+    Those in a file that drawtext reads are not looked at: the job's clock ends them. Of a text with `%{` all counts, so
+    that one with "while" and a bracket behind it is refused, too.
     """
     depth = 0
     for char in value:
