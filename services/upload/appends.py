@@ -186,7 +186,10 @@ class Appends:
         async def remove() -> None:
             for chunk in chunks:
                 with contextlib.suppress(ReelwayError):
-                    await self._objects.delete(chunk.key)
+                    # Where Redis was emptied, a journal may have been made again of what was found, or may be just now.
+                    located = await self._store.locate(chunk.video_id, chunk.offset, 1, "", 1)
+                    if located is not None and chunk.key not in [extent.key for extent in located.extents]:
+                        await self._objects.delete(chunk.key)
 
         self.undoing.start(remove())
 

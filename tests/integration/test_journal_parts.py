@@ -200,6 +200,30 @@ async def test_a_chunk_that_moves_takes_its_first_place_with_it(rig: Rig, monkey
     assert await rig.whole(video_id) == b"first second"
 
 
+@pytest.mark.parametrize("restored", [True, False])
+async def test_a_refused_chunk_that_a_journal_was_made_again_of_stays(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, restored: bool
+) -> None:
+    """Redis is emptied while it is sent: without its object the video would have a hole, and go on behind it."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    write = ChunkWriter.write
+
+    async def emptied(*args: Any, **options: Any) -> Any:
+        stored = await write(*args, **options)
+        await rig.store.drop(video_id)
+        if restored:
+            await rig.journals.get(video_id)
+        return stored
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ChunkWriter, "write", emptied)
+        assert await refusal(rig.append(video_id, b"refused", sha256=bytes(32))) is ErrorReason.CHECKSUM_MISMATCH
+    await rig.appends.undoing.wait()
+    await rig.journals.get(video_id)
+    assert await rig.whole(video_id) == WEBM + b"refused"
+
+
 async def test_what_an_append_may_still_commit_is_not_swept(rig: Rig) -> None:
     """Only what is older than any append can be; of what is committed nothing, however old."""
     objects = rig.parts.objects
