@@ -95,8 +95,10 @@ class RedisJournalStore:
                     f"{extent.key.rpartition('/')[2]} {extent.length} {etag}": extent.offset
                     for extent, etag in extents[start : start + _BATCH]
                 }
-                await self._redis.zadd(waiting, members)
-                await self._redis.expire(waiting, _HALF_RESTORED_SECONDS)
+                pipe = self._redis.pipeline(transaction=True)
+                pipe.zadd(waiting, members)
+                pipe.expire(waiting, _HALF_RESTORED_SECONDS)
+                await pipe.execute()
             flat = [text for pair in _fields(journal).items() for text in pair]
             return bool(await self._create(keys=[key, key + ":extents", waiting], args=flat))
 

@@ -97,12 +97,20 @@ async def test_of_two_who_restore_a_journal_the_first_counts(store: RedisJournal
 async def test_what_a_restoring_process_left_goes_by_itself(
     store: RedisJournalStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Wherever it dies: behind any command, or before the last one."""
+    execute: Any = client.execute_command
+
     async def died(**_: object) -> None:
         raise asyncio.CancelledError
 
-    monkeypatch.setattr(store, "_create", died)
+    async def dies_behind_it(*args: Any, **options: Any) -> None:
+        await execute(*args, **options)
+        raise asyncio.CancelledError
+
     extents = extents_of([5, 6])
-    with pytest.raises(asyncio.CancelledError):
+    with monkeypatch.context() as patch, pytest.raises(asyncio.CancelledError):
+        patch.setattr(store, "_create", died)
+        patch.setattr(client, "execute_command", dies_behind_it)
         await store.create(journal_of(extents), extents)
     [left] = [key async for key in client.scan_iter("*")]
     assert 0 < await client.ttl(left) <= 3600
