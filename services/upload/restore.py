@@ -76,6 +76,31 @@ def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Ext
     return chosen
 
 
+def _tagged(chosen: Sequence[tuple[Extent, str]]) -> list[tuple[Extent, str]]:
+    """Each with the entity tag of the upload up to its end, instead of its object's."""
+    extents, etag = list[tuple[Extent, str]](), ""
+    for extent, stored_etag in chosen:
+        etag = next_etag(etag, stored_etag, extent.end)
+        extents.append((extent, etag))
+    return extents
+
+
+def _sealed_extents(found: Sequence[ObjectInfo], video: media_pb2.Video) -> list[tuple[Extent, str]]:
+    """Those of a sealed upload: of several last chunks the one that makes the entity tag of its record."""
+
+    def is_last(info: ObjectInfo) -> bool:
+        extent = parse_key(info.key, info.size)
+        return extent is not None and extent.end == video.size_bytes
+
+    for last in filter(is_last, found):
+        extents = _tagged(chain([info for info in found if info is last or not is_last(info)], video.size_bytes))
+        if extents and extents[-1][1] == video.etag:
+            return extents
+    # A chunk that was moved inside the store may have another tag there than the one that it was committed with.
+    extents = _tagged(chain(found, video.size_bytes))
+    return [*extents[:-1], *((extent, video.etag) for extent, _ in extents[-1:])]
+
+
 async def sniff_extents(data: S3Bytes, extents: Sequence[Extent]) -> media_pb2.Container.ValueType:
     """What an upload is that begins with these extents; errors as read_slices."""
     beginning = slices(extents[:SNIFF_EXTENTS], 0, SNIFF_BYTES)
@@ -91,17 +116,10 @@ async def restore(store: JournalStore, objects: S3Objects, data: S3Bytes, video:
     if video.state != media_pb2.VIDEO_STATE_UPLOADING and not sealed:
         return None
     found = [info async for info in objects.list(journal_prefix(video.video_id))]
-    chosen = chain(found, video.size_bytes if sealed else None)
-    size = chosen[-1][0].end if chosen else 0
+    extents = _sealed_extents(found, video) if sealed else _tagged(chain(found, None))
+    size, etag = (extents[-1][0].end, extents[-1][1]) if extents else (0, "")
     if sealed and size != video.size_bytes:
         return None
-    extents, etag = [], ""
-    for extent, stored_etag in chosen:
-        etag = next_etag(etag, stored_etag, extent.end)
-        extents.append((extent, etag))
-    if sealed and extents:
-        etag = video.etag
-        extents[-1] = (extents[-1][0], etag)
     journal = Journal(
         video_id=video.video_id,
         owner=video.owner,
@@ -111,7 +129,7 @@ async def restore(store: JournalStore, objects: S3Objects, data: S3Bytes, video:
         chunks=len(extents),
         clips=sum(extent.offset == 0 or extent.begins_clip for extent, _ in extents),
         # The record of an upload that grows does not say it: the first commit noted it in the lost journal alone.
-        container=video.container or await sniff_extents(data, [extent for extent, _ in chosen]),
+        container=video.container or await sniff_extents(data, [extent for extent, _ in extents]),
         modified=max((info.modified.timestamp() for info in found), default=video.create_time.seconds),
     )
     await store.create(journal, extents)

@@ -409,6 +409,17 @@ async def test_what_redis_lost_is_looked_after_again(rig: Rig) -> None:
     assert await asyncio.gather(*map(rig.whole, (growing, finished))) == [WEBM, WEBM + b"more"]
 
 
+async def test_of_two_last_chunks_a_sealed_upload_has_the_one_that_its_record_says(rig: Rig) -> None:
+    """The other one's bytes would be served under its entity tag."""
+    video_id = await sealed(rig)
+    # As long, no older, and before the other in a listing.
+    orphan = f"{journal_prefix(video_id)}{len(WEBM):016d}-{0:016x}"
+    await rig.parts.objects.put(orphan, b"less", "application/octet-stream")
+    await rig.store.drop(video_id)
+    await rig.journals.get(video_id)
+    assert await rig.whole(video_id) == WEBM + b"more"
+
+
 async def test_what_was_sealed_cannot_be_given_up(rig: Rig) -> None:
     """It is a finished video by then: a client whose abort comes late must not lose it."""
     video_id = await sealed(rig)
