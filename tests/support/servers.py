@@ -78,6 +78,9 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
     """A real redis-server for the whole run. `clean_redis` is the same one, emptied for a test."""
     server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
     await server.start()
+    # It is never started again: its file, synced with each change, would be for nothing.
+    async with redis.asyncio.Redis.from_url(server.url) as client:
+        await client.config_set("appendonly", "no")
     yield server.url
     await server.stop()
 
