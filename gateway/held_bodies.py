@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client import Gauge
 
+from services.common.byte_pool import BytePool
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -28,36 +29,25 @@ class HeldBodies:
     """
 
     def __init__(self, most_bytes: int) -> None:
-        self._free = most_bytes
+        self._pool = BytePool(most_bytes, _HELD)
         self._for_small = most_bytes // 4
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Has what a request holds given back at its end."""
-        with _Room(self) as request[_ROOM]:
+        with _Room(self._pool, self._for_small) as request[_ROOM]:
             return await handler(request)
-
-    def _take(self, size: int, *, small: bool) -> bool:
-        if size > self._free - (0 if small else self._for_small):
-            return False
-        self._free -= size
-        _HELD.inc(size)
-        return True
-
-    def _give_back(self, size: int) -> None:
-        self._free += size
-        _HELD.dec(size)
 
 
 class _Room:
     """What one request holds, until the end of the context."""
 
-    def __init__(self, bodies: HeldBodies) -> None:
-        self._bodies = bodies
+    def __init__(self, pool: BytePool, for_small: int) -> None:
+        self._pool, self._for_small = pool, for_small
         self._size = 0
 
     def grow(self, size: int) -> None:
-        if not self._bodies._take(size, small=self._size + size <= _SMALL):
+        if not self._pool.take(size, leaving=0 if self._size + size <= _SMALL else self._for_small):
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
         self._size += size
 
@@ -67,7 +57,7 @@ class _Room:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bodies._give_back(self._size)
+        self._pool.give_back(self._size)
 
 
 _ROOM = web.RequestKey("room", _Room)

@@ -14,6 +14,7 @@ from types import TracebackType
 from prometheus_client import Gauge
 
 from services.common.byte_messages import Buffer
+from services.common.byte_pool import BytePool
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.part_plan import IN_FLIGHT, PART
@@ -25,7 +26,7 @@ class Buffers:
     """Bytes that the uploads and appends of this process may hold together."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._free = most_bytes
+        self._pool = BytePool(most_bytes, _RESERVED)
         self._for_comers = most_bytes // 2
         self._changed = asyncio.Event()
 
@@ -41,16 +42,8 @@ class Buffers:
         reservation.cover(PART if size is None else size)
         return reservation
 
-    def _take(self, size: int, leaving: int = 0) -> bool:
-        if size > self._free - leaving:
-            return False
-        self._free -= size
-        _RESERVED.inc(size)
-        return True
-
     def _give_back(self, size: int) -> None:
-        self._free += size
-        _RESERVED.dec(size)
+        self._pool.give_back(size)
         self._wake()
 
     def _wake(self) -> None:
@@ -70,7 +63,7 @@ class Reservation:
         """Be room for the first part of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""
         more = min(size, PART) - self._first
         if more > 0:
-            if not self._buffers._take(more):
+            if not self._buffers._pool.take(more):
                 raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way; try again later")
             self._first += more
 
@@ -89,7 +82,7 @@ class Reservation:
         self._parts += 1
 
     def _take_part(self) -> bool:
-        return self._buffers._take(PART, leaving=self._buffers._for_comers)
+        return self._buffers._pool.take(PART, leaving=self._buffers._for_comers)
 
     def end_part(self) -> None:
         """A part that began is no longer kept."""
