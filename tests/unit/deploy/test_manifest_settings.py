@@ -196,25 +196,27 @@ def test_a_pod_is_given_the_time_that_its_drain_takes(overlay: str, monkeypatch:
         assert workload.deployment["spec"]["minReadySeconds"] >= (30 if called else 10)
 
 
+def _settings_and_memory(overlay: str, name: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Settings, float]:
+    """What the pods of a deployment are set to, and the bytes of memory that each may have."""
+    workload = Workload(overlay, named(overlay, "Deployment", name))
+    with monkeypatch.context() as environment:
+        settings = read_settings(workload, environment, PLACED)
+    return settings, quantity(workload.container["resources"]["limits"]["memory"])
+
+
 @PER_OVERLAY
 def test_an_upload_pod_has_room_for_what_it_lets_in(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    upload = Workload(overlay, named(overlay, "Deployment", "upload"))
-    with monkeypatch.context() as environment:
-        settings = read_settings(upload, environment, PLACED)
+    settings, memory = _settings_and_memory(overlay, "upload", monkeypatch)
     assert isinstance(settings, UploadSettings)
     ours, in_a_burst = 150 * 2**20, 1.7
-    memory = quantity(upload.container["resources"]["limits"]["memory"])
     assert ours + in_a_burst * settings.upload_buffer_bytes <= memory
 
 
 @PER_OVERLAY
 def test_a_gateway_pod_has_room_for_what_it_holds(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = Workload(overlay, named(overlay, "Deployment", "gateway"))
-    with monkeypatch.context() as environment:
-        settings = read_settings(gateway, environment, PLACED)
+    settings, memory = _settings_and_memory(overlay, "gateway", monkeypatch)
     assert isinstance(settings, GatewaySettings)
     ours, bytes_a_character = 180 * 2**20, 4
-    memory = quantity(gateway.container["resources"]["limits"]["memory"])
     assert ours + settings.block_cache_bytes + bytes_a_character * settings.held_body_bytes <= memory
 
 
