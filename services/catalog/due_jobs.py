@@ -20,7 +20,7 @@ from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
+from services.common.periodic import put_off
 
 log = logs.get_logger(__name__)
 
@@ -74,12 +74,8 @@ class DueJobs:
         """For ever."""
         while True:
             set_caller(system_caller())
-            try:
+            with put_off("look for due jobs", duty=self._duty.duty):
                 await self.look()
-            except ReelwayError as error:
-                self._log.warning("due jobs put off", why=str(error))
-            except Exception:
-                self._log.exception("looking for due jobs failed")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:

@@ -15,6 +15,7 @@ from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
+from services.common.periodic import put_off
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
 
@@ -117,7 +118,7 @@ async def _rebuild(
 async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
     """For ever: where the index is missing (a new system, or an emptied Redis), one replica rebuilds it."""
     while True:
-        try:
+        with put_off("look after the index"):
             if not await store.exists() and await lease.take():
                 # Whoever held the lease before may have done it.
                 if not await store.exists():
@@ -125,8 +126,4 @@ async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideo
                     found = await rebuild(records, objects, store, lease)
                     log.info("index rebuilt", **dataclasses.asdict(found))
                 await lease.release()
-        except ReelwayError as error:
-            log.warning("cannot look after the index", why=str(error))
-        except Exception:
-            log.exception("rebuild failed")
         await asyncio.sleep(_LOOK_SECONDS)

@@ -27,6 +27,7 @@ from services.common.errors import ReelwayError
 from services.common.extents import Extent, joined_prefix, journal_prefix, read_slices
 from services.common.joined import ClipJoiner
 from services.common.lease import Lease, LeaseLost
+from services.common.periodic import put_off
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
@@ -91,12 +92,8 @@ class Compaction:
             while True:
                 await tasks.until(self._sealing.wake, interval_seconds)
                 self._sealing.wake.clear()
-                try:
+                with put_off("compaction"):
                     await self._begin()
-                except ReelwayError as error:
-                    log.warning("compaction put off", why=str(error))
-                except Exception:
-                    log.exception("compaction failed")
         finally:
             await tasks.end(*self._at_work)
 
