@@ -1,8 +1,10 @@
 """Fixtures that every test can ask for, and what the workers of one run share."""
 
+import os
+
 import pytest
 
-from deploy.local import ports
+from deploy.local.ports import choose_from
 
 pytest_plugins = [
     "tests.support.clips",
@@ -14,8 +16,19 @@ pytest_plugins = [
 ]
 
 
+LANES = range(20_000, 32_768)
+FOR_SYSTEMS = 1000
+"""Of a worker's ports, how many are left to the systems that its tests start by `make run`."""
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Workers (`-n 2`) take ports of their own: what a test stops for a moment finds its port free."""
-    if worker := getattr(config, "workerinput", None):
-        number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
-        ports.taken.update(port for port in range(ports.LOWEST, 2**16) if (port - number) % count)
+    """Workers (`-n 2`) and the systems they start take ports of their own.
+
+    What a test stops for a moment finds its port free, and what is to listen somewhere later finds nobody there.
+    """
+    worker = getattr(config, "workerinput", {"workerid": "gw0", "workercount": 1})
+    number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
+    width = len(LANES) // count
+    lane = LANES[number * width : (number + 1) * width]
+    choose_from(lane[FOR_SYSTEMS:])
+    os.environ["FREE_PORTS"] = f"{lane.start}-{lane[FOR_SYSTEMS - 1]}"

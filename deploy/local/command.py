@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from botocore.exceptions import BotoCoreError
 
 from deploy.local.output import Output
+from deploy.local.ports import choose_from
 from deploy.local.process import StartError, inherited, reach_this_machine_directly
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
@@ -48,6 +49,7 @@ def main(services: Sequence[Service] = SERVICES) -> int:
     """0 after Ctrl-C; 2 and one line where something can't be started."""
     settings = load(LocalSettings)
     reach_this_machine_directly()
+    choose_from(settings.free_ports)
     try:
         asyncio.run(_run(settings, services))
     # The latter of AWS's own settings, which its library reads whatever S3 it is that we start or are given.

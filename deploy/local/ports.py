@@ -6,24 +6,34 @@ import socket
 import sys
 from pathlib import Path
 
-LOWEST = 20_000
+from deploy.local.process import StartError
+
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-taken: set[int] = set()
-"""What is not handed out: the ports that this process has handed out, and those it leaves to others."""
+_handed_out: set[int] = set()
+_lane = range(20_000, 32_768)
+
+
+def choose_from(lane: range) -> None:
+    """Let `free_port` take its ports from there, from now on."""
+    global _lane  # noqa: PLW0603 - a process has one lane, as it has one set of ports that it handed out
+    _lane = lane
 
 
 def free_port() -> int:
     """A port on 127.0.0.1 that nothing listens on and that this process has not handed out yet.
 
-    It is taken from below the range that the kernel gives to outgoing connections: between this answer and the
-    bind of the process that gets it, no client's socket can be in the way.
+    It is taken from below the range that the kernel gives to outgoing connections, where the lane reaches below:
+    between this answer and the bind of the process that gets it, no client's socket can be in the way.
+
+    Raises:
+        StartError: they are all in use.
     """
-    for _ in range(1000):
-        port = random.randrange(LOWEST, _first_ephemeral())  # noqa: S311 - it is no secret
-        if port not in taken and is_free("127.0.0.1", port):
-            taken.add(port)
+    lane = range(_lane.start, min(_lane.stop, _first_ephemeral())) or _lane
+    for port in random.sample(lane, k=min(len(lane), 1000)):
+        if port not in _handed_out and is_free("127.0.0.1", port):
+            _handed_out.add(port)
             return port
-    raise OSError(errno.EADDRINUSE, "no free port on 127.0.0.1")
+    raise StartError(f"FREE_PORTS: all of {lane.start}-{lane.stop - 1} on 127.0.0.1 are in use")
 
 
 def is_free(host: str, port: int) -> bool:
@@ -67,7 +77,6 @@ def claim(host: str, port: int) -> socket.socket | None:
 
 def _first_ephemeral() -> int:
     try:
-        first = int(_EPHEMERAL.read_text().split()[0])
+        return int(_EPHEMERAL.read_text().split()[0])
     except (OSError, ValueError):
         return 32_768
-    return first if first > LOWEST + 1000 else 32_768

@@ -1,12 +1,29 @@
 """What `make run` reads from the environment. All else in it reaches the services as it is."""
 
 import os
+import re
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 
 from services.common.settings import HttpUrl, Port, RedisUrl, Seconds, Settings
+
+
+def _parse_ports(value: object) -> object:
+    """A range from `20000-32767`; anything else is left for pydantic to refuse."""
+    if isinstance(value, str) and (match := re.fullmatch(r"(\d{1,5})-(\d{1,5})", value.strip())):
+        return range(int(match[1]), int(match[2]) + 1)
+    return value
+
+
+def _check_ports(value: range) -> range:
+    if not value or value.start < 1024 or value.stop > 2**16:
+        raise ValueError("not FIRST-LAST of 1024 to 65535")
+    return value
+
+
+PortRange = Annotated[range, BeforeValidator(_parse_ports), AfterValidator(_check_ports)]
 
 
 class LocalSettings(Settings):
@@ -24,6 +41,8 @@ class LocalSettings(Settings):
     """Port of the gateway; 0: a free one."""
     gateways: int = Field(default_factory=lambda: min(len(os.sched_getaffinity(0)), 4), ge=1, le=64)
     """How many gateway processes listen on that port; by default one for each core, up to four."""
+    free_ports: PortRange = range(20_000, 32_768)
+    """The ports on loopback that all other processes take theirs from: `20000-32767`."""
     redis_url: RedisUrl = ""
     """Empty: an embedded Redis."""
     s3_endpoint_url: str = Field("", pattern=r"^(https?://[^\s/]+/?)?$")

@@ -184,6 +184,9 @@ async def test_a_busy_port_is_said_in_one_line(tmp_path: Path) -> None:
     ("env", "said"),
     [
         ({"PORT": "eighty"}, "settings: PORT: "),
+        ({"FREE_PORTS": "20000"}, "settings: FREE_PORTS: "),
+        ({"FREE_PORTS": "80-90"}, "settings: FREE_PORTS: not FIRST-LAST of 1024 to 65535"),
+        ({"FREE_PORTS": "20000-20000"}, "reelway: FREE_PORTS: all of 20000-20000 on 127.0.0.1 are in use"),
         ({"S3_ENDPOINT_URL": "minio:9000"}, "settings: S3_ENDPOINT_URL: "),
         ({"REDIS_URL": "localhost"}, "settings: REDIS_URL: "),
         ({"AWS_ACCESS_KEY_ID": "only-one"}, "AWS_SECRET_ACCESS_KEY: set both or neither"),
@@ -264,11 +267,13 @@ async def test_logs_go_to_files_where_log_dir_is_set(tmp_path: Path, redis_url: 
         assert await terminal.ends(signal.SIGINT) == 0
 
 
-async def test_it_says_where_the_metrics_are(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+async def test_it_says_where_the_metrics_are_in_its_range(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
     async with make_run(tmp_path, REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
         told = (await terminal.says(r"metrics, at /metrics of each: (.*)"))[1]
         addresses = dict(one.split() for one in told.split(", "))
         assert list(addresses) == ["catalog", "stream", "gateway"]
+        first, last = map(int, os.environ["FREE_PORTS"].split("-"))
+        assert all(first <= int(address.rpartition(":")[2]) <= last for address in addresses.values())
         async with aiohttp.ClientSession() as http, http.get(f"http://{addresses['stream']}/metrics") as answer:
             assert "# TYPE reelway_rpc_started_total counter" in await answer.text()
         assert await terminal.ends(signal.SIGINT) == 0

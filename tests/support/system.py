@@ -20,7 +20,7 @@ from tests.support.forked import Forked
 from tests.support.servers import S3Server
 
 # What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere.
-PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR")
+PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "FREE_PORTS")
 
 
 class _OnlyWhatIsGiven(LocalSettings):
