@@ -24,7 +24,6 @@ from gateway.operations.jobs import Jobs
 from gateway.operations.library import Library
 from gateway.operations.playback import Playback
 from gateway.operations.transcripts import Transcripts
-from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
 from gateway.routes import DIALECTS
 from gateway.routes.health import OPEN_PATHS
@@ -77,8 +76,7 @@ async def _serve(settings: GatewaySettings) -> None:
         app[SETTINGS] = settings
         app[READINESS] = readiness = Readiness(channels)
         app.on_response_prepare.append(last_answers(readiness))
-        uploads = UploadBackend(channels["upload"], settings.upload_max_seconds)
-        app[UPLOADS] = Uploads(uploads)
+        app[UPLOADS] = uploads = UploadBackend(channels["upload"], settings.upload_max_seconds)
         app[APPENDS] = Appends(uploads, channels["catalog"], settings.append_max_bytes)
         app[PLAYBACK] = Playback(
             StreamBackend(channels["stream"]), BlockCache(settings.block_cache_bytes), settings.access_ttl_seconds

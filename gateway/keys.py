@@ -10,12 +10,12 @@ from gateway.operations.jobs import Jobs
 from gateway.operations.library import Library
 from gateway.operations.playback import Playback
 from gateway.operations.transcripts import Transcripts
-from gateway.operations.uploads import Uploads
 from gateway.readiness import Readiness
 from gateway.settings import GatewaySettings
+from gateway.upload_backend import UploadBackend
 
 SETTINGS = web.AppKey("settings", GatewaySettings)
-UPLOADS = web.AppKey("uploads", Uploads)
+UPLOADS = web.AppKey("uploads", UploadBackend)
 APPENDS = web.AppKey("appends", Appends)
 PLAYBACK = web.AppKey("playback", Playback)
 TRANSCRIPTS = web.AppKey("transcripts", Transcripts)

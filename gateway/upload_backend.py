@@ -36,9 +36,10 @@ class UploadBackend:
         )
 
     async def upload(
-        self, header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]
+        self, data: AsyncIterator[Buffer], file_name: str, most_bytes: int
     ) -> upload_pb2.UploadVideoResponse:
-        """Send one whole file, at the pace at which the service takes it."""
+        """Send one whole file, at the pace at which the service takes it; it has at most `most_bytes`, 0: unknown."""
+        header = upload_pb2.UploadHeader(file_name=file_name, max_size_bytes=most_bytes)
         stream = self._upload_video(timeout=self._max_seconds, metadata=current_caller().metadata())
         answer: upload_pb2.UploadVideoResponse = await answer_to(stream, _upload_messages(header, data))
         return answer
@@ -64,7 +65,7 @@ async def _upload_messages(
     header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]
 ) -> AsyncIterator[upload_pb2.UploadHeader | list[Buffer]]:
     yield header
-    async for pieces, _ in gathered(data, header.declared_size_bytes):
+    async for pieces, _ in gathered(data, 0):
         if pieces:
             yield pieces
 

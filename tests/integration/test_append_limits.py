@@ -198,7 +198,7 @@ async def test_a_slow_client_is_no_silent_one(
     async with open_channel(fleet.target("upload")) as channel:
         backend = UploadBackend(channel, 20)
         whole, appended = await asyncio.gather(
-            backend.upload(upload_pb2.UploadHeader(file_name="slow.webm"), drops(0.3, count)),
+            backend.upload(drops(0.3, count), "slow.webm", 0),
             backend.append(header, drops(0.3, count)),
         )
     size = len(WEBM) + count * len(b"drop")
