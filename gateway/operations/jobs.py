@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,22 +18,6 @@ from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
-
-
-@dataclass(frozen=True)
-class Command:
-    """What a client wants to run."""
-
-    command: str
-    inputs: Mapping[str, str]
-    """Placeholder to address."""
-    outputs: Mapping[str, str]
-    """Placeholder to file name."""
-
-    @property
-    def work(self) -> ffmpeg_pb2.CommandWork:
-        """As the service takes it."""
-        return ffmpeg_pb2.CommandWork(command=self.command, input_files=self.inputs, output_files=self.outputs)
 
 
 @dataclass(frozen=True)
@@ -56,18 +40,18 @@ class Jobs:
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
         self._asking_why: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(asking_why)
 
-    async def register(self, command: Command, idempotency_key: str) -> ffmpeg_pb2.Task:
+    async def register(self, command: ffmpeg_pb2.CommandWork, idempotency_key: str) -> ffmpeg_pb2.Task:
         """The task, acknowledged: it will run; one, however often the connection breaks."""
         request_id = idempotency_key or uuid.uuid4().hex
-        request = ffmpeg_pb2.RegisterTaskRequest(command=command.work, request_id=request_id)
+        request = ffmpeg_pb2.RegisterTaskRequest(command=command, request_id=request_id)
         try:
             return (await retry(lambda: call(self._stub.RegisterTask, request), _unanswered)).task
         except ReelwayError as error:
             raise await self._explained(error) from None
 
-    async def plan(self, command: Command) -> ffmpeg_pb2.PlanTaskResponse:
+    async def plan(self, command: ffmpeg_pb2.CommandWork) -> ffmpeg_pb2.PlanTaskResponse:
         """The verdict on a command, without running it."""
-        return await call(self._stub.PlanTask, ffmpeg_pb2.PlanTaskRequest(command=command.work))
+        return await call(self._stub.PlanTask, ffmpeg_pb2.PlanTaskRequest(command=command))
 
     async def get(self, task_id: str) -> ffmpeg_pb2.Task:
         """One task."""

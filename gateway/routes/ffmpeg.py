@@ -13,7 +13,6 @@ from reelway.v1 import ffmpeg_pb2
 
 from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.keys import ENDLESS, JOBS
-from gateway.operations.jobs import Command
 from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 
@@ -47,9 +46,11 @@ class RegisterBody(BaseModel):
     output_files: Annotated[dict[str, str], Field(description="Placeholder to plain file name")]
 
     @property
-    def command(self) -> Command:
+    def command(self) -> ffmpeg_pb2.CommandWork:
         """Without the dialect's names."""
-        return Command(self.ffmpeg_command, self.input_files, self.output_files)
+        return ffmpeg_pb2.CommandWork(
+            command=self.ffmpeg_command, input_files=self.input_files, output_files=self.output_files
+        )
 
 
 class RegisterHeaders(BaseModel):
