@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import grpc
 from reelway.v1 import library_pb2, library_pb2_grpc, signing_pb2, signing_pb2_grpc, upload_pb2, upload_pb2_grpc
 
 from services.common.call import call
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-
-
-@dataclass(frozen=True)
-class Edit:
-    """What changes; None stays as it is."""
-
-    title: str | None
-    description: str | None
-    is_private: bool | None
 
 
 class Library:
@@ -54,10 +43,10 @@ class Library:
         """One video to watch."""
         return (await call(self._stub.Watch, library_pb2.WatchRequest(user_id=user_id, video_id=video_id))).video
 
-    async def edit(self, video_id: str, edit: Edit) -> None:
-        """Change, and publish where it is not published."""
+    async def edit(self, video_id: str, title: str | None, description: str | None, is_private: bool | None) -> None:
+        """Change, and publish where it is not published; None stays as it is."""
         request = library_pb2.EditRequest(
-            video_id=video_id, title=edit.title, description=edit.description, is_private=edit.is_private
+            video_id=video_id, title=title, description=description, is_private=is_private
         )
         await call(self._stub.Edit, request)
 

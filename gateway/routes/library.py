@@ -12,7 +12,6 @@ from reelway.v1 import library_pb2, media_pb2
 
 from gateway.invalid_request import ErrorBody
 from gateway.keys import LIBRARY, PLAYBACK
-from gateway.operations.library import Edit
 from gateway.range_response import content_disposition
 from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.caller import current_caller
@@ -296,7 +295,7 @@ async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Re
     if unsupported := sorted(given - set(_EDITABLE)):
         return _json(EditErrors(errors=[f"unsupported field: {name}" for name in unsupported]), 400)
     try:
-        await request.app[LIBRARY].edit(path.hash_id, Edit(json.title, json.description, json.is_private))
+        await request.app[LIBRARY].edit(path.hash_id, json.title, json.description, json.is_private)
     except ReelwayError as error:
         if error.reason is ErrorReason.FIELDS_MISSING:
             missing = error.metadata.get("fields", "").split(",")
