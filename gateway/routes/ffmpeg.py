@@ -16,10 +16,7 @@ from gateway.keys import ENDLESS, JOBS
 from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 
-routes = Routes(
-    "004 ffmpeg-api",
-    answers=SERVICE_ANSWERS,
-)
+routes = Routes("004 ffmpeg-api", answers=SERVICE_ANSWERS)
 
 _STATUSES = {
     ffmpeg_pb2.TASK_STATE_PENDING: "pending",

@@ -64,15 +64,6 @@ async def ready(request: web.Request) -> web.Response:
 
 
 OPEN_PATHS = frozenset(
-    {
-        "/",
-        "/health",
-        "/health_check",
-        "/ffmpeg/health",
-        "/ready",
-        "/docs",
-        "/redoc",
-        "/openapi.json",
-    }
+    {"/", "/health", "/health_check", "/ffmpeg/health", "/ready", "/docs", "/redoc", "/openapi.json"}
 )
 """Paths that need no user, whatever the deployment says of anonymous access."""

@@ -16,10 +16,7 @@ from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
 
-routes = Routes(
-    "000 Video-Stream-API",
-    answers=SERVICE_ANSWERS,
-)
+routes = Routes("000 Video-Stream-API", answers=SERVICE_ANSWERS)
 
 
 class VideoPath(BaseModel):
