@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
-from aiohttp.typedefs import Middleware
+from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.auth import Authenticator
@@ -22,8 +22,6 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
 log = logs.get_logger(__name__)
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUESTS = Counter("reelway_http_requests_total", "Requests answered", ["route", "method", "status"])
 SECONDS = Histogram("reelway_http_request_seconds", "Duration of requests", ["route", "method"])

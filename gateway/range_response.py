@@ -25,11 +25,11 @@ from aiohttp import web
 from gateway.byte_range import ByteRange, Unsatisfiable, parse_range
 from gateway.conditional import Decision, Outcome, evaluate, http_date
 from gateway.stall_watch import StallWatch
+from services.common.byte_messages import Buffer
 from services.common.logs import get_logger
 
-Chunk: TypeAlias = bytes | bytearray | memoryview
 #: Chunks that are there at once, and are written at once; never empty.
-Batch: TypeAlias = Sequence[Chunk]
+Batch: TypeAlias = Sequence[Buffer]
 #: Called with offset and length; yields exactly `length` bytes in chunks of any size. Errors raised before the
 #: first batch become the response; later ones break the connection off.
 Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]

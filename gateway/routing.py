@@ -19,11 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, invalid_response
 from gateway.request_body import defer_continue
-from gateway.validation import BODIES, Handler, bound, models_of
+from gateway.validation import BODIES, bound, models_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
 

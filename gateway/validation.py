@@ -18,10 +18,11 @@ import functools
 import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any
 from urllib.parse import parse_qsl
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
 from gateway.invalid_request import ErrorItem, InvalidRequestError
@@ -29,8 +30,6 @@ from gateway.multipart_form import FORM_TYPE, MultipartForm
 from gateway.request_body import RequestBody
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-
-Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _URLENCODED = "application/x-www-form-urlencoded"
 #: Python has more, and for some of them its decoders take minutes for a MiB.

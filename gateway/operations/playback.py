@@ -18,6 +18,7 @@ from gateway.block_cache import BLOCK, BlockCache, BlockKey
 from gateway.stream_backend import StreamBackend, Window
 from services.common import logs, tasks
 from services.common.backoff import Backoff
+from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
@@ -98,7 +99,7 @@ class Playback:
 
     async def read(
         self, stat: stream_pb2.StatResponse, offset: int, length: int
-    ) -> AsyncGenerator[Sequence[bytes | memoryview], None]:
+    ) -> AsyncGenerator[Sequence[Buffer], None]:
         """Exactly these bytes of the version that `stat` describes; errors as StreamService.Read says."""
         end = offset + length
         while offset < end:
@@ -123,13 +124,13 @@ class Playback:
                         yield (chunk,)
                 offset = run_end
 
-    def _in_memory(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> list[bytes | memoryview]:
+    def _in_memory(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> list[Buffer]:
         """The beginning of the range, as far as its blocks are here; at most a block's length.
 
         A viewer has the same time for it as for one chunk of a stream, however much there is at once.
         """
         end = min(end, offset + BLOCK)
-        found: list[bytes | memoryview] = []
+        found: list[Buffer] = []
         while stat.sealed and offset < end:
             block = self._cache.get(BlockKey(stat.video_id, stat.etag, offset // BLOCK))
             if block is None:
@@ -197,7 +198,7 @@ class Playback:
         self._left_behind.start(_run_out(call))
 
 
-def _cut(block: bytes, offset: int, end: int) -> bytes | memoryview:
+def _cut(block: bytes, offset: int, end: int) -> Buffer:
     """What of the block that `offset` lies in belongs to the range up to `end`."""
     start, length = offset % BLOCK, end - offset
     return block if not start and length >= len(block) else memoryview(block)[start : start + length]
