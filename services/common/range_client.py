@@ -344,6 +344,5 @@ class RangeClient:
 
     def close(self) -> None:
         """End every idle connection; those in use end with their answers."""
-        with contextlib.suppress(IndexError):
-            while True:
-                self._idle.popleft().close()
+        while self._idle:
+            self._idle.popleft().close()
