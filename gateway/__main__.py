@@ -14,7 +14,7 @@ from gateway.auth import Authenticator
 from gateway.block_cache import BlockCache
 from gateway.draining import drain, last_answers
 from gateway.endless import Endless
-from gateway.held_bodies import HeldBodies
+from gateway.held_bodies import held_bodies
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
 from gateway.keys import APPENDS, ENDLESS, JOBS, LIBRARY, PLAYBACK, READINESS, SETTINGS, TRANSCRIPTS, UPLOADS
@@ -68,7 +68,7 @@ async def _serve(settings: GatewaySettings) -> None:
             middlewares=[
                 edge(authenticator, idle, settings.anonymous_access, _is_open),
                 cors_middleware,
-                HeldBodies(settings.held_body_bytes).middleware,
+                held_bodies(settings.held_body_bytes),
             ],
             client_max_size=_LARGEST_FORM,
         )

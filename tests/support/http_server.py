@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.held_bodies import HeldBodies
+from gateway.held_bodies import held_bodies
 from gateway.http_server import Runner
 from gateway.request_body import defer_continue
 
@@ -28,7 +28,7 @@ async def serving(
 @contextlib.asynccontextmanager
 async def serving_app(app: web.Application, held_bytes: int = 2**27) -> AsyncIterator[int]:
     """Serve `app`, which may hold so many bytes of bodies at once; yields the port."""
-    app.middlewares.append(HeldBodies(held_bytes).middleware)
+    app.middlewares.append(held_bodies(held_bytes))
     runner = Runner(app, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
