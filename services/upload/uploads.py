@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from reelway.v1 import media_pb2, upload_pb2
 
@@ -84,7 +85,8 @@ class Uploads:
                 raise ReelwayError(ErrorReason.NOT_A_VIDEO)
             video_id = str(uuid.uuid4())
             upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
-            work = asyncio.create_task(self._store_and_record(upload, container, header, first, data, room=room))
+            store = functools.partial(self._store_file, upload, container, header, first, data, room=room)
+            work = asyncio.create_task(self._store_and_record(upload, store))
             # What it holds it may hold for longer than this call lasts.
             until_it_ends = reserved.pop_all()
             work.add_done_callback(lambda _: until_it_ends.close())
@@ -99,20 +101,14 @@ class Uploads:
             raise
 
     async def _store_and_record(
-        self,
-        upload: OpenUpload,
-        container: media_pb2.Container.ValueType,
-        header: upload_pb2.UploadHeader,
-        first: bytes,
-        data: AsyncIterator[Buffer],
-        *,
-        room: Reservation,
+        self, upload: OpenUpload, store: Callable[[], Awaitable[media_pb2.Video]]
     ) -> media_pb2.Video:
+        """What is to be recorded is what `store` brings."""
         await self._register.begin(upload)
         heartbeat = asyncio.create_task(self._keep_alive(upload, asyncio.current_task()))
         decided = True
         try:
-            video = await self._store_file(upload, container, header, first, data, room=room)
+            video = await store()
             # From here on nothing cancels it: cut short, it could leave a record whose object is swept.
             heartbeat.cancel()
             recording = asyncio.create_task(self._record(upload, video))
