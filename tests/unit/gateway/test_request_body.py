@@ -7,6 +7,7 @@ import gc
 import gzip
 import weakref
 import zlib
+from collections.abc import Callable
 
 import pytest
 from aiohttp import web
@@ -90,44 +91,38 @@ async def test_a_client_that_sends_slowly_is_kept() -> None:
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"8")
 
 
-async def test_a_client_that_drips_is_given_up() -> None:
-    async def drip(request: web.Request) -> web.Response:
+async def gives_up(drop: Callable[[], bytes], *headers: str, body: bytes = b"") -> None:
+    """A client that sends `body`, and then a drop at a time, is answered 408."""
+
+    async def count(request: web.Request) -> web.Response:
         body = RequestBody(request, grace=0.1)
         return web.Response(text=str(sum([len(chunk) async for chunk in body])))
 
     async def keep_dripping() -> None:
         while True:
-            connection.writer.write(b"x")
+            connection.writer.write(drop())
             await asyncio.sleep(0.02)
 
-    async with serving(drip) as port, wire(port) as connection:
-        await connection.send("POST", "/", "Content-Length: 1000000")
+    async with serving(count) as port, wire(port) as connection:
+        await connection.send("POST", "/", *headers, "Content-Length: 1000000", body=body)
         dripping = asyncio.create_task(keep_dripping())
         async with asyncio.timeout(30):
             assert (await connection.head()).status == 408
         dripping.cancel()
+
+
+async def test_a_client_that_drips_is_given_up() -> None:
+    await gives_up(lambda: b"x")
 
 
 async def test_a_compressed_body_must_come_as_fast_as_any_other() -> None:
     """What is in it does not count: a little that is much would stand for hours."""
     packer = zlib.compressobj(wbits=31)
-    packed = packer.compress(bytes(100_000)) + packer.flush(zlib.Z_SYNC_FLUSH)
 
-    async def drip(request: web.Request) -> web.Response:
-        body = RequestBody(request, grace=0.1)
-        return web.Response(text=str(sum([len(chunk) async for chunk in body])))
+    def packed(data: bytes) -> bytes:
+        return packer.compress(data) + packer.flush(zlib.Z_SYNC_FLUSH)
 
-    async def keep_dripping() -> None:
-        while True:
-            connection.writer.write(packer.compress(b"x") + packer.flush(zlib.Z_SYNC_FLUSH))
-            await asyncio.sleep(0.02)
-
-    async with serving(drip) as port, wire(port) as connection:
-        await connection.send("POST", "/", "Content-Encoding: gzip", "Content-Length: 1000000", body=packed)
-        dripping = asyncio.create_task(keep_dripping())
-        async with asyncio.timeout(30):
-            assert (await connection.head()).status == 408
-        dripping.cancel()
+    await gives_up(lambda: packed(b"x"), "Content-Encoding: gzip", body=packed(bytes(100_000)))
 
 
 @pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
