@@ -23,16 +23,20 @@ from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.clock import Clock
-from services.common.containers import object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError, invalid_field
-from services.common.extents import joined_prefix, journal_prefix
-from services.common.library_keys import incoming_key, thumbnail_key
 from services.common.message_page import within_message
-from services.common.record_keys import record_key
+from services.common.object_keys import (
+    incoming_key,
+    joined_prefix,
+    journal_prefix,
+    object_keys,
+    record_key,
+    thumbnail_key,
+    transcript_prefix,
+)
 from services.common.s3_objects import S3Objects
 from services.common.tasks import all_of
-from services.common.transcript_keys import transcript_prefix
 from services.common.uuids import is_uuid
 from services.common.video_state import GONE, INITIAL, step
 

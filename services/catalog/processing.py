@@ -10,7 +10,7 @@ from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
 from services.common import fault_points, logs
 from services.common.clock import Clock
-from services.common.library_keys import incoming_key
+from services.common.object_keys import incoming_key
 from services.common.s3_objects import S3Objects
 from services.common.video_state import step
 

@@ -15,6 +15,7 @@ from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
+from services.common.object_keys import VIDEOS
 from services.common.periodic import put_off
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
@@ -74,7 +75,7 @@ async def _rebuild(
                 await records.save(video)
     await store.clear()
     # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
-    stored = {info.key async for info in objects.list("videos/")}
+    stored = {info.key async for info in objects.list(VIDEOS)}
     found, last_number = Rebuilt(), 0
     limit = asyncio.Semaphore(_READS_AT_ONCE)
 

@@ -8,7 +8,7 @@ from google.protobuf import json_format
 from reelway.v1 import media_pb2
 
 from services.common import logs
-from services.common.record_keys import RECORDS, record_key
+from services.common.object_keys import RECORDS, record_key
 from services.common.s3_objects import S3Objects
 
 log = logs.get_logger(__name__)

@@ -11,9 +11,9 @@ from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs
 from services.common.clock import Clock
 from services.common.lease import Lease
+from services.common.object_keys import TRANSCRIPTS, captions_key, document_key
 from services.common.periodic import periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.common.transcript_keys import TRANSCRIPTS, captions_key, document_key
 from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)

@@ -19,8 +19,8 @@ from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.language_tag import primary_language
+from services.common.object_keys import captions_key, transcript_key, transcript_prefix
 from services.common.s3_objects import S3Objects
-from services.common.transcript_keys import captions_key, transcript_key, transcript_prefix
 
 log = logs.get_logger(__name__)
 

@@ -104,13 +104,3 @@ def begins_clip(head: bytes) -> bool:
     if head[:4] == b"OggS":
         return len(head) > 5 and bool(head[5] & 2)
     return head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-
-
-def object_key(video_id: str, container: media_pb2.Container.ValueType) -> str:
-    """Where a finished video's bytes are."""
-    return f"videos/{video_id}.{KINDS[container].extension}"
-
-
-def object_keys(video_id: str) -> list[str]:
-    """Wherever they may be, for those who do not know the container."""
-    return [object_key(video_id, container) for container in KINDS]

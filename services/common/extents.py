@@ -37,16 +37,6 @@ class Extent:
         return self.offset + self.length
 
 
-def journal_prefix(video_id: str) -> str:
-    """What the keys of all chunks of a video begin with."""
-    return f"journal/{video_id}/"
-
-
-def joined_prefix(video_id: str) -> str:
-    """What the keys of all joined versions of a video's clips begin with."""
-    return f"joined/{video_id}/"
-
-
 def slices(extents: Sequence[Extent], offset: int, length: int) -> list[Slice]:
     """What of each extent holds these bytes, in order; as far as the extents go."""
     end = offset + length

@@ -24,8 +24,8 @@ from services.common.clock import Clock
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix
 from services.common.latest import Latest
+from services.common.object_keys import joined_prefix
 from services.common.s3_objects import S3Objects
 from services.common.tasks import SingleFlight
 

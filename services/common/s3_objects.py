@@ -1,15 +1,6 @@
 """The store off the byte path: small objects, listings, multipart book-keeping, signed URLs (aiobotocore).
 
-Objects that the system keeps, and who writes them:
-
-    videos/{video_id}.{ext}   bytes of a finished video           upload; of a signed one, ffmpeg worker
-    journal/{video_id}/…      chunks of a growing video           upload (see extents.py)
-    joined/{video_id}/…       its clips as one file               ffmpeg worker (see joined.py)
-    catalog/{video_id}.json   the record, the truth               catalog
-    incoming/{video_id}       what a signed form brought          the client
-    thumbnails/{video_id}.jpg a picture of a video                ffmpeg worker
-    transcripts/{video_id}/…  what is said in a video             ffmpeg worker (see transcribe_handler.py)
-    ffmpeg-outputs/{task_id}/{name}  one output of a task         ffmpeg worker
+object_keys.py lists what it holds.
 """
 
 from __future__ import annotations

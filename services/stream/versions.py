@@ -17,8 +17,9 @@ from reelway.v1 import media_pb2, upload_pb2
 from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import Extent, joined_prefix, read_slices, slices
+from services.common.extents import Extent, read_slices, slices
 from services.common.joined import ClipJoiner, Joined, journal_etag
+from services.common.object_keys import joined_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient, extents_of
 from services.stream.video_cache import VideoCache

@@ -26,9 +26,8 @@ from services.common.catalog_client import if_found
 from services.common.clock import Clock
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.library_keys import INCOMING, incoming_key
+from services.common.object_keys import INCOMING, incoming_key, record_key
 from services.common.periodic import periodically
-from services.common.record_keys import record_key
 from services.common.redis_client import redis_errors
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.uuids import is_uuid

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
 
-from services.common.extents import Extent, journal_prefix
+from services.common.extents import Extent
+from services.common.object_keys import journal_prefix
 
 # Sizes are below 2^53; what is longer is no number that Redis, or Python's str, would take.
 _VERSION = re.compile(r'"[0-9a-f]{32}-([0-9a-f]{1,14})"')

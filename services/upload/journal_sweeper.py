@@ -13,9 +13,9 @@ from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix
 from services.common.joined import version_of
 from services.common.lease import Lease
+from services.common.object_keys import JOINED, JOURNALS, joined_prefix
 from services.common.periodic import periodically, put_off
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
@@ -25,8 +25,6 @@ from services.upload.journals import Journals, every_extent
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
-
-_ALL, _JOINED = "journal/", "joined/"
 
 
 class JournalSweeper:
@@ -104,13 +102,13 @@ class JournalSweeper:
 
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append."""
-        for folders, sweep in ((_ALL, self._sweep_upload), (_JOINED, self._sweep_joined)):
+        for folders, sweep in ((JOURNALS, self._sweep_upload), (JOINED, self._sweep_joined)):
             async for video_id, found in self._objects.folders(folders):
                 if not await self._orphan_lease.take():
                     return
                 with put_off("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
-        await self._objects.abort_multiparts(_ALL, self._clock.now() - timedelta(seconds=self._orphan_seconds))
+        await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.

@@ -12,11 +12,12 @@ from services.common import fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller, may_change, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
-from services.common.containers import KINDS, SNIFF_BYTES, object_key
+from services.common.containers import KINDS, SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
 from services.common.joined import joined_etag
+from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.file_name import plain_name

@@ -16,7 +16,8 @@ from reelway.v1 import media_pb2
 
 from services.common import logs
 from services.common.containers import SNIFF_BYTES, sniff
-from services.common.extents import Extent, journal_prefix, read_slices, slices
+from services.common.extents import Extent, read_slices, slices
+from services.common.object_keys import journal_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.upload.journal import Journal, JournalState, next_etag

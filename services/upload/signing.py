@@ -13,7 +13,7 @@ from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.library_keys import incoming_key
+from services.common.object_keys import incoming_key
 from services.common.s3_objects import S3Objects
 from services.upload.signatures import Signatures
 

@@ -8,8 +8,8 @@ from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.object_keys import VIDEOS, record_key
 from services.common.periodic import periodically
-from services.common.record_keys import record_key
 from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -66,7 +66,7 @@ class Sweeper:
     async def _abort_unknown(self) -> None:
         """Multipart uploads that no entry speaks for: begun before Redis was emptied."""
         known = await self._register.keys()
-        async for multipart in self._objects.list_multiparts("videos/"):
+        async for multipart in self._objects.list_multiparts(VIDEOS):
             age = self._clock.seconds() - multipart.initiated.timestamp()
             if multipart.key not in known and age > self._orphan_seconds:
                 await self._objects.abort_multipart(multipart.key, multipart.upload_id)

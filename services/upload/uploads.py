@@ -19,9 +19,10 @@ from services.common import logs, metrics, tasks
 from services.common.byte_messages import Buffer, UploadMessage
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient, if_found
-from services.common.containers import KINDS, object_key, sniff
+from services.common.containers import KINDS, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation

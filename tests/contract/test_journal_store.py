@@ -12,7 +12,8 @@ import redis.asyncio as redis
 
 from services.common import redis_client
 from services.common.error_catalog import ErrorReason
-from services.common.extents import Extent, journal_prefix
+from services.common.extents import Extent
+from services.common.object_keys import journal_prefix
 from services.common.settings import RedisSettings
 from services.upload.journal import Chunk, Committed, Journal, JournalState, next_etag
 from services.upload.journal_store import Limits, Moved

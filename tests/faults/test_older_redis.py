@@ -13,7 +13,7 @@ from services.catalog.processing import Processing
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.library_keys import incoming_key
+from services.common.object_keys import incoming_key
 from services.upload import ingest
 from services.upload.ingest import Ingest
 from services.upload.open_uploads import OpenUpload

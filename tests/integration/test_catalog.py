@@ -19,14 +19,18 @@ from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
-from services.common.containers import object_keys
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix, journal_prefix
 from services.common.lease import Lease
-from services.common.library_keys import incoming_key, thumbnail_key
+from services.common.object_keys import (
+    incoming_key,
+    joined_prefix,
+    journal_prefix,
+    object_keys,
+    thumbnail_key,
+    transcript_prefix,
+)
 from services.common.s3_objects import ObjectInfo
-from services.common.transcript_keys import transcript_prefix
 from tests.support.foundation import Foundation
 from tests.support.journal_client import refusal
 

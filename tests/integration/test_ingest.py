@@ -9,7 +9,7 @@ import pytest
 from reelway.v1 import library_pb2, media_pb2
 
 from services.common.lease import Lease
-from services.common.library_keys import incoming_key
+from services.common.object_keys import incoming_key
 from services.upload import ingest
 from services.upload.ingest import LEASE, Ingest
 from services.upload.signatures import Signatures

@@ -12,8 +12,8 @@ from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
-from services.common.extents import joined_prefix
 from services.common.joined import ClipJoiner, version_of
+from services.common.object_keys import joined_prefix
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings

@@ -8,7 +8,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix
+from services.common.object_keys import joined_prefix
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs, key_of

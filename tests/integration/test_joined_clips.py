@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from services.catalog.record_store import RecordStore
-from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import version_of
+from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.redis_client import connect as connect_redis
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings

@@ -14,9 +14,9 @@ from services.common import redis_client
 from services.common.byte_messages import AppendMessage
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import joined_prefix, journal_prefix
 from services.common.joined import ClipJoiner, version_of
 from services.common.lease import Lease, LeaseLost
+from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.s3_objects import ObjectInfo
 from services.common.settings import RedisSettings
 from services.upload.appends import Appends

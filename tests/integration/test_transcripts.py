@@ -19,7 +19,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.transcript_keys import captions_key, document_key
+from services.common.object_keys import captions_key, document_key
 from tests.support.foundation import Foundation, as_user
 
 ANNA, BORIS = "anna", "boris"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 from typing import Protocol
 
+from services.common.object_keys import transcript_prefix
 from services.common.s3_objects import S3Objects
-from services.common.transcript_keys import transcript_prefix
 from services.ffmpeg.transcription.words import Piece
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from services.common.containers import KINDS, SNIFF_BYTES, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import Extent, joined_prefix, read_slices
+from services.common.extents import Extent, read_slices
 from services.common.joined import find_joined, version_of
+from services.common.object_keys import joined_prefix
 from services.common.s3_objects import Slice
 from services.common.upload_client import UploadClient, extents_of
 from services.ffmpeg.clips import (

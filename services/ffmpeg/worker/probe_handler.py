@@ -25,10 +25,10 @@ from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import CatalogClient, if_found
-from services.common.containers import KINDS, SNIFF_BYTES, object_key, object_keys
+from services.common.containers import KINDS, SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.library_keys import thumbnail_key
+from services.common.object_keys import object_key, object_keys, thumbnail_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE

@@ -28,9 +28,9 @@ from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.object_keys import captions_key, document_key, transcript_key, transcript_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.transcript_keys import captions_key, document_key, transcript_key, transcript_prefix
 from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox

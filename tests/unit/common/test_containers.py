@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from reelway.v1 import media_pb2
 
 from deploy.local.embedded import find_ffmpeg
-from services.common.containers import KINDS, SNIFF_BYTES, object_key, sniff
+from services.common.containers import KINDS, SNIFF_BYTES, sniff
+from services.common.object_keys import object_key
 from tests.support.clips import Clip
 
 NAMES = ["clip.mp4", "clip.webm", "clip.avi", "clip.ogv", "clip.mov", "clip.mkv", "clip.ts", "clip.mpg"]

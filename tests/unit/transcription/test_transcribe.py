@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.common.transcript_keys import transcript_key
+from services.common.object_keys import transcript_key
 from services.ffmpeg.transcription.audio import extract_arguments
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
