@@ -68,13 +68,7 @@ async def test_started_again_it_finds_its_data_and_its_keys(tmp_path: Path) -> N
     assert [oct(one.stat().st_mode & 0o777) for one in secrets] == ["0o600"] * 3
     async with make_run(tmp_path / "data", PORT="0") as terminal:
         second = await environment_of((await terminal.says(r"ready: (http://\S+)"))[1])
-        kept = (
-            "AUTH_JWT_SECRET",
-            "AWS_ACCESS_KEY_ID",
-            "AWS_SECRET_ACCESS_KEY",
-            "S3_ENDPOINT_URL",
-        )
-        assert {name: second[name] for name in kept} == {name: first[name] for name in kept}
+        assert {name: second[name] for name in KEPT} == {name: first[name] for name in KEPT}
         async with redis.asyncio.Redis.from_url(second["REDIS_URL"]) as client:
             assert await client.get("video") == b"kept"
         assert await terminal.ends(signal.SIGTERM) == 0

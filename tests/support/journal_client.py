@@ -28,7 +28,6 @@ from tests.support.waiting import until
 _MESSAGE = 512 * 2**10
 # A call that is not answered for so long is a fault of the test.
 _SECONDS = 30.0
-AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.TIMEOUT}
 
 
 class JournalClient:
