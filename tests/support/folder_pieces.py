@@ -28,8 +28,3 @@ class FolderPieces:
         temporary = self._folder / f"{piece.name}.tmp"
         temporary.write_text(piece.to_json())
         temporary.rename(self._folder / f"{piece.name}.json")
-
-    async def clear(self) -> None:
-        """Delete the files."""
-        for path in self._folder.glob("*"):
-            path.unlink()

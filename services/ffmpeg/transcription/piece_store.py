@@ -21,10 +21,6 @@ class PieceStore(Protocol):
         """Durable once this returns."""
         ...
 
-    async def clear(self) -> None:
-        """Forget them all."""
-        ...
-
 
 class S3Pieces:
     """One object a piece: `transcripts/{video_id}/pieces/{key}/{start}-{end}.json`."""
