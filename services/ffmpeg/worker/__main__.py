@@ -23,7 +23,7 @@ from services.ffmpeg.worker.command_handler import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
 from services.ffmpeg.worker.join_handler import JoinHandler
-from services.ffmpeg.worker.probe_handler import ProbeHandler, UploadLimits
+from services.ffmpeg.worker.probe_handler import ProbeHandler
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
 from services.ffmpeg.worker.worker import Worker, WorkerTimes
 
@@ -39,11 +39,10 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
         root = WorkRoot(settings.work_dir)
         stack.callback(root.close)
         isolation = await examine_machine(settings, root)
-        able = isolation is not None and isolation.ready
         store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
         worker = Worker(
             store,
-            make_handlers(stack, settings, isolation, outputs) if isolation and able else {},
+            make_handlers(stack, settings, isolation, outputs) if isolation and isolation.ready else {},
             settings.slots,
             root,
             fence=outputs.abort_earlier,
@@ -88,7 +87,8 @@ def handlers(
         objects=outputs.objects,
         data=outputs.data,
         catalog=catalog,
-        uploads=UploadLimits(settings.library_max_bytes, settings.library_types),
+        upload_bytes=settings.library_max_bytes,
+        upload_types=settings.library_types,
         whole_bytes=settings.command_input_bytes,
     )
     transcribe = TranscribeHandler(

@@ -14,7 +14,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,14 +47,6 @@ _EXCERPT = 24
 _CORRUPTED = media_pb2.PROCESSING_FAILURE_CORRUPTED
 
 
-@dataclass(frozen=True)
-class UploadLimits:
-    """What a signed upload may be."""
-
-    max_bytes: int
-    content_types: Collection[str]
-
-
 class ProbeHandler:
     """See the module. Result: `outcome`, a word."""
 
@@ -66,11 +57,12 @@ class ProbeHandler:
         objects: S3Objects,
         data: S3Bytes,
         catalog: grpc.aio.Channel,
-        uploads: UploadLimits,
+        upload_bytes: int,
+        upload_types: Collection[str],
         whole_bytes: int,
     ) -> None:
-        self._sandbox, self._objects, self._data, self._uploads = sandbox, objects, data, uploads
-        self._whole_bytes = whole_bytes
+        self._sandbox, self._objects, self._data = sandbox, objects, data
+        self._upload_bytes, self._upload_types, self._whole_bytes = upload_bytes, upload_types, whole_bytes
         self._catalog = CatalogClient(catalog)
         self._library: library_pb2_grpc.LibraryServiceAsyncStub = library_pb2_grpc.LibraryServiceStub(catalog)
 
@@ -120,12 +112,12 @@ class ProbeHandler:
 
     async def _take_in(self, context: JobContext, video_id: str, info: ObjectInfo) -> library_pb2.Processed:
         """Check an upload and move it to its place."""
-        if info.size > self._uploads.max_bytes:
+        if info.size > self._upload_bytes:
             raise Unusable(media_pb2.PROCESSING_FAILURE_TOO_LARGE)
         if info.size == 0:
             raise Unusable(_CORRUPTED)
         head = b"".join([chunk async for chunk in self._data.read(info.key, 0, min(SNIFF_BYTES, info.size))])
-        container = container_of(head, self._uploads.content_types)
+        container = container_of(head, self._upload_types)
         found = await self._describe(context, info, whole=True)
         found.container, found.object_key = container, object_key(video_id, container)
         await context.still_held()
