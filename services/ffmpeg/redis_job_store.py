@@ -114,6 +114,10 @@ class QueueStats:
     workers: int
 
 
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
+
+
 def _mapping(flat: Sequence[str]) -> dict[str, str]:
     """Names and values that a script answered one after another."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
@@ -136,8 +140,9 @@ class RedisJobStore:
         self._policy = policy
         files = [(_LUA / f"{name}.lua").read_text() for name in ("jobs_state", "jobs", "jobs_housekeeping")]
         self._script = client.register_script("".join([_constants_lua(policy), *files, _OPERATION_LUA]))
-        self._keep_completed = int(policy.keep_completed_seconds * 1000)
-        self._keep_failed = int(policy.keep_failed_seconds * 1000)
+        self._lease_ms, self._backoff_ms = _ms(policy.lease_seconds), _ms(policy.backoff_seconds)
+        self._outage_ms = _ms(policy.outage_seconds)
+        self._keep_completed, self._keep_failed = _ms(policy.keep_completed_seconds), _ms(policy.keep_failed_seconds)
 
     async def _call(self, operation: str, *args: str | int) -> Any:
         with redis_errors():
@@ -282,7 +287,7 @@ class RedisJobStore:
             self._policy.tries_max if again else 0,
             self._backoff_ms,
             self._keep_failed,
-            int(self._policy.outage_seconds * 1000) if outage else 0,
+            self._outage_ms if outage else 0,
         )
         return answer
 
@@ -342,11 +347,3 @@ class RedisJobStore:
                         if message is not None:
                             yield message["channel"], message["data"]
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
-
-    @property
-    def _lease_ms(self) -> int:
-        return int(self._policy.lease_seconds * 1000)
-
-    @property
-    def _backoff_ms(self) -> int:
-        return int(self._policy.backoff_seconds * 1000)
