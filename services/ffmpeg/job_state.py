@@ -36,11 +36,15 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
 
 
 class JobKind(enum.StrEnum):
-    """What a job does. The value is what Redis holds and part of the queue's key."""
+    """What a job does. The value is what Redis holds and part of the queue's key.
 
-    COMMAND = "command"
+    In the order in which a worker looks for work: what a person waits for first. Each kind has slots of its own, so
+    the order decides only who is claimed first, never who runs at all.
+    """
+
     PROBE = "probe"
     JOIN = "join"
+    COMMAND = "command"
     TRANSCRIBE = "transcribe"
 
 
@@ -50,13 +54,3 @@ class Priority(enum.IntEnum):
     INTERACTIVE = 0
     NORMAL = 1
     BULK = 2
-
-
-# In this order a worker looks for work: what a person waits for first. Each kind has slots of its own, so
-# the order decides only who is claimed first, never who runs at all.
-CLAIM_ORDER: tuple[JobKind, ...] = (
-    JobKind.PROBE,
-    JobKind.JOIN,
-    JobKind.COMMAND,
-    JobKind.TRANSCRIBE,
-)

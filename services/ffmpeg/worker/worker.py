@@ -17,7 +17,7 @@ from prometheus_client import Counter, Gauge
 from services.common import logs, tasks
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobLease
-from services.ffmpeg.job_state import CLAIM_ORDER, JobKind
+from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Fence, Stop
@@ -61,7 +61,7 @@ class Worker:
     ) -> None:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = name or uuid.uuid4().hex
-        self._free = {kind: slots[kind] for kind in CLAIM_ORDER if kind in handlers and slots[kind] > 0}
+        self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
