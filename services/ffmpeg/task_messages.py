@@ -13,24 +13,10 @@ from services.ffmpeg.job import MOST_UNFINISHED, Job
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import QueueStats
 
-KINDS: Mapping[JobKind, ffmpeg_pb2.TaskKind.ValueType] = {
-    JobKind.COMMAND: ffmpeg_pb2.TASK_KIND_COMMAND,
-    JobKind.PROBE: ffmpeg_pb2.TASK_KIND_PROBE,
-    JobKind.JOIN: ffmpeg_pb2.TASK_KIND_JOIN,
-    JobKind.TRANSCRIBE: ffmpeg_pb2.TASK_KIND_TRANSCRIBE,
-}
-_STATES: Mapping[JobState, ffmpeg_pb2.TaskState.ValueType] = {
-    JobState.PENDING: ffmpeg_pb2.TASK_STATE_PENDING,
-    JobState.RUNNING: ffmpeg_pb2.TASK_STATE_RUNNING,
-    JobState.COMPLETED: ffmpeg_pb2.TASK_STATE_COMPLETED,
-    JobState.FAILED: ffmpeg_pb2.TASK_STATE_FAILED,
-    JobState.CANCELLED: ffmpeg_pb2.TASK_STATE_CANCELLED,
-}
-PRIORITIES: Mapping[Priority, ffmpeg_pb2.TaskPriority.ValueType] = {
-    Priority.INTERACTIVE: ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE,
-    Priority.NORMAL: ffmpeg_pb2.TASK_PRIORITY_NORMAL,
-    Priority.BULK: ffmpeg_pb2.TASK_PRIORITY_BULK,
-}
+# Both sides have the same names; the messages' begin with that of their enum.
+KINDS = {kind: ffmpeg_pb2.TaskKind.Value(f"TASK_KIND_{kind.name}") for kind in JobKind}
+PRIORITIES = {priority: ffmpeg_pb2.TaskPriority.Value(f"TASK_PRIORITY_{priority.name}") for priority in Priority}
+_STATES = {state: ffmpeg_pb2.TaskState.Value(f"TASK_STATE_{state.name}") for state in JobState}
 
 
 def command_spec(command: ffmpeg_pb2.CommandWork) -> dict[str, Any]:
