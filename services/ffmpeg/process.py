@@ -25,7 +25,7 @@ from services.ffmpeg.work_folder import WorkFolder
 _POLL_SECONDS = 0.25
 _TERM_SECONDS = 0.7
 _DRAIN_SECONDS = 2.0
-_RING_BYTES = 64 * 1024
+_STDERR_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 _LEAST_ROOM_BYTES = 64 * 1024
 # There may be room again when it is looked for, and a quota is not seen. Lines of a file's metadata begin with blanks.
@@ -92,22 +92,6 @@ class RunResult:
         return JobFault("FFMPEG_FAILED" if self.ended is Ended.FAILED else "LIMIT_EXCEEDED", message)
 
 
-class _Ring:
-    """The last bytes of a stream."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._data = bytearray()
-
-    def add(self, data: bytes) -> None:
-        self._data += data
-        if len(self._data) > 2 * self._size:
-            del self._data[: -self._size]
-
-    def value(self) -> bytes:
-        return bytes(self._data[-self._size :])
-
-
 async def run_sandboxed(
     sandbox: Sandbox,
     argv: Sequence[str],
@@ -141,11 +125,11 @@ async def run_sandboxed(
         )
     if process.stdout is None or process.stderr is None:
         raise RuntimeError("a pipe is missing")
-    ring = _Ring(_RING_BYTES)
+    stderr = bytearray()
     watch = _Watch(process, folder, limits, started)
     readers = [
         asyncio.create_task(_read_lines(process.stdout, on_line)),
-        asyncio.create_task(_fill(process.stderr, ring, on_log)),
+        asyncio.create_task(_keep_end(process.stderr, stderr, on_log)),
     ]
     watching = asyncio.create_task(watch.until_broken())
     try:
@@ -164,9 +148,9 @@ async def run_sandboxed(
             task.cancel()
         await asyncio.gather(*readers, watching, return_exceptions=True)
     return RunResult(
-        ended=watch.broken or watch.look_at_files() or _verdict(code, folder, ring.value()),
+        ended=watch.broken or watch.look_at_files() or _verdict(code, folder, stderr),
         exit_code=code,
-        stderr=ring.value(),
+        stderr=bytes(stderr),
         cpu_seconds=watch.cpu_seconds,
     )
 
@@ -190,7 +174,7 @@ def _require_whitelists(argv: Sequence[str]) -> None:
         raise ValueError("every input needs -protocol_whitelist and -format_whitelist")
 
 
-def _verdict(code: int, folder: WorkFolder, stderr: bytes) -> Ended:
+def _verdict(code: int, folder: WorkFolder, stderr: bytearray) -> Ended:
     if code == FAILED_STATUS and FAILED_MARK.encode() in stderr:
         return Ended.SANDBOX
     if code in (-signal.SIGKILL, -signal.SIGTERM):
@@ -229,9 +213,10 @@ async def _read_lines(stream: asyncio.StreamReader, on_line: Callable[[bytes], N
         on_line(rest)
 
 
-async def _fill(stream: asyncio.StreamReader, ring: _Ring, on_log: Callable[[bytes], None] | None) -> None:
-    while data := await stream.read(_RING_BYTES):
-        ring.add(data)
+async def _keep_end(stream: asyncio.StreamReader, end: bytearray, on_log: Callable[[bytes], None] | None) -> None:
+    while data := await stream.read(_STDERR_BYTES):
+        end += data
+        del end[:-_STDERR_BYTES]
         if on_log is not None:
             on_log(data)
 
