@@ -25,9 +25,7 @@ from services.ffmpeg.refusal import CommandRefused
 from services.ffmpeg.timeline import InputSpan, OutputSpan, Timeline
 
 _DROPPED = (Value.IGNORED, Value.IGNORED_SWITCH)
-_STOPS = words("""
-    t to frames vframes aframes dframes fs shortest
-""")
+_STOPS = words("t to frames vframes aframes dframes fs shortest")
 _KIB = 1024
 # Linux takes 128 KiB in one argument (MAX_ARG_STRLEN), and in all of them a quarter of the stack's limit: of 8 MiB, 2.
 _ARGUMENT_KIB, _ARGUMENTS_KIB = 127, 512

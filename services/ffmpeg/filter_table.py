@@ -78,12 +78,8 @@ SOURCES = words("""
 """)
 """Filters that make what they give."""
 _DURATIONS = frozenset({"d", "duration", "nb_samples", "n"})
-_COUNT_OPTIONS = words("""
-    inputs outputs nb_inputs n v a
-""")
-_COUNTED_FILTERS = words("""
-    split asplit amix amerge concat hstack vstack xstack mix interleave ainterleave join
-""")
+_COUNT_OPTIONS = words("inputs outputs nb_inputs n v a")
+_COUNTED_FILTERS = words("split asplit amix amerge concat hstack vstack xstack mix interleave ainterleave join")
 _SIZE = re.compile(r"([0-9]+)x([0-9]+)")
 _MAX_PADS = 64
 _MAX_VALUE = 8192
@@ -210,8 +206,8 @@ def _check_font(key: str, value: str, subject: str) -> None:
 
 def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: Limits) -> None:
     check_expression(value, subject)
-    if rule.kinds[key] is Kind.SIZE and (match := _SIZE.fullmatch(value)):
-        check_sides(f"filter {rule.name}", match[1], match[2], limits)
+    if rule.kinds[key] is Kind.SIZE:
+        check_size(f"filter {rule.name}", value, limits)
     count = whole_number(value)
     if key == "threads" and (count is None or count > limits.threads):
         raise CommandRefused(subject, f"at most {limits.threads}")
@@ -224,12 +220,18 @@ def _check_picture(name: str, named: dict[str, str], limits: Limits) -> None:
     if name in _PICTURE_FILTERS:
         width = next((named[key] for key in ("w", "width", "out_w") if key in named), "0")
         height = next((named[key] for key in ("h", "height", "out_h") if key in named), "0")
-        check_sides(f"filter {name}", width, height, limits)
+        _check_sides(f"filter {name}", width, height, limits)
 
 
-def check_sides(subject: str, width: str, height: str, limits: Limits) -> None:
+def _check_sides(subject: str, width: str, height: str, limits: Limits) -> None:
     """Refuse a picture whose sides, as far as they are written as numbers, make too many pixels."""
     wide, high = whole_number(width) or 0, whole_number(height) or 0
     if max(wide, high) > limits.max_side or wide * high > limits.max_pixels:
         why = f"{wide}x{high} is more than {limits.max_pixels} pixels, or more than {limits.max_side} on a side"
         raise CommandRefused(subject, why)
+
+
+def check_size(subject: str, size: str, limits: Limits) -> None:
+    """The same for a size that is written as WxH; a size's name is left to ffmpeg."""
+    if match := _SIZE.fullmatch(size):
+        _check_sides(subject, match[1], match[2], limits)

@@ -7,7 +7,7 @@ import re
 from services.ffmpeg import format_table
 from services.ffmpeg.digits import whole_number
 from services.ffmpeg.filter_graph import check_expression
-from services.ffmpeg.filter_table import check_sides
+from services.ffmpeg.filter_table import check_size
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.option_table import OptionRule, Value
 from services.ffmpeg.placeholders import braced
@@ -16,7 +16,6 @@ from services.ffmpeg.refusal import CommandRefused
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;+%|@#() -]{1,512}")
 _RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?")
 _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
-_SIDES = re.compile(r"([0-9]+)x([0-9]+)")
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
 _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
@@ -61,7 +60,8 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
             if len(value) > _MAX_TEXT or "=" not in value:
                 raise CommandRefused(option, f"'key=text' of at most {_MAX_TEXT} characters")
         case Value.SIZE:
-            _check_size(option, value, limits)
+            _require(_PLAIN, option, value)
+            check_size(option, value, limits)
         case Value.MAP:
             _require(_MAP, option, value)
         case Value.CODEC:
@@ -95,12 +95,6 @@ def _threads(option: str, value: str, limits: Limits) -> str:
     if (count := whole_number(value)) is None or count > _MAX_THREADS:
         raise CommandRefused(option, f"a number up to {_MAX_THREADS}")
     return str(min(count or limits.threads, limits.threads))
-
-
-def _check_size(option: str, value: str, limits: Limits) -> None:
-    _require(_PLAIN, option, value)
-    if match := _SIDES.fullmatch(value):
-        check_sides(option, match[1], match[2], limits)
 
 
 def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
