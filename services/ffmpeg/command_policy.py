@@ -226,7 +226,7 @@ class _Reader:
         return replace(option, arguments=((option.word,), (value,)))
 
     def _graph(self, option: str, text: str) -> CheckedGraph:
-        checked = check_graph(parse_graph(text, option), option, self._resolve, self._limits)
+        checked = check_graph(parse_graph(text, option), self._resolve, self._limits)
         self._filters += checked.filters
         if self._filters > self._limits.max_filters:
             raise CommandRefused(option, f"more than {self._limits.max_filters} filters in all")

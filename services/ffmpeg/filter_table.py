@@ -120,12 +120,10 @@ class CheckedGraph:
     """As they were written."""
 
 
-def check_graph(graph: RawGraph, option: str, resolve: ResolveInput, limits: Limits) -> CheckedGraph:
+def check_graph(graph: RawGraph, resolve: ResolveInput, limits: Limits) -> CheckedGraph:
     """`graph` written out anew with each option named; raises CommandRefused naming the filter or option."""
     parts: list[str | FileRef] = [f"sws_flags={graph.scaler_flags};" if graph.scaler_flags else ""]
     filters = [raw for chain in graph.chains for raw in chain]
-    if len(filters) > limits.max_filters:
-        raise CommandRefused(option, f"more than {limits.max_filters} filters")
     for number, chain in enumerate(graph.chains):
         parts.append(";" if number else "")
         for place, raw in enumerate(chain):
