@@ -111,8 +111,10 @@ _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
         Value.PLAIN,
         Where.OUTPUT,
         False,
-        "vframes aframes dframes fs map_metadata map_chapters muxdelay muxpreload timecode timestamp streamid aq ab b",
+        "vframes aframes dframes fs map_chapters muxdelay muxpreload timecode timestamp streamid aq ab",
     ),
+    # ffmpeg's own help lists these two without a specifier.
+    (Value.PLAIN, Where.OUTPUT, True, "map_metadata b"),
     (Value.MAP, Where.OUTPUT, False, "map"),
     (Value.TEXT, Where.OUTPUT, True, "metadata program"),
     (Value.GRAPH, Where.OUTPUT, True, "filter"),
@@ -120,8 +122,6 @@ _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
     (Value.BITSTREAM_FILTERS, Where.OUTPUT, True, "bsf"),
     (Value.KEY_FRAMES, Where.OUTPUT, True, "force_key_frames"),
 )
-# `map_metadata:s:v` and `b:v` take a specifier too; they spell it behind a name listed without one.
-_WITH_SPECIFIER_TOO = frozenset({"b", "map_metadata"})
 
 _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
     (Value.THREADS, Where.FILE, "threads"),
@@ -241,7 +241,7 @@ REFUSED_BECAUSE = {
 def _rules() -> Iterator[OptionRule]:
     for value, where, specifier, names in _NATIVE:
         for name in names.split():
-            yield OptionRule(name, value, where, True, specifier or name in _WITH_SPECIFIER_TOO)
+            yield OptionRule(name, value, where, True, specifier)
     for value, where, names in _AV_OPTIONS:
         for name in names.split():
             yield OptionRule(name, value, where, False, True)
