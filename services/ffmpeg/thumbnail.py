@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from services.ffmpeg.format_table import INPUT_GUARD
+from services.ffmpeg.job import Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.progress import ProgressReader
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
@@ -51,15 +53,13 @@ async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> 
 
     A browser's recorder, for one, writes WebM without a duration.
     """
-    last = 0
+    seconds = 0.0
 
-    def read(line: bytes) -> None:
-        nonlocal last
-        name, _, value = line.strip().partition(b"=")
-        if name == b"out_time_us" and value.isdigit():
-            last = int(value)
+    def note(progress: Progress) -> None:
+        nonlocal seconds
+        seconds = max(seconds, progress.media_seconds)
 
     argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
-    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=read)
+    result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=ProgressReader(None, note).line)
     result.require_conclusive()
-    return last / 1e6 or None
+    return seconds or None
