@@ -25,7 +25,6 @@ from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 
 _SELF_TEST = "sandbox_selftest.py"
 _LIMITS = Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=2**30, output_bytes=2**20)
-_MACHINES = frozenset({"x86_64", "aarch64"})
 _PR_SET_DUMPABLE, _PR_GET_SECCOMP = 4, 21
 # Filters that load code or open files and sockets; the policy refuses them, an image without them is better still.
 _DANGEROUS_FILTERS = ("ladspa", "lv2", "frei0r", "zmq", "azmq", "movie", "amovie", "sendcmd", "flite", "program_opencl")
@@ -150,7 +149,7 @@ def require_ready(isolation: Isolation | None) -> None:
 def detect_layers() -> Layers:
     """The layers that this kernel and this container allow; asks, changes nothing."""
     libc = ctypes.CDLL(None, use_errno=True)
-    seccomp = os.uname().machine in _MACHINES and libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+    seccomp = os.uname().machine in sandbox_launcher.ARCHITECTURES and libc.prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
     return Layers(landlock_abi=sandbox_launcher.landlock_abi(), seccomp=seccomp)
 
 

@@ -170,7 +170,7 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
     "setuid": (105, 146), "setgid": (106, 144), "setresuid": (117, 147), "setresgid": (119, 149),
     "setgroups": (116, 159), "capset": (126, 91),
 }  # fmt: skip
-_ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
+ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _TGKILL, _PRLIMIT, _CLONE, _CLONE3 = (234, 131), (302, 261), (56, 220), (435, 435)
 
 
@@ -192,9 +192,9 @@ class _Program:
 
 def seccomp_program(machine: str, own_pid: int) -> bytes:
     """The filter for `machine` (x86_64 or aarch64); `own_pid` may signal its own threads (abort(3) does)."""
-    if machine not in _ARCHITECTURES:
+    if machine not in ARCHITECTURES:
         raise SandboxError(f"no system call numbers for {machine}")
-    column, audit_arch = _ARCHITECTURES[machine]
+    column, audit_arch = ARCHITECTURES[machine]
     program = _Program()
     program.add(_LD, _OFFSET_ARCH)
     program.add(_JEQ, audit_arch, if_true=1)
