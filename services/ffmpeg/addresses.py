@@ -1,4 +1,6 @@
-"""Which addresses an input may be fetched from: the public Internet, and what the deployment lists by address and port.
+"""Which addresses an input may have: `video://{uuid}` of a video of this system, or one that it is fetched from.
+
+That is the public Internet's, and what the deployment lists by address and port.
 
 `ipaddress.is_global` is not enough: on Python 3.11 it calls the platform addresses of clouds, NAT64, 6to4 and
 site-local addresses global. So the networks that are not anybody's public server are listed here (IANA special-purpose
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -59,6 +62,7 @@ _MAX_URL = 4096
 _NUMERIC_LABEL = re.compile(r"(?:0x[0-9a-f]*|\d+)", re.IGNORECASE)
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
+_VIDEO = re.compile(r"video://([0-9a-fA-F-]{36})")
 
 
 class AddressRefused(ReelwayError):
@@ -66,6 +70,15 @@ class AddressRefused(ReelwayError):
 
     def __init__(self, why: str) -> None:
         super().__init__(ErrorReason.INPUT_REFUSED, why)
+
+
+def video_id_of(url: str) -> str | None:
+    """The UUID of a `video://` address; None for every other address."""
+    match = _VIDEO.fullmatch(url)
+    try:
+        return str(uuid.UUID(match[1])) if match else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

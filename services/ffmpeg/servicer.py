@@ -13,9 +13,8 @@ from services.common.caller import current_caller
 from services.common.errors import ReelwayError, invalid_field
 from services.common.message_page import within_message
 from services.common.uuids import is_uuid
-from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.addresses import AddressPolicy, video_id_of
 from services.ffmpeg.command_policy import plan
-from services.ffmpeg.input_address import check_input_url
 from services.ffmpeg.isolation import Isolation, require_ready
 from services.ffmpeg.job import Job
 from services.ffmpeg.job_state import JobKind, Priority
@@ -131,7 +130,8 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         planned = plan(command.command, dict(command.input_files), dict(command.output_files), self._limits)
         for placeholder, url in command.input_files.items():
             try:
-                check_input_url(url, self._addresses)
+                if video_id_of(url) is None:
+                    self._addresses.check_url(url)
             except ReelwayError as error:
                 raise ReelwayError(error.reason, f"{placeholder}: {error.message}") from None
         return planned

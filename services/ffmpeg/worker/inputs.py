@@ -18,8 +18,8 @@ from services.common.caller import Caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetcher
-from services.ffmpeg.input_address import video_id_of
 from services.ffmpeg.job import JobFault, Outage, is_outage
 from services.ffmpeg.plan import PlannedInput
 from services.ffmpeg.worker.new_file import new_file

@@ -11,7 +11,7 @@ import pytest
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.opaque_token import seal_place, unseal_place
-from services.ffmpeg.input_address import video_id_of
+from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.job import Job, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.outputs import type_of
