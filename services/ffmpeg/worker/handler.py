@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
-from services.ffmpeg.job import Job, JobLease, Progress
+from services.ffmpeg.job import JobLease, Progress
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder
@@ -29,18 +29,13 @@ class JobContext:
     def __init__(
         self, lease: JobLease, store: RedisJobStore, folder: WorkFolder, show: Callable[[Progress], None]
     ) -> None:
-        self._lease, self._store, self._show = lease, store, show
+        self._lease, self._store = lease, store
+        # As it was when this attempt claimed it.
+        self.job = lease.job
         # Private, with empty `in`, `out` and `tmp`; removed when the handler is done.
         self.folder = folder
-
-    @property
-    def job(self) -> Job:
-        """The job as it was when this attempt claimed it."""
-        return self._lease.job
-
-    def show(self, progress: Progress) -> None:
-        """Tell how far it is; as often as you like, written once a second."""
-        self._show(progress)
+        # Tells how far it is; as often as you like, written once a second.
+        self.show = show
 
     async def begin_upload(self, upload_id: str, key: str) -> None:
         """Note a multipart upload before its first part (see outputs.py); raises NoLongerHeld."""
