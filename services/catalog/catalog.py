@@ -240,13 +240,12 @@ class Catalog:
         return await self.change(request.video_id, apply)
 
     async def delete(self, user: str, video_id: str) -> None:
-        """Hide the video at once, then remove its objects; VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED.
+        """As `bury`, by who may change it; VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED.
 
-        What takes longer than a caller waits, as thousands of chunks do, is left to the sweeper. One that grows is
-        deleted by the system alone, behind the end of its upload.
+        One that grows is deleted by the system alone, behind the end of its upload.
         """
 
-        def bury(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> bool:
             if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video.owner, user) or user == SYSTEM_USER):
                 # A try that broke off, perhaps before S3 had its tombstone.
                 return False
@@ -256,7 +255,14 @@ class Catalog:
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 
-        await self.change(video_id, bury)
+        await self.bury(video_id, end)
+
+    async def bury(self, video_id: str, apply: Callable[[media_pb2.Video], bool]) -> None:
+        """Hide a video at once, where `apply` makes a tombstone of it, then remove its objects.
+
+        What takes longer than a caller waits, as thousands of chunks do, is left to the sweeper.
+        """
+        await self.change(video_id, apply)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DELETE_SECONDS):
                 await self.finish_delete(video_id)

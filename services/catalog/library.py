@@ -133,7 +133,7 @@ class Library:
         """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING, NOT_SEALED."""
         _require(user)
 
-        def bury(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> bool:
             if video.state == media_pb2.VIDEO_STATE_DELETING and video.owner == user:
                 # A try that broke off; its caller is told of the video's end, not that there never was one.
                 return False
@@ -145,5 +145,4 @@ class Library:
             step(video, media_pb2.VIDEO_STATE_DELETING)
             return True
 
-        await self._catalog.change(video_id, bury)
-        await self._catalog.finish_delete(video_id)
+        await self._catalog.bury(video_id, end)

@@ -46,6 +46,10 @@ def draft(video_id: str = "", **fields: object) -> media_pb2.Video:
     return video
 
 
+def library_of(parts: Foundation) -> Library:
+    return Library(parts.catalog, parts.videos, LibraryStore(parts.redis), parts.clock)
+
+
 async def saved(parts: Foundation, video_id: str) -> media_pb2.Video:
     """The record of truth."""
     record = await parts.records.load(f"catalog/{video_id}.json")
@@ -343,8 +347,9 @@ async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
     assert all(prefix.endswith("/") for prefix in listed), "a store may go through a whole folder for half a name"
 
 
+@pytest.mark.parametrize("by_library", [False, True], ids=["catalogue", "library"])
 async def test_a_deletion_that_takes_long_goes_on_behind_its_answer(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, *, by_library: bool
 ) -> None:
     """A video may have a hundred thousand chunks: whoever deletes it would be told 504, again and again."""
     video = await near.catalog.create(draft(), "anna")
@@ -356,7 +361,8 @@ async def test_a_deletion_that_takes_long_goes_on_behind_its_answer(
     with monkeypatch.context() as patch:
         patch.setattr(near.objects, "delete", slow)
         patch.setattr(catalog, "_DELETE_SECONDS", 0.05)
-        await asyncio.wait_for(near.catalog.delete("anna", video.video_id), 30)
+        delete = library_of(near).remove if by_library else near.catalog.delete
+        await asyncio.wait_for(delete("anna", video.video_id), 30)
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETING
     await catalog_sweeper(near).sweep()
     assert await near.objects.head(video.object_key) is None
@@ -494,7 +500,7 @@ async def test_pages_have_what_the_caller_may_see(near: Foundation) -> None:
     """Without what somebody else has not published, which one must know of."""
     owners = ("", "anna", "berta", "anna", "", "anna", "anna")
     videos = [await near.catalog.create(draft(), owner) for owner in owners]
-    library = Library(near.catalog, near.videos, LibraryStore(near.redis), near.clock)
+    library = library_of(near)
     for video in videos[5:]:
         await library.edit("anna", library_pb2.EditRequest(video_id=video.video_id, title="t", description="d"))
     for video in (videos[3], videos[5]):
