@@ -32,8 +32,9 @@ from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.process import Ended, RunResult, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
+from services.ffmpeg.thumbnail import measured_seconds
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
-from tests.support.programs import ffmpeg_in, installed, static
+from tests.support.programs import ffmpeg_in, installed, static, told
 from tests.support.waiting import until
 
 SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
@@ -235,6 +236,17 @@ async def test_a_probe_tells_what_a_file_is(folder: WorkFolder) -> None:
     assert (info.video.codec, info.video.width, info.video.height) == ("h264", 320, 240)
     assert info.audio is not None
     assert info.audio.codec == "aac"
+
+
+async def test_a_video_that_does_not_tell_how_long_it_is_is_measured(folder: WorkFolder) -> None:
+    """As a browser's recorder writes it."""
+    path = folder.path / "in" / "recording"
+    source = ("-f", "lavfi", "-i", "testsrc=s=64x64:d=3")
+    told(SANDBOX.ffmpeg, *source, "-c:v", "libvpx", "-live", "1", "-f", "webm", str(path))
+    assert (await probe(SANDBOX, folder, path)).duration_seconds is None
+    assert await measured_seconds(SANDBOX, folder, path) == pytest.approx(3, abs=0.1)
+    path.write_bytes(b"no video")
+    assert await measured_seconds(SANDBOX, folder, path) is None
 
 
 async def test_the_longest_command_runs(folder: WorkFolder) -> None:
