@@ -36,7 +36,8 @@ async def thumbnail(
 
     Of a file with holes, of the next frame that needs no other one.
     """
-    decoding = () if whole else ("-skip_frame", "nokey", "-err_detect", "explode")
+    # However many pictures of a file with holes are damaged: by default ffmpeg 8 counts those behind the one it writes.
+    decoding = () if whole else ("-skip_frame", "nokey", "-err_detect", "explode", "-max_error_rate", "1")
     target = folder.path / "out" / _NAME
     for second in dict.fromkeys((at_seconds, 0.0)):
         argv = _input(sandbox, path, *decoding, "-ss", f"{second:.3f}")
