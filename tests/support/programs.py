@@ -34,6 +34,17 @@ def static() -> str:
     return path
 
 
+def link_static(folder: Path) -> Path:
+    """The folder, with the static build's programs under their usual names."""
+    folder.mkdir(exist_ok=True)
+    for name in ("ffmpeg", "ffprobe"):
+        path, link = bundled(name), folder / name
+        assert path is not None
+        if not link.is_symlink():
+            link.symlink_to(path)
+    return folder
+
+
 @functools.cache
 def told(program: str, *arguments: str) -> str:
     """What ffmpeg prints for `arguments`, on both outputs."""

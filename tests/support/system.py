@@ -17,6 +17,7 @@ from deploy.local.settings import LocalSettings
 from deploy.local.system import System
 from deploy.local.token import development_token
 from tests.support.forked import Forked
+from tests.support.programs import link_static
 from tests.support.servers import S3Server
 
 # What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere.
@@ -103,6 +104,7 @@ async def start_system(
     services: Sequence[Service] = SERVICES,
     redis_url: str = "",
     s3: S3Server | None = None,
+    ffmpeg_bin: str = "",
     launch: type[Process] = Forked,
     port: int = 0,
     **replicas: int,
@@ -115,6 +117,8 @@ async def start_system(
         services: which processes there are.
         redis_url: a running Redis instead of its own.
         s3: a running S3 with a bucket instead of its own.
+        ffmpeg_bin: an ffmpeg instead of the one that `make run` has on a bare machine, which starts much quicker than
+            Debian's.
         launch: how processes are run.
         port: where the gateway listens; 0: one that is free.
         replicas: how many processes of a service; default one of each.
@@ -122,6 +126,7 @@ async def start_system(
     log_dir = folder / "logs"
     log_dir.mkdir(parents=True, exist_ok=True)
     values = {"data_dir": folder, "log_dir": log_dir, "port": port, "redis_url": redis_url, "log_format": "json"}
+    values |= {"ffmpeg_bin": str(ffmpeg_bin or link_static(folder / "ffmpeg"))}
     if s3:
         values |= {"s3_endpoint_url": s3.endpoint_url, "S3_BUCKET": s3.bucket, "AWS_REGION": s3.region}
         values |= {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
