@@ -15,12 +15,21 @@ _ANY_LEVEL = re.compile(r"\[(?:quiet|panic|fatal|error|warning|info|verbose|debu
 _ADDRESS = re.compile(r" @ 0x[0-9a-f]+")
 _URL = re.compile(r"\b([a-z][a-z0-9+.-]{1,15}://)([^\s'\"?#]*)(?:[?#][^\s'\"]*)?", re.IGNORECASE)
 _USERINFO = re.compile(r"^[^/@\s]*@")
+# Each part of ffmpeg through which a failure passes says so behind its cause, which more of them would push out.
+_ECHO = re.compile(
+    r"(?:\[[^\]]*\] )*"
+    r"(?:Error reinitializing filters!|Error initializing filters$|Failed to inject frame"
+    r"|Error while processing the decoded data|Error sending frames to consumers|Error marking filters as finished"
+    r"|Error opening (?:in|out)put files:|Task finished with error code|Terminating thread"
+    r"|Could not open encoder before EOF|Nothing was written into output file)"
+)
 _PATH = re.compile(r"(?:file:)?(?<![\w.])/(?:[\w.+-]+/)*[\w.+-]*\w")
 
 
 def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
     """The last lines in which ffmpeg reported an error, at most 600 characters; empty where it said nothing.
 
+    Lines that only say that a failure was passed on are left out, unless there are no others.
     `stderr` was written with `-loglevel level+…`. `names` maps local paths to what the client calls them; other local
     paths are left out, and so are queries and user names of addresses, which may hold secrets.
     """
@@ -31,7 +40,8 @@ def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
         clean = redacted(_ANY_LEVEL.sub("", line[:_MAX_LINE_CHARS]), names)
         if clean and clean not in kept:
             kept.append(clean)
-    return "\n".join(kept[-_MAX_LINES:])[-_MAX_CHARS:].strip()
+    causes = [line for line in kept if not _ECHO.match(line)] or kept
+    return "\n".join(causes[-_MAX_LINES:])[-_MAX_CHARS:].strip()
 
 
 def redacted(text: str, names: Mapping[str, str]) -> str:

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
 from services.ffmpeg.error_text import last_words, redacted
+from tests.support.programs import installed, static, told
 
 NAMES = {"/work/j-1/in/0.mp4": "in_1", "/work/j-1/out/0.mp4": "out_1"}
 
@@ -29,6 +31,31 @@ def test_it_is_bounded_and_says_nothing_twice() -> None:
     words = last_words(b"[error] same\n" * 1000 + b"".join(b"[error] line %d\n" % n for n in range(100)), {})
     assert words == "line 96\nline 97\nline 98\nline 99"
     assert len(last_words(b"[error] " + b"x" * 100_000, {})) <= 600
+
+
+@pytest.mark.parametrize("program", [installed, static])
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        ("-vf crop=1000:1000", "Invalid too big or non positive size for width '1000'"),
+        ("-vf pad=16:16", "Padded dimensions cannot be smaller than input dimensions."),
+        ("-vf format=nope", "Invalid pixel format 'nope'"),
+        ("-vf eq=brightness=abc", "Error when parsing the expression 'abc' for brightness"),
+        ("-vf scale=-5:nope", "Cannot parse expression for height: 'nope'"),
+        ("-vf rotate=foo", "Error occurred parsing angle expression 'foo'"),
+        ("-t -1", "Value -1000000.000000 for parameter 'durationi' out of range"),
+        ("-c:v libx264 -preset nope", "invalid preset 'nope'"),
+    ],
+)
+def test_the_cause_is_told_and_not_what_echoes_it(program: Callable[[], str], arguments: str, cause: str) -> None:
+    source = ("-loglevel", "level+info", "-f", "lavfi", "-i", "testsrc=size=64x64:duration=0.1")
+    log = told(program(), *source, "-c:v", "mpeg4", *arguments.split(), "-f", "null", "-")
+    assert cause in last_words(log.encode(), {})
+
+
+def test_an_echo_is_told_where_there_is_nothing_else() -> None:
+    log = b"[vf#0:0 @ 0x5581f0] [error] Task finished with error code: -12 (Out of memory)\n"
+    assert last_words(log, {}) == "[vf#0:0] Task finished with error code: -12 (Out of memory)"
 
 
 @pytest.mark.parametrize(
