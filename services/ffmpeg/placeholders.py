@@ -19,7 +19,9 @@ _WHOLE_BRACES = re.compile(r"\{\{([A-Za-z0-9_][A-Za-z0-9_.-]*)\}\}")
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # A key of S3 and a name in Content-Disposition: no separator, no leading dot or dash, nothing that ends blank.
 _OUTPUT_NAME = re.compile(r"\w[\w. ()+,@-]{0,126}")
-_LINE_CONTINUATION = re.compile(r"\\\r?\n")
+_ESCAPE = r"\\(?:\r?\n|.)"
+_ESCAPED = re.compile(_ESCAPE, re.DOTALL)
+_QUOTED_OR_ESCAPED = re.compile(rf"""'[^']*'|"(?:[^"\\]|\\.)*"|{_ESCAPE}""", re.DOTALL)
 _EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 
 
@@ -39,7 +41,7 @@ def split_command(command: str, max_chars: int) -> list[str]:
     """
     if len(command) > max_chars:
         raise CommandRefused("ffmpeg_command", f"longer than {max_chars} characters")
-    joined = _LINE_CONTINUATION.sub(" ", command)
+    joined = _QUOTED_OR_ESCAPED.sub(_without_line_breaks, command)
     try:
         joined.encode("utf-8")
         words = shlex.split(_BRACES.sub(r"{{\1}}", joined))
@@ -51,6 +53,14 @@ def split_command(command: str, max_chars: int) -> list[str]:
         if any((ord(char) < 32 and char not in "\n\t") or ord(char) == 127 for char in word):
             raise CommandRefused(word, "contains a control character")
     return words[1:] if words[:1] == ["ffmpeg"] else words
+
+
+def _without_line_breaks(match: re.Match[str]) -> str:
+    """As a shell reads it: a backslash takes away the end of a line, but not in single quotes."""
+    text = match[0]
+    if text.startswith('"'):
+        return _ESCAPED.sub(_without_line_breaks, text)
+    return "" if text.startswith("\\") and text.endswith("\n") else text
 
 
 def placeholder_of(word: str, known: Mapping[str, object]) -> str | None:
