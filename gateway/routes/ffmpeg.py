@@ -177,8 +177,8 @@ def _json(body: BaseModel, status: int = 200) -> web.Response:
 async def register(request: web.Request, json: RegisterBody, headers: RegisterHeaders) -> web.Response:
     """Registers an ffmpeg command and runs it; follow it with its `task_id`.
 
-    Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`. Command, addresses and names take at
-    most 32 KiB together, as JSON.
+    Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`. The command has at most 16,384
+    characters; command, addresses and names take at most 32 KiB together, as JSON in ASCII.
     """
     try:
         task = await request.app[JOBS].register(json.command, headers.idempotency_key)
