@@ -18,8 +18,9 @@ from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import Cancelled, QueueStats, RedisJobStore
 
-# A watcher is told at least so often, changed or not: it sees that we live, and we that it does.
-_WATCH_SECONDS = 15.0
+# A watcher is told so often, changed or not: it sees that we live, and we that it does. It is promised every 15 s, in
+# which the answer has to be made and to arrive.
+_WATCH_SECONDS = 10.0
 # A flood of changes reaches a watcher at this pace.
 _WATCH_PAUSE_SECONDS = 0.2
 

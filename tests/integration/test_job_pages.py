@@ -1,5 +1,6 @@
-"""Pages of jobs: of long commands, as they go over the wire, and whose they are; and what is done again."""
+"""Pages of jobs: of long commands, as they go over the wire, and whose they are; what is done again; and watching."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from reelway.v1 import ffmpeg_pb2
 
+from services.common import tasks
 from services.common.caller import Caller, set_caller
 from services.common.channel import MESSAGE_LIMIT
 from services.common.error_catalog import ErrorReason
@@ -91,3 +93,20 @@ async def test_a_retry_is_the_same_work_and_another_request(store: RedisJobStore
     assert await refusal(jobs.retry("anna", again.id, "again")) is ErrorReason.INVALID_REQUEST
     for user in ("boris", ""):
         assert await refusal(jobs.retry(user, first.id, "mine")) is ErrorReason.TASK_NOT_FOUND
+
+
+async def test_a_watcher_hears_of_a_task_that_does_not_change(
+    store: RedisJobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every 15 seconds, says the contract: the answer must have been made by then, and have arrived."""
+    waits: list[float] = []
+
+    async def until(_: asyncio.Event, seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(tasks, "until", until)
+    job, _ = await store.register(new("anna"))
+    watching = Jobs(store, QueueEvents(store)).watch("anna", job.id)
+    assert [(await anext(watching)).id for _ in range(2)] == [job.id] * 2
+    assert len(waits) == 1
+    assert waits[0] <= 10
