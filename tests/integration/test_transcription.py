@@ -130,6 +130,19 @@ async def test_what_is_no_media_is_a_failure_that_says_so(hear: Hearing, tmp_pat
     assert raised.value.reason is FailureReason.AUDIO_UNREADABLE
 
 
+@pytest.mark.parametrize("end", [b"trak", b"mdia"])
+async def test_a_file_that_is_cut_in_its_index_is_a_failure_too(hear: Hearing, tmp_path: Path, end: bytes) -> None:
+    """ffprobe takes it for media without a stream, or with one of which nothing is known."""
+    media = tmp_path / "cut.mp4"
+    source = ("-f", "lavfi", "-i", "testsrc=size=64x36:duration=0.2", "-f", "lavfi", "-i", "sine=duration=0.2")
+    await make(*source, "-movflags", "+faststart", str(media))
+    whole = media.read_bytes()
+    media.write_bytes(whole[: whole.index(end) - 4])
+    with pytest.raises(TranscriptionError) as raised:
+        await hear(media)
+    assert raised.value.reason is FailureReason.AUDIO_UNREADABLE
+
+
 async def test_a_model_from_a_hub_needs_permission(hear: Hearing, tmp_path: Path) -> None:
     hear.transcriber = Transcriber(EngineConfig(model="large-v3", cache_dir=str(tmp_path / "hub")))
     with pytest.raises(TranscriptionError, match="TRANSCRIBE_ALLOW_DOWNLOAD") as raised:

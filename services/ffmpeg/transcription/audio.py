@@ -51,6 +51,9 @@ class CagedAudio:
             found = await probe(self._sandbox, self._folder, self._media)
         except ProbeFailed as error:
             raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, str(error)) from None
+        if found.video is None and found.audio is None:
+            # As ffprobe sees a file that ends within its index: there may have been sound.
+            raise TranscriptionError(FailureReason.AUDIO_UNREADABLE, "there is neither picture nor sound")
         return found.audio is not None and bool(found.audio.codec)
 
     async def decode(self, max_seconds: float) -> Path:
