@@ -25,7 +25,7 @@ from services.ffmpeg.refusal import CommandRefused
 from services.ffmpeg.timeline import InputSpan, OutputSpan, Timeline
 
 _DROPPED = (Value.IGNORED, Value.IGNORED_SWITCH)
-_STOPS = words("t to frames vframes aframes dframes fs shortest")
+_STOPS = words("t to frames vframes aframes dframes fs")
 _KIB = 1024
 # Linux takes 128 KiB in one argument (MAX_ARG_STRLEN), and in all of them a quarter of the stack's limit: of 8 MiB, 2.
 _ARGUMENT_KIB, _ARGUMENTS_KIB = 127, 512
@@ -269,11 +269,17 @@ class _Reader:
 
     def _check_end(self) -> None:
         """Refuse what surely never ends; where a filter graph could end it, the wall clock is the judge."""
-        endless = [group for group, _ in self._input_groups if group.never_ends and not group.has(_STOPS)]
-        can_end_in_graph = self._filters > self._source_filters
-        if endless and not can_end_in_graph and any(not group.has(_STOPS) for group, _ in self._output_groups):
-            number = next(number for number, (group, _) in enumerate(self._input_groups) if group is endless[0])
-            raise CommandRefused(f"-i number {number}", "this input never ends: add -t or -shortest")
+        inputs = [group for group, _ in self._input_groups]
+        endless = [number for number, group in enumerate(inputs) if group.never_ends and not group.has(_STOPS)]
+        if not endless or self._filters > self._source_filters:
+            return
+        # -shortest waits for the first input to end.
+        some_end = len(endless) < len(inputs)
+        stops = _STOPS | {"shortest"} if some_end else _STOPS
+        if any(not group.has(stops) for group, _ in self._output_groups):
+            raise CommandRefused(
+                f"-i number {endless[0]}", f"this input never ends: add -t{' or -shortest' if some_end else ''}"
+            )
 
     def _timeline(self) -> Timeline:
         return Timeline(
