@@ -13,7 +13,14 @@ from dataclasses import dataclass, field, replace
 from services.ffmpeg import placeholders
 from services.ffmpeg.filter_graph import Parts, RawFilter, parse_graph
 from services.ffmpeg.filter_table import CheckedGraph, check_graph
-from services.ffmpeg.format_table import EXTENSIONS, FORMAT_WHITELIST, INPUT_EXTENSIONS, words
+from services.ffmpeg.format_table import (
+    EXTENSIONS,
+    FORMAT_WHITELIST,
+    INPUT_EXTENSIONS,
+    MANIFESTS,
+    SEVERAL_FILES,
+    words,
+)
 from services.ffmpeg.graph_length import Chains
 from services.ffmpeg.job import encode_spec
 from services.ffmpeg.limits import Limits
@@ -206,7 +213,8 @@ class _Reader:
         name = self._output_names[key]
         extension = placeholders.extension_of(name)
         if extension not in EXTENSIONS and group.value("f") is None:
-            raise CommandRefused(name, "the format of this name is not known; say which with -f")
+            unknown = "the format of this name is not known; say which with -f"
+            raise CommandRefused(name, SEVERAL_FILES if extension in MANIFESTS else unknown)
         suffix = f".{extension}" if extension in EXTENSIONS else ""
         self._output_groups.append((group, PlannedOutput(key, name, f"out/{len(self._output_groups)}{suffix}")))
 

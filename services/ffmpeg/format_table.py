@@ -9,6 +9,8 @@ segment, tee and their kin write more.
 
 from __future__ import annotations
 
+import re
+
 
 def words(text: str) -> frozenset[str]:
     """The words of a text."""
@@ -76,6 +78,10 @@ EXTENSIONS: dict[str, str] = {
 }  # fmt: skip
 """Extension of an output's name → muxer, where the command has no -f."""
 
+MANIFESTS = words("m3u8 mpd")
+"""Extensions of formats that write more than one file."""
+SEVERAL_FILES = "its format writes several files; an output is one file"
+
 INPUT_EXTENSIONS = frozenset(EXTENSIONS) | words("""
     cube 3dl dat m3d csp rnnn ttf otf acv asv sub smi bin raw pcm
 """)
@@ -95,6 +101,10 @@ ENCODERS = words("""
     ssa webvtt text ttml dvbsub dvdsub dvd_subtitle dvb_subtitle
 """)
 """Values of -c before an output; hardware encoders open devices and are not here."""
+
+HARDWARE_CODEC = re.compile(r"[a-z0-9]+_(?:nvenc|cuvid|vaapi|qsv|amf|videotoolbox|v4l2m2m|vulkan|omx|mf|mediacodec)")
+"""A codec that a device would run."""
+NO_HARDWARE = "there is no hardware acceleration here"
 
 DECODERS = ENCODERS - {"copy"} | words("""
     libdav1d libvpx hevc h264 vc1 vp6 vp6f theora dirac mpegvideo aac_fixed aac_latm dts amrnb amrwb ape

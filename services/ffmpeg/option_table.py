@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, Flag, auto
 
+from services.ffmpeg.format_table import NO_HARDWARE, SEVERAL_FILES, words
+
 
 class Where(Flag):
     """What an option may stand before."""
@@ -217,24 +219,28 @@ _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
 REFUSED_BECAUSE = {
     "report": "writes a log file of its own",
     "progress": "is the service's own channel",
-    "passlogfile": "names a file",
     "pass": "two passes need two commands; use -crf or -b:v with -maxrate",
-    "attach": "names a file",
     "dump_attachment": "writes files that were not declared",
-    "filter_complex_script": "names a file",
-    "filter_script": "names a file",
-    "protocol_whitelist": "is set by the service",
-    "format_whitelist": "is set by the service",
-    "max_pixels": "is set by the service",
     "readrate": "files are read as fast as they can be processed",
     "stdin": "there is no standard input",
-    "hwaccel": "there is no hardware acceleration here",
-    "init_hw_device": "opens a device",
-    "vpre": "names a file",
-    "apre": "names a file",
-    "spre": "names a file",
-    "fpre": "names a file",
-    "pre": "names a file",
+    "safe": "is of the format concat; use the filter concat",
+    **dict.fromkeys(
+        words("passlogfile attach filter_complex_script filter_script vpre apre spre fpre pre"), "names a file"
+    ),
+    **dict.fromkeys(words("protocol_whitelist format_whitelist max_pixels"), "is set by the service"),
+    **dict.fromkeys(
+        words("hwaccel hwaccel_device hwaccel_output_format init_hw_device filter_hw_device vaapi_device qsv_device"),
+        NO_HARDWARE,
+    ),
+    **dict.fromkeys(
+        words("""
+            hls_time hls_init_time hls_list_size hls_flags hls_playlist_type hls_segment_type hls_segment_filename
+            hls_fmp4_init_filename hls_base_url hls_key_info_file master_pl_name var_stream_map seg_duration
+            adaptation_sets use_template use_timeline init_seg_name media_seg_name segment_time segment_format
+            segment_list segment_times
+        """),
+        SEVERAL_FILES,
+    ),
 }
 
 

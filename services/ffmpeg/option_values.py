@@ -32,9 +32,8 @@ _WHY_NO_FORMAT = {
         "writes files that were not declared",
     ),
     **dict.fromkeys(format_table.words("rtp rtsp sap rtp_mpegts sdp"), "opens a network socket"),
-    **dict.fromkeys(
-        format_table.words("concat hls applehttp dash imf"), "reads or writes files that were not declared"
-    ),
+    **dict.fromkeys(format_table.words("hls applehttp dash imf"), "reads or writes files that were not declared"),
+    "concat": "reads files that were not declared; use the filter concat",
 }
 
 
@@ -66,6 +65,8 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
             _require(_MAP, option, value)
         case Value.CODEC:
             if value not in (format_table.DECODERS if is_input else format_table.ENCODERS):
+                if format_table.HARDWARE_CODEC.fullmatch(value):
+                    raise CommandRefused(option, f"{format_table.NO_HARDWARE} for the codec '{value[:40]}'")
                 raise CommandRefused(option, f"the codec '{value[:40]}' is not allowed")
         case Value.FORMAT:
             if value not in (format_table.DEMUXERS | {"lavfi"} if is_input else format_table.MUXERS):

@@ -307,6 +307,25 @@ def test_what_is_not_known_is_refused_by_name(command: str, named: str) -> None:
     assert named in refusal(command, inputs)
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "why"),
+    [
+        ("-i in_1 out_1", "x.m3u8", "its format writes several files; an output is one file"),
+        ("-i in_1 out_1", "x.mpd", "its format writes several files; an output is one file"),
+        ("-i in_1 -hls_time 4 -hls_flags single_file out_1", "x.m3u8", "-hls_time: its format writes several files"),
+        ("-i in_1 -hls_flags single_file out_1", "x.m3u8", "-hls_flags: its format writes several files"),
+        ("-i in_1 -seg_duration 4 out_1", "x.mpd", "-seg_duration: its format writes several files"),
+        ("-vaapi_device /dev/dri/renderD128 -i in_1 out_1", "x.mp4", "there is no hardware acceleration here"),
+        ("-i in_1 -c:v h264_nvenc out_1", "x.mp4", "there is no hardware acceleration here"),
+        ("-c:v hevc_cuvid -i in_1 out_1", "x.mp4", "there is no hardware acceleration here"),
+        ("-f concat -safe 0 -i in_1 out_1", "x.mp4", "-safe: is of the format concat; use the filter concat"),
+        ("-f concat -i in_1 out_1", "x.mp4", "reads files that were not declared; use the filter concat"),
+    ],
+)
+def test_a_refusal_leads_somewhere(command: str, name: str, why: str) -> None:
+    assert why in refusal(command, outputs={"out_1": name})
+
+
 def test_empty_is_told_as_documented() -> None:
     assert refusal("") == "No ffmpeg_command provided"
     assert refusal("  ") == "No ffmpeg_command provided"
