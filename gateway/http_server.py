@@ -147,7 +147,7 @@ class _Protocol(RequestHandler):
         response = web.json_response(
             {"detail": HTTPStatus(status).phrase},
             status=status,
-            headers={"X-Request-Id": request_id, "Server": "Reelway"},
+            headers={"X-Request-Id": request_id, "Server": "Reelway", "Cache-Control": "no-store"},
         )
         response.force_close()
         return response

@@ -146,6 +146,8 @@ def cors(origins: tuple[str, ...]) -> tuple[Middleware, Callable[[web.Request, w
         # What we run on is nobody's business.
         response.headers["Server"] = "Reelway"
         response.headers[_REQUEST_ID] = request.get(_REQUEST_ID, "")
+        # Nearly all of them depend on who asks, or change within a second; a cache keeps what says nothing.
+        response.headers.setdefault("Cache-Control", "no-store")
         if not anybody:
             response.headers.add("Vary", "Origin")
         if origin := allowed(request):

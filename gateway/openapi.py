@@ -26,7 +26,11 @@ _FILES = {
     "application/x-www-form-urlencoded": {"type": "string"},
     "application/json": {"type": "string", "contentEncoding": "base64"},
 }
-_REQUEST_ID = {"description": "Names this request in the logs.", "schema": {"type": "string"}}
+_HEADERS = {
+    "X-Request-Id": {"description": "Names this request in the logs.", "schema": {"type": "string"}},
+    "Cache-Control": {"description": "`no-store`.", "schema": {"type": "string"}},
+}
+"""Of every answer, where it does not say otherwise."""
 
 Json = dict[str, Any]
 
@@ -47,7 +51,7 @@ def build(title: str, version: str, description: str, operations: Iterable[Opera
         "paths": paths,
         "components": {
             "schemas": schemas.components(),
-            "headers": {"X-Request-Id": _REQUEST_ID},
+            "headers": _HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
         # An empty alternative: what needs a token says so with a 401.
@@ -167,7 +171,7 @@ def _streamed(body: StreamedBody, media_type: str) -> Json:
 
 
 def _response(answer: Answer, schemas: _Schemas, *, bodiless: bool) -> Json:
-    headers: Json = {"X-Request-Id": {"$ref": "#/components/headers/X-Request-Id"}}
+    headers: Json = {name: {"$ref": f"#/components/headers/{name}"} for name in _HEADERS}
     for name, text in answer.headers.items():
         headers[name] = {"description": text, "schema": {"type": "string"}}
     response: Json = {"description": answer.description, "headers": headers}

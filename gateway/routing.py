@@ -49,9 +49,6 @@ class Answer:
 RETRY_AFTER: Mapping[str, str] = {"Retry-After": "Seconds after which the same call may succeed."}
 """Headers of a 429 or 503."""
 
-NOT_KEPT: Mapping[str, str] = {"Cache-Control": "`no-store`."}
-"""Headers of what changes, or has URLs in it that are for whoever asked."""
-
 COMMON_ANSWERS: Mapping[int, Answer] = {
     400: Answer("The Host is not valid", ErrorBody),
     401: Answer("The token is not valid, or one is needed", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),

@@ -12,7 +12,7 @@ from gateway.invalid_request import ErrorBody
 from gateway.keys import PLAYBACK, SETTINGS
 from gateway.range_document import range_answers
 from gateway.range_response import Representation, content_disposition, respond
-from gateway.routing import NOT_KEPT, Answer
+from gateway.routing import Answer
 from services.common.containers import KINDS, ContainerKind
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -29,7 +29,7 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
         **range_answers(media_types),
         307: Answer(
             "To a signed URL of the store, where the deployment redirects",
-            headers={"Location": "The URL.", **NOT_KEPT},
+            headers={"Location": "The URL."},
         ),
         404: Answer("No such video, or not yours to see", ErrorBody),
         409: Answer("Its clips cannot be joined", ErrorBody),
@@ -61,7 +61,7 @@ async def serve_video(
     if settings.playback_mode == "redirect" and stat.sealed and request.method == "GET":
         try:
             url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
-            return web.Response(status=307, headers={"Location": url, "Cache-Control": "no-store"})
+            return web.Response(status=307, headers={"Location": url})
         except ReelwayError as error:
             # Its chunks are becoming one object just now.
             if error.reason is not ErrorReason.NOT_SEALED:

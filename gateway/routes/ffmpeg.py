@@ -13,7 +13,7 @@ from reelway.v1 import ffmpeg_pb2
 
 from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.keys import ENDLESS, JOBS
-from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 
 routes = Routes("004 ffmpeg-api", answers=SERVICE_ANSWERS)
@@ -197,13 +197,11 @@ async def plan(request: web.Request, json: RegisterBody) -> web.Response:
 @routes.get(
     "/ffmpeg/status/{task_id}",
     summary="Check a task",
-    answers={200: Answer("The task", TaskStatus, headers=NOT_KEPT), **_NOT_FOUND},
+    answers={200: Answer("The task", TaskStatus), **_NOT_FOUND},
 )
 async def status(request: web.Request, path: TaskPath) -> web.Response:
     """The task as it is now; URLs of its outputs are signed at each call."""
-    response = _json(_status(await request.app[JOBS].get(path.task_id)))
-    response.headers["Cache-Control"] = "no-store"
-    return response
+    return _json(_status(await request.app[JOBS].get(path.task_id)))
 
 
 @routes.get("/ffmpeg/tasks", summary="Your tasks", answers={200: Answer("A page of them", TaskPage)})
@@ -236,7 +234,6 @@ async def cancel(request: web.Request, path: TaskPath) -> web.Response:
         200: Answer(
             "`status` events with the body of the status call, until it ends",
             media_types=["text/event-stream"],
-            headers=NOT_KEPT,
         ),
         204: Answer("You have had the last event"),
         **_NOT_FOUND,
@@ -250,9 +247,7 @@ async def events(request: web.Request, path: TaskPath) -> web.StreamResponse:
     async with contextlib.aclosing(request.app[JOBS].watch(path.task_id)) as changes:
         # The first answer decides between 404 and a stream.
         task = await anext(changes)
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        )
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
         await response.prepare(request)
         await response.write(b"retry: 2000\n\n")
         await response.write(_event(task))

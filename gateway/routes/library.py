@@ -13,7 +13,7 @@ from reelway.v1 import library_pb2, media_pb2
 from gateway.invalid_request import ErrorBody
 from gateway.keys import LIBRARY, PLAYBACK
 from gateway.range_response import content_disposition
-from gateway.routing import NOT_KEPT, RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.caller import current_caller
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
@@ -197,14 +197,7 @@ def _unprocessed(video: media_pb2.Video) -> UnprocessedVideo:
 
 
 def _json(body: BaseModel, status: int = 200) -> web.Response:
-    # What is listed changes, and its URLs are for whoever asked.
-    headers = {"Cache-Control": "no-store"}
-    return web.json_response(text=body.model_dump_json(exclude_none=True), status=status, headers=headers)
-
-
-def _answer(description: str, model: type[BaseModel]) -> Answer:
-    """What `_json` gives, for the published document."""
-    return Answer(description, model, headers=NOT_KEPT)
+    return web.json_response(text=body.model_dump_json(exclude_none=True), status=status)
 
 
 def _page(page: library_pb2.ExploreResponse | library_pb2.ListUserResponse) -> VideosPage:
@@ -217,7 +210,7 @@ def _require_user() -> None:
         raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
-@routes.get("/video/explore", summary="Explore listed videos", answers={200: _answer("A page of them", VideosPage)})
+@routes.get("/video/explore", summary="Explore listed videos", answers={200: Answer("A page of them", VideosPage)})
 async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     """Published videos that are not private, newest first; the caller's own only with `include_my`."""
     return _json(_page(await request.app[LIBRARY].explore(query.next or "", include_own=query.include_my)))
@@ -229,8 +222,8 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     head=False,
     guard=_require_user,
     answers={
-        200: _answer("The form with which the file may be uploaded", SignedInstructions),
-        400: _answer("The file's name or type is not accepted", SignError),
+        200: Answer("The form with which the file may be uploaded", SignedInstructions),
+        400: Answer("The file's name or type is not accepted", SignError),
         429: Answer("Too many that you signed for have not arrived", ErrorBody, headers=RETRY_AFTER),
     },
 )
@@ -249,7 +242,7 @@ async def sign(request: web.Request, query: SignQuery) -> web.Response:
     "/video/upload/config",
     summary="What may be uploaded",
     guard=_require_user,
-    answers={200: _answer("Largest size and types", UploadConfig)},
+    answers={200: Answer("Largest size and types", UploadConfig)},
 )
 async def config(request: web.Request) -> web.Response:
     """The limits of signed uploads."""
@@ -261,7 +254,7 @@ async def config(request: web.Request) -> web.Response:
     "/video/my",
     summary="Your videos",
     guard=_require_user,
-    answers={200: _answer("Drafts and published ones, and those that are not ready", UserVideosList)},
+    answers={200: Answer("Drafts and published ones, and those that are not ready", UserVideosList)},
 )
 async def my(request: web.Request, query: PageQuery) -> web.Response:
     """Everything of the caller's that arrived, newest first."""
@@ -281,7 +274,7 @@ async def my(request: web.Request, query: PageQuery) -> web.Response:
     guard=_require_user,
     answers={
         204: Answer("Done"),
-        400: _answer("A field is missing, or may not be changed", EditErrors),
+        400: Answer("A field is missing, or may not be changed", EditErrors),
         404: Answer("No such video of yours"),
     },
 )
@@ -329,7 +322,7 @@ def _empty_or_raise(error: ReelwayError) -> web.Response:
 @routes.get(
     "/video/user/{user_id}",
     summary="A user's videos",
-    answers={200: _answer("A page of them", VideosPage), 404: Answer("A user without videos", ErrorBody)},
+    answers={200: Answer("A page of them", VideosPage), 404: Answer("A user without videos", ErrorBody)},
 )
 async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web.Response:
     """One user's published videos, newest first; private ones only for that user."""
@@ -340,7 +333,7 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
     "/video/watch",
     summary="Watch a video",
     answers={
-        200: _answer("Where it plays", WatchRecord),
+        200: Answer("Where it plays", WatchRecord),
         403: Answer("It is private", ErrorBody),
         404: Answer("No such video", ErrorBody),
         409: Answer("Its clips cannot be joined to one video", ErrorBody),

@@ -7,11 +7,13 @@ Each rule of the contract, and the test that fails without it:
 | every path with and without its trailing slash, no redirect | test_paths_end_with_a_slash_or_without |
 | a private video is private | test_a_private_video_is_its_owner_s |
 | X-Request-Id | test_every_answer_has_a_request_id |
+| no shared cache keeps an answer | test_every_answer_says_who_may_keep_it |
 | errors are JSON; 422 as documented; nothing internal told | test_errors_are_json, test_no_answer_tells_of_the_inside |
 | CORS | test_cors, test_only_pages_of_configured_origins_may_read |
 """
 
 import asyncio
+import itertools
 import re
 from uuid import uuid4
 
@@ -115,6 +117,7 @@ async def test_what_is_hardly_http_is_refused_in_the_same_way(system: RunningSys
     assert b"Python" not in answer
     assert b"application/json" in head
     assert b"x-request-id" in head.lower()
+    assert b"\r\nCache-Control: no-store\r\n" in head
     assert body.startswith(b'{"detail"')
 
 
@@ -163,6 +166,25 @@ async def test_every_answer_has_a_request_id(api: VideosApi, system: RunningSyst
     assert len(ids) == 13
     assert (await api.get("/health", X_Request_Id="mine-17")).headers["X-Request-Id"] == "mine-17"
     assert (await api.get("/health", X_Request_Id="not mine!")).headers["X-Request-Id"] != "not mine!"
+
+
+async def test_every_answer_says_who_may_keep_it(api: VideosApi, system: RunningSystem, path: str) -> None:
+    """What says nothing, caches keep for as long as they like (RFC 9111, 4.2.2), and proxies as they are configured."""
+    user = system.authorization(uuid4())
+    for each, operations in (await api.get("/openapi.json", Accept_Encoding="identity")).json["paths"].items():
+        for verb, value in itertools.product(operations, (path.split("/")[2], "1")):
+            reply = await api.call(verb.upper(), re.sub(r"\{\w+\}", value, each), user)
+            kept = "private, no-cache" if "ETag" in reply.headers else "no-store"
+            assert reply.headers.getall("Cache-Control") == [kept], (verb, each, reply.status)
+    for status, reply in (
+        (401, await api.get(path, Authorization="Bearer bad")),
+        (404, await api.get(UNKNOWN)),
+        (404, await api.get("/nothing")),
+        (405, await api.call("DELETE", "/videos")),
+        (413, await api.call("POST", "/api/record/videos", {"Content-Type": "application/json"}, b" " * 2**21)),
+        (414, await api.get("/" + "x" * 9000)),
+    ):
+        assert (reply.status, reply.headers.getall("Cache-Control")) == (status, ["no-store"])
 
 
 async def test_a_request_id_travels_to_every_service(system: RunningSystem, mp4: bytes) -> None:
