@@ -31,7 +31,8 @@ _PERCENT_SLICE = 2**16
 _JSON_MARKS = (b"[", b"{", b",")
 _MOST_JSON_MARKS = 1000
 _URLENCODED = "application/x-www-form-urlencoded"
-_DATA_URL = re.compile(r"data:[^,]*;base64,")
+# Its type may have commas in it, as `codecs=vp8,opus` (RFC 2397; browsers do not quote them).
+_DATA_URL = re.compile(r"data:.{,200}?;base64,", re.IGNORECASE)
 # A dictionary of byte sequences (RFC 8941, 3.2): every sum that is named sha-256 counts, in whatever form it comes.
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)", re.IGNORECASE)
 
@@ -201,7 +202,8 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
     try:
         if not isinstance(encoded, str):
             raise ValueError
-        return told, base64.b64decode(_DATA_URL.sub("", encoded[:200]) + encoded[200:], validate=True)
+        scheme = _DATA_URL.match(encoded)
+        return told, base64.b64decode(encoded[scheme.end() :] if scheme else encoded, validate=True)
     except ValueError:
         raise InvalidRequestError.at("body", next(iter(names)), msg="Not Base64", kind="base64_invalid") from None
 

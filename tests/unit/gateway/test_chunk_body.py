@@ -123,6 +123,32 @@ async def test_what_is_no_base64_is_no_chunk(value: object) -> None:
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
 
 
+DATA_URLS = [
+    "data:;base64,",
+    "data:video/webm;base64,",
+    # Chrome's MediaRecorder says so what is in a chunk with sound.
+    "data:video/webm;codecs=vp8,opus;base64,",
+    'data:video/mp4;codecs="avc1.42E01E, mp4a.40.2";base64,',
+    "DATA:video/webm;BASE64,",
+]
+
+
+@pytest.mark.parametrize("scheme", DATA_URLS)
+async def test_a_data_url_in_json_is_the_bytes_in_it(scheme: str) -> None:
+    data = bytes(range(256))
+    value = scheme + base64.b64encode(data).decode()
+    answer = await ask(JSON, json.dumps({"chunk": value}).encode())
+    assert (answer.status, answer.body) == (200, data)
+
+
+@pytest.mark.parametrize(
+    "value", ["data:,AAAA", "data:video/webm,AAAA", f"data:{'x' * MIB};base64,AAAA", " data:;base64,AAAA"]
+)
+async def test_a_data_url_that_is_not_base64_is_no_chunk(value: str) -> None:
+    answer = await ask(JSON, json.dumps({"chunk": value}).encode())
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
+
+
 @pytest.mark.parametrize("value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "", "9" * 19, "9" * 5000])
 async def test_an_offset_that_is_no_number_of_bytes_is_refused(value: str) -> None:
     async with serving(raw_or_file) as port, wire(port) as connection:
