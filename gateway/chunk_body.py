@@ -32,7 +32,8 @@ _JSON_MARKS = (b"[", b"{", b",")
 _MOST_JSON_MARKS = 1000
 _URLENCODED = "application/x-www-form-urlencoded"
 # Its type may have commas in it, as `codecs=vp8,opus` (RFC 2397; browsers do not quote them).
-_DATA_URL = re.compile(r"data:.{,200}?;base64,", re.IGNORECASE)
+_DATA_URL = re.compile(rb"data:.{,200}?;base64,", re.IGNORECASE)
+_DATA = b"data:"
 # A dictionary of byte sequences (RFC 8941, 3.2): every sum that is named sha-256 counts, in whatever form it comes.
 _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)", re.IGNORECASE)
 
@@ -102,7 +103,7 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     part = await form.next_file()
     if part is None:
         return Chunk(_pieces(), claims)
-    return Chunk(_file(part, form), replace(claims, max_size=form.likely_size(request.content_length)))
+    return Chunk(_file(aiter(part), form), replace(claims, max_size=form.likely_size(request.content_length)))
 
 
 async def read_fields(request: web.Request, names: Collection[str], target: str) -> Chunk:
@@ -129,6 +130,8 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     elif request.content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
+        if chunk is not None and _DATA_URL.match(chunk):
+            chunk = _base64(chunk, name)
         told = fields[target].decode("utf-8", "replace") if target in fields else None
     else:
         told, chunk = _json_fields(whole, names, target)
@@ -143,14 +146,15 @@ async def _form_fields(request: web.Request, names: Collection[str], target: str
     part = await form.next_file()
     if part is None:
         raise InvalidRequestError.missing("body", next(iter(names)))
+    pieces = _no_data_url(part, next(iter(names)))
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
-        return Chunk(_file(part, form), claims, form.fields.get(target))
+        return Chunk(_file(pieces, form), claims, form.fields.get(target))
     # Nobody can say yet where it belongs.
     body.hold()
     held: list[Buffer] = []
     size = 0
-    async for piece in part:
+    async for piece in pieces:
         held.append(piece)
         size += len(piece)
         if size > LARGEST:
@@ -199,17 +203,33 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
     told = str(value[target]) if isinstance(value.get(target), str | int) else None
     if encoded is None:
         return told, None
+    # What is not ASCII, or no text, is no Base64 either.
+    text = encoded if isinstance(encoded, str) else "?"
+    return told, _base64(text.encode("ascii", "replace"), next(iter(names)))
+
+
+def _base64(encoded: bytes, name: str) -> bytes:
+    """What is encoded, whether a data URL is made of it or not."""
+    scheme = _DATA_URL.match(encoded)
     try:
-        if not isinstance(encoded, str):
-            raise ValueError
-        scheme = _DATA_URL.match(encoded)
-        return told, base64.b64decode(encoded[scheme.end() :] if scheme else encoded, validate=True)
+        return base64.b64decode(encoded[scheme.end() :] if scheme else encoded, validate=True)
     except ValueError:
-        raise InvalidRequestError.at("body", next(iter(names)), msg="Not Base64", kind="base64_invalid") from None
+        raise InvalidRequestError.at("body", name, msg="Not Base64", kind="base64_invalid") from None
 
 
-async def _file(part: FilePart, form: MultipartForm) -> AsyncIterator[Buffer]:
+async def _no_data_url(part: FilePart, name: str) -> AsyncIterator[Buffer]:
+    """A part that streams is not decoded. As a file it has whatever bytes it has; no container begins so."""
+    head = b""
     async for piece in part:
+        if len(head) < len(_DATA) and part.filename is None:
+            head += piece[: len(_DATA)]
+            if head[: len(_DATA)].lower() == _DATA:
+                raise InvalidRequestError.at("body", name, msg="A data URL, not what is in it", kind="value_error")
+        yield piece
+
+
+async def _file(pieces: AsyncIterator[Buffer], form: MultipartForm) -> AsyncIterator[Buffer]:
+    async for piece in pieces:
         yield piece
     # Only a form that is whole has a whole chunk.
     await form.finish()

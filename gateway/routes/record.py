@@ -149,7 +149,8 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     summary="Send a chunk",
     aliases=[f"{_ALIAS}/update_video_chunck", f"{_BASE}/update_video_chunk", f"{_ALIAS}/update_video_chunk"],
     takes=StreamedBody(
-        "The video's number and the chunk; in JSON the chunk is Base64",
+        "The video's number and the chunk; in JSON the chunk is Base64, or a data URL of it, as it may be in a "
+        "urlencoded form",
         media_types=["multipart/form-data", "application/x-www-form-urlencoded", "application/json"],
         file_fields=_CHUNK_FIELDS,
         text_fields={_TARGET: "As phase 1 gave it; in a form, before the chunk"},

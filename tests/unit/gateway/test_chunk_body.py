@@ -149,6 +149,38 @@ async def test_a_data_url_that_is_not_base64_is_no_chunk(value: str) -> None:
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
 
 
+@pytest.mark.parametrize("scheme", DATA_URLS)
+async def test_a_data_url_in_a_urlencoded_form_is_the_bytes_in_it(scheme: str) -> None:
+    data = bytes(range(256))
+    value = quote_from_bytes(scheme.encode() + base64.b64encode(data))
+    answer = await ask(URLENCODED, f"chunk={value}&video_id=1".encode())
+    assert (answer.status, answer.body) == (200, data)
+    answer = await ask(URLENCODED, f"chunk={scheme}*".encode())
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
+
+
+@pytest.mark.parametrize("path", ["/", "/?video_id=1"], ids=["held", "streamed"])
+@pytest.mark.parametrize("cut", [1, 4, 100])
+async def test_a_data_url_among_the_parts_of_a_form_is_refused(path: str, cut: int) -> None:
+    """It would be stored as the text that it is."""
+    value = b"Data:video/webm;codecs=vp8,opus;base64,AAAA"
+    head = b'--x\r\nContent-Disposition: form-data; name="chunk"\r\n\r\n'
+    body = head + value + b"\r\n--x--\r\n"
+    lines = (f"Content-Type: {FORM_TYPE}; boundary=x", f"Content-Length: {len(body)}")
+    async with serving(echo) as port, wire(port) as connection:
+        await connection.send("PATCH", path, *lines, body=body[: len(head) + cut])
+        connection.writer.write(body[len(head) + cut :])
+        answer = await connection.head()
+        answer.body = await connection.reader.readexactly(int(answer.headers["content-length"]))
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "A data URL, not what is in it"})
+    # What has a file name is a file, whatever it begins with; and text may begin with less.
+    for kept in (body.replace(b'"chunk"', b'"chunk"; filename=a'), body.replace(b"Data:", b"data")):
+        lines = (f"Content-Type: {FORM_TYPE}; boundary=x", f"Content-Length: {len(kept)}")
+        async with serving(echo) as port, wire(port) as connection:
+            answer = await connection.ask("PATCH", path, *lines, body=kept)
+        assert (answer.status, answer.body[:4].lower()) == (200, b"data")
+
+
 @pytest.mark.parametrize("value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "", "9" * 19, "9" * 5000])
 async def test_an_offset_that_is_no_number_of_bytes_is_refused(value: str) -> None:
     async with serving(raw_or_file) as port, wire(port) as connection:
