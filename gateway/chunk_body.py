@@ -136,7 +136,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     else:
         told, chunk = _json_fields(whole, names, target)
     if chunk is None:
-        raise InvalidRequestError.missing("body", name)
+        raise _missing(name, target, told or request.query.get(target))
     return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), told)
 
 
@@ -144,9 +144,10 @@ async def _form_fields(request: web.Request, names: Collection[str], target: str
     body = RequestBody(request)
     form = MultipartForm(body, request.headers["Content-Type"], files=names, texts=(target,), limits=_LIMITS)
     part = await form.next_file()
+    name = next(iter(names))
     if part is None:
-        raise InvalidRequestError.missing("body", next(iter(names)))
-    pieces = _no_data_url(part, next(iter(names)))
+        raise _missing(name, target, form.fields.get(target) or request.query.get(target))
+    pieces = _no_data_url(part, name)
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
         return Chunk(_file(pieces, form), claims, form.fields.get(target))
@@ -163,6 +164,12 @@ async def _form_fields(request: web.Request, names: Collection[str], target: str
             )
     await form.finish()
     return Chunk(_pieces(b"".join(held)), replace(claims, size=size), form.fields.get(target))
+
+
+def _missing(name: str, target: str, told: str | None) -> InvalidRequestError:
+    """There is no chunk, and perhaps nothing that tells which video, either."""
+    missing = [InvalidRequestError.missing("body", each) for each in ([name] if told else [name, target])]
+    return InvalidRequestError(*(item for error in missing for item in error.errors))
 
 
 async def _urlencoded_fields(whole: bytes) -> dict[str, bytes]:

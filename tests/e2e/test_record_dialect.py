@@ -158,7 +158,7 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
         assert (refused["message"], set(refused["errors"])) == ("Invalid request", fields)
     for method, path, fields in (
         ("POST", "", {"title", "description"}),
-        ("PATCH", "/update_video_chunck", {"video_chunck"}),
+        ("PATCH", "/update_video_chunck", {"video_chunck", "video_id"}),
         ("POST", "/finalize_video_upload", {"video_id"}),
     ):
         # A form without fields, as most clients send it: nothing.

@@ -100,7 +100,7 @@ async def test_a_body_of_nothing_is_nothing_whatever_its_type(content_type: str,
         answer = await connection.ask("POST", "/", f"Content-Type: {content_type}", length)
     assert (answer.status, answer.body) == (200, b"")
     async with serving(echo) as port, wire(port) as connection:
-        answer = await connection.ask("PATCH", "/", f"Content-Type: {content_type}", length)
+        answer = await connection.ask("PATCH", "/?video_id=1", f"Content-Type: {content_type}", length)
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
 
 
@@ -179,6 +179,25 @@ async def test_a_data_url_among_the_parts_of_a_form_is_refused(path: str, cut: i
         async with serving(echo) as port, wire(port) as connection:
             answer = await connection.ask("PATCH", path, *lines, body=kept)
         assert (answer.status, answer.body[:4].lower()) == (200, b"data")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (JSON, b""),
+        (JSON, b"{}"),
+        (URLENCODED, b""),
+        (URLENCODED, b"x=y"),
+        (f"{FORM_TYPE}; boundary=x", b'--x\r\nContent-Disposition: form-data; name="x"\r\n\r\n\r\n--x--\r\n'),
+    ],
+)
+async def test_all_that_is_missing_is_named(content_type: str, body: bytes) -> None:
+    lines = (f"Content-Type: {content_type}", f"Content-Length: {len(body)}")
+    for path, missing in (("/", ["chunk", "video_id"]), ("/?video_id=1", ["chunk"])):
+        async with serving(echo) as port, wire(port) as connection:
+            answer = await connection.ask("PATCH", path, *lines, body=body)
+        assert answer.status == 400
+        assert json.loads(answer.body)["errors"] == dict.fromkeys(missing, "Field required")
 
 
 @pytest.mark.parametrize("value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "", "9" * 19, "9" * 5000])
