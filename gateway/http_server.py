@@ -101,13 +101,14 @@ class _Protocol(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """End the connection behind a chunked body, and where that is what ends the answer.
+        """End the connection behind a chunked body and an offered upgrade, and where that is what ends the answer.
 
         aiohttp's parser (3.14.5) has the last trailer of such a body among the headers of the next request, which may
-        be somebody else's where a proxy is in front. And whom it promised the end in HTTP/1.0, it lets wait for it.
+        be somebody else's where a proxy is in front. It loses a request behind one with Upgrade, whose sender would
+        take the answer to a later one for it. And whom it promised the end in HTTP/1.0, it lets wait for it.
         """
         of_unknown_length = request.version < HttpVersion11 and resp.content_length is None
-        if of_unknown_length or hdrs.TRANSFER_ENCODING in request.headers:
+        if of_unknown_length or hdrs.TRANSFER_ENCODING in request.headers or hdrs.UPGRADE in request.headers:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 

@@ -269,6 +269,24 @@ async def test_a_trailer_is_no_header_of_the_next_request() -> None:
     assert "Authorization" not in seen
 
 
+@pytest.mark.parametrize("protocol", ["h2c", "TLS/1.2", "websocket"])
+async def test_a_request_that_offers_another_protocol_is_the_last_of_its_connection(protocol: str) -> None:
+    """A client that sent another one behind it sends that one again, and takes no answer for another's."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="once")
+
+    async with asyncio.timeout(30), serving(answer) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        offer = f"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: {protocol}\r\n\r\n"
+        writer.write(offer.encode() + ASKED)
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert b"\r\nConnection: close\r\n" in head
+        assert await reader.read() == b"once"
+        writer.close()
+
+
 @pytest.mark.parametrize("length", [None, 5])
 async def test_an_answer_of_unknown_length_ends_with_its_connection_in_http_1_0(length: int | None) -> None:
     async def stream(request: web.Request) -> web.StreamResponse:
