@@ -37,20 +37,28 @@ class _Jwks:
 
     def __init__(self, url: str, ttl_seconds: float, http: aiohttp.ClientSession) -> None:
         self._url, self._ttl, self._http = url, ttl_seconds, http
-        self._keys: dict[str, _Key] = {}
+        self._keys: list[tuple[str | None, _Key]] = []
         self._fetched_at = self._tried_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
 
-    async def key(self, key_id: str) -> _Key | None:
-        """The key of this id; None where there is none. SERVICE_UNAVAILABLE where the keys cannot be had."""
+    async def key(self, key_id: str | None) -> _Key | None:
+        """The key of this id; None where there is none. SERVICE_UNAVAILABLE where the keys cannot be had.
+
+        Without an id it is the only one; of several a token has to name its own (OpenID Connect Core, 10.1).
+        """
         fresh = time.monotonic() - self._fetched_at < self._ttl
-        if not fresh or key_id not in self._keys:
+        if not fresh or self._find(key_id) is None:
             await self._fetch_unless_just_tried()
             if self._fetched_at < self._tried_at:
                 # That failed. Of keys that are too old one may have been revoked, and must not go on working; and one
                 # that is not among them may be new. The token is not known to be bad: a client told so drops it.
                 raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
-        return self._keys.get(key_id)
+        return self._find(key_id)
+
+    def _find(self, key_id: str | None) -> _Key | None:
+        if key_id is None:
+            return self._keys[0][1] if len(self._keys) == 1 else None
+        return dict(self._keys).get(key_id)
 
     async def _fetch_unless_just_tried(self) -> None:
         if self._fetching is None or self._fetching.done():
@@ -70,15 +78,15 @@ class _Jwks:
                     body += data
                     if len(body) > _LARGEST_JWKS:
                         raise ValueError("the answer is too long")
-            self._keys = _keys_by_id(body)
+            self._keys = _keys_with_ids(body)
         except (aiohttp.ClientError, TimeoutError, ValueError, RecursionError) as error:
             log.warning("cannot fetch the token keys", error=f"{type(error).__name__}: {error}")
             return
         self._fetched_at = time.monotonic()
 
 
-def _keys_by_id(body: bytes) -> dict[str, _Key]:
-    """The public keys of a JWK set that check tokens.
+def _keys_with_ids(body: bytes) -> list[tuple[str | None, _Key]]:
+    """The public keys of a JWK set that check tokens; an id is optional (RFC 7517, 4.5).
 
     Raises:
         ValueError, RecursionError: it is no set, or none of its keys is understood.
@@ -92,16 +100,16 @@ def _keys_by_id(body: bytes) -> dict[str, _Key]:
         log.info("token keys that are not understood", count=len(members) - len(keys))
     if not keys:
         raise ValueError("a JWK set without a key that is understood")
-    return {
+    return [
         # PyJWT binds each JWK to one algorithm, for RSA without `alg`, which is optional (RFC 7517, 4.4), to RS256.
-        key.key_id: key if member.get("alg") else key.key
+        (key.key_id, key if member.get("alg") else key.key)
         for member, key in keys
-        if isinstance(key.key_id, str)
+        if isinstance(key.key_id, str | None)
         # A set may have keys for encryption, too (RFC 7517, 4.2).
         and key.public_key_use in (None, "sig")
         # None but a public key has it. With a private or a shared one whoever reads the set could sign.
         and hasattr(key.key, "verify")
-    }
+    ]
 
 
 def _understood(member: Any) -> jwt.PyJWK | None:
@@ -157,8 +165,7 @@ class Authenticator:
 
     async def _key(self, token: str) -> _Key | str:
         if self._jwks is not None:
-            key_id = jwt.get_unverified_header(token).get("kid")
-            key = await self._jwks.key(key_id) if isinstance(key_id, str) else None
+            key = await self._jwks.key(jwt.get_unverified_header(token).get("kid"))
             if key is None:
                 raise jwt.InvalidKeyError("unknown key id")
             return key

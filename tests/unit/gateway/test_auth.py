@@ -32,9 +32,9 @@ GOOD = jwt.algorithms.RSAAlgorithm.to_jwk(RSA.public_key(), as_dict=True) | {"ki
 SHARED = b"everybody knows it, for it is published like any other key in the set"
 
 
-def token(key: Any = RSA, algorithm: str = "RS256", key_id: str = "good", **claims: Any) -> str:
+def token(key: Any = RSA, algorithm: str = "RS256", key_id: str | None = "good", **claims: Any) -> str:
     claims = {"sub": "anna", "exp": int(time.time()) + 60} | claims
-    return jwt.encode(claims, key, algorithm, headers={"kid": key_id})
+    return jwt.encode(claims, key, algorithm, headers={"kid": key_id} if key_id is not None else None)
 
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -180,6 +180,28 @@ async def test_a_key_that_names_no_algorithm_checks_all_that_fit_it(key: Any, fi
             for algorithm in theirs:
                 user = "anna" if signer is key and algorithm in fitting else ErrorReason.UNAUTHENTICATED
                 assert (algorithm, await told(authenticator, token(signer, algorithm))) == (algorithm, user)
+
+
+NAMELESS = {name: value for name, value in GOOD.items() if name != "kid"}
+OTHER = jwt.algorithms.ECAlgorithm.to_jwk(FITTING[1][0].public_key(), as_dict=True)
+
+
+@pytest.mark.parametrize("key", [GOOD, NAMELESS, NAMELESS | {"kid": None}, NAMELESS | {"alg": "RS256"}])
+async def test_a_token_without_a_key_id_is_checked_with_the_only_key(key: dict[str, Any]) -> None:
+    """`kid` is required where there are several (OpenID Connect Core, 10.1)."""
+    for beside in ([], [OTHER | {"use": "enc"}], [{"kty": "oct", "k": "AAAA"}]):
+        async with believing(key_set(*beside, key), algorithms=ALL) as authenticator:
+            assert await told(authenticator, token(key_id=None)) == "anna"
+            for other in (token(FITTING[1][0], "ES256", None), token(SHARED, "HS256", None), token(key_id="other")):
+                assert await told(authenticator, other) is ErrorReason.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("beside", [OTHER, OTHER | {"kid": "other"}, NAMELESS])
+async def test_a_token_without_a_key_id_is_checked_with_none_of_several_keys(beside: dict[str, Any]) -> None:
+    for keys in ((NAMELESS, beside), (beside, GOOD)):
+        async with believing(key_set(*keys), algorithms=ALL) as authenticator:
+            assert await told(authenticator, token(key_id=None)) is ErrorReason.UNAUTHENTICATED
+            assert await told(authenticator, token()) == ("anna" if GOOD in keys else ErrorReason.UNAUTHENTICATED)
 
 
 @pytest.mark.parametrize("nothing", [{}, {"alg": ""}, {"alg": None}])
