@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import uuid
 from collections.abc import Callable
 
@@ -23,6 +24,7 @@ from services.catalog.video_store import VideoStore
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.clock import Clock
+from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.message_page import within_message
@@ -44,6 +46,8 @@ TITLE_LENGTH = 255
 DESCRIPTION_LENGTH = 10_000
 FILE_NAME_LENGTH = 255
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
+# Strong (RFC 9110, 8.8.3).
+_ETAG = re.compile(r'"[!#-~]{1,64}"')
 _DELETE_SECONDS = 5.0
 """Whoever deletes a video waits so long for its objects to go: half of what a call may take."""
 _CHANGE = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
@@ -60,6 +64,25 @@ def check_texts(title: str, description: str, file_name: str = "") -> None:
         )
         if len(text) > limit
     ]
+    if faults:
+        raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
+
+
+def _check_bytes(video: media_pb2.Video) -> None:
+    """INVALID_REQUEST, naming each field: a finished video tells of its own object, another one of none.
+
+    Whoever may name any object, may read it.
+    """
+    if video.state == media_pb2.VIDEO_STATE_READY:
+        fits = {
+            "container": video.container in KINDS,
+            "size_bytes": video.size_bytes > 0,
+            "etag": _ETAG.fullmatch(video.etag) is not None,
+            "object_key": video.object_key in object_keys(video.video_id),
+        }
+    else:
+        fits = {name: not getattr(video, name) for name in ("container", "size_bytes", "sha256", "etag", "object_key")}
+    faults = [FieldViolation(name, "not that of a video in this state") for name, right in fits.items() if not right]
     if faults:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
 
@@ -88,6 +111,7 @@ class Catalog:
             raise invalid_field("video_id", "must be a UUID")
         if video.state not in INITIAL or (video.state == media_pb2.VIDEO_STATE_SIGNED and not user):
             raise invalid_field("state", "none for a new video")
+        _check_bytes(video)
         # The rest is ours to set: a record that brought a listing time, or somebody's transcript, would be believed.
         new = media_pb2.Video(
             video_id=video.video_id,

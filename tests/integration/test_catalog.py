@@ -31,16 +31,15 @@ from services.common.object_keys import (
     transcript_prefix,
 )
 from services.common.s3_objects import ObjectInfo
-from tests.support.foundation import Foundation
+from tests.support.foundation import Foundation, finished_video
 from tests.support.journal_client import refusal
 
 READY = media_pb2.VIDEO_STATE_READY
 UpdateRequest = catalog_pb2.UpdateVideoRequest
 
 
-def draft(video_id: str = "", **fields: object) -> media_pb2.Video:
-    video = media_pb2.Video(video_id=video_id or str(uuid.uuid4()), state=READY, container=media_pb2.CONTAINER_MP4)
-    video.object_key = f"videos/{video.video_id}.mp4"
+def draft(**fields: object) -> media_pb2.Video:
+    video = finished_video()
     for name, value in fields.items():
         setattr(video, name, value)
     return video
@@ -222,13 +221,33 @@ async def test_nor_does_a_repeated_creation(near: Foundation) -> None:
         ({"title": "x" * 256}, "title"),
         ({"description": "x" * 10_001}, "description"),
         ({"file_name": "x" * 256}, "file_name"),
+        ({"container": media_pb2.CONTAINER_UNSPECIFIED}, "container"),
+        ({"size_bytes": 0}, "size_bytes"),
+        ({"size_bytes": -5}, "size_bytes"),
+        ({"etag": ""}, "etag"),
+        ({"etag": "bare"}, "etag"),
+        ({"etag": 'W/"weak"'}, "etag"),
+        ({"etag": '"a\r\nb"'}, "etag"),
+        ({"object_key": ""}, "object_key"),
+        ({"object_key": "videos/4d1c6c5e-5b0f-4c39-9a3d-1f0e8b7a2c64.mp4"}, "object_key"),
+        ({"object_key": "catalog/4d1c6c5e-5b0f-4c39-9a3d-1f0e8b7a2c64.json"}, "object_key"),
     ],
 )
 async def test_a_record_that_breaks_a_rule_is_refused(near: Foundation, fields: dict[str, object], field: str) -> None:
     with pytest.raises(ReelwayError) as refused:
-        await near.catalog.create(draft(**fields), "")  # type: ignore[arg-type]
+        await near.catalog.create(draft(**fields), "")
     assert refused.value.reason is ErrorReason.INVALID_REQUEST
     assert [violation.field for violation in refused.value.violations] == [field]
+
+
+@pytest.mark.parametrize("state", [media_pb2.VIDEO_STATE_UPLOADING, media_pb2.VIDEO_STATE_SIGNED])
+async def test_a_video_without_bytes_says_nothing_of_them(
+    near: Foundation, state: media_pb2.VideoState.ValueType
+) -> None:
+    with pytest.raises(ReelwayError) as refused:
+        await near.catalog.create(draft(state=state, sha256="0" * 64), "anna")
+    told = {violation.field for violation in refused.value.violations}
+    assert told == {"container", "size_bytes", "sha256", "etag", "object_key"}
 
 
 async def test_what_the_catalogue_sets_cannot_be_set(near: Foundation) -> None:
@@ -240,7 +259,8 @@ async def test_what_the_catalogue_sets_cannot_be_set(near: Foundation) -> None:
     assert video.create_time.ToDatetime() == video.modify_time.ToDatetime()
     ours = media_pb2.Video(owner="anna", number=1, version=1, create_time=video.create_time)
     ours.modify_time.CopyFrom(video.create_time)
-    ours.MergeFrom(draft(told.video_id))
+    for name in ("video_id", "state", "container", "size_bytes", "etag", "object_key"):
+        setattr(ours, name, getattr(told, name))
     assert video == ours
 
 

@@ -18,10 +18,10 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import ObjectInfo
 from tests.support.clips import mp4_of
-from tests.support.foundation import Foundation, Store, messages
+from tests.support.foundation import Foundation, Store, finished_video, messages
 from tests.support.waiting import until
 
-READY = media_pb2.VIDEO_STATE_READY
+GROWING = media_pb2.VIDEO_STATE_UPLOADING
 USERS = ("", "anna", "berta")
 
 
@@ -34,8 +34,7 @@ async def fill(parts: Foundation) -> media_pb2.Video:
     """Some videos with bytes, of each owner; the last one given a number is deleted, and is the answer."""
     videos = []
     for owner in ("", "anna", "berta", "anna", ""):
-        video = media_pb2.Video(video_id=str(uuid.uuid4()), state=READY, container=media_pb2.CONTAINER_MP4)
-        video.object_key = f"videos/{video.video_id}.mp4"
+        video = finished_video()
         await parts.objects.put(video.object_key, b"bytes", "video/mp4")
         videos.append(await parts.catalog.create(video, owner))
     request = catalog_pb2.UpdateVideoRequest(video_id=videos[3].video_id, is_private=True, title="mine")
@@ -98,7 +97,7 @@ async def test_while_the_index_is_missing_everybody_is_told(near: Foundation) ->
     for call in (
         near.catalog.page("", 10, ""),
         near.catalog.get("", number=1),
-        near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), ""),
+        near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=GROWING), ""),
     ):
         with pytest.raises(ReelwayError) as refused:
             await call
@@ -137,9 +136,9 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_num
     await fill(near)
     save_behind_rebuild(near, monkeypatch)
     with pytest.raises(ReelwayError) as refused:
-        await near.catalog.create(media_pb2.Video(video_id="f" * 8 + str(uuid.uuid4())[8:], state=READY), "")
+        await near.catalog.create(media_pb2.Video(video_id="f" * 8 + str(uuid.uuid4())[8:], state=GROWING), "")
     assert refused.value.reason is ErrorReason.INDEX_MISSING
-    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=GROWING), "")
     # The record of the first one is there from now on.
     await index_made_again(near)
     assert await near.catalog.get("", number=video.number) == video
@@ -148,7 +147,7 @@ async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_num
 async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=GROWING), "")
     save_behind_rebuild(near, monkeypatch)
     request = catalog_pb2.UpdateVideoRequest(video_id=video.video_id, title="new")
     with pytest.raises(ReelwayError) as refused:
@@ -163,7 +162,7 @@ async def test_nor_is_a_change_whose_record_the_rebuild_found_older(
 async def test_nor_is_a_change_in_whose_place_the_rebuilt_index_has_others(
     near: Foundation, monkeypatch: pytest.MonkeyPatch, others: int
 ) -> None:
-    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=READY), "")
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=GROWING), "")
 
     async def change() -> None:
         for number in range(others):

@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import hashlib
 import random
-import uuid
 from collections.abc import AsyncIterator
 
 import crc32c
@@ -20,6 +19,7 @@ from services.upload.journal_store import Limits
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.clips import WEBM
 from tests.support.fleet import Fleet, start_fleet
+from tests.support.foundation import finished_video
 from tests.support.journal_client import (
     JournalClient,
     connect,
@@ -274,13 +274,11 @@ async def test_only_the_owner_appends_seals_and_aborts(client: JournalClient) ->
 
 async def test_a_finished_video_is_sealed_again_by_its_owner_alone(client: JournalClient) -> None:
     """Also where there is no journal that would know its owner."""
-    owner, video_id = client.as_user("alice"), str(uuid.uuid4())
-    key = f"videos/{video_id}.webm"
-    finished = media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_READY, object_key=key)
+    owner, finished = client.as_user("alice"), finished_video()
     await owner._call(owner._catalog.CreateVideo, catalog_pb2.CreateVideoRequest(video=finished))
-    assert (await owner.seal(video_id)).object_key == key
+    assert (await owner.seal(finished.video_id)).object_key == finished.object_key
     for other in (client, client.as_user("bob")):
-        assert await refusal(other.seal(video_id)) is ErrorReason.NOT_THE_OWNER
+        assert await refusal(other.seal(finished.video_id)) is ErrorReason.NOT_THE_OWNER
 
 
 async def test_seal_wants_a_video_and_leaves_the_upload_open_else(client: JournalClient) -> None:

@@ -1,7 +1,5 @@
 """Changes of the library that something broke into, on a real Redis and a real store."""
 
-import uuid
-
 import pytest
 from reelway.v1 import media_pb2
 
@@ -11,7 +9,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.signatures import Signatures
 from services.upload.signing import Signing
-from tests.support.foundation import Foundation, as_user
+from tests.support.foundation import Foundation, as_user, finished_video
 from tests.support.journal_client import refusal
 
 ANNA = "anna"
@@ -22,10 +20,7 @@ def library(parts: Foundation) -> Library:
 
 
 async def new_video(parts: Foundation) -> media_pb2.Video:
-    video = media_pb2.Video(
-        video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_READY, container=media_pb2.CONTAINER_MP4
-    )
-    video.object_key = f"videos/{video.video_id}.mp4"
+    video = finished_video()
     await parts.objects.put(video.object_key, b"bytes", "video/mp4")
     return await parts.catalog.create(video, ANNA)
 

@@ -5,10 +5,11 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from reelway.v1 import media_pb2, transcript_pb2
+from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
 from services.catalog import transcript_sweeper
 from services.catalog.catalog import PAGE_SIZE_MAX
+from services.catalog.journal_changes import JournalChanges
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import TRANSCRIBING
 from services.catalog.rebuild import rebuild
@@ -20,7 +21,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.object_keys import captions_key, document_key
-from tests.support.foundation import Foundation, as_user
+from tests.support.foundation import Foundation, as_user, finished_video
 
 ANNA, BORIS = "anna", "boris"
 PENDING, RUNNING = media_pb2.TRANSCRIPT_STATE_PENDING, media_pb2.TRANSCRIPT_STATE_RUNNING
@@ -33,13 +34,17 @@ def transcripts(parts: Foundation, hearing: Hearing = BASE) -> Transcripts:
 
 
 async def new_video(parts: Foundation, owner: str = ANNA, state: str = "READY", *, whole: bool = True) -> str:
-    video_id = str(uuid4())
-    video = media_pb2.Video(video_id=video_id, state=media_pb2.VideoState.Value(f"VIDEO_STATE_{state}"), etag='"e"')
+    video = finished_video(media_pb2.CONTAINER_WEBM)
     if whole:
-        video.object_key = f"videos/{video_id}.webm"
         await parts.objects.put(video.object_key, b"bytes", "video/webm")
-    await parts.catalog.create(video, owner)
-    return video_id
+        await parts.catalog.create(video, owner)
+        return video.video_id
+    growing = media_pb2.Video(video_id=video.video_id, state=media_pb2.VIDEO_STATE_UPLOADING)
+    await parts.catalog.create(growing, owner)
+    if state == "READY":
+        seal = catalog_pb2.SealVideoRequest(video_id=video.video_id, size_bytes=5, etag=video.etag)
+        await JournalChanges(parts.catalog, parts.clock).seal(seal)
+    return video.video_id
 
 
 async def made(parts: Foundation, video_id: str, request: int, text: str, hearing: Hearing = BASE) -> media_pb2.Video:

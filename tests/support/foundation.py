@@ -1,5 +1,6 @@
 """The services' own parts on real servers, inside the test: no processes, the same S3 and Redis."""
 
+import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from services.common.caller import Caller, current_caller, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock, SystemClock
 from services.common.lease import Lease
+from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
@@ -27,6 +29,19 @@ from services.upload.open_uploads import LEASE, OpenUploads
 from services.upload.sweeper import Sweeper
 from services.upload.uploads import Uploads
 from tests.support.servers import S3Server
+
+
+def finished_video(container: media_pb2.Container.ValueType = media_pb2.CONTAINER_MP4) -> media_pb2.Video:
+    """A record as the catalogue is told it of a whole file, whose five bytes are in the store or not."""
+    video_id = str(uuid.uuid4())
+    return media_pb2.Video(
+        video_id=video_id,
+        state=media_pb2.VIDEO_STATE_READY,
+        container=container,
+        size_bytes=5,
+        etag='"e"',
+        object_key=object_key(video_id, container),
+    )
 
 
 class TurnedClock(SystemClock):

@@ -6,12 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 import aiohttp
 import grpc
 from multidict import CIMultiDict
-from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2
+from reelway.v1 import catalog_pb2, catalog_pb2_grpc
 
 from deploy.local.ports import free_port
 from deploy.local.process import Process
@@ -20,6 +19,7 @@ from services.common.call_token import CallTokens
 from services.common.caller import TOKEN_KEY, Caller
 from services.common.s3_objects import S3Objects
 from tests.support.forked import Forked
+from tests.support.foundation import finished_video
 from tests.support.system import RunningSystem
 
 BOUNDARY = "----boundary-of-the-tests"
@@ -180,9 +180,7 @@ class CatalogSide:
 
     async def finished(self, user: str) -> str:
         """The id of a new video, finished, of which there is nothing but the record."""
-        video = media_pb2.Video(
-            video_id=str(uuid4()), state=media_pb2.VIDEO_STATE_READY, container=media_pb2.CONTAINER_MP4
-        )
+        video = finished_video()
         request = catalog_pb2.CreateVideoRequest(video=video)
         await self._stub.CreateVideo(request, metadata=self.metadata(user), timeout=10)
         return video.video_id
