@@ -251,6 +251,8 @@ class Catalog:
             require_change(video, user)
             if request.expected_version and request.expected_version != video.version:
                 raise ReelwayError(ErrorReason.VERSION_CONFLICT)
+            before = media_pb2.Video()
+            before.CopyFrom(video)
             if request.HasField("title"):
                 video.title = request.title
             if request.HasField("description"):
@@ -259,7 +261,7 @@ class Catalog:
                 if not video.owner:
                     raise invalid_field("is_private", "a video that nobody owns cannot be private")
                 video.is_private = request.is_private
-            return True
+            return video != before
 
         return await self.change(request.video_id, apply)
 

@@ -298,6 +298,9 @@ async def test_an_update_changes_what_is_set_and_counts(near: Foundation) -> Non
     changed = await near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="", expected_version=1))
     assert (changed.title, changed.description, changed.version) == ("", "d", 2)
     assert changed.modify_time == video.modify_time, "it is the time of the bytes"
+    for nothing in (UpdateRequest(), UpdateRequest(title="", description="d", is_private=False, expected_version=2)):
+        nothing.video_id = video.video_id
+        assert await near.catalog.update("anna", nothing) == changed, "a version is a change"
     stale = UpdateRequest(video_id=video.video_id, title="x", expected_version=1)
     assert await refusal(near.catalog.update("anna", stale)) is ErrorReason.VERSION_CONFLICT
     long = UpdateRequest(video_id=video.video_id, title="x" * (TITLE_LENGTH + 1))
