@@ -3,8 +3,9 @@
     joined/{video_id}/{chain}-{size in hex}.{ext}   the clips of the journal version with that entity tag, as one file
 
 It is made once a version, by an ffmpeg job whose request id is that version, whoever asks first; and is whole or not
-there. A job that failed for a reason that passes has a successor after a minute, that one after two, and so on. A new
-append makes a new version; the sweeper removes those that are out of date.
+there. A last clip of which nothing can be decoded yet is left out. A job that failed for a reason that passes has a
+successor after a minute, that one after two, and so on. A new append makes a new version; the sweeper removes those
+that are out of date.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 
 from services.ffmpeg.format_table import FORMAT_WHITELIST, INPUT_GUARD
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.probe import ProbeFailed, ask, described
+from services.ffmpeg.probe import ProbeCutShort, ProbeFailed, ask, described
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
@@ -164,6 +164,28 @@ async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip
             read = ("-select_streams", str(clip.video_index), "-read_intervals", "%+#1,9999999%")
             await ask(sandbox, folder, clip.path, "packet=flags", note, "-print_format", "csv=p=0", *read)
     return hidden
+
+
+async def has_frames(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> bool:
+    """Whether its picture and its sound can be decoded, as far as it has them; raises ProbeFailed."""
+    wanted = {b"%d" % index for index in (clip.video_index, clip.audio_index) if index >= 0}
+    seen = set[bytes]()
+
+    def note(line: bytes) -> None:
+        # What may be told beside a frame is left empty.
+        seen.add(line.strip(b",\n"))
+
+    try:
+        # The first packets are enough of most clips; of the others all are read.
+        for interval in ("%+#100", "%"):
+            read = ("-print_format", "csv=p=0", "-read_intervals", interval)
+            await ask(sandbox, folder, clip.path, "frame=stream_index", note, *read)
+            if wanted <= seen:
+                return True
+    except ProbeCutShort:
+        # What takes so long is no clip that has only begun.
+        return True
+    return False
 
 
 @dataclass(frozen=True)

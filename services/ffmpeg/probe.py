@@ -27,6 +27,10 @@ class ProbeFailed(Exception):
     """The file is not media that we take; `args[0]` says why, for the client."""
 
 
+class ProbeCutShort(ProbeFailed):
+    """It broke a limit, of time for one: what the file is was not found out."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """One stream of a file."""
@@ -96,6 +100,8 @@ async def ask(
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=on_line)
     result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:
+        if result.ended is not Ended.FAILED:
+            raise ProbeCutShort(result.ended.value)
         raise ProbeFailed(last_words(result.stderr, {str(path): "the file"}) or result.ended.value)
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from services.common import logs
 from services.common.containers import KINDS, SNIFF_BYTES, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -23,6 +24,7 @@ from services.ffmpeg.clips import (
     copy_arguments,
     describe_clip,
     encode_arguments,
+    has_frames,
     hide_frames,
     match,
     parts_arguments,
@@ -32,13 +34,15 @@ from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.plan import PlannedOutput
-from services.ffmpeg.probe import ProbeFailed
+from services.ffmpeg.probe import ProbeCutShort, ProbeFailed
 from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.progress import ProgressReader
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import OutputMissing
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.new_file import write_new
+
+log = logs.get_logger(__name__)
 
 _MOST_CLIPS = 500
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
@@ -49,7 +53,8 @@ _COPY_BYTES = 5 * 2**30
 class JoinHandler:
     """Handler of JobKind.JOIN. Spec: `video_id` and `parameters` with the `etag` of the upload's version.
 
-    Result: `key` of the joined file, `clips`, and `encoded`: false where every packet was taken as it was.
+    Result: `key` of the joined file; `clips` that are in it, all or all but a last one that has only begun; and
+    `encoded`: false where every packet was taken as it was.
     """
 
     def __init__(self, sandbox: Sandbox, uploads: UploadClient, outputs: Outputs, limits: Limits) -> None:
@@ -70,15 +75,20 @@ class JoinHandler:
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         extension = await asyncio.to_thread(_extension, paths[0])
         try:
-            clips = [await describe_clip(self._sandbox, context.folder, path) for path in paths]
+            clips = await self._readable(context, paths, extension)
             if all(clip.video is None for clip in clips):
                 raise ProbeFailed("it has no moving picture")
-            encoded = not match(clips, extension) or await hide_frames(self._sandbox, context.folder, clips)
+            encoded = len(clips) > 1 and (
+                not match(clips, extension) or await hide_frames(self._sandbox, context.folder, clips)
+            )
         except ProbeFailed as error:
             raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
         output = context.folder.path / "out" / f"joined.{'mp4' if encoded else extension}"
-        ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
-        await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
+        if len(clips) == 1:
+            paths[0].rename(output)
+        else:
+            ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
+            await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
         key = f"{joined_prefix(video_id)}{version_of(etag)}{output.suffix}"
         await self._publish(context, output, key)
         return {"key": key, "clips": len(clips), "encoded": encoded}
@@ -104,6 +114,24 @@ class JoinHandler:
         wanted = [Slice(extent.key, 0, extent.length) for extent in run]
         await write_new(path, read_slices(self._outputs.data, wanted))
         return path
+
+    async def _readable(self, context: JobContext, paths: Sequence[Path], extension: str) -> list[Clip]:
+        """All clips, or all but the last one where it has only begun and cannot be read yet; raises ProbeFailed."""
+        sandbox, folder = self._sandbox, context.folder
+        clips = [await describe_clip(sandbox, folder, path) for path in paths[:-1]]
+        try:
+            last = await describe_clip(sandbox, folder, paths[-1])
+            if not clips or match([clips[0], last], extension) or await has_frames(sandbox, folder, last):
+                return [*clips, last]
+            why = "nothing of it can be decoded"
+        except ProbeCutShort:
+            raise
+        except ProbeFailed as error:
+            if not clips:
+                raise
+            why = str(error)
+        log.warning("joined without the last clip", video_id=context.job.spec["video_id"], clips=len(paths), why=why)
+        return clips
 
     async def _publish(self, context: JobContext, output: Path, key: str) -> None:
         """Under the job's own key first, which a stale attempt cannot complete; then, in one step, where it belongs."""
