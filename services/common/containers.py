@@ -104,3 +104,17 @@ def begins_clip(head: bytes) -> bool:
     if head[:4] == b"OggS":
         return len(head) > 5 and bool(head[5] & 2)
     return head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
+
+
+def only_begins_ogg(data: bytes) -> bool:
+    """Whether all that these bytes hold is first pages of Ogg streams.
+
+    The first pages of all streams come before any other (RFC 3533, 4): a file that was cut between two of them goes on
+    where it seems to begin again.
+    """
+    at = 0
+    while at < len(data) and data.startswith(b"OggS", at) and begins_clip(data[at : at + 6]):
+        # How many lengths follow, which together are the page's (RFC 3533, 6).
+        lengths = data[at + 27 : at + 27 + data[at + 26]] if at + 26 < len(data) else b""
+        at += 27 + len(lengths) + sum(lengths)
+    return 0 < at == len(data)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from services.common import logs
-from services.common.containers import KINDS, SNIFF_BYTES, sniff
+from services.common.byte_messages import Buffer
+from services.common.containers import KINDS, SNIFF_BYTES, only_begins_ogg, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices
@@ -72,6 +73,7 @@ class JoinHandler:
         total = sum(extent.length for run in runs for extent in run)
         if len(runs) > _MOST_CLIPS or total > self._limits.input_bytes:
             raise JobFault("LIMIT_EXCEEDED", f"More than {_MOST_CLIPS} clips or {self._limits.input_bytes} bytes")
+        runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         extension = await asyncio.to_thread(_extension, paths[0])
         try:
@@ -109,11 +111,25 @@ class JoinHandler:
             size, offset = located.size_bytes, found[-1].end
         return found
 
+    async def _whole(self, runs: Sequence[list[Extent]]) -> list[list[Extent]]:
+        """The runs as they are clips: an Ogg file that was cut between its streams' beginnings looks like several."""
+        whole = [runs[0]]
+        for run in runs[1:]:
+            before = whole[-1]
+            is_short = sum(extent.length for extent in before) <= SNIFF_BYTES
+            if is_short and only_begins_ogg(b"".join([piece async for piece in self._read(before)])):
+                before += run
+            else:
+                whole.append(run)
+        return whole
+
     async def _bring(self, context: JobContext, index: int, run: Sequence[Extent]) -> Path:
         path = context.folder.path / "in" / f"clip{index:04d}"
-        wanted = [Slice(extent.key, 0, extent.length) for extent in run]
-        await write_new(path, read_slices(self._outputs.data, wanted))
+        await write_new(path, self._read(run))
         return path
+
+    def _read(self, run: Sequence[Extent]) -> AsyncIterator[Buffer]:
+        return read_slices(self._outputs.data, [Slice(extent.key, 0, extent.length) for extent in run])
 
     async def _readable(self, context: JobContext, paths: Sequence[Path], extension: str) -> list[Clip]:
         """All clips, or all but the last one where it has only begun and cannot be read yet; raises ProbeFailed."""

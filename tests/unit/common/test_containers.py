@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reelway.v1 import media_pb2
 
 from deploy.local.embedded import find_ffmpeg
-from services.common.containers import KINDS, SNIFF_BYTES, sniff
+from services.common.containers import KINDS, SNIFF_BYTES, only_begins_ogg, sniff
 from services.common.object_keys import object_key
 from tests.support.clips import Clip
 
@@ -166,6 +166,25 @@ def test_plain_text_is_no_video(text: str) -> None:
     signatures = ("RIFF", "OggS")
     if text[4:8] not in {"ftyp", "mdat"} and not text.startswith(signatures):
         assert sniff(text.encode()) == media_pb2.CONTAINER_UNSPECIFIED
+
+
+def _page(flags: int, body: bytes) -> bytes:
+    lacing = [255] * (len(body) // 255) + [len(body) % 255]
+    return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(lacing), *lacing]) + body
+
+
+def test_pages_that_begin_ogg_streams_are_told_from_those_that_go_on() -> None:
+    video, sound, more = _page(2, bytes(80)), _page(2, bytes(600)), _page(0, bytes(30))
+    assert only_begins_ogg(video)
+    assert only_begins_ogg(video + sound)
+    for other in (b"", more, video + more, video[:-1], video + sound[:40], video + b"\0", b"\x1a\x45\xdf\xa3" * 20):
+        assert not only_begins_ogg(other)
+
+
+@given(st.binary(max_size=200))
+def test_an_ogg_page_that_goes_on_as_it_likes_has_an_answer(rest: bytes) -> None:
+    assert not only_begins_ogg(b"OggS\0\0" + rest)
+    only_begins_ogg(b"OggS\0\2" + rest)
 
 
 def test_keys_and_types_follow_the_container() -> None:
