@@ -94,18 +94,18 @@ class ClipJoiner:
         """The clips of a journal's version as one file, made if need be, in the turn of the video's owner.
 
         Raises:
-            ReelwayError: JOINING (not yet, after `wait_seconds`), JOIN_FAILED, STORE_UNAVAILABLE and what else
-                FfmpegService refuses.
+            ReelwayError: JOINING (not yet, after `wait_seconds`; `since` in its metadata is the Unix time when it was
+                asked for), JOIN_FAILED, STORE_UNAVAILABLE and what else FfmpegService refuses.
         """
         found = await self.known(video_id, etag)
         if found is None:
             work = ffmpeg_pb2.VideoWork(
                 kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag}, share=owner
             )
-            await self._make(work, f"join/{video_id}/{version_of(etag)}", wait_seconds)
+            task = await self._make(work, f"join/{video_id}/{version_of(etag)}", wait_seconds)
             found = await self.known(video_id, etag)
-        if found is None:
-            raise ReelwayError(ErrorReason.JOINING)
+            if found is None:
+                raise _joining(task)
         return found
 
     async def known(self, video_id: str, etag: str) -> Joined | None:
@@ -120,24 +120,25 @@ class ClipJoiner:
         for key in [key for key in self._known if key[0] == video_id]:
             del self._known[key]
 
-    async def _make(self, work: ffmpeg_pb2.VideoWork, request_id: str, wait_seconds: float) -> None:
-        """Have it made, unless it was just now or must wait for its next try."""
+    async def _make(self, work: ffmpeg_pb2.VideoWork, request_id: str, wait_seconds: float) -> ffmpeg_pb2.Task:
+        """Have it made, unless it was just now or must wait for its next try; the task that did, or failed to."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
         task = await self._register(work, request_id)
         pause = _PAUSE_SECONDS
         while _has_successor(task):
             if self._clock.seconds() < task.end_time.seconds + pause:
-                return
+                return task
             task = await self._register(work, f"join/{task.task_id}")
             pause *= 2
         while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
-                raise ReelwayError(ErrorReason.JOINING)
+                raise _joining(task)
             # One looks for all who wait, each of them for as long as it may.
             task = await self._looking.run(task.task_id, functools.partial(self._look, task.task_id))
         if not _has_successor(task):
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
             raise ReelwayError(ErrorReason.JOIN_FAILED, detail)
+        return task
 
     async def _register(self, work: ffmpeg_pb2.VideoWork, request_id: str) -> ffmpeg_pb2.Task:
         # A task of the system's own: whoever asks first, everybody who asks finds the same one.
@@ -160,6 +161,10 @@ class ClipJoiner:
                 # Redis lost it: whoever asks next registers it again.
                 raise ReelwayError(ErrorReason.JOINING) from None
             raise
+
+
+def _joining(task: ffmpeg_pb2.Task) -> ReelwayError:
+    return ReelwayError(ErrorReason.JOINING, metadata={"since": str(task.create_time.seconds)})
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:

@@ -46,12 +46,10 @@ _PARTS_AT_ONCE = 2
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
-_PAUSES = {
-    # Nobody waits for a join, which may take an hour: it would be one of the few.
-    ErrorReason.JOINING: 2.0,
-    # It will not go better soon; the clips stay as they are.
-    ErrorReason.JOIN_FAILED: 3600.0,
-}
+# It will not go better soon; the clips stay as they are.
+_JOIN_FAILED_SECONDS = 3600.0
+# A join may take an hour, and many may wait: each is looked at again after this part of its waiting time.
+_JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 60.0
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0
 
@@ -127,7 +125,7 @@ class Compaction:
             log.warning("lost the lease of a compaction", video_id=video_id)
             return
         except ReelwayError as error:
-            pause, done = _PAUSES.get(error.reason, _RETRY_SECONDS), False
+            pause, done = self._pause(error), False
             if error.reason is not ErrorReason.JOINING:
                 log.warning("compaction put off", video_id=video_id, why=str(error))
         except Exception:
@@ -138,6 +136,14 @@ class Compaction:
         else:
             await self._store.put_off_compaction(video_id, self._clock.seconds() + pause)
         await lease.release()
+
+    def _pause(self, error: ReelwayError) -> float:
+        """For how long an upload is left alone that is not compacted for this reason."""
+        if error.reason is ErrorReason.JOINING:
+            now = self._clock.seconds()
+            waited = now - float(error.metadata.get("since", now))
+            return min(max(_JOINING_PART * waited, _JOINING_SECONDS), _LONGEST_JOINING_SECONDS)
+        return _JOIN_FAILED_SECONDS if error.reason is ErrorReason.JOIN_FAILED else _RETRY_SECONDS
 
     async def compact(self, video_id: str) -> bool:
         """All steps that are left; True when nothing is left to do, False to look again later."""

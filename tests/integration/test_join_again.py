@@ -12,6 +12,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.joined import ClipJoiner, version_of
 from services.common.object_keys import joined_prefix
 from services.common.redis_client import connect
@@ -50,6 +51,12 @@ class Rig:
         refusals = [refusal(joiner.joined(self.video_id, ETAG, 0, owner="anna")) for joiner in self._joiners]
         [reason] = set(await asyncio.gather(*refusals))
         return reason
+
+    async def waited_seconds(self) -> float:
+        """For how long the file has been waited for, as a refusal tells."""
+        with pytest.raises(ReelwayError) as refused:
+            await self._joiners[0].joined(self.video_id, ETAG, 0, owner="anna")
+        return self.clock.seconds() - float(refused.value.metadata["since"])
 
     async def wait(self) -> ErrorReason:
         """Why one that waits for the file is refused."""
@@ -117,6 +124,14 @@ async def rig(clean_redis: str, juicefs_s3: S3Server, tmp_path: Path) -> AsyncIt
             yield Rig(objects, joiners, clock, RedisJobStore(redis, JobPolicy()))
     finally:
         await front.kill()
+
+
+async def test_whoever_asks_is_told_since_when_it_is_waited_for(rig: Rig) -> None:
+    assert await rig.waited_seconds() < 60
+    rig.clock.ahead = 100
+    assert 100 <= await rig.waited_seconds() < 160
+    await rig.fail("INTERNAL")
+    assert 100 <= await rig.waited_seconds() < 160
 
 
 async def test_it_is_done_in_the_turn_of_the_video_s_owner(rig: Rig) -> None:

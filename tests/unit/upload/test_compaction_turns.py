@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
@@ -23,7 +24,8 @@ class Turns(Compaction):
     def __init__(self, due: list[str], others: tuple[str, ...] = ()) -> None:
         self.due, self.others = due, others
         self.wake, self.may_end = asyncio.Event(), {video_id: asyncio.Event() for video_id in due}
-        self.begun, self.at_work, self.put_off, self.store_is_away = list[str](), set[str](), list[str](), False
+        self.begun, self.at_work, self.put_off, self.store_is_away = list[str](), set[str](), dict[str, float](), False
+        self.failures = dict[str, ReelwayError]()
         super().__init__(
             sealing=self,  # type: ignore[arg-type]
             store=self,  # type: ignore[arg-type]
@@ -38,8 +40,8 @@ class Turns(Compaction):
     async def compact(self, video_id: str) -> bool:
         self.begun.append(video_id)
         await self.may_end[video_id].wait()
-        if video_id.startswith("bad"):
-            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        if video_id in self.failures:
+            raise self.failures[video_id]
         return True
 
     async def to_compact(self, before: float) -> list[str]:
@@ -51,7 +53,7 @@ class Turns(Compaction):
         self.due.remove(video_id)
 
     async def put_off_compaction(self, video_id: str, until: float) -> None:
-        self.put_off.append(video_id)
+        self.put_off[video_id] = until - self._clock.seconds()
         self.due.remove(video_id)
 
 
@@ -94,11 +96,12 @@ def starts(turns: Turns, running: Callable[[Turns], None]) -> None:
 
 async def test_a_long_compaction_keeps_no_other_upload_waiting(running: Callable[[Turns], None]) -> None:
     turns = Turns(["long", "bad", "short"])
+    turns.failures["bad"] = ReelwayError(ErrorReason.STORE_UNAVAILABLE)
     turns.may_end["short"].set()
     turns.may_end["bad"].set()
     starts(turns, running)
     await until(lambda: turns.due == ["long"])
-    assert turns.put_off == ["bad"]
+    assert list(turns.put_off) == ["bad"]
     # Nor one that is sealed meanwhile.
     turns.due.append("new")
     turns.may_end["new"] = turns.may_end["short"]
@@ -124,6 +127,18 @@ async def test_only_a_few_are_compacted_at_a_time_and_those_of_others_take_no_tu
         event.set()
     await until(lambda: turns.due == ["foreign", "another"])
     assert turns.begun == names
+
+
+async def test_what_has_waited_long_for_its_join_is_looked_at_rarely(running: Callable[[Turns], None]) -> None:
+    pauses = {0: 2, 60: 15, 10_000: 60}
+    turns = Turns([f"{waited} s" for waited in pauses])
+    for video_id, waited in zip(turns.due, pauses, strict=True):
+        since = {"since": str(time.time() - waited)}
+        turns.failures[video_id] = ReelwayError(ErrorReason.JOINING, metadata=since)
+        turns.may_end[video_id].set()
+    starts(turns, running)
+    await until(lambda: not turns.due)
+    assert turns.put_off == {f"{waited} s": pytest.approx(pause, abs=1) for waited, pause in pauses.items()}
 
 
 async def test_who_is_told_to_end_ends_what_is_at_work() -> None:
