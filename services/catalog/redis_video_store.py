@@ -50,7 +50,8 @@ _MARKER, _COUNTER = PREFIX + "index:3", PREFIX + "counter"
 _NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
 LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
-_SKIPPED_AT_ONCE = 5000
+# Everything else in the process waits while these, of each list, are put in order.
+_SKIPPED_AT_ONCE = 500
 _LUA = Path(__file__).parent / "lua"
 
 

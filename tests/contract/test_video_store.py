@@ -14,6 +14,7 @@ from services.common import redis_client
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings
+from tests.support.costs import others_run
 from tests.support.foundation import TurnedClock
 
 READY, DELETING, DELETED = (
@@ -167,6 +168,12 @@ async def test_what_is_skipped_is_counted_as_it_would_be_on_a_page(
             behind = await store.behind(lists, after, skip)
             assert await store.page(lists, behind, 10) == rest[skip:]
     assert await store.behind([owned_key("carla")], 0, 5) == 0
+
+
+async def test_others_run_while_many_are_skipped(store: RedisVideoStore) -> None:
+    many = [media_pb2.Video(video_id=str(uuid.uuid4()), number=number, state=READY) for number in range(1, 5001)]
+    await store.load(many)
+    assert await others_run(lambda: store.behind(NOBODYS, 0, 5000)) == 5000
 
 
 async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore) -> None:
