@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,6 +40,8 @@ class Thumbnails:
             # Keys of the platform's own end with their session, and then their signatures do.
             reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
             self._signed[key] = known = (now + reused, url)
+            # Nothing above waits for anything: hundreds in a row would hold all other calls up.
+            await asyncio.sleep(0)
         return known[1]
 
 

@@ -1,10 +1,13 @@
 """Signed addresses of thumbnails: made once a day, unless what they are signed with does not last so long."""
 
+import uuid
+
 import pytest
 
 from services.catalog.library_servicer import Thumbnails
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
+from tests.support.costs import others_run
 from tests.support.foundation import TurnedClock
 
 
@@ -33,3 +36,15 @@ async def test_an_address_is_used_again_while_its_signature_lasts(
         clock.ahead = 2 * reused_seconds
         await thumbnails.url("thumbnails/x.jpg")
         assert len(signed) == 2
+
+
+async def test_others_run_while_a_page_is_signed() -> None:
+    settings = S3Settings(S3_BUCKET="b", aws_access_key_id="key", aws_secret_access_key="secret")
+    async with S3Objects.open(settings) as objects:
+        thumbnails = Thumbnails(objects, TurnedClock())
+
+        async def sign_anew() -> None:
+            for _ in range(200):
+                await thumbnails.url(f"thumbnails/{uuid.uuid4()}.jpg")
+
+        await others_run(sign_anew)
