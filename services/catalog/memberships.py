@@ -82,7 +82,7 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
         owned_key(video.owner): number if state in READABLE else "",
         PROCESSING: DUE if wants_processing(video) else "",
         TRANSCRIBING: DUE if wants_transcript(video) else "",
-        DELETING: number if state == media_pb2.VIDEO_STATE_DELETING else "",
+        DELETING: DUE if state == media_pb2.VIDEO_STATE_DELETING else "",
         SIGNED: str(video.create_time.ToSeconds()) if state == media_pb2.VIDEO_STATE_SIGNED else "",
     }
     if video.owner:

@@ -23,7 +23,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
     {catalog}:transcribing          by the time when a transcript that was asked for is looked after next
-    {catalog}:deleting              tombstones whose objects may not be gone
+    {catalog}:deleting              by the time of their deletion: tombstones whose objects may not be gone
 """
 
 from __future__ import annotations
@@ -215,10 +215,11 @@ class RedisVideoStore:
             members: Any = await self._redis.zrange(_UNSAVED, "-inf", time, byscore=True)
         return [(video_id, mark) for video_id, _, mark in (member.decode().partition("/") for member in members)]
 
-    async def deleting(self) -> list[str]:
-        """Ids of videos whose objects may not be gone yet."""
+    async def deleting(self, before: float) -> list[str]:
+        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
         with redis_errors():
-            members: Any = await self._redis.zrange(DELETING, 0, 999)
+            # An earlier release gave them their numbers as scores, which are times long past.
+            members: Any = await self._redis.zrange(DELETING, "-inf", before, byscore=True, offset=0, num=1000)
         return [member.decode() for member in members]
 
     async def exists(self) -> bool:

@@ -38,13 +38,14 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
-        for video_id, mark in await self._store.unsaved_before(self._clock.seconds() - self._grace):
+        left_before = self._clock.seconds() - self._grace
+        for video_id, mark in await self._store.unsaved_before(left_before):
             with put_off("sweep of a video", video_id=video_id):
                 video = await self._store.get(video_id)
                 if video is not None:
                     log.info("saving a record that its writer left", video_id=video_id)
                     await self._catalog.save(video, mark)
-        for video_id in await self._store.deleting():
+        for video_id in await self._store.deleting(left_before):
             with put_off("sweep of a video", video_id=video_id):
                 await self._catalog.finish_delete(video_id)
         for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):

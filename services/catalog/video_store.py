@@ -61,8 +61,8 @@ class VideoStore(Protocol):
         """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
         ...
 
-    async def deleting(self) -> list[str]:
-        """Ids of videos whose objects may not be gone yet."""
+    async def deleting(self, before: float) -> list[str]:
+        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
         ...
 
     async def exists(self) -> bool:

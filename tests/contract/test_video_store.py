@@ -22,6 +22,7 @@ READY, DELETING, DELETED = (
     media_pb2.VIDEO_STATE_DELETING,
     media_pb2.VIDEO_STATE_DELETED,
 )
+FOREVER = float("inf")
 NOBODYS = [owned_key("")]
 BOTH = [*NOBODYS, owned_key("anna")]
 
@@ -193,14 +194,18 @@ async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore)
     assert await store.page(NOBODYS, videos[0].number, 5) == [videos[1]]
 
 
-async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVideoStore) -> None:
+async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVideoStore, clock: TurnedClock) -> None:
     video = await new(store)
-    assert await store.deleting() == []
+    assert await store.deleting(FOREVER) == []
+    began = clock.seconds()
     deleting = await step(store, video, state=DELETING)
-    assert await store.deleting() == [video.video_id]
+    clock.ahead = 60
+    deleting = await step(store, deleting, title="changed meanwhile")
+    assert await store.deleting(began - 1) == [], "whoever deletes it is at it"
+    assert await store.deleting(began + 30) == [video.video_id]
     assert await store.page(NOBODYS, 0, 10) == []
     deleted = await step(store, deleting, state=DELETED)
-    assert await store.deleting() == []
+    assert await store.deleting(FOREVER) == []
     assert await store.get_by_number(video.number) == deleted
 
 
@@ -267,7 +272,7 @@ async def test_without_an_index_everything_says_so(empty: RedisVideoStore) -> No
         assert refused.value.reason is ErrorReason.INDEX_MISSING
 
 
-async def test_a_load_is_the_index_that_was(store: RedisVideoStore) -> None:
+async def test_a_load_is_the_index_that_was(store: RedisVideoStore, clock: TurnedClock) -> None:
     videos = [await new(store, owner) for owner in ("", "anna", "", "anna")]
     videos[2] = await step(store, videos[2], state=DELETING)
     await store.close_index()
@@ -277,7 +282,7 @@ async def test_a_load_is_the_index_that_was(store: RedisVideoStore) -> None:
     await store.finish_load(4)
     assert await store.page(BOTH, 0, 10) == [videos[0], videos[1], videos[3]]
     assert await store.get_by_number(3) == videos[2]
-    assert await store.deleting() == [videos[2].video_id]
+    assert await store.deleting(clock.seconds()) == [videos[2].video_id]
     assert await store.unsaved_before(float("inf")) == []
     assert (await new(store)).number == 5
 
