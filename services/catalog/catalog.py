@@ -38,7 +38,6 @@ from services.common.object_keys import (
     transcript_prefix,
 )
 from services.common.s3_objects import S3Objects
-from services.common.tasks import all_of
 from services.common.uuids import is_uuid
 from services.common.video_state import GONE, INITIAL, step
 
@@ -301,8 +300,9 @@ class Catalog:
         # What has a known name is not looked for: a listing may be late, and nobody comes back to a tombstone.
         # And some stores go through all videos to list those whose keys begin with half a name.
         keys = (*object_keys(video_id), thumbnail_key(video_id), incoming_key(video_id))
-        prefixes = (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id))
-        await all_of([*map(self._objects.delete, keys), *map(self._objects.delete_all, prefixes)])
+        await self._objects.delete_each(keys)
+        for prefix in (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id)):
+            await self._objects.delete_all(prefix)
 
         def empty(video: media_pb2.Video) -> bool:
             if video.state != media_pb2.VIDEO_STATE_DELETING:

@@ -155,8 +155,11 @@ class S3Objects:
             await self._client.delete_object(Bucket=self._bucket, Key=key)
 
     async def delete_all(self, prefix: str) -> None:
-        """Remove every object whose key begins so, some at a time."""
-        keys = [info.key async for info in self.list(prefix)]
+        """Remove every object whose key begins so."""
+        await self.delete_each([info.key async for info in self.list(prefix)])
+
+    async def delete_each(self, keys: Sequence[str]) -> None:
+        """Remove these objects, some at a time: nobody else has a turn while the requests of one time are signed."""
         for start in range(0, len(keys), _DELETES_AT_ONCE):
             await tasks.all_of(map(self.delete, keys[start : start + _DELETES_AT_ONCE]))
 
