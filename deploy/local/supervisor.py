@@ -5,7 +5,7 @@ import fcntl
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -120,18 +120,18 @@ def sole_user(folder: Path) -> Iterator[None]:
     Raises:
         StartError: somebody else holds it, or the folder can't be written.
     """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = (folder / "lock").open("a+")
-    except OSError as error:
-        raise StartError(f"DATA_DIR {folder}: {error.strerror}") from error
-    with lock:
+    with ExitStack() as held:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Unbuffered: what a full disk does not take would be written once more when it is closed.
+            lock = held.enter_context((folder / "lock").open("a+b", buffering=0))
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                holder = (folder / "lock").read_text().strip() or "?"
+                raise StartError(f"DATA_DIR {folder} is in use by process {holder}") from error
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n".encode())
         except OSError as error:
-            lock.seek(0)
-            raise StartError(f"DATA_DIR {folder} is in use by process {lock.read().strip() or '?'}") from error
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+            raise StartError(f"DATA_DIR {folder}: {error.strerror}") from error
         yield

@@ -1,11 +1,12 @@
 """A part that can't live is given up after some tries; everything else is stopped then."""
 
+import resource
 from pathlib import Path
 
 import pytest
 
 from deploy.local.process import Process, StartError, inherited
-from deploy.local.supervisor import Supervisor
+from deploy.local.supervisor import Supervisor, sole_user
 from deploy.local.system import Part
 from services.common.backoff import Backoff
 
@@ -56,3 +57,14 @@ async def test_what_always_dies_is_given_up_and_the_rest_is_stopped(tmp_path: Pa
     assert not system.steady.process.running
     assert said[0] == "ready"
     assert sum("dying ended with status 3; starting it again" in line for line in said) == 3
+
+
+def test_a_disk_that_takes_no_byte_is_said_in_one_line(tmp_path: Path) -> None:
+    """No disk has to be filled for it: this process may write no byte into any file."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(StartError, match=f"^DATA_DIR {tmp_path}: File too large$"), sole_user(tmp_path):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
