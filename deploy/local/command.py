@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from botocore.exceptions import BotoCoreError
 
+from deploy.local.disk import Disk
 from deploy.local.output import Output
 from deploy.local.ports import choose_from
 from deploy.local.process import StartError, inherited, reach_this_machine_directly
@@ -41,7 +42,7 @@ async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
                 output.say(line)
 
         output.say("starting")
-        await Supervisor(system, output.say).run(ready)
+        await Supervisor(system, Disk(settings.data_dir), output.say).run(ready)
         output.say("stopped")
 
 

@@ -238,9 +238,12 @@ class EmbeddedS3:
             await process.start_answering(self._answers, START_SECONDS)
             return process
 
-        self._process = await _launch(launch, self._port or self._last_port())
-        with _writing_into_data_dir():
-            (self._folder / "port").write_text(f"{self._port}\n")
+        wanted = self._port or self._last_port()
+        self._process = await _launch(launch, wanted)
+        # A disk that is full must not keep away a server that runs.
+        if self._port != wanted:
+            with _writing_into_data_dir():
+                (self._folder / "port").write_text(f"{self._port}\n")
 
     def _last_port(self) -> int:
         """The port of the last run where it is free: signed URLs that were given out hold on then."""

@@ -81,6 +81,7 @@ class Process:
         self._child: Child | None = None
         self._pump: asyncio.Task[None] | None = None
         self._last_line = ""
+        self._log_begin = 0
 
     @property
     def pid(self) -> int:
@@ -115,9 +116,10 @@ class Process:
             out: int = asyncio.subprocess.PIPE
             if isinstance(self._output, Path):
                 try:
-                    out = files.enter_context(self._output.open("ab")).fileno()
+                    log = files.enter_context(self._output.open("ab"))
                 except OSError as error:
                     raise StartError(f"the log of {self.name}: {self._output}: {error.strerror}") from error
+                out, self._log_begin = log.fileno(), log.tell()
             child = await asyncio.create_subprocess_exec(
                 *command,
                 *self._argv,
@@ -157,9 +159,11 @@ class Process:
             ended.cancel()
 
     def last_line(self) -> str:
-        """The last thing that it said."""
+        """The last thing that it said since it was started."""
         if isinstance(self._output, Path) and self._output.exists():
-            lines = self._output.read_text(errors="replace").strip().splitlines()
+            with self._output.open("rb") as log:
+                log.seek(self._log_begin)
+                lines = log.read().decode(errors="replace").strip().splitlines()
             return lines[-1][:500] if lines else "it said nothing"
         return self._last_line[:500] or "it said nothing"
 

@@ -9,12 +9,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
+from deploy.local.disk import Disk
 from deploy.local.process import StartError, how_it_ended
 from deploy.local.system import Part
 from services.common.backoff import Backoff
 from services.common.tasks import all_of
 
-RESTARTS = Backoff(attempts=6, first_seconds=0.5, longest_seconds=10.0)
+RESTARTS = Backoff(first_seconds=0.5, longest_seconds=10.0)
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEADY_SECONDS = 60.0  # a part that ran this long starts with a clean slate
 
@@ -43,12 +44,14 @@ class Supervisor:
 
     Args:
         system: what is run.
+        disk: where it keeps its data.
         say: gets lines for the person at the terminal.
-        restarts: how often and how patiently a part that dies is started again.
+        restarts: the pauses before a part that dies is started again.
     """
 
-    def __init__(self, system: Runnable, say: Say, restarts: Backoff = RESTARTS) -> None:
+    def __init__(self, system: Runnable, disk: Disk, say: Say, restarts: Backoff = RESTARTS) -> None:
         self._system = system
+        self._disk = disk
         self._say = say
         self._restarts = restarts
         self._told = asyncio.Event()
@@ -60,7 +63,7 @@ class Supervisor:
             ready: called once everything is.
 
         Raises:
-            StartError: a part can't be started, or died too often.
+            StartError: a part can't be started.
         """
         loop = asyncio.get_running_loop()
         for number in END_SIGNALS:
@@ -87,11 +90,15 @@ class Supervisor:
         self._say("stopping")
 
     async def _work(self, ready: Callable[[], None]) -> None:
-        await self._system.start()
+        try:
+            await self._system.start()
+        except StartError as error:
+            raise StartError(self._beside_the_disk(str(error))) from error
         ready()
         await all_of(map(self._keep_alive, self._system.parts))
 
     async def _keep_alive(self, part: Part) -> None:
+        """Starts it again however often it dies: it was ready once, and a full disk, for one, does not stay full."""
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -100,10 +107,8 @@ class Supervisor:
             failures = 1 if loop.time() - since > STEADY_SECONDS else failures + 1
             ended = f"{part.name} {how_it_ended(status)}"
             while True:
-                if failures >= self._restarts.attempts:
-                    raise StartError(f"{ended}, the {failures}th time in a row; giving up")
                 pause = self._restarts.pause(failures)
-                self._say(f"{ended}; starting it again in {pause:.1f} s")
+                self._say(f"{self._beside_the_disk(ended)}; starting it again in {pause:.1f} s")
                 await asyncio.sleep(pause)
                 try:
                     await part.start()
@@ -111,6 +116,11 @@ class Supervisor:
                 except StartError as error:
                     failures, ended = failures + 1, str(error)
             self._say(f"{part.name} is ready again")
+
+    def _beside_the_disk(self, fault: str) -> str:
+        """With what is left on the disk, where that may be the cause."""
+        shortage = self._disk.shortage()
+        return f"{fault} ({shortage})" if shortage else fault
 
 
 @contextmanager

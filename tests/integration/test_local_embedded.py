@@ -63,7 +63,11 @@ async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path
     await server.process.kill()
     (tmp_path / "with space").rename(tmp_path / "moved")
     again = EmbeddedS3(tmp_path / "moved", "access", "secret-secret")
+    os.utime(tmp_path / "moved" / "port", (0, 0))
     await again.start()
+    # At its old address, for which nothing is written: a full disk could not take it.
+    assert again.endpoint_url == server.endpoint_url
+    assert (tmp_path / "moved" / "port").stat().st_mtime == 0
     async with client_of(S3Server(again.endpoint_url, "access", "secret-secret", again.region, "reelway")) as s3:
         answer = await s3.get_object(Bucket="reelway", Key="videos/a.mp4", Range="bytes=9998-")
         assert await answer["Body"].read() == b"aa"
@@ -238,6 +242,16 @@ async def test_a_process_is_never_stopped_by_who_reads_its_lines(fault: Exceptio
         await process.kill()
     assert process.last_line() == "last"
     assert heard
+
+
+async def test_what_it_said_last_is_no_line_of_an_earlier_run(tmp_path: Path) -> None:
+    """A full disk takes no line of this one; the earlier one's would name another cause."""
+    log = tmp_path / "speaker.log"
+    log.write_text("an earlier run\n")
+    process = Process("speaker", ["true"], dict(os.environ), log)
+    await process.start()
+    await process.wait()
+    assert process.last_line() == "it said nothing"
 
 
 async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:

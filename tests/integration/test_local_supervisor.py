@@ -1,14 +1,21 @@
-"""A part that can't live is given up after some tries; everything else is stopped then."""
+"""A part that dies is started again for as long as the system runs; what stood in its way may have gone."""
 
+import asyncio
+import os
 import resource
+import shutil
+import signal
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from deploy.local.disk import Disk
 from deploy.local.process import Process, StartError, inherited
 from deploy.local.supervisor import Supervisor, sole_user
 from deploy.local.system import Part
 from services.common.backoff import Backoff
+from tests.support.waiting import until
 
 
 class Script:
@@ -28,9 +35,11 @@ class Script:
 
 
 class TwoScripts:
+    """One that runs, and one that dies as long as there is a file `cause`, and serves then."""
+
     def __init__(self, folder: Path) -> None:
         self.steady = Script("steady", "sleep 600", folder)
-        self.dying = Script("dying", "exit 3", folder)
+        self.dying = Script("dying", f"cd {folder}; [ ! -e cause ] || exit 3; touch serving; sleep 600", folder)
 
     @property
     def parts(self) -> list[Part]:
@@ -48,15 +57,45 @@ class TwoScripts:
         raise AssertionError("nobody asked for it")
 
 
-async def test_what_always_dies_is_given_up_and_the_rest_is_stopped(tmp_path: Path) -> None:
+class Refused(TwoScripts):
+    async def start(self) -> None:
+        raise StartError("redis ended with status 1: it said nothing")
+
+
+@pytest.fixture(name="full")
+def _full(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=15_900_000))
+
+
+@pytest.mark.usefixtures("full")
+async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "cause").touch()
     system, said = TwoScripts(tmp_path), list[str]()
-    supervisor = Supervisor(system, said.append, Backoff(attempts=4, first_seconds=0.01, longest_seconds=0.01))
-    with pytest.raises(StartError, match="dying ended with status 3, the 4th time in a row; giving up"):
-        await supervisor.run(ready=lambda: said.append("ready"))
-    assert (system.dying.starts, system.steady.starts) == (4, 1)
+    backoff = Backoff(first_seconds=0.01, longest_seconds=0.01)
+    supervisor = Supervisor(system, Disk(tmp_path), said.append, backoff)
+    running = asyncio.create_task(supervisor.run(ready=lambda: said.append("ready")))
+    await until(lambda: system.dying.starts > 10)
+    (tmp_path / "cause").unlink()
+    await until((tmp_path / "serving").exists)
+    assert system.steady.starts == 1
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
     assert not system.steady.process.running
+    assert not system.dying.process.running
     assert said[0] == "ready"
-    assert sum("dying ended with status 3; starting it again" in line for line in said) == 3
+    again = f"dying ended with status 3 (DATA_DIR {tmp_path}: 15 MB left); starting it again"
+    assert sum(again in line for line in said) >= 10
+
+
+@pytest.mark.usefixtures("full")
+async def test_a_start_that_fails_on_a_full_disk_names_it(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match=rf"^redis .* it said nothing \(DATA_DIR {tmp_path}: 15 MB left\)$"):
+        await Supervisor(Refused(tmp_path), Disk(tmp_path), print).run(ready=lambda: None)
+
+
+def test_a_disk_with_room_is_not_mentioned(tmp_path: Path) -> None:
+    assert Disk(tmp_path).shortage() == ""
+    assert Disk(tmp_path / "gone").shortage() == ""
 
 
 def test_a_disk_that_takes_no_byte_is_said_in_one_line(tmp_path: Path) -> None:

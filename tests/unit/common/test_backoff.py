@@ -45,3 +45,7 @@ def test_pauses_double_up_to_a_limit_and_are_spread() -> None:
         pauses = {backoff.pause(attempt) for _ in range(50)}
         assert all(step / 2 <= pause <= step for pause in pauses)
         assert len(pauses) > 1
+
+
+def test_a_pause_has_its_length_however_many_tries_there_were() -> None:
+    assert Backoff(longest_seconds=2.0).pause(10_000) <= 2.0
