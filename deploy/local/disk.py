@@ -1,8 +1,11 @@
 """The room that is left where DATA_DIR lies."""
 
+import asyncio
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
+LOOK_SECONDS = 5.0  # between two looks
 LEAST_BYTES = 100_000_000  # the embedded Redis and S3 fail at their next write, or soon
 
 
@@ -23,3 +26,15 @@ class Disk:
         except OSError:
             return ""
         return f"DATA_DIR {self._folder}: {left // 1_000_000} MB left" if left < LEAST_BYTES else ""
+
+    async def watch(self, say: Callable[[str], None]) -> None:
+        """Says when there is little room left, and when there is enough again; never returns."""
+        was_short = False
+        while True:
+            shortage = self.shortage()
+            if shortage and not was_short:
+                say(f"{shortage}; make room before uploads and tasks fail")
+            elif was_short and not shortage:
+                say(f"DATA_DIR {self._folder}: there is room again")
+            was_short = bool(shortage)
+            await asyncio.sleep(LOOK_SECONDS)

@@ -95,7 +95,7 @@ class Supervisor:
         except StartError as error:
             raise StartError(self._beside_the_disk(str(error))) from error
         ready()
-        await all_of(map(self._keep_alive, self._system.parts))
+        await all_of([self._disk.watch(self._say), *map(self._keep_alive, self._system.parts)])
 
     async def _keep_alive(self, part: Part) -> None:
         """Starts it again however often it dies: it was ready once, and a full disk, for one, does not stay full."""

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from deploy.local import disk
 from deploy.local.disk import Disk
 from deploy.local.process import Process, StartError, inherited
 from deploy.local.supervisor import Supervisor, sole_user
@@ -91,6 +92,30 @@ async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path:
 async def test_a_start_that_fails_on_a_full_disk_names_it(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=rf"^redis .* it said nothing \(DATA_DIR {tmp_path}: 15 MB left\)$"):
         await Supervisor(Refused(tmp_path), Disk(tmp_path), print).run(ready=lambda: None)
+
+
+async def test_it_is_said_once_that_room_is_short_and_once_that_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, said, usage = list[int](), list[str](), SimpleNamespace(free=0)
+
+    def look(_: Path) -> SimpleNamespace:
+        looks.append(usage.free)
+        return usage
+
+    monkeypatch.setattr(shutil, "disk_usage", look)
+    monkeypatch.setattr(disk, "LOOK_SECONDS", 0.001)
+    running = asyncio.create_task(Supervisor(TwoScripts(tmp_path), Disk(tmp_path), said.append).run(lambda: None))
+    for usage.free in (10**9, 99_000_000, 15_900_000, 100_000_000, 2 * 10**9, 0):
+        await until(lambda: looks[-2:] == [usage.free] * 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+    assert said == [
+        f"DATA_DIR {tmp_path}: 99 MB left; make room before uploads and tasks fail",
+        f"DATA_DIR {tmp_path}: there is room again",
+        f"DATA_DIR {tmp_path}: 0 MB left; make room before uploads and tasks fail",
+        "stopping",
+    ]
 
 
 def test_a_disk_with_room_is_not_mentioned(tmp_path: Path) -> None:
