@@ -18,14 +18,13 @@ from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
 from services.ffmpeg.isolation import require_ready
 from services.ffmpeg.jobs import Jobs
-from services.ffmpeg.machine import examine_machine
+from services.ffmpeg.machine import examine_machine, work_root
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import TAG, RedisJobStore
 from services.ffmpeg.servicer import FfmpegServicer
 from services.ffmpeg.settings import FrontSettings
 from services.ffmpeg.sweeper import Sweeper
-from services.ffmpeg.work_folder import WorkRoot
 
 UNFINISHED = Gauge("reelway_jobs_unfinished", "Jobs waiting or running", ["kind"])
 OLDEST = Gauge("reelway_jobs_oldest_seconds", "Age of the oldest unfinished job", ["kind"])
@@ -46,8 +45,7 @@ async def _serve(settings: FrontSettings) -> None:
         client = await stack.enter_async_context(connect(settings))
         objects = await stack.enter_async_context(S3Objects.open(settings))
         data = await stack.enter_async_context(S3Bytes.open(settings))
-        root = WorkRoot(settings.work_dir)
-        stack.callback(root.close)
+        root = stack.enter_context(work_root(settings.work_dir))
         isolation = await examine_machine(settings, root)
         store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
         events = QueueEvents(store)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from services.common import logs
 from services.common.backoff import Backoff, retry
-from services.common.settings import on_loopback
+from services.common.settings import on_loopback, refuse
 from services.ffmpeg import binaries
 from services.ffmpeg.isolation import Isolation, Mode, NoVerdict, detect_layers, examine, protect_process
 from services.ffmpeg.sandbox import Sandbox
@@ -22,6 +24,19 @@ _AGAIN = Backoff(attempts=6, first_seconds=0.5, longest_seconds=4.0)
 _AGAIN_SECONDS = 25.0
 """No try begins much later, and none takes more than 20 s: Kubernetes and deploy/local wait a minute and more for a
 process that starts."""
+
+
+@contextlib.contextmanager
+def work_root(folder: Path) -> Iterator[WorkRoot]:
+    """A place for files under WORK_DIR; exits with one line where none can be had."""
+    try:
+        root = WorkRoot(folder)
+    except OSError as error:
+        refuse(f"WORK_DIR: {error.filename or folder}: {error.strerror}")
+    try:
+        yield root
+    finally:
+        root.close()
 
 
 async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | None:

@@ -24,6 +24,7 @@ from services.ffmpeg.limits import Limits
 from services.ffmpeg.plan import PLAIN_PATH
 from services.ffmpeg.redis_job_store import JobPolicy
 from services.ffmpeg.transcription.settings import TranscribeSettings
+from services.ffmpeg.work_folder import may_be_planted
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -73,7 +74,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """Largest output, and all outputs of a command together."""
     command_threads: int = Field(4, ge=1, le=64)
     """Threads of each codec and filter graph of a command."""
-    work_dir: Path = Path(tempfile.gettempdir()) / "reelway-work"
+    work_dir: Path = Path(tempfile.gettempdir()) / f"reelway-work-{os.getuid()}"
     """Folder for the files of running jobs; may be shared by several processes of one machine."""
     output_url_seconds: int = Field(7 * 86400, ge=1, le=7 * 86400)
     """How long the URL of an output works, from the answer that carries it."""
@@ -89,6 +90,9 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     def _is_plain(cls, folder: Path) -> Path:
         if not PLAIN_PATH.fullmatch(str(folder.resolve())):
             raise ValueError("only letters, digits, '_', '-', '.' and '/'")
+        # Not resolved unseen: what dead workers left is removed from where it leads.
+        if folder.is_symlink() and may_be_planted(folder):
+            raise ValueError("another user's link")
         return folder.resolve()
 
     @property

@@ -6,6 +6,7 @@ as it lives: the kernel lets go of it whatever kills the process, so a folder wh
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import secrets
@@ -95,14 +96,16 @@ class WorkRoot:
     """A worker's place under the common root; held until the process ends or `close`."""
 
     def __init__(self, root: Path) -> None:
-        """Raises OSError where `root` cannot be written; `root` is an absolute path of plain characters."""
+        """Raises OSError where `root` cannot be written or trusted; it is an absolute path of plain characters."""
         self._root = root
         self._own = root / f"worker-{secrets.token_hex(8)}"
         self._lock = self._settle()
 
     def _settle(self) -> int:
         """Make the own place; the descriptor of its lock."""
-        self._root.mkdir(parents=True, exist_ok=True)
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if may_be_planted(self._root):
+            raise PermissionError(errno.EPERM, "another user's", str(self._root))
         self._own.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(self._own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -141,6 +144,11 @@ class WorkRoot:
         """Give the place up and remove it."""
         shutil.rmtree(self._own, ignore_errors=True)
         os.close(self._lock)
+
+
+def may_be_planted(path: Path) -> bool:
+    """Whether another user put it there, in a folder such as /tmp: its owner can change what is in it."""
+    return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.geteuid())
 
 
 def _is_abandoned(folder: Path) -> bool:

@@ -14,11 +14,10 @@ from services.common.upload_client import UploadClient
 from services.ffmpeg.download import DownloadLimits, Fetcher
 from services.ffmpeg.isolation import Isolation, require_ready
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.machine import examine_machine
+from services.ffmpeg.machine import examine_machine, work_root
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.settings import WorkerSettings
-from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.command_handler import CommandHandler
 from services.ffmpeg.worker.handler import Handlers
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
@@ -36,8 +35,7 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
         client = await stack.enter_async_context(connect(settings))
         objects = await stack.enter_async_context(S3Objects.open(settings))
         data = await stack.enter_async_context(S3Bytes.open(settings))
-        root = WorkRoot(settings.work_dir)
-        stack.callback(root.close)
+        root = stack.enter_context(work_root(settings.work_dir))
         isolation = await examine_machine(settings, root)
         store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
         worker = Worker(

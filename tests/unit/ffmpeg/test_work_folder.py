@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from services.ffmpeg.machine import work_root
 from services.ffmpeg.plan import PlannedOutput
 from services.ffmpeg.work_folder import OutputMissing, WorkFolder, WorkRoot
 
@@ -101,6 +102,45 @@ def test_a_cleaner_of_temporary_files_costs_no_job_that_comes_later(tmp_path: Pa
     alive.close()
     me.close()
     assert list(root.iterdir()) == []
+
+
+@pytest.fixture(name="of_another")
+def _of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of another user in one that anybody writes into, like /tmp."""
+    folder = tmp_path / "public" / "work"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0o1777)
+    if os.geteuid() == 0:
+        os.chown(folder, 1, 1)  # what is root's is trusted
+    monkeypatch.setattr(os, "geteuid", lambda: 2)
+    return folder
+
+
+def test_a_root_is_its_maker_s_alone(tmp_path: Path) -> None:
+    root = WorkRoot(tmp_path / "work")
+    assert (tmp_path / "work").stat().st_mode & 0o777 == 0o700
+    root.close()
+
+
+def test_a_root_of_another_user_is_refused_in_one_line(of_another: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever owns it could put another folder in the place of a job's."""
+    with pytest.raises(SystemExit), work_root(of_another):
+        pass
+    assert capsys.readouterr().err == f"settings: WORK_DIR: {of_another}: another user's\n"
+    assert list(of_another.iterdir()) == []
+
+
+def test_a_root_where_no_other_user_can_have_put_it_is_taken_whoever_owns_it(of_another: Path) -> None:
+    """A volume, for example."""
+    of_another.parent.chmod(0o755)
+    WorkRoot(of_another).close()
+
+
+def test_a_root_that_cannot_be_made_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit), work_root(tmp_path / "file"):
+        pass
+    assert capsys.readouterr().err == f"settings: WORK_DIR: {tmp_path}/file: File exists\n"
 
 
 def test_a_worker_that_works_has_a_lock_of_no_age(tmp_path: Path) -> None:

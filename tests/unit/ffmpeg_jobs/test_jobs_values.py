@@ -1,5 +1,6 @@
 """Tables, tokens and addresses of the job service."""
 
+import os
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +90,23 @@ def test_a_work_folder_is_one_that_jobs_can_be_run_in_however_it_is_named(tmp_pa
     settings = WorkerSettings(S3_BUCKET="b", work_dir=tmp_path / "data" / ".." / "work")
     assert settings.work_dir == tmp_path.resolve() / "work"
     assert Plan((), (), (), settings.limits).argv(settings.work_dir)
+
+
+def test_each_user_has_a_work_folder_of_its_own() -> None:
+    assert WorkerSettings(S3_BUCKET="b").work_dir.name == f"reelway-work-{os.getuid()}"
+
+
+def test_no_other_user_s_link_leads_to_the_work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Left-over workers' folders are removed from where it leads."""
+    tmp_path.chmod(0o1777)
+    link = tmp_path / "work"
+    link.symlink_to(tmp_path)
+    assert WorkerSettings(S3_BUCKET="b", work_dir=link).work_dir == tmp_path.resolve()
+    if os.geteuid() == 0:
+        os.chown(link, 1, 1, follow_symlinks=False)  # what is root's is trusted
+    monkeypatch.setattr(os, "geteuid", lambda: 2)
+    with pytest.raises(ValueError, match="another user's link"):
+        WorkerSettings(S3_BUCKET="b", work_dir=link)
 
 
 def test_a_lease_must_outlast_three_renewals() -> None:
