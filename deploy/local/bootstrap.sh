@@ -29,6 +29,11 @@ import sys, sysconfig
 print(sys.version.split()[0], "for", sysconfig.get_config_var("HOST_GNU_TYPE"))
 ' 2>/dev/null || echo missing
 }
+# Two at a time would remove each other's unfinished environment. 1 says that another one holds the lock; any other
+# status, that there are no locks here.
+exec 9<.
+flock -n 9 2>/dev/null || [ $? != 1 ] || { echo "setup: waiting for another one of this folder"; flock 9; }
+
 has_ensurepip() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 
 if ! .venv/bin/python -I deploy/local/is_set_up.py >/dev/null 2>&1; then

@@ -1,5 +1,7 @@
 """What `make test` and `make run` say where a program is missing and can't be installed, and on another system."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 import sys
@@ -35,11 +37,17 @@ def test_nothing_is_said_where_all_is_there(tmp_path: Path) -> None:
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")
 
 
-def bootstrap(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """A set-up of this folder, which has a copy of the script: what it would make, it would make here."""
+def copy_of_script(folder: Path) -> Path:
+    """What it would make, it would make here."""
     script = folder / "deploy" / "local" / "bootstrap.sh"
     script.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(FOLDER / "bootstrap.sh", script)
+    return script
+
+
+def bootstrap(folder: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """A set-up of this folder."""
+    script = copy_of_script(folder)
     path = f"{folder}:/usr/bin:/bin"
     return subprocess.run([script, "local"], env={"PATH": path, **env}, capture_output=True, text=True, check=False)
 
@@ -85,3 +93,28 @@ def test_another_python_is_taken_where_the_first_has_no_wheels(tmp_path: Path) -
     for program in ("python3", "python3.12"):
         (tmp_path / program).chmod(0o755)
     assert bootstrap(tmp_path).stderr == "setup: could not make .venv with python3.12\n"
+
+
+def make_environment(folder: Path) -> None:
+    """One that is set up as soon as there is a file `done`; installing does nothing."""
+    python = folder / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\ncase "$*" in *is_set_up*) [ -e done ] ;; esac\n')
+    python.chmod(0o755)
+
+
+def test_a_set_up_waits_for_the_one_that_is_under_way(tmp_path: Path) -> None:
+    """It would remove the other's unfinished environment."""
+    make_environment(tmp_path)
+    script = copy_of_script(tmp_path)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    env = {"PATH": "/usr/bin:/bin"}
+    with subprocess.Popen([script, "local"], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as one:
+        assert one.stdout is not None and one.stderr is not None
+        assert one.stdout.readline() == "setup: waiting for another one of this folder\n"
+        (tmp_path / "done").touch()
+        os.close(other)
+        assert (one.stdout.read(), one.stderr.read()) == ("", "")
+    assert one.returncode == 0
+    assert (tmp_path / ".venv").exists()
