@@ -39,7 +39,7 @@ has_ensurepip() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
 if ! .venv/bin/python -I deploy/local/is_set_up.py >/dev/null 2>&1; then
     # Whole: its scripts, too, name the folder and the Python that it was made for.
     if [ -e .venv ]; then echo "setup: .venv is unfinished, of another folder or of another Python; making it anew"; fi
-    rm -rf .venv
+    said=$(rm -rf .venv 2>&1) || fail "could not remove .venv: $(printf '%s' "$said" | head -n 1)"
     # PYTHON is taken at its word; without it the first that will do.
     if [ -n "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11; fi
     for python in "$@"; do if fits "$python"; then break; fi; done

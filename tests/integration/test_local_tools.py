@@ -118,3 +118,15 @@ def test_a_set_up_waits_for_the_one_that_is_under_way(tmp_path: Path) -> None:
         assert (one.stdout.read(), one.stderr.read()) == ("", "")
     assert one.returncode == 0
     assert (tmp_path / ".venv").exists()
+
+
+def test_an_environment_that_cannot_be_removed_is_said_in_one_line(tmp_path: Path) -> None:
+    make_environment(tmp_path)
+    # No permission would stop root, whom CI may run as.
+    (tmp_path / "rm").write_text(
+        "#!/bin/sh\necho 'rm: a: Not permitted' >&2\necho 'rm: b: Not permitted' >&2\nexit 1\n"
+    )
+    (tmp_path / "rm").chmod(0o755)
+    made = bootstrap(tmp_path)
+    assert made.returncode == 1
+    assert made.stderr == "setup: could not remove .venv: rm: a: Not permitted\n"
