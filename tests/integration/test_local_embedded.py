@@ -233,7 +233,7 @@ async def test_a_process_is_never_stopped_by_who_reads_its_lines(fault: Exceptio
         raise fault
 
     # Far more than a pipe holds: it would block for ever.
-    process = Process("speaker", ["sh", "-c", "seq 100000; echo last"], dict(os.environ), sink)
+    process = Process("speaker", ["sh", "-c", "seq -f %01000g 1000; echo last"], dict(os.environ), sink)
     await process.start()
     try:
         async with asyncio.timeout(20):

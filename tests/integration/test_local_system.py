@@ -9,8 +9,11 @@ import aiohttp
 import jwt
 import pytest
 
+from deploy.local.command import main
 from deploy.local.process import Process, StartError
 from deploy.local.services import SERVICES, Service
+from deploy.local.settings import LocalSettings
+from deploy.local.system import System
 from deploy.local.token import development_token
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
@@ -110,6 +113,41 @@ async def test_a_port_belongs_to_one_system_before_anybody_listens_there(
                 pass
     async with start("second", port):
         pass
+
+
+@pytest.mark.parametrize(
+    "inside", ["redis", "s3/blocks", "s3/port/in-the-way", "logs/redis.log/in-the-way", "logs/s3.log/x"]
+)
+async def test_a_folder_of_data_dir_that_cannot_be_used_is_said_in_one_line(tmp_path: Path, inside: str) -> None:
+    in_the_way = tmp_path / inside
+    in_the_way.parent.mkdir(parents=True, exist_ok=True)
+    in_the_way.write_text("")
+    system = System(LocalSettings(data_dir=tmp_path, port=0), {}, lambda name: tmp_path / name, STAND_INS)
+    fault = r"(File exists|Is a directory|Not a directory)"
+    with pytest.raises(StartError, match=rf"^DATA_DIR.*: {tmp_path}/\S+: {fault}$"):
+        await system.start()
+    await system.stop()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("FREE_PORTS", "20000", "FREE_PORTS: "),
+        ("FREE_PORTS", "80-90", "FREE_PORTS: not FIRST-LAST of 1024 to 65535"),
+        ("S3_ENDPOINT_URL", "minio:9000", "S3_ENDPOINT_URL: "),
+        ("REDIS_URL", "localhost", "REDIS_URL: "),
+        ("AWS_ACCESS_KEY_ID", "only-one", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: set both or neither"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_said_in_one_line(
+    name: str, value: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit):
+        main(STAND_INS)
+    line = capsys.readouterr().err
+    assert line.startswith(f"settings: {said}")
+    assert line.count("\n") == 1
 
 
 def test_each_process_of_the_table_exists_once() -> None:
