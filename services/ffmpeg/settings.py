@@ -75,7 +75,8 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     command_threads: int = Field(4, ge=1, le=64)
     """Threads of each codec and filter graph of a command."""
     work_dir: Path = Path(tempfile.gettempdir()) / f"reelway-work-{os.getuid()}"
-    """Folder for the files of running jobs; may be shared by several processes of one machine."""
+    """Folder for the files of running jobs; may be shared by several processes of one machine. One that another user
+    may have put there, in a folder such as /tmp, is refused."""
     output_url_seconds: int = Field(7 * 86400, ge=1, le=7 * 86400)
     """How long the URL of an output works, from the answer that carries it."""
 
@@ -92,7 +93,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
             raise ValueError("only letters, digits, '_', '-', '.' and '/'")
         # Not resolved unseen: what dead workers left is removed from where it leads.
         if folder.is_symlink() and may_be_planted(folder):
-            raise ValueError("another user's link")
+            raise ValueError("a link that belongs to another user")
         return folder.resolve()
 
     @property

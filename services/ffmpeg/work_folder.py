@@ -105,7 +105,7 @@ class WorkRoot:
         """Make the own place; the descriptor of its lock."""
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if may_be_planted(self._root):
-            raise PermissionError(errno.EPERM, "another user's", str(self._root))
+            raise PermissionError(errno.EPERM, "belongs to another user", str(self._root))
         self._own.mkdir(mode=0o700, exist_ok=True)
         lock = os.open(self._own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -126,7 +126,7 @@ def test_a_root_of_another_user_is_refused_in_one_line(of_another: Path, capsys:
     """Whoever owns it could put another folder in the place of a job's."""
     with pytest.raises(SystemExit), work_root(of_another):
         pass
-    assert capsys.readouterr().err == f"settings: WORK_DIR: {of_another}: another user's\n"
+    assert capsys.readouterr().err == f"settings: WORK_DIR: {of_another}: belongs to another user\n"
     assert list(of_another.iterdir()) == []
 
 
