@@ -25,16 +25,18 @@ from services.ffmpeg.job import NewJob
 from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
 from tests.faults.jobs_rig import Workers, exit_code, gather_states
+from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 SCRIPTED, COMMANDS, SECONDS, KILLS = 80, 200, 240, 15
 WORK = ffmpeg_pb2.CommandWork(
-    command="-f lavfi -i color=red:s=32x32 -frames:v 1 out_1", output_files={"out_1": "red.png"}
+    command="-f lavfi -i color=red:s=32x32 -frames:v 1 out_1", output_files={"out_1": "red.gif"}
 )
 SCRIPT: dict[str, Any] = {"pause": 0.3, "outputs": ["a.mp4", "b.mp4"]}
-# A job may be hit more often here than poison's limit allows.
+# A job may be hit more often here than poison's limit allows. The static ffmpeg starts in half the time.
 PATIENCE = {
+    "FFMPEG_BIN": static(),
     "JOB_LOST_WORKERS": "50",
     "JOB_TRIES": "20",
     "SLOTS_COMMAND": "1",
@@ -74,7 +76,7 @@ async def test_no_task_is_lost_or_done_twice_in_effect(juicefs_s3: S3Server, tmp
             jobs = await gather_states(store, ids)
             assert Counter(job.state for job in jobs.values()) == {JobState.COMPLETED: len(ids)}, rig.log[-5000:]
             assert max(job.attempt for job in jobs.values()) > 1, "no kill hit a running job"
-            pictures = [await objects.get(f"ffmpeg-outputs/{job_id}/red.png") for job_id in commands]
+            pictures = [await objects.get(f"ffmpeg-outputs/{job_id}/red.gif") for job_id in commands]
             assert pictures[0], "completed without its output"
             assert set(pictures) == {pictures[0]}, "an output is missing, cut or mixed up"
             for job_id in scripted:
@@ -116,7 +118,7 @@ class Chaos:
         self.workers = [await self._worker() for _ in range(3)]
         # A start takes a worker a while: killed all the time, they would do nothing else where the machine is busy.
         for round_number in range(KILLS):
-            pause = asyncio.get_running_loop().time() + self._rng.uniform(2, 3) * (1 if round_number < 2 else 2)
+            pause = asyncio.get_running_loop().time() + self._rng.uniform(2, 3) * (1 if round_number < 2 else 1.5)
             while asyncio.get_running_loop().time() < pause:
                 if self.enough:
                     return
@@ -185,7 +187,7 @@ async def register_scripted(store: RedisJobStore) -> list[str]:
                 break
             except ReelwayError:
                 await asyncio.sleep(0.3)
-        await asyncio.sleep(0.16)
+        await asyncio.sleep(0.2)
     return ids
 
 
