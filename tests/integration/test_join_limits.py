@@ -9,13 +9,9 @@ import pytest
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.object_keys import joined_prefix
-from services.ffmpeg.clips import Clip, describe_clip
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs, key_of
-from services.ffmpeg.sandbox import Sandbox
-from services.ffmpeg.work_folder import WorkFolder
-from services.ffmpeg.worker import join_handler
 from tests.support.clips import described, make_clip
 from tests.support.joins import Context, join
 
@@ -35,21 +31,7 @@ def streams_of(path: Path) -> list[Any]:
     return streams
 
 
-@pytest.fixture(name="_known")
-def _describing_copies_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For joins of many copies of few clips: a run of ffprobe for each would be most of what they take."""
-    known: dict[int, Clip] = {}
-
-    async def describe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
-        size = path.stat().st_size
-        if size not in known:
-            known[size] = await describe_clip(sandbox, folder, path)
-        return replace(known[size], path=path)
-
-    monkeypatch.setattr(join_handler, "describe_clip", describe)
-
-
-@pytest.mark.usefixtures("_known")
+@pytest.mark.usefixtures("copies_described_once")
 async def test_as_many_clips_as_there_may_be_are_encoded(
     join_outputs: Outputs, join_job: Context, tmp_path: Path
 ) -> None:
@@ -95,7 +77,7 @@ async def test_a_join_is_killed_after_its_time(join_outputs: Outputs, join_job: 
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join ran longer than allowed")
 
 
-@pytest.mark.usefixtures("_known")
+@pytest.mark.usefixtures("copies_described_once")
 async def test_the_parts_of_a_join_are_bounded_together(
     join_outputs: Outputs, join_job: Context, tmp_path: Path
 ) -> None:

@@ -79,6 +79,7 @@ LATE = ("-itsoffset", "0.4", "-f", "lavfi", "-i", "sine=d=0.6")
 TORN = ("-f", "lavfi", "-i", "sine=d=1", "-af", "aselect='not(between(t,0.2,0.4))'")
 
 
+@pytest.mark.usefixtures("copies_described_once")
 @pytest.mark.parametrize("pairs", [8, 9], ids=["at-once", "in-parts"])
 @pytest.mark.parametrize(("sound", "begins"), [(LATE, [0.4]), (TORN, [0.0, 0.4])], ids=["late", "torn"])
 async def test_sound_that_is_not_there_for_a_while_stays_with_its_picture(

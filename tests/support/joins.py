@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,14 @@ from reelway.v1 import upload_pb2
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.ffmpeg.binaries import find
+from services.ffmpeg.clips import Clip, describe_clip
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import Progress
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
+from services.ffmpeg.worker import join_handler
 from services.ffmpeg.worker.join_handler import JoinHandler
 from tests.support.clips import described
 from tests.support.programs import installed, static
@@ -76,6 +79,20 @@ def join_job(tmp_path: Path) -> Iterator[Context]:
     root = WorkRoot(tmp_path / "work")
     yield Context(str(uuid.uuid4()), root.create(str(uuid.uuid4())))
     root.close()
+
+
+@pytest.fixture
+def copies_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For joins of many copies of few clips: a run of ffprobe for each would be most of what they take."""
+    known: dict[bytes, Clip] = {}
+
+    async def describe(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
+        content = path.read_bytes()
+        if content not in known:
+            known[content] = await describe_clip(sandbox, folder, path)
+        return replace(known[content], path=path)
+
+    monkeypatch.setattr(join_handler, "describe_clip", describe)
 
 
 async def join(
