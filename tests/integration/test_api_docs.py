@@ -23,7 +23,7 @@ from tests.support.http_server import serving_app, wire
 NAMES = "--host-resolver-rules=MAP reelway.example 127.0.0.1, MAP * ~NOTFOUND"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def base() -> AsyncIterator[str]:
     app = web.Application()
     operations = [operation for dialect in DIALECTS for operation in dialect]
@@ -33,12 +33,12 @@ async def base() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def named(base: str) -> str:
     return base.replace("127.0.0.1", "reelway.example")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with chromium(NAMES) as opened:
         yield opened
@@ -73,7 +73,8 @@ async def test_the_page_renders_and_asks_nobody_else(
 
 async def test_the_policy_stops_requests_to_elsewhere(named: str, browser: Browser) -> None:
     page = await browser.new_page()
-    await page.goto(f"{named}/docs")
+    # The policy is there as soon as the page is.
+    await page.goto(f"{named}/docs", wait_until="commit")
     refused = await page.evaluate(
         "fetch('http://127.0.0.1:1/x').then(() => 'sent', () => 'refused').then(async first => "
         "[first, await new Promise(done => { const image = new Image(); image.onload = () => done('loaded');"
