@@ -18,6 +18,13 @@ DATA = mp4_of(SIZE, seed=3)
 DIGEST = hashlib.sha256(DATA).hexdigest()
 
 
+@pytest.fixture(scope="module")
+async def video_id(system: RunningSystem) -> str:
+    """Of a video with these bytes."""
+    async with videos_api(system.base_url) as api:
+        return await api.new_video(DATA)
+
+
 @pytest.fixture
 async def streams(system: RunningSystem) -> AsyncIterator[tuple[VideosApi, list[Replica]]]:
     """A gateway without a cache over two replicas of its own."""
@@ -60,11 +67,10 @@ async def download(api: VideosApi, path: str, at: dict[int, asyncio.Event], go_o
 
 
 async def test_downloads_complete_though_a_replica_is_killed(
-    streams: tuple[VideosApi, list[Replica]],
+    streams: tuple[VideosApi, list[Replica]], video_id: str
 ) -> None:
     """Four downloads stand in the middle; both replicas are killed in turn, the first one having come back."""
     api, (first, second) = streams
-    video_id = await api.new_video(DATA)
     places = (4 * 2**20, 20 * 2**20)
     viewers = []
     for _ in range(4):
@@ -84,9 +90,10 @@ async def test_downloads_complete_though_a_replica_is_killed(
     assert digests == [DIGEST] * 4
 
 
-async def test_downloads_outlive_a_moment_without_any_replica(streams: tuple[VideosApi, list[Replica]]) -> None:
+async def test_downloads_outlive_a_moment_without_any_replica(
+    streams: tuple[VideosApi, list[Replica]], video_id: str
+) -> None:
     api, replicas = streams
-    video_id = await api.new_video(DATA)
     place = 4 * 2**20
     stands, go_on = asyncio.Event(), asyncio.Event()
     viewer = asyncio.create_task(download(api, f"/videos/{video_id}/download", {place: stands}, {place: go_on}))
@@ -97,9 +104,10 @@ async def test_downloads_outlive_a_moment_without_any_replica(streams: tuple[Vid
     assert await asyncio.wait_for(viewer, 60) == DIGEST
 
 
-async def test_short_reads_do_not_notice_a_dead_replica(streams: tuple[VideosApi, list[Replica]]) -> None:
+async def test_short_reads_do_not_notice_a_dead_replica(
+    streams: tuple[VideosApi, list[Replica]], video_id: str
+) -> None:
     api, (first, _) = streams
-    video_id = await api.new_video(DATA)
     await first.kill()
     for number in range(20):
         begin = number * 2_000_003
@@ -120,19 +128,21 @@ async def test_with_no_replica_left_a_viewer_is_told_when_to_come_back(
     assert all(replica.listen not in reply.body.decode() for replica in replicas)
 
 
-async def test_a_store_that_breaks_connections_is_not_noticed(brittle: tuple[VideosApi, ChaosProxy]) -> None:
+async def test_a_store_that_breaks_connections_is_not_noticed(
+    brittle: tuple[VideosApi, ChaosProxy], video_id: str
+) -> None:
     api, proxy = brittle
-    video_id = await api.new_video(DATA)
     proxy.break_downloads(700_000, 1_500_000, 300_000)
     reply = await api.get(f"/videos/{video_id}/download")
     assert hashlib.sha256(reply.body).hexdigest() == DIGEST
     assert proxy.unused == 0
 
 
-async def test_bytes_that_never_come_break_the_connection_off(brittle: tuple[VideosApi, ChaosProxy]) -> None:
+async def test_bytes_that_never_come_break_the_connection_off(
+    brittle: tuple[VideosApi, ChaosProxy], video_id: str
+) -> None:
     """The status is out already: a shorter body must never look whole."""
     api, proxy = brittle
-    video_id = await api.new_video(DATA)
     proxy.go_down_after(20 * 2**20)
     got = b""
     with pytest.raises(aiohttp.ClientPayloadError):

@@ -324,6 +324,7 @@ async def test_a_live_upload_is_never_swept(each_store: Store, clean_redis: str)
         begun = loop.time()
         while loop.time() < begun + 3.2:
             await parts.sweeper(orphan_seconds=0).sweep()
+            await asyncio.sleep(0.1)
         assert not upload.done()
         swept.set()
         assert await is_whole(parts, await upload, data)
