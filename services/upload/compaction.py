@@ -230,6 +230,9 @@ class Compaction:
     async def _name_object(self, journal: Journal, made: _Made) -> None:
         """The record switches from the chunks to the object in this one step."""
         found = await self._objects.head(made.key)
+        if found is None:
+            # VIDEO_NOT_FOUND where it went with its video, which was deleted meanwhile.
+            await self._catalog.get(video_id=journal.video_id)
         if found is None or found.size != made.size:
             raise RuntimeError(f"{made.key} is not what was written")
         await self._catalog.attach_object(

@@ -356,6 +356,22 @@ async def test_chunks_stay_where_their_object_is_not_what_was_written(
     assert await rig.keys(video_id) == []
 
 
+async def test_an_object_that_went_with_its_video_is_no_failure(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The video is deleted in the moment in which its chunks have become one object."""
+    video_id = await sealed(rig)
+    complete = rig.parts.objects.complete_multipart
+
+    async def delete_behind(key: str, upload_id: str, etags: list[str]) -> None:
+        await complete(key, upload_id, etags)
+        await rig.parts.client.delete(video_id)
+
+    monkeypatch.setattr(rig.parts.objects, "complete_multipart", delete_behind)
+    assert await rig.compaction.compact(video_id)
+    assert await rig.store.get(video_id) is None
+    assert await rig.keys(video_id) == []
+    assert await keys_under(rig.parts.objects, f"videos/{video_id}") == []
+
+
 async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
