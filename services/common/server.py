@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from typing import Any, NoReturn
 
 import grpc
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 from grpc_reflection.v1alpha import reflection
@@ -48,6 +49,20 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     await context.abort_with_status(to_status(error))
 
 
+def _parser(handler: Any) -> Callable[[bytes], Any]:
+    """What a call's messages are parsed with; gRPC would tell a failure as UNKNOWN, with the exception's text."""
+    if (deserialize := handler.request_deserializer) is None:
+        return lambda message: message
+
+    def parse(message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except DecodeError:
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message cannot be parsed") from None
+
+    return parse
+
+
 class _Edge(grpc.aio.ServerInterceptor):
     """Around every call: the caller's identity in, one table of errors out, and the metrics."""
 
@@ -67,19 +82,21 @@ class _Edge(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        observed = _Observed(method)
+        observed, parse = _Observed(method), _parser(handler)
+        # A stream's messages are parsed where the handler awaits them.
+        deserializer = parse if handler.request_streaming else None
 
-        def let_in(context: Any) -> None:
+        def let_in(request: Any, context: Any) -> Any:
             # Inside the handler, so that a refusal is answered as any other.
             callers.set_caller(callers.from_metadata(context.invocation_metadata()))
+            return request if handler.request_streaming else parse(request)
 
         if handler.response_streaming:
 
             async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
                 with observed(context):
                     try:
-                        let_in(context)
-                        async for response in handler_call(request, context):
+                        async for response in handler_call(let_in(request, context), context):
                             yield response
                     except Exception as error:
                         await _abort(context, method, error)
@@ -90,14 +107,14 @@ class _Edge(grpc.aio.ServerInterceptor):
                 if handler.request_streaming
                 else grpc.unary_stream_rpc_method_handler
             )
-            return make(stream, handler.request_deserializer, handler.response_serializer)
+            return make(stream, deserializer, handler.response_serializer)
 
         async def unary(request: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
             with observed(context):
                 try:
-                    let_in(context)
+                    request = let_in(request, context)
                     if not bounded:
                         return await single_call(request, context)
                     async with asyncio.timeout(self._max_unary_seconds):
@@ -109,7 +126,7 @@ class _Edge(grpc.aio.ServerInterceptor):
         make_single = (
             grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
         )
-        return make_single(unary, handler.request_deserializer, handler.response_serializer)
+        return make_single(unary, deserializer, handler.response_serializer)
 
 
 class _Observed:

@@ -177,6 +177,19 @@ async def test_a_refusal_keeps_its_reason(edge: Edge) -> None:
     assert (refused.value.reason, refused.value.message) == (ErrorReason.VIDEO_CHANGED, "changed")
 
 
+async def test_a_message_that_cannot_be_parsed_is_refused_as_any_other(edge: Edge) -> None:
+    good, bad = health_pb2.HealthCheckRequest(service="a").SerializeToString(), b"\xff"
+    assert await edge.call("Parse", good) == b"a"
+    with pytest.raises(ReelwayError) as refused:
+        await edge.call("Parse", bad)
+    assert refused.value.reason is ErrorReason.INVALID_REQUEST
+    stub: Any = edge.channel.stream_unary(f"/{SERVICE}/ParseAll")
+    assert await stub(iter([good, good])) == b"aa"
+    with pytest.raises(grpc.aio.AioRpcError) as broken:
+        await stub(iter([good, bad]))
+    assert from_rpc_error(broken.value).reason is ErrorReason.INVALID_REQUEST
+
+
 async def test_a_call_without_a_deadline_gets_one(edge: Edge) -> None:
     with pytest.raises(ReelwayError) as refused:
         await edge.call("Wait", b"never", timeout=0)

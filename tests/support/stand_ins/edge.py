@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2
 
 from services.common import logs, server
 from services.common.caller import current_caller
@@ -54,6 +55,14 @@ async def _count(request: bytes, context: Any) -> AsyncIterator[bytes]:
     yield b"last"
 
 
+async def _parse(request: health_pb2.HealthCheckRequest, context: Any) -> bytes:
+    return request.service.encode()
+
+
+async def _parse_all(requests: AsyncIterator[health_pb2.HealthCheckRequest], context: Any) -> bytes:
+    return b"".join([request.service.encode() async for request in requests])
+
+
 async def _break(request: bytes, context: Any) -> AsyncIterator[bytes]:
     yield b"first"
     raise RuntimeError("cannot open /etc/reelway/key on db-7.internal")
@@ -66,6 +75,8 @@ def _register(grpc_server: grpc.aio.Server) -> None:
         "Refuse": grpc.unary_unary_rpc_method_handler(_refuse),
         "Wait": grpc.unary_unary_rpc_method_handler(_wait),
         "Count": grpc.unary_stream_rpc_method_handler(_count),
+        "Parse": grpc.unary_unary_rpc_method_handler(_parse, health_pb2.HealthCheckRequest.FromString),
+        "ParseAll": grpc.stream_unary_rpc_method_handler(_parse_all, health_pb2.HealthCheckRequest.FromString),
         "Break": grpc.unary_stream_rpc_method_handler(_break),
     }
     grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
