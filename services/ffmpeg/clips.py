@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,26 +166,31 @@ async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip
     return hidden
 
 
-async def has_frames(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> bool:
-    """Whether its picture and its sound can be decoded, as far as it has them; raises ProbeFailed."""
-    wanted = {b"%d" % index for index in (clip.video_index, clip.audio_index) if index >= 0}
+async def decodable(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> Clip | None:
+    """The clip, without a sound of which nothing can be decoded; None where its picture, or what it has, cannot be."""
+    streams = {b"%d" % index for index in (clip.video_index, clip.audio_index) if index >= 0}
     seen = set[bytes]()
 
     def note(line: bytes) -> None:
         # What may be told beside a frame is left empty.
         seen.add(line.strip(b",\n"))
 
-    try:
-        # The first packets are enough of most clips; of the others all are read.
-        for interval in ("%+#100", "%"):
-            read = ("-print_format", "csv=p=0", "-read_intervals", interval)
+    # The first packets are enough of most clips; of the others all are read.
+    for interval in ("%+#100", "%"):
+        read = ("-print_format", "csv=p=0", "-read_intervals", interval)
+        try:
             await ask(sandbox, folder, clip.path, "frame=stream_index", note, *read)
-            if wanted <= seen:
-                return True
-    except ProbeCutShort:
-        # What takes so long is no clip that has only begun.
-        return True
-    return False
+        except ProbeCutShort:
+            # What takes so long is no clip that has only begun.
+            return clip
+        except ProbeFailed:
+            # What came before the fault counts.
+            pass
+        if streams <= seen:
+            return clip
+    if clip.video is None or b"%d" % clip.video_index not in seen:
+        return None
+    return replace(clip, audio=None, audio_index=-1)
 
 
 @dataclass(frozen=True)

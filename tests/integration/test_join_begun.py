@@ -89,6 +89,16 @@ async def test_a_clip_that_can_be_seen_is_never_left_out(join_outputs: Outputs, 
     assert (made["clips"], made["encoded"]) == (2, True)
 
 
+async def test_a_clip_whose_sound_is_empty_is_not_left_out(
+    join_outputs: Outputs, join_job: Any, tmp_path: Path
+) -> None:
+    silent = ("-f", "lavfi", "-i", "sine=d=0.4", "-af", "atrim=end=0", "-c:v", "libvpx", "-c:a", "libopus")
+    clip = make_clip(tmp_path / "silent.webm", silent)
+    assert [one["codec_type"] for one in described(clip, "-show_streams")["streams"]] == ["video", "audio"]
+    made = await join(join_outputs, join_job, [mp4(tmp_path), clip.read_bytes()], LIMITS)
+    assert (made["clips"], made["encoded"]) == (2, True)
+
+
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "in-the-middle"])
 async def test_no_other_clip_is_left_out(join_outputs: Outputs, join_job: Any, tmp_path: Path, place: int) -> None:
     clips = [mp4(tmp_path)] * 2

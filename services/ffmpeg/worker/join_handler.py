@@ -23,9 +23,9 @@ from services.ffmpeg.clips import (
     Clip,
     Shape,
     copy_arguments,
+    decodable,
     describe_clip,
     encode_arguments,
-    has_frames,
     hide_frames,
     match,
     parts_arguments,
@@ -137,8 +137,10 @@ class JoinHandler:
         clips = [await describe_clip(sandbox, folder, path) for path in paths[:-1]]
         try:
             last = await describe_clip(sandbox, folder, paths[-1])
-            if not clips or match([clips[0], last], extension) or await has_frames(sandbox, folder, last):
+            if not clips or match([clips[0], last], extension):
                 return [*clips, last]
+            if (readable := await decodable(sandbox, folder, last)) is not None:
+                return [*clips, readable]
             why = "nothing of it can be decoded"
         except ProbeCutShort:
             raise
