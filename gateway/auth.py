@@ -33,7 +33,7 @@ _Key: TypeAlias = jwt.PyJWK | AllowedPublicKeys
 
 
 class _Jwks:
-    """Keys from a URL: kept for a time, fetched again for an unknown key id, one fetch at a time."""
+    """Keys from a URL: kept for a time, fetched again for a token that none of them fits, one fetch at a time."""
 
     def __init__(self, url: str, ttl_seconds: float, http: aiohttp.ClientSession) -> None:
         self._url, self._ttl, self._http = url, ttl_seconds, http
@@ -48,7 +48,7 @@ class _Jwks:
         """
         fresh = time.monotonic() - self._fetched_at < self._ttl
         if not fresh or self._find(key_id) is None:
-            await self._fetch_unless_just_tried()
+            await self.renew()
             if self._fetched_at < self._tried_at:
                 # That failed. Of keys that are too old one may have been revoked, and must not go on working; and one
                 # that is not among them may be new. The token is not known to be bad: a client told so drops it.
@@ -60,7 +60,8 @@ class _Jwks:
             return self._keys[0][1] if len(self._keys) == 1 else None
         return dict(self._keys).get(key_id)
 
-    async def _fetch_unless_just_tried(self) -> None:
+    async def renew(self) -> None:
+        """Have the keys fetched again, unless that was just tried."""
         if self._fetching is None or self._fetching.done():
             if time.monotonic() - self._tried_at < _LEAST_SECONDS_BETWEEN_FETCHES:
                 return
@@ -152,7 +153,7 @@ class Authenticator:
         if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         try:
-            claims = jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
+            claims = await self._claims(token)
             # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
             str(claims["sub"]).encode()
         except (jwt.PyJWTError, ValueError, TypeError) as error:  # The last is PyJWT's for a key of another kind.
@@ -162,6 +163,17 @@ class Authenticator:
         if not isinstance(user, str) or not user or len(user) > 255 or user == SYSTEM_USER:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         return user
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        key = await self._key(token)
+        try:
+            return jwt.decode(token, key, algorithms=self._algorithms, **self._checks)
+        except (jwt.InvalidSignatureError, TypeError):
+            if self._jwks is None or "kid" in jwt.get_unverified_header(token):
+                raise
+            # Where tokens name no key, nothing else tells that the only one was replaced.
+            await self._jwks.renew()
+            return jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
 
     async def _key(self, token: str) -> _Key | str:
         if self._jwks is not None:

@@ -130,7 +130,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     elif request.content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
-        if chunk is not None and _DATA_URL.match(chunk):
+        if chunk is not None and chunk[: len(_DATA)].lower() == _DATA:
             chunk = _base64(chunk, name)
         told = fields[target].decode("utf-8", "replace") if target in fields else None
     else:

@@ -55,7 +55,7 @@ class GatewaySettings(Settings):
     auth_issuer: str = ""
     """`iss` that a token must have; empty: not looked at."""
     auth_jwks_ttl_seconds: Seconds = 300.0
-    """How long fetched keys are used; an unknown key id has them fetched again at once, at most each 10 s."""
+    """How long fetched keys are used; a token that none fits has them fetched again at once, at most each 10 s."""
     anonymous_access: str = Field("full", pattern=r"^(full|read|deny)$")
     """What a request without a token may do in the dialects whose documents know no auth."""
 

@@ -91,7 +91,7 @@ class Processing:
             return
         log.info("a signed upload never arrived", video_id=video_id)
 
-        def bury(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> bool:
             if video.state != media_pb2.VIDEO_STATE_SIGNED:
                 return False
             step(video, media_pb2.VIDEO_STATE_DELETING)
@@ -99,8 +99,7 @@ class Processing:
             video.owner = ""
             return True
 
-        await self._catalog.change(video_id, bury)
-        await self._catalog.finish_delete(video_id)
+        await self._catalog.bury(video_id, end)
 
 
 def _describe(video: media_pb2.Video, found: library_pb2.Processed) -> None:

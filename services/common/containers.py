@@ -115,6 +115,6 @@ def only_begins_ogg(data: bytes) -> bool:
     at = 0
     while at < len(data) and data.startswith(b"OggS", at) and begins_clip(data[at : at + 6]):
         # How many lengths follow, which together are the page's (RFC 3533, 6).
-        lengths = data[at + 27 : at + 27 + data[at + 26]] if at + 26 < len(data) else b""
-        at += 27 + len(lengths) + sum(lengths)
+        count = data[at + 26] if at + 26 < len(data) else 1
+        at += 27 + count + sum(data[at + 27 : at + 27 + count])
     return 0 < at == len(data)

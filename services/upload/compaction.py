@@ -48,8 +48,9 @@ _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
 # It will not go better soon; the clips stay as they are.
 _JOIN_FAILED_SECONDS = 3600.0
-# A join may take an hour, and many may wait: each is looked at again after this part of its waiting time.
-_JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 60.0
+# A join may take an hour, and many may wait: each is looked at again after this part of its waiting time. The
+# transcript, and whoever watches by a signed URL, wait for the object that comes behind it.
+_JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 15.0
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0
 

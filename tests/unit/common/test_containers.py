@@ -177,7 +177,16 @@ def test_pages_that_begin_ogg_streams_are_told_from_those_that_go_on() -> None:
     video, sound, more = _page(2, bytes(80)), _page(2, bytes(600)), _page(0, bytes(30))
     assert only_begins_ogg(video)
     assert only_begins_ogg(video + sound)
-    for other in (b"", more, video + more, video[:-1], video + sound[:40], video + b"\0", b"\x1a\x45\xdf\xa3" * 20):
+    for other in (
+        b"",
+        more,
+        video + more,
+        video[:-1],
+        video[:27],
+        video + sound[:40],
+        video + b"\0",
+        b"\x1a\x45\xdf\xa3" * 20,
+    ):
         assert not only_begins_ogg(other)
 
 

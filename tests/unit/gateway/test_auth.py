@@ -204,6 +204,22 @@ async def test_a_token_without_a_key_id_is_checked_with_none_of_several_keys(bes
             assert await told(authenticator, token()) == ("anna" if GOOD in keys else ErrorReason.UNAUTHENTICATED)
 
 
+async def test_the_only_key_may_be_replaced_while_nobody_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys = [NAMELESS]
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=key_set(*keys))
+
+    curve = FITTING[1][0]
+    async with believing(answer, algorithms=ALL) as authenticator:
+        assert await told(authenticator, token(key_id=None)) == "anna"
+        keys[:] = [OTHER]
+        assert await told(authenticator, token(curve, "ES256", None)) is ErrorReason.UNAUTHENTICATED
+        monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
+        assert await told(authenticator, token(curve, "ES256", None)) == "anna"
+        assert await told(authenticator, token(key_id=None)) is ErrorReason.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize("nothing", [{}, {"alg": ""}, {"alg": None}])
 async def test_only_what_is_configured_is_accepted(nothing: dict[str, Any]) -> None:
     async with believing(key_set(GOOD | nothing), algorithms=("RS512", "PS256")) as authenticator:

@@ -130,7 +130,7 @@ async def test_only_a_few_are_compacted_at_a_time_and_those_of_others_take_no_tu
 
 
 async def test_what_has_waited_long_for_its_join_is_looked_at_rarely(running: Callable[[Turns], None]) -> None:
-    pauses = {0: 2, 60: 15, 10_000: 60}
+    pauses = {0: 2, 40: 10, 10_000: 15}
     turns = Turns([f"{waited} s" for waited in pauses])
     for video_id, waited in zip(turns.due, pauses, strict=True):
         since = {"since": str(time.time() - waited)}
