@@ -106,15 +106,24 @@ def begins_clip(head: bytes) -> bool:
     return head[4:8] == b"ftyp" or head[:4] == b"\x1a\x45\xdf\xa3" or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
 
 
-def only_begins_ogg(data: bytes) -> bool:
-    """Whether all that these bytes hold is first pages of Ogg streams.
+def goes_on_as_ogg(before: bytes, head: bytes) -> bool:
+    """Whether what seems to begin again at `head` is the file that `before` is all of the beginning of.
 
-    The first pages of all streams come before any other (RFC 3533, 4): a file that was cut between two of them goes on
-    where it seems to begin again.
+    The first pages of all streams come before any other (RFC 3533, 4), and so a file can be cut between two of them.
+    Two streams of one kind are two files: a recorder that began anew.
     """
-    at = 0
-    while at < len(data) and data.startswith(b"OggS", at) and begins_clip(data[at : at + 6]):
+    kinds, at = set[bytes](), 0
+    while kind := _ogg_stream(before[at:]):
+        kinds.add(kind)
         # How many lengths follow, which together are the page's (RFC 3533, 6).
-        count = data[at + 26] if at + 26 < len(data) else 1
-        at += 27 + count + sum(data[at + 27 : at + 27 + count])
-    return 0 < at == len(data)
+        lengths = before[at + 27 : at + 27 + before[at + 26]]
+        at += 27 + len(lengths) + sum(lengths)
+    return 0 < at == len(before) and _ogg_stream(head) not in {b"", *kinds}
+
+
+def _ogg_stream(page: bytes) -> bytes:
+    """By what the first page of an Ogg stream tells its codec; empty where it is none, or not whole as far as there."""
+    if not page.startswith(b"OggS") or not begins_clip(page) or len(page) < 27:
+        return b""
+    start = 27 + page[26]
+    return page[start : start + 7] if len(page) >= start + 7 else b""

@@ -28,7 +28,7 @@ class ProbeFailed(Exception):
 
 
 class ProbeCutShort(ProbeFailed):
-    """It broke a limit, of time for one: what the file is was not found out."""
+    """It broke a limit, of time for one, or was ended by a signal: what the file is was not found out."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ async def ask(
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=on_line)
     result.require_conclusive()
     if result.ended is not Ended.SUCCEEDED:
-        if result.ended is not Ended.FAILED:
+        if result.ended is not Ended.FAILED or result.exit_code < 0:
             raise ProbeCutShort(result.ended.value)
         raise ProbeFailed(last_words(result.stderr, {str(path): "the file"}) or result.ended.value)
 

@@ -1,5 +1,6 @@
 """A last clip that has only begun keeps nobody from what came before it: it is seen once it can be."""
 
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -108,21 +109,30 @@ async def test_no_other_clip_is_left_out(join_outputs: Outputs, join_job: Any, t
     assert raised.value.failure.reason == "FFMPEG_FAILED"
 
 
-def end_probes(monkeypatch: pytest.MonkeyPatch, ended: Ended, of: str) -> None:
+async def test_much_that_cannot_be_read_is_damaged_not_begun(
+    join_outputs: Outputs, join_job: Any, tmp_path: Path
+) -> None:
+    large = frames_without_their_header(tmp_path) + bytes(2 * 2**20)
+    with pytest.raises(JobFault, match="A clip is no video"):
+        await join(join_outputs, join_job, [mp4(tmp_path), large], LIMITS)
+
+
+def end_probes(monkeypatch: pytest.MonkeyPatch, ended: Ended, of: str, exit_code: int = 1) -> None:
     """Those that have an argument which ends so end in this way."""
 
     async def run(sandbox: Any, argv: Any, *arguments: Any, **options: Any) -> RunResult:
         result = await run_sandboxed(sandbox, argv, *arguments, **options)
-        return replace(result, ended=ended) if any(argument.endswith(of) for argument in argv) else result
+        is_meant = any(argument.endswith(of) for argument in argv)
+        return replace(result, ended=ended, exit_code=exit_code) if is_meant else result
 
     monkeypatch.setattr(probe, "run_sandboxed", run)
 
 
-@pytest.mark.parametrize("ended", [Ended.KILLED, Ended.NO_SPACE, Ended.WALL_CLOCK])
+@pytest.mark.parametrize("ended", [Ended.KILLED, Ended.NO_SPACE, Ended.WALL_CLOCK, Ended.FAILED])
 async def test_a_clip_that_could_not_be_looked_at_is_not_left_out(
     join_outputs: Outputs, join_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ended: Ended
 ) -> None:
-    end_probes(monkeypatch, ended, "clip0001")
+    end_probes(monkeypatch, ended, "clip0001", -signal.SIGSEGV)
     with pytest.raises((RuntimeError, OSError, JobFault), match=ended.value):
         await join(join_outputs, join_job, [mp4(tmp_path), signature(tmp_path)], LIMITS)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
 from tests.support.clips import make_clip
@@ -35,3 +36,11 @@ async def test_it_is_one_clip_among_others(join_outputs: Outputs, join_job: Any,
     whole = b"".join(pages)
     made = await join(join_outputs, join_job, [whole, pages[0], b"".join(pages[1:]), whole], LIMITS)
     assert (made["clips"], made["encoded"]) == (3, False)
+
+
+async def test_a_recorder_that_died_at_its_first_page_spoils_no_other_clip(
+    join_outputs: Outputs, join_job: Any, pages: list[bytes]
+) -> None:
+    whole = b"".join(pages)
+    with pytest.raises(JobFault, match="A clip is no video"):
+        await join(join_outputs, join_job, [whole, pages[0], whole], LIMITS)

@@ -11,7 +11,7 @@ from typing import Any
 
 from services.common import logs
 from services.common.byte_messages import Buffer
-from services.common.containers import KINDS, SNIFF_BYTES, only_begins_ogg, sniff
+from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices
@@ -49,6 +49,8 @@ _MOST_CLIPS = 500
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
 _AT_ONCE = 16
 _COPY_BYTES = 5 * 2**30
+# A first frame needs no more. What cannot be read of more than that is damaged, and is never given up.
+_BEGUN_BYTES = 2 * 2**20
 
 
 class JoinHandler:
@@ -116,8 +118,9 @@ class JoinHandler:
         whole = [runs[0]]
         for run in runs[1:]:
             before = whole[-1]
-            is_short = sum(extent.length for extent in before) <= SNIFF_BYTES
-            if is_short and only_begins_ogg(b"".join([piece async for piece in self._read(before)])):
+            if sum(extent.length for extent in before) <= SNIFF_BYTES and goes_on_as_ogg(
+                await self._head(before), await self._head(run)
+            ):
                 before += run
             else:
                 whole.append(run)
@@ -128,6 +131,15 @@ class JoinHandler:
         await write_new(path, self._read(run))
         return path
 
+    async def _head(self, run: Sequence[Extent]) -> bytes:
+        """At most SNIFF_BYTES."""
+        head = b""
+        async for piece in self._read(run):
+            head += piece[: SNIFF_BYTES - len(head)]
+            if len(head) == SNIFF_BYTES:
+                break
+        return head
+
     def _read(self, run: Sequence[Extent]) -> AsyncIterator[Buffer]:
         return read_slices(self._outputs.data, [Slice(extent.key, 0, extent.length) for extent in run])
 
@@ -135,17 +147,18 @@ class JoinHandler:
         """All clips, or all but the last one where it has only begun and cannot be read yet; raises ProbeFailed."""
         sandbox, folder = self._sandbox, context.folder
         clips = [await describe_clip(sandbox, folder, path) for path in paths[:-1]]
+        may_have_begun = bool(clips) and paths[-1].stat().st_size <= _BEGUN_BYTES
         try:
             last = await describe_clip(sandbox, folder, paths[-1])
             if not clips or match([clips[0], last], extension):
                 return [*clips, last]
             if (readable := await decodable(sandbox, folder, last)) is not None:
                 return [*clips, readable]
-            why = "nothing of it can be decoded"
+            raise ProbeFailed("nothing of it can be decoded")
         except ProbeCutShort:
             raise
         except ProbeFailed as error:
-            if not clips:
+            if not may_have_begun:
                 raise
             why = str(error)
         log.warning("joined without the last clip", video_id=context.job.spec["video_id"], clips=len(paths), why=why)

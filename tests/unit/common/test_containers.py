@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reelway.v1 import media_pb2
 
 from deploy.local.embedded import find_ffmpeg
-from services.common.containers import KINDS, SNIFF_BYTES, only_begins_ogg, sniff
+from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.object_keys import object_key
 from tests.support.clips import Clip
 
@@ -173,27 +173,34 @@ def _page(flags: int, body: bytes) -> bytes:
     return b"OggS\0" + bytes([flags]) + bytes(20) + bytes([len(lacing), *lacing]) + body
 
 
-def test_pages_that_begin_ogg_streams_are_told_from_those_that_go_on() -> None:
-    video, sound, more = _page(2, bytes(80)), _page(2, bytes(600)), _page(0, bytes(30))
-    assert only_begins_ogg(video)
-    assert only_begins_ogg(video + sound)
-    for other in (
+PICTURE, SOUND = _page(2, b"\x80theora" + bytes(73)), _page(2, b"OpusHead" + bytes(592))
+GOES_ON = _page(0, b"\x80theora" + bytes(30))
+
+
+def test_an_ogg_file_goes_on_where_another_stream_of_it_begins() -> None:
+    assert goes_on_as_ogg(PICTURE, SOUND)
+    assert goes_on_as_ogg(PICTURE + SOUND, _page(2, b"\x01vorbis" + bytes(20)) + GOES_ON)
+    for before in (
         b"",
-        more,
-        video + more,
-        video[:-1],
-        video[:27],
-        video + sound[:40],
-        video + b"\0",
+        GOES_ON,
+        PICTURE + GOES_ON,
+        PICTURE[:-1],
+        PICTURE[:27],
+        PICTURE + b"\0",
         b"\x1a\x45\xdf\xa3" * 20,
     ):
-        assert not only_begins_ogg(other)
+        assert not goes_on_as_ogg(before, SOUND)
 
 
-@given(st.binary(max_size=200))
-def test_an_ogg_page_that_goes_on_as_it_likes_has_an_answer(rest: bytes) -> None:
-    assert not only_begins_ogg(b"OggS\0\0" + rest)
-    only_begins_ogg(b"OggS\0\2" + rest)
+def test_a_recorder_that_began_anew_is_another_ogg_file() -> None:
+    for head in (PICTURE, SOUND[:27], GOES_ON, b"", b"\x1a\x45\xdf\xa3" * 20):
+        assert not goes_on_as_ogg(PICTURE, head)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_an_ogg_page_that_goes_on_as_it_likes_has_an_answer(before: bytes, head: bytes) -> None:
+    assert not goes_on_as_ogg(b"OggS\0\0" + before, SOUND)
+    assert goes_on_as_ogg(b"OggS\0\2" + before, b"OggS\0\2" + head) in (True, False)
 
 
 def test_keys_and_types_follow_the_container() -> None:
