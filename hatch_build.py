@@ -18,13 +18,18 @@ GEN = ROOT / "gen"
 
 
 def generate(gen: Path = GEN) -> None:
-    """Run protoc over every proto; raises CalledProcessError with protoc's own words on a bad one."""
+    """Run protoc over every proto; raises CalledProcessError with protoc's own words on a bad one.
+
+    What is there is replaced at once: a system that runs from this folder may be importing it.
+    """
     package = importlib.util.find_spec("grpc_tools")
     if package is None or package.origin is None:
         raise RuntimeError("grpcio-tools is not installed")
     include = Path(package.origin).parent / "_proto"
-    shutil.rmtree(gen, ignore_errors=True)
-    gen.mkdir(parents=True)
+    made, old = gen.with_name(f".{gen.name}.made"), gen.with_name(f".{gen.name}.old")
+    for folder in (made, old):
+        shutil.rmtree(folder, ignore_errors=True)
+    made.mkdir(parents=True)
     # mypy-protobuf's plugins live beside the interpreter that runs us, which need not be on PATH.
     bin_dir = Path(sys.executable).parent
     subprocess.run(  # noqa: S603 - fixed arguments
@@ -36,17 +41,21 @@ def generate(gen: Path = GEN) -> None:
             f"-I{include}",
             f"--plugin=protoc-gen-mypy={bin_dir / 'protoc-gen-mypy'}",
             f"--plugin=protoc-gen-mypy_grpc={bin_dir / 'protoc-gen-mypy_grpc'}",
-            f"--python_out={gen}",
-            f"--grpc_python_out={gen}",
-            f"--mypy_out={gen}",
-            f"--mypy_grpc_out={gen}",
+            f"--python_out={made}",
+            f"--grpc_python_out={made}",
+            f"--mypy_out={made}",
+            f"--mypy_grpc_out={made}",
             *sorted(str(p) for p in PROTOS.rglob("*.proto")),
         ],
         check=True,
     )
-    for package_dir in [gen / "reelway", *(gen / "reelway").glob("*/")]:
+    for package_dir in [made / "reelway", *(made / "reelway").glob("*/")]:
         (package_dir / "__init__.py").touch()
         (package_dir / "py.typed").touch()
+    if gen.exists():
+        gen.rename(old)
+    made.rename(gen)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class CustomBuildHook(BuildHookInterface[Any]):

@@ -113,7 +113,7 @@ class Supervisor:
                 try:
                     await part.start()
                     break
-                except StartError as error:
+                except (StartError, OSError) as error:
                     failures, ended = failures + 1, str(error)
             self._say(f"{part.name} is ready again")
 

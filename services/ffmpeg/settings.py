@@ -92,8 +92,11 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
         if not PLAIN_PATH.fullmatch(str(folder.resolve())):
             raise ValueError("only letters, digits, '_', '-', '.' and '/'")
         # Not resolved unseen: what dead workers left is removed from where it leads.
-        if folder.is_symlink() and may_be_planted(folder):
-            raise ValueError("a link that belongs to another user")
+        try:
+            if folder.is_symlink() and may_be_planted(folder):
+                raise ValueError("a link that belongs to another user")
+        except OSError as error:
+            raise ValueError(error.strerror) from error
         return folder.resolve()
 
     @property

@@ -84,6 +84,8 @@ def test_what_a_browser_could_run_is_served_as_bytes(name: str) -> None:
 def test_a_work_folder_that_filter_graphs_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="only letters"):
         WorkerSettings(S3_BUCKET="b", work_dir="/tmp/my work")
+    with pytest.raises(ValueError, match="File name too long"):
+        WorkerSettings(S3_BUCKET="b", work_dir=f"/tmp/{300 * 'a'}")
 
 
 def test_a_work_folder_is_one_that_jobs_can_be_run_in_however_it_is_named(tmp_path: Path) -> None:
