@@ -189,9 +189,15 @@ async def id_of(objects: S3Objects, number: int) -> str:
     raise AssertionError(f"no record of video {number}")
 
 
-async def test_what_cannot_be_joined_says_so(http: aiohttp.ClientSession, tmp_path: Path) -> None:
+async def test_what_cannot_be_joined_is_left_out_at_the_end_and_said_of_any_other(
+    http: aiohttp.ClientSession, tmp_path: Path
+) -> None:
     clip = make_clip(tmp_path / "0.mp4", X264, seconds=0.4).read_bytes()
     number = await append_all(http, clip, b"\x1a\x45\xdf\xa3 and no more of a WebM")
+    data, answer = await fetch(http, number)
+    assert (data, answer.content_type) == (clip, "video/mp4")
+    async with http.post(f"/append_video/{number}/", data=clip) as appended:
+        assert appended.status == 200
     async with http.get(f"/get_video/{number}/") as answer:
         assert answer.status == 409
         assert "cannot be joined" in (await answer.json())["detail"]

@@ -281,9 +281,9 @@ async def test_clips_that_cannot_be_joined(
     system: RunningSystem, http: aiohttp.ClientSession, mp4: bytes, tmp_path: Path
 ) -> None:
     user = LibraryUser.new(system, http)
-    # Two chunks: a clip, and what begins like one.
-    (tmp_path / "broken.mp4").write_bytes(mp4 + mp4_of(len(mp4) - 2))
-    number = await send(user, tmp_path / "broken.mp4", chunks=2)
+    # Three chunks: what begins like a clip is between two of them.
+    (tmp_path / "broken.mp4").write_bytes(mp4 + mp4_of(len(mp4)) + mp4[:-1])
+    number = await send(user, tmp_path / "broken.mp4", chunks=3)
     await user.ask("POST", FINALIZE, json={"video_id": number})
     video = await ended(user, number)
     assert (video["transcription_status"], video["transcription"]) == ("failed", None)
