@@ -11,6 +11,7 @@ from deploy.local.ports import free_port
 from deploy.local.replica import Replica
 from deploy.local.services import SERVICES
 from tests.support.forked import Forked
+from tests.support.programs import link_static
 from tests.support.servers import S3Server
 
 _SERVICES = {service.name: service for service in SERVICES}
@@ -25,6 +26,7 @@ class Fleet:
             **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
             **s3.environment,
             "REDIS_URL": redis_url,
+            "FFMPEG_BIN": str(link_static(folder / "ffmpeg") / "ffmpeg"),
             "LOG_FORMAT": "console",
             "DRAIN_NOTICE_SECONDS": "0",
             "DRAIN_SECONDS": "5",
