@@ -14,7 +14,7 @@ from services.common.byte_messages import Buffer
 from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.extents import Extent, read_slices
+from services.common.extents import Extent, read_slices, slices
 from services.common.joined import find_joined, version_of
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import Slice
@@ -133,12 +133,8 @@ class JoinHandler:
 
     async def _head(self, run: Sequence[Extent]) -> bytes:
         """At most SNIFF_BYTES."""
-        head = b""
-        async for piece in self._read(run):
-            head += piece[: SNIFF_BYTES - len(head)]
-            if len(head) == SNIFF_BYTES:
-                break
-        return head
+        wanted = slices(run, run[0].offset, SNIFF_BYTES)
+        return b"".join([piece async for piece in read_slices(self._outputs.data, wanted)])
 
     def _read(self, run: Sequence[Extent]) -> AsyncIterator[Buffer]:
         return read_slices(self._outputs.data, [Slice(extent.key, 0, extent.length) for extent in run])
