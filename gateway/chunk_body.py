@@ -130,7 +130,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     elif request.content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
-        if chunk is not None and chunk[: len(_DATA)].lower() == _DATA:
+        if chunk is not None and _is_data_url(chunk):
             chunk = _base64(chunk, name)
         told = fields[target].decode("utf-8", "replace") if target in fields else None
     else:
@@ -147,7 +147,8 @@ async def _form_fields(request: web.Request, names: Collection[str], target: str
     name = next(iter(names))
     if part is None:
         raise _missing(name, target, form.fields.get(target) or request.query.get(target))
-    pieces = _no_data_url(part, name)
+    # As a file it has whatever bytes it has.
+    pieces = _no_data_url(part, name) if part.filename is None else aiter(part)
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
         return Chunk(_file(pieces, form), claims, form.fields.get(target))
@@ -215,6 +216,11 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
     return told, _base64(text.encode("ascii", "replace"), next(iter(names)))
 
 
+def _is_data_url(value: bytes) -> bool:
+    """No container begins so."""
+    return value[: len(_DATA)].lower() == _DATA
+
+
 def _base64(encoded: bytes, name: str) -> bytes:
     """What is encoded, whether a data URL is made of it or not."""
     scheme = _DATA_URL.match(encoded)
@@ -225,12 +231,12 @@ def _base64(encoded: bytes, name: str) -> bytes:
 
 
 async def _no_data_url(part: FilePart, name: str) -> AsyncIterator[Buffer]:
-    """A part that streams is not decoded. As a file it has whatever bytes it has; no container begins so."""
+    """A part that streams is not decoded."""
     head = b""
     async for piece in part:
-        if len(head) < len(_DATA) and part.filename is None:
+        if len(head) < len(_DATA):
             head += piece[: len(_DATA)]
-            if head[: len(_DATA)].lower() == _DATA:
+            if _is_data_url(head):
                 raise InvalidRequestError.at("body", name, msg="A data URL, not what is in it", kind="value_error")
         yield piece
 
