@@ -58,7 +58,8 @@ class _Jwks:
     def _find(self, key_id: str | None) -> _Key | None:
         if key_id is None:
             return self._keys[0][1] if len(self._keys) == 1 else None
-        return dict(self._keys).get(key_id)
+        # Of several with one id the last counts.
+        return next((key for each, key in reversed(self._keys) if each == key_id), None)
 
     async def renew(self) -> None:
         """Have the keys fetched again, unless that was just tried."""
