@@ -12,7 +12,7 @@ import pytest
 from reelway.v1 import media_pb2
 
 from deploy.local.embedded import find_ffmpeg
-from services.ffmpeg.binaries import bundled
+from tests.support.programs import static
 
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 _MPEG2 = ("-c:v", "mpeg2video")
@@ -58,7 +58,7 @@ def make_clip(path: Path, arguments: Sequence[str], *, seconds: float = 0.4, siz
 
 def described(path: Path, *arguments: str) -> Any:
     """What ffprobe says of a file, asked by these arguments: the static build, which starts quickly."""
-    command = [bundled("ffprobe") or "ffprobe", "-v", "error", "-of", "json", *arguments, str(path)]
+    command = [static("ffprobe"), "-v", "error", "-of", "json", *arguments, str(path)]
     return json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
 
 

@@ -27,9 +27,9 @@ def installed() -> str:
     return find("ffmpeg")
 
 
-def static() -> str:
-    """The newer, static build of the development wheels."""
-    path = bundled("ffmpeg")
+def static(name: str = "ffmpeg") -> str:
+    """The newer, static build of the development wheels, or the ffprobe of it."""
+    path = bundled(name)
     assert path is not None
     return path
 
@@ -38,10 +38,9 @@ def link_static(folder: Path) -> Path:
     """The folder, with the static build's programs under their usual names."""
     folder.mkdir(exist_ok=True)
     for name in ("ffmpeg", "ffprobe"):
-        path, link = bundled(name), folder / name
-        assert path is not None
+        link = folder / name
         if not link.is_symlink():
-            link.symlink_to(path)
+            link.symlink_to(static(name))
     return folder
 
 

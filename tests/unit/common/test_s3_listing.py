@@ -5,8 +5,8 @@ import xml.etree.ElementTree as ET
 from aiohttp import web
 
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.http_server import serving
+from tests.support.servers import S3Server
 
 KEYS = [f"journal/{number:03}" for number in range(450)]
 
@@ -29,14 +29,7 @@ async def test_a_page_is_short_since_all_else_waits_while_it_is_parsed() -> None
         return web.Response(body=ET.tostring(answer), content_type="application/xml")
 
     async with serving(list_keys) as port:
-        settings = S3Settings.model_validate(
-            {
-                "s3_endpoint_url": f"http://127.0.0.1:{port}",
-                "S3_BUCKET": "bucket",
-                "aws_access_key_id": "key",
-                "aws_secret_access_key": "secret",
-            }
-        )
-        async with S3Objects.open(settings) as objects:
+        server = S3Server(f"http://127.0.0.1:{port}", "key", "secret", "us-east-1", "bucket")
+        async with S3Objects.open(server.settings) as objects:
             assert [info.key async for info in objects.list("journal/")] == KEYS
     assert pages == [200, 200, 50]
