@@ -15,6 +15,7 @@ from aiohttp import web
 
 from gateway.held_bodies import LARGEST
 from gateway.invalid_request import InvalidRequestError
+from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, FilePart, FormLimits, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
@@ -27,9 +28,8 @@ _MOST_FIELDS = 100
 _LIMITS = FormLimits(field_bytes=2**10)
 # The standard library makes some eighty bytes of each escape before it has one.
 _PERCENT_SLICE = 2**16
-# Each value in JSON but the first has one of these of its own, whatever the encoding; Base64 has none.
-_JSON_MARKS = (b"[", b"{", b",")
-_MOST_JSON_MARKS = 1000
+# Base64 has nothing that counts as a value.
+_MOST_JSON_VALUES = 1000
 _URLENCODED = "application/x-www-form-urlencoded"
 # Its type may have commas in it, as `codecs=vp8,opus` (RFC 2397; browsers do not quote them).
 _DATA_URL = re.compile(rb"data:.{,200}?;base64,", re.IGNORECASE)
@@ -199,8 +199,7 @@ async def _percent_decoded(quoted: bytes) -> bytes:
 
 
 def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str | None, bytes | None]:
-    if sum(map(whole.count, _JSON_MARKS)) > _MOST_JSON_MARKS:
-        raise InvalidRequestError.at("body", msg="Too many values", kind="json_invalid")
+    check_number_of_values(whole, _MOST_JSON_VALUES)
     try:
         value = json.loads(whole)
     except (ValueError, RecursionError):

@@ -5,6 +5,15 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel
 
+MOST_NAMED = 50
+"""How many wrong things one answer names: with one for each value of a body, it would be many times as large."""
+_LONGEST_NAME = 200
+
+
+def shortened(name: str) -> str:
+    """A name that a client made up, as an answer repeats it."""
+    return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
+
 
 class ErrorItem(BaseModel):
     """One thing that is wrong with a request.

@@ -25,7 +25,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ValidationError
 
-from gateway.invalid_request import ErrorItem, InvalidRequestError
+from gateway.invalid_request import MOST_NAMED, ErrorItem, InvalidRequestError, shortened
+from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, MultipartForm
 from gateway.request_body import RequestBody
 from services.common.error_catalog import ErrorReason
@@ -36,6 +37,8 @@ _URLENCODED = "application/x-www-form-urlencoded"
 _CHARSETS = ("utf-8", "ascii", "iso8859-1", "cp1252")
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
+#: No route takes texts with as many commas.
+_MOST_JSON_VALUES = 2**16
 BODIES = ("json", "body")
 """Sources of which a handler takes at most one."""
 _SOURCES = ("path", "query", "headers", *BODIES)
@@ -96,6 +99,8 @@ async def _bind(request: web.Request, models: Mapping[str, type[BaseModel]]) -> 
 
 
 def _items(error: ValidationError, source: str) -> list[ErrorItem]:
+    if (count := error.error_count()) > MOST_NAMED:
+        return [ErrorItem(loc=[source], msg=f"Too many errors to name: {count}", type="too_many_errors")]
     # Without the input and its context: a client knows what it sent, and both may be large.
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
@@ -105,7 +110,8 @@ def _items(error: ValidationError, source: str) -> list[ErrorItem]:
 
 def _written(source: str, loc: Sequence[str | int]) -> list[str | int]:
     """A place in a client's terms: a header's name has hyphens, a field of a model can't."""
-    return [part.replace("_", "-") if source == "header" and isinstance(part, str) else part for part in loc]
+    names = (part.replace("_", "-") if source == "header" and isinstance(part, str) else part for part in loc)
+    return [shortened(name) if isinstance(name, str) else name for name in names]
 
 
 async def _bind_path(request: web.Request, model: type[BaseModel]) -> BaseModel:
@@ -140,6 +146,7 @@ async def _bind_json(request: web.Request, model: type[BaseModel]) -> BaseModel:
     body = await _read_whole(request)
     if not body:
         raise InvalidRequestError.missing("body")
+    check_number_of_values(body, _MOST_JSON_VALUES)
     return model.model_validate_json(body)
 
 

@@ -10,7 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import library_pb2, media_pb2
 
-from gateway.invalid_request import ErrorBody
+from gateway.invalid_request import MOST_NAMED, ErrorBody, shortened
 from gateway.keys import LIBRARY, PLAYBACK
 from gateway.range_response import content_disposition
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
@@ -280,10 +280,11 @@ async def my(request: web.Request, query: PageQuery) -> web.Response:
 )
 async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Response:
     """The first call publishes and needs `title` and `description`; later ones change those and `is_private`."""
-    given = {name for name in json.model_fields_set if getattr(json, name, None) is not None}
+    given = {name for name in VideoBody.model_fields if getattr(json, name) is not None}
     given |= set(json.model_extra or {})
     if unsupported := sorted(given - set(_EDITABLE)):
-        return _json(EditErrors(errors=[f"unsupported field: {name}" for name in unsupported]), 400)
+        named = [f"unsupported field: {shortened(name)}" for name in unsupported[:MOST_NAMED]]
+        return _json(EditErrors(errors=named), 400)
     try:
         await request.app[LIBRARY].edit(path.hash_id, json.title, json.description, json.is_private)
     except ReelwayError as error:

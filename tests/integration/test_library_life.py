@@ -103,6 +103,8 @@ async def test_from_a_signed_form_to_gone(
     assert both == {"errors": ["missing required field: title", "missing required field: description"]}
     unsupported = await owner.ask("PUT", path, 400, json={"title": "t", "description": "d", "hash_id": "x"})
     assert unsupported == {"errors": ["unsupported field: hash_id"]}
+    many = await owner.ask("PUT", path, 400, json={f"{'n' * 300}{number}": None for number in range(1000)})
+    assert many == {"errors": [f"unsupported field: {'n' * 200}…"] * 50}
     await owner.ask("PUT", path, 422, json={"title": ["t"], "description": "d"})
     assert await owner.ask("PUT", path, 204, json={"title": "A title", "description": "What it is"}) is None
 

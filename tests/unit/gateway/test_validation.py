@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
-from gateway import request_body
+from gateway import request_body, validation
 from gateway.invalid_request import InvalidRequestError
 from gateway.routing import Answer, Routes, register
 from tests.support.http_server import Wire, serving_app, wire
@@ -168,6 +168,29 @@ async def test_json(connection: Wire, path: str) -> None:
 )
 async def test_bad_json(connection: Wire, path: str, body: bytes, item: tuple[list[str | int], str, str]) -> None:
     assert await ask(connection, path, JSON, body=body) == wrong(item)
+
+
+@pytest.mark.parametrize("path", ["/json", "/body"])
+async def test_more_wrong_values_than_an_answer_names(connection: Wire, path: str) -> None:
+    status, answer = await ask(connection, path, JSON, body=b'{"title": "", "tags": [%s]}' % b",".join([b"0"] * 50))
+    assert (status, len(answer["detail"])) == (422, 50)
+    refused = await ask(connection, path, JSON, body=b'{"title": "", "tags": [%s]}' % b",".join([b"0"] * 51))
+    assert refused == wrong((["body"], "Too many errors to name: 51", "too_many_errors"))
+
+
+async def test_json_of_too_many_values_is_not_parsed(connection: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_MOST_JSON_VALUES", 1000)
+    body = b'{"title": "a", "other": [%s]}'
+    assert (await ask(connection, "/json", JSON, body=body % b",".join([b"[]"] * 499)))[0] == 200
+    refused = await ask(connection, "/json", JSON, body=body % b",".join([b"[]"] * 500))
+    assert refused == wrong((["body"], "Too many values", "json_invalid"))
+
+
+async def test_a_long_name_is_not_repeated_whole(connection: Wire) -> None:
+    name = "n" * 5000
+    assert await ask(connection, f"/both/{ID}?{name}=x") == wrong(
+        (["query", f"{name[:200]}…"], "Extra inputs are not permitted", "extra_forbidden")
+    )
 
 
 @pytest.mark.parametrize("body", [b"[" * 9000, b'{"title": "\xff"}', b"\0", b"[1]", b"null", b"NaN"])
