@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import gzip
 import json
 from collections.abc import AsyncIterator
@@ -248,7 +249,19 @@ async def test_a_form_that_is_no_text(connection: Wire, charset: str, body: byte
     assert refused == wrong((["body"], "Not text of its charset", "string_unicode"))
 
 
-@pytest.mark.parametrize("charset", ["UTF8", "us-ascii", "ISO-8859-1", "windows-1252"])
+async def test_a_charset_that_nobody_knows_is_not_looked_for(connection: Wire) -> None:
+    """Python keeps the name of each for ever."""
+    looked_for: list[str] = []
+    search = looked_for.append
+    codecs.register(search)
+    try:
+        status, _ = await ask(connection, "/body", f"{URLENCODED}; charset=nobodys", body=b"title=a")
+    finally:
+        codecs.unregister(search)
+    assert (status, looked_for) == (422, [])
+
+
+@pytest.mark.parametrize("charset", ["UTF8", "us-ascii", "ISO-8859-1", "iso_8859_1", "Latin1", "windows-1252"])
 async def test_a_form_in_a_charset_that_is_in_use(connection: Wire, charset: str) -> None:
     body = "title=" + quote("a" if charset == "us-ascii" else "é", encoding=charset)
     status, echo = await ask(connection, "/body", f"{URLENCODED}; charset={charset}", body=body.encode())
