@@ -25,6 +25,9 @@ class Limits:
     """Files the job may leave in its folder (watchdog)."""
     input_bytes: int = 5 * _GIB
     """All clips of one join together (join_handler.py); what a command fetches is bounded by inputs.py."""
+    media_seconds: float = 24 * 3600.0
+    """What clips that are encoded to one video may say that they last together: a few bytes can ask for years of
+    silence and black (join_handler.py)."""
     threads: int = 4
     """Threads of each codec and filter graph; a command may ask for fewer (plan)."""
     max_pixels: int = 2**26

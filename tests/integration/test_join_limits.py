@@ -1,21 +1,26 @@
 """How much a join can take; what is too much ends the job with a reason and leaves nothing."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reelway.v1 import upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.object_keys import joined_prefix
+from services.ffmpeg.clips import Clip
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs, key_of
+from services.ffmpeg.worker import join_handler
 from tests.support.clips import described, make_clip
-from tests.support.joins import Context, join
+from tests.support.joins import Context, Located, join
 
 LIMITS = Limits(wall_seconds=0.2, threads=1)
+FAR = ("-fps_mode", "passthrough", "-enc_time_base", "1", "-video_track_timescale", "1")
 
 
 async def fault(join_outputs: Outputs, join_job: Context, clips: list[bytes], limits: Limits) -> JobFault:
@@ -75,6 +80,58 @@ async def test_a_join_is_killed_after_its_time(join_outputs: Outputs, join_job: 
     ]
     failure = (await fault(join_outputs, join_job, clips, LIMITS)).failure
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join ran longer than allowed")
+
+
+async def test_a_clip_that_says_it_lasts_for_a_year_is_not_encoded(
+    join_outputs: Outputs, join_job: Context, tmp_path: Path
+) -> None:
+    x264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
+    clip = make_clip(tmp_path / "clip.mp4", ("-f", "lavfi", "-i", "sine=d=0.4", *x264, "-c:a", "aac"))
+    far = make_clip(tmp_path / "far.mp4", ("-vf", "setpts=N*20000000/TB", *FAR, *x264), seconds=0.12)
+    failure = (
+        await fault(join_outputs, join_job, [clip.read_bytes(), far.read_bytes()], Limits(wall_seconds=5))
+    ).failure
+    assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "Clips that differ may last 24 hours together")
+
+
+@pytest.fixture
+def endless_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clip is ever described."""
+
+    async def describe(*arguments: Any) -> Clip:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(join_handler, "describe_clip", describe)
+
+
+@pytest.mark.usefixtures("endless_looks")
+async def test_looking_at_the_clips_is_a_part_of_the_time(join_outputs: Outputs, join_job: Context) -> None:
+    async with asyncio.timeout(10):
+        failure = (await fault(join_outputs, join_job, [b"slow", b"slower"], LIMITS)).failure
+    assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join ran longer than allowed")
+
+
+@pytest.mark.usefixtures("endless_looks")
+async def test_a_join_ends_when_its_video_is_deleted(
+    join_outputs: Outputs, join_job: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_handler, "_LOOK_SECONDS", 0.05)
+    answer, asked = Located.locate, list[str]()
+
+    async def locate(self: Located, video_id: str, *arguments: Any) -> upload_pb2.LocateExtentsResponse:
+        asked.append(video_id)
+        if len(asked) == 2:
+            # Whether it is there cannot be told.
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        if len(asked) == 3:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return await answer(self, video_id, *arguments)
+
+    monkeypatch.setattr(Located, "locate", locate)
+    async with asyncio.timeout(10):
+        failure = (await fault(join_outputs, join_job, [b"slow", b"slower"], Limits())).failure
+    assert (failure.reason, failure.message) == ("INPUT_UNAVAILABLE", "The upload is gone")
 
 
 @pytest.mark.usefixtures("copies_described_once")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
-from services.common import logs
+from reelway.v1 import upload_pb2
+
+from services.common import logs, tasks
 from services.common.byte_messages import Buffer
 from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.error_catalog import ErrorReason
@@ -43,6 +45,8 @@ from services.ffmpeg.work_folder import OutputMissing
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.new_file import write_new
 
+_Result = TypeVar("_Result")
+
 log = logs.get_logger(__name__)
 
 _MOST_CLIPS = 500
@@ -51,6 +55,9 @@ _AT_ONCE = 16
 _COPY_BYTES = 5 * 2**30
 # A first frame needs no more. What cannot be read of more than that is damaged, and is never given up.
 _BEGUN_BYTES = 2 * 2**20
+_GONE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}
+# Pause between two looks whether an upload is still there.
+_LOOK_SECONDS = 10.0
 
 
 class JoinHandler:
@@ -77,6 +84,20 @@ class JoinHandler:
             raise JobFault("LIMIT_EXCEEDED", f"More than {_MOST_CLIPS} clips or {self._limits.input_bytes} bytes")
         runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
+        output, clips, encoded = await self._while_there(video_id, etag, self._made(context, paths))
+        key = f"{joined_prefix(video_id)}{version_of(etag)}{output.suffix}"
+        await self._publish(context, output, key)
+        return {"key": key, "clips": clips, "encoded": encoded}
+
+    async def _made(self, context: JobContext, paths: Sequence[Path]) -> tuple[Path, int, bool]:
+        """The joined file, how many clips are in it, and whether they were encoded; all runs have one limit of time."""
+        try:
+            async with asyncio.timeout(self._limits.wall_seconds):
+                return await self._join(context, paths)
+        except TimeoutError:
+            raise JobFault("LIMIT_EXCEEDED", f"The join {Ended.WALL_CLOCK.value}") from None
+
+    async def _join(self, context: JobContext, paths: Sequence[Path]) -> tuple[Path, int, bool]:
         extension = await asyncio.to_thread(_extension, paths[0])
         try:
             clips = await self._readable(context, paths, extension)
@@ -93,25 +114,42 @@ class JoinHandler:
         else:
             ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
             await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
-        key = f"{joined_prefix(video_id)}{version_of(etag)}{output.suffix}"
-        await self._publish(context, output, key)
-        return {"key": key, "clips": len(clips), "encoded": encoded}
+        return output, len(clips), encoded
+
+    async def _while_there(self, video_id: str, etag: str, work: Coroutine[Any, Any, _Result]) -> _Result:
+        """What `work` brings; it is ended where the upload is deleted meanwhile, for others wait for its slot."""
+        working, watching = asyncio.create_task(work), asyncio.create_task(self._watch(video_id, etag))
+        try:
+            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+            return await (working if working.done() else watching)
+        finally:
+            # Who is cancelled once more does not get the folder of a program that still writes into it.
+            await tasks.undisturbed(tasks.end(working, watching))
+
+    async def _watch(self, video_id: str, etag: str) -> NoReturn:
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            with contextlib.suppress(ReelwayError):
+                await self._locate(video_id, 0, 1, etag)
 
     async def _extents(self, video_id: str, etag: str) -> list[Extent]:
         found: list[Extent] = []
         size, offset = 1, 0
         while offset < size:
-            try:
-                located = await self._uploads.locate(video_id, offset, 2**62, etag)
-            except ReelwayError as error:
-                if error.reason in {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}:
-                    raise JobFault("INPUT_UNAVAILABLE", "The upload is gone") from None
-                raise
+            located = await self._locate(video_id, offset, 2**62, etag)
             if not located.extents:
                 raise JobFault("INPUT_UNAVAILABLE", "The upload is joined already")
             found += extents_of(located)
             size, offset = located.size_bytes, found[-1].end
         return found
+
+    async def _locate(self, video_id: str, offset: int, length: int, etag: str) -> upload_pb2.LocateExtentsResponse:
+        try:
+            return await self._uploads.locate(video_id, offset, length, etag)
+        except ReelwayError as error:
+            if error.reason in _GONE:
+                raise JobFault("INPUT_UNAVAILABLE", "The upload is gone") from None
+            raise
 
     async def _whole(self, runs: Sequence[list[Extent]]) -> list[list[Extent]]:
         """The runs as they are clips: an Ogg file that was cut between its streams' beginnings looks like several."""
@@ -174,11 +212,10 @@ class JoinHandler:
 
 
 class _Ffmpeg:
-    """The runs that one join takes, all of them within one limit of time. Raises JobFault, OSError."""
+    """The runs that one join takes. Raises JobFault, OSError."""
 
     def __init__(self, sandbox: Sandbox, limits: Limits, context: JobContext, clips: Sequence[Clip]) -> None:
         self._sandbox, self._limits, self._context, self._clips = sandbox, limits, context, clips
-        self._ends = time.monotonic() + limits.wall_seconds
         self._seconds = sum(clip.duration_seconds for clip in clips)
         self._done = 0.0
 
@@ -188,6 +225,9 @@ class _Ffmpeg:
 
     async def encode(self, output: Path) -> None:
         """Join clips that differ: at once where they are few, else part by part."""
+        if self._seconds > self._limits.media_seconds:
+            hours = self._limits.media_seconds / 3600
+            raise JobFault("LIMIT_EXCEEDED", f"Clips that differ may last {hours:g} hours together")
         shape, folder = Shape.of(self._clips, self._limits), self._context.folder
         if len(self._clips) <= _AT_ONCE:
             await self._run(encode_arguments(self._clips, shape, output, self._limits))
@@ -216,7 +256,7 @@ class _Ffmpeg:
             self._sandbox,
             [self._sandbox.ffmpeg, *arguments],
             self._context.folder,
-            replace(self._limits, wall_seconds=self._ends - time.monotonic(), output_bytes=output_bytes),
+            replace(self._limits, output_bytes=output_bytes),
             on_line=ProgressReader(None, show).line,
         )
         if result.ended is Ended.SUCCEEDED:
