@@ -9,7 +9,13 @@ import grpc
 from reelway.v1 import media_pb2, upload_pb2, upload_pb2_grpc
 
 from gateway.client_stream import answer_to, gathered
-from services.common.byte_messages import AppendMessage, Buffer, encode_append_request, encode_upload_request
+from services.common.byte_messages import (
+    AppendMessage,
+    Buffer,
+    UploadMessage,
+    encode_append_request,
+    encode_upload_request,
+)
 from services.common.call import call
 from services.common.caller import current_caller
 
@@ -39,7 +45,7 @@ class UploadBackend:
         self, data: AsyncIterator[Buffer], file_name: str, most_bytes: int
     ) -> upload_pb2.UploadVideoResponse:
         """Send one whole file, at the pace at which the service takes it; it has at most `most_bytes`, 0: unknown."""
-        header = upload_pb2.UploadHeader(file_name=file_name, max_size_bytes=most_bytes)
+        header = upload_pb2.UploadHeader(file_name=file_name, max_size_bytes=most_bytes, announces_finish=True)
         stream = self._upload_video(timeout=self._max_seconds, metadata=current_caller().metadata())
         answer: upload_pb2.UploadVideoResponse = await answer_to(stream, _upload_messages(header, data))
         return answer
@@ -63,11 +69,10 @@ class UploadBackend:
 
 async def _upload_messages(
     header: upload_pb2.UploadHeader, data: AsyncIterator[Buffer]
-) -> AsyncIterator[upload_pb2.UploadHeader | list[Buffer]]:
-    yield header
-    async for pieces, _ in gathered(data, 0):
-        if pieces:
-            yield pieces
+) -> AsyncIterator[UploadMessage]:
+    yield UploadMessage(header=header)
+    async for pieces, last in gathered(data, 0):
+        yield UploadMessage(pieces, finish=last)
 
 
 async def _append_messages(

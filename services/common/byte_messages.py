@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
 from reelway.v1 import upload_pb2
 
 Buffer: TypeAlias = bytes | memoryview
 Pieces: TypeAlias = Sequence[Buffer]
+Header = TypeVar("Header")
 
 _DATA_1 = b"\x0a"  # field 1, length-delimited: ReadResponse.data, ReadRangeResponse.data
 _DATA_2 = b"\x12"  # field 2, length-delimited: UploadVideoRequest.data, AppendRequest.data
-_FINISH = b"\x18\x01"  # field 3, varint 1: AppendRequest.finish
+_FINISH = b"\x18\x01"  # field 3, varint 1: UploadVideoRequest.finish, AppendRequest.finish
 _HEADER_1 = b"\x0a"  # field 1, length-delimited: AppendRequest.header
 
 
@@ -71,71 +72,73 @@ def decode_read_response(message: bytes) -> memoryview:
     return data
 
 
-UploadMessage: TypeAlias = upload_pb2.UploadHeader | memoryview
-"""An UploadVideoRequest as both ends of the stream see it."""
-
-
-def encode_upload_request(message: upload_pb2.UploadHeader | Pieces) -> bytes:
-    """Serialize UploadVideoRequest from a header, or from the pieces of its data."""
-    if isinstance(message, upload_pb2.UploadHeader):
-        return upload_pb2.UploadVideoRequest(header=message).SerializeToString()
-    return _encode(_DATA_2, message)
-
-
-def decode_upload_request(message: bytes) -> UploadMessage:
-    """The header or the data of an UploadVideoRequest; protobuf's DecodeError on a foreign message."""
-    data = _decode(_DATA_2, message)
-    if data is not None:
-        return data
-    request = upload_pb2.UploadVideoRequest.FromString(message)
-    return request.header if request.WhichOneof("payload") == "header" else memoryview(request.data)
-
-
 @dataclass(frozen=True)
-class AppendMessage:
-    """An AppendRequest as both ends of the stream see it."""
+class ByteMessage(Generic[Header]):
+    """One message of a stream that a client sends, as both ends see it."""
 
-    data: Pieces
-    header: upload_pb2.AppendHeader | None = None
+    data: Pieces = ()
+    header: Header | None = None
     """In the first message."""
     finish: bool = False
     """It is the last message."""
 
 
+class UploadMessage(ByteMessage[upload_pb2.UploadHeader]):
+    """An UploadVideoRequest: a header or data."""
+
+
+class AppendMessage(ByteMessage[upload_pb2.AppendHeader]):
+    """An AppendRequest, whose first message may have both."""
+
+
+def encode_upload_request(message: UploadMessage) -> bytes:
+    """Serialize UploadVideoRequest."""
+    if message.header is not None:
+        return upload_pb2.UploadVideoRequest(header=message.header, finish=message.finish).SerializeToString()
+    return _encode_data(message)
+
+
+def decode_upload_request(message: bytes) -> UploadMessage:
+    """The inverse of encode_upload_request; protobuf's DecodeError on a foreign message."""
+    found = _decode_data(message, 0)
+    if found is not None:
+        return UploadMessage([found[0]], finish=found[1])
+    request = upload_pb2.UploadVideoRequest.FromString(message)
+    header = request.header if request.HasField("header") else None
+    return UploadMessage([memoryview(request.data)], header, request.finish)
+
+
 def encode_append_request(message: AppendMessage) -> bytes:
     """Serialize AppendRequest."""
-    before, after = b"", _FINISH if message.finish else b""
-    if message.header is not None:
-        packed = message.header.SerializeToString()
-        before = _HEADER_1 + _varint(len(packed)) + packed
-    return b"".join((before, _DATA_2, _varint(sum(map(len, message.data))), *message.data, after))
+    if message.header is None:
+        return _encode_data(message)
+    packed = message.header.SerializeToString()
+    return _encode_data(message, _HEADER_1 + _varint(len(packed)) + packed)
 
 
 def decode_append_request(message: bytes) -> AppendMessage:
     """The inverse of encode_append_request; protobuf's DecodeError on a foreign message."""
-    data = _decode(_DATA_2, message)
-    if data is not None:
-        return AppendMessage([data])
-    if message[:1] == _HEADER_1 and (parsed := _decode_first(message)) is not None:
-        return parsed
-    if message[:1] == _DATA_2 and message[-2:] == _FINISH:
-        size, start = _read_varint(message, 1)
-        if start + size == len(message) - 2:
-            return AppendMessage([memoryview(message)[start:-2]], finish=True)
+    length, start = _read_varint(message, 1) if message[:1] == _HEADER_1 else (0, 0)
+    end = start + length
+    if length >= 0 and (found := _decode_data(message, end)) is not None:
+        header = upload_pb2.AppendHeader.FromString(message[start:end]) if start else None
+        return AppendMessage([found[0]], header, found[1])
     request = upload_pb2.AppendRequest.FromString(message)
     header = request.header if request.HasField("header") else None
     return AppendMessage([memoryview(request.data)], header, request.finish)
 
 
-def _decode_first(message: bytes) -> AppendMessage | None:
-    """A header and data, without a copy of the data; None for anything else."""
-    length, at = _read_varint(message, 1)
-    end = at + length
-    if length < 0 or message[end : end + 1] != _DATA_2:
+def _encode_data(message: ByteMessage[Header], before: bytes = b"") -> bytes:
+    length = _varint(sum(map(len, message.data)))
+    return b"".join((before, _DATA_2, length, *message.data, _FINISH if message.finish else b""))
+
+
+def _decode_data(message: bytes, at: int) -> tuple[memoryview, bool] | None:
+    """The data that begins at `at`, without a copy, and whether `finish` is behind it; None for anything else."""
+    if message[at : at + 1] != _DATA_2:
         return None
-    size, start = _read_varint(message, end + 1)
-    rest = message[start + size :] if size >= 0 else b"?"
-    if start + size > len(message) or rest not in (b"", _FINISH):
+    length, start = _read_varint(message, at + 1)
+    end = start + length
+    if length < 0 or message[end:] not in (b"", _FINISH) or end > len(message):
         return None
-    header = upload_pb2.AppendHeader.FromString(message[at:end])
-    return AppendMessage([memoryview(message)[start : start + size]], header, bool(rest))
+    return memoryview(message)[start:end], end < len(message)

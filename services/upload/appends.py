@@ -28,7 +28,7 @@ from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
-from services.upload.messages import FRAMING, beginning, idle_limited
+from services.upload.messages import FRAMING, beginning, data_of, idle_limited
 from services.upload.multipart_writer import NotUndone
 from services.upload.redis_journal_store import offset_mismatch
 
@@ -77,7 +77,7 @@ class Appends:
                     return done
             largest = self._judge(header, journal)
             with self._buffers.reserve(_likely_size(header, first)) as reserved:
-                pieces = reserved.counted(_data(first, source))
+                pieces = reserved.counted(data_of(first, source, announced=True))
                 head = await beginning(pieces)
                 if not head:
                     raise ReelwayError(ErrorReason.EMPTY_CHUNK)
@@ -222,20 +222,6 @@ def _likely_size(header: upload_pb2.AppendHeader, first: AppendMessage) -> int |
     if first.finish:
         return sum(map(len, first.data))
     return header.declared_size_bytes or header.max_size_bytes or None
-
-
-async def _data(first: AppendMessage, messages: AsyncIterator[AppendMessage]) -> AsyncIterator[Buffer]:
-    message: AppendMessage | None = first
-    while message is not None:
-        for piece in message.data:
-            if piece:
-                yield piece
-        if message.finish:
-            return
-        message = await anext(messages, None)
-        if message is not None and message.header is not None:
-            raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
-    raise ReelwayError(ErrorReason.LENGTH_MISMATCH, "The chunk broke off")
 
 
 async def _chain(head: list[Buffer], rest: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:

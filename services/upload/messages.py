@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from services.common.byte_messages import Buffer
+from services.common.byte_messages import Buffer, ByteMessage
 from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -30,6 +30,24 @@ async def idle_limited(messages: AsyncIterator[T], seconds: float) -> AsyncItera
         except TimeoutError:
             raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
         yield message
+
+
+async def data_of(
+    first: ByteMessage[Any], messages: AsyncIterator[ByteMessage[Any]], *, announced: bool
+) -> AsyncIterator[Buffer]:
+    """The bytes from the first message to the one with `finish`, or, where that is not `announced`, to the end."""
+    message: ByteMessage[Any] | None = first
+    while message is not None:
+        for piece in message.data:
+            if piece:
+                yield piece
+        if message.finish:
+            return
+        message = await anext(messages, None)
+        if message is not None and message.header is not None:
+            raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
+    if announced:
+        raise ReelwayError(ErrorReason.LENGTH_MISMATCH, "The data broke off")
 
 
 async def beginning(pieces: AsyncIterator[Buffer]) -> list[Buffer]:

@@ -27,7 +27,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.file_name import plain_name
-from services.upload.messages import FRAMING, beginning, idle_limited
+from services.upload.messages import FRAMING, beginning, data_of, idle_limited
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -69,15 +69,16 @@ class Uploads:
     async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
         """One file from its messages; the finished video. Errors as UploadService.UploadVideo says."""
         source = idle_limited(messages, self._idle_seconds)
-        header = await anext(source, None)
-        if not isinstance(header, upload_pb2.UploadHeader):
+        message = await anext(source, None)
+        header = message.header if message is not None else None
+        if message is None or header is None:
             raise ReelwayError(ErrorReason.HEADER_MISSING)
         if header.declared_size_bytes > self._max_bytes or header.max_size_bytes > self._max_bytes + FRAMING:
             raise self._too_large()
         with contextlib.ExitStack() as reserved:
             likely = header.declared_size_bytes or header.max_size_bytes or None
             room = reserved.enter_context(self._buffers.reserve(likely))
-            data = room.counted(_data(source))
+            data = room.counted(data_of(message, source, announced=header.announces_finish))
             first = b"".join(await beginning(data))
             if not first:
                 raise ReelwayError(ErrorReason.EMPTY_FILE)
@@ -207,11 +208,3 @@ async def _ended(task: asyncio.Task[media_pb2.Video]) -> None:
     await asyncio.wait([task])
     if not task.cancelled() and (error := task.exception()) is not None and not isinstance(error, ReelwayError):
         log.error("undoing an upload failed", exc_info=error)
-
-
-async def _data(messages: AsyncIterator[UploadMessage]) -> AsyncIterator[Buffer]:
-    async for message in messages:
-        if isinstance(message, upload_pb2.UploadHeader):
-            raise ReelwayError(ErrorReason.HEADER_MISSING, "There must be one header, at the beginning")
-        if message:
-            yield message

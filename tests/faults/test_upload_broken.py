@@ -9,6 +9,7 @@ import pytest
 from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 
 from services.catalog.rebuild import rebuild
+from services.common.byte_messages import UploadMessage
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.open_uploads import OpenUpload
@@ -19,7 +20,7 @@ from tests.support.foundation import NOTHING, Foundation, Store, as_user, founda
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
-Messages = AsyncIterator[upload_pb2.UploadHeader | memoryview]
+Messages = AsyncIterator[UploadMessage]
 
 
 class Weather:
@@ -106,7 +107,7 @@ async def test_a_client_that_sends_nothing_at_all_is_given_up(juicefs_store: Sto
 
         async def nothing() -> Messages:
             await asyncio.Event().wait()
-            yield upload_pb2.UploadHeader()
+            yield UploadMessage(header=upload_pb2.UploadHeader())
 
         with pytest.raises(ReelwayError) as refused:
             await parts.uploads.upload(nothing())
@@ -284,6 +285,24 @@ async def test_an_upload_that_redis_forgets_on_its_way_to_the_catalog_leaves_not
     assert await parts.leftovers() == NOTHING
 
 
+async def test_a_stream_that_ends_without_the_announced_last_message_leaves_nothing(parts: Foundation) -> None:
+    """Node's HTTP/2 ends a stream before it resets it: a cancelled call looks like one that was finished."""
+    header, data = UploadMessage(header=upload_pb2.UploadHeader(announces_finish=True)), mp4_of(PART + 600_000)
+
+    async def sent(*messages: UploadMessage) -> Messages:
+        for message in messages:
+            yield message
+
+    for broken_off in ((), (UploadMessage([data[:100]]),), (UploadMessage([data]),)):
+        with pytest.raises(ReelwayError) as refused:
+            await parts.uploads.upload(sent(header, *broken_off))
+        assert refused.value.reason is ErrorReason.LENGTH_MISMATCH
+        assert await parts.leftovers() == NOTHING
+    for finished in ((UploadMessage([data], finish=True),), (UploadMessage([data]), UploadMessage(finish=True))):
+        behind = UploadMessage([b"no part of the file"])
+        assert await is_whole(parts, await parts.uploads.upload(sent(header, *finished, behind)), data)
+
+
 async def test_a_catalogue_that_refuses_leaves_nothing(parts: Foundation) -> None:
     parts.near.failure = ReelwayError(ErrorReason.INVALID_REQUEST)
     with pytest.raises(ReelwayError) as refused:
@@ -316,7 +335,7 @@ async def test_a_live_upload_is_never_swept(each_store: Store, clean_redis: str)
             async for message in messages(data[:-1]):
                 yield message
             await swept.wait()
-            yield memoryview(data)[-1:]
+            yield UploadMessage([data[-1:]])
 
         upload = asyncio.create_task(parts.uploads.upload(slow()))
         await until(lambda: _has_multipart(parts))

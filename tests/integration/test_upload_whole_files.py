@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 from reelway.v1 import media_pb2, upload_pb2
 
+from services.common.byte_messages import UploadMessage
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -86,7 +87,7 @@ async def test_real_clips_become_videos_of_their_kind(
         assert answer["ContentType"] == kind.content_type
 
 
-async def refused(parts: Foundation, source: AsyncIterator[upload_pb2.UploadHeader | memoryview]) -> ReelwayError:
+async def refused(parts: Foundation, source: AsyncIterator[UploadMessage]) -> ReelwayError:
     """The refusal, of which nothing is left."""
     with pytest.raises(ReelwayError) as refusal:
         await parts.uploads.upload(source)
@@ -101,11 +102,9 @@ async def test_a_file_that_is_not_as_long_as_declared_is_refused(parts: Foundati
     assert error.reason is ErrorReason.LENGTH_MISMATCH
 
 
-async def _counted(
-    source: AsyncIterator[upload_pb2.UploadHeader | memoryview], taken: list[int]
-) -> AsyncIterator[upload_pb2.UploadHeader | memoryview]:
+async def _counted(source: AsyncIterator[UploadMessage], taken: list[int]) -> AsyncIterator[UploadMessage]:
     async for message in source:
-        taken.append(0 if isinstance(message, upload_pb2.UploadHeader) else len(message))
+        taken.append(sum(map(len, message.data)))
         yield message
 
 
@@ -149,21 +148,21 @@ async def test_what_is_no_video_is_refused(parts: Foundation, data: bytes, reaso
     assert (await refused(parts, messages(data))).reason is reason
 
 
-async def _only(*sent: upload_pb2.UploadHeader | memoryview) -> AsyncIterator[upload_pb2.UploadHeader | memoryview]:
+async def _only(*sent: UploadMessage) -> AsyncIterator[UploadMessage]:
     for message in sent:
         yield message
 
 
 async def test_there_is_one_header_and_it_comes_first(parts: Foundation) -> None:
-    header, data = upload_pb2.UploadHeader(), memoryview(mp4_of(100_000))
+    header, data = UploadMessage(header=upload_pb2.UploadHeader()), UploadMessage([mp4_of(100_000)])
     for sent in ((), (data,), (header, data, header), (header, header, data)):
         assert (await refused(parts, _only(*sent))).reason is ErrorReason.HEADER_MISSING
 
 
 async def test_empty_messages_mean_nothing(parts: Foundation) -> None:
     data = mp4_of(50_000)
-    empty = memoryview(b"")
-    source = _only(upload_pb2.UploadHeader(), empty, memoryview(data)[:10], empty, memoryview(data)[10:], empty)
+    header, empty = UploadMessage(header=upload_pb2.UploadHeader()), UploadMessage([b""])
+    source = _only(header, empty, UploadMessage([data[:10]]), empty, UploadMessage([data[10:]]), empty)
     await check_stored(parts, await parts.uploads.upload(source), data)
 
 

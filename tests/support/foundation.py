@@ -16,6 +16,7 @@ from services.catalog.journal_changes import JournalChanges
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.common import redis_client
+from services.common.byte_messages import UploadMessage
 from services.common.caller import Caller, current_caller, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock, SystemClock
@@ -241,13 +242,14 @@ def as_user(user: str) -> None:
 
 async def messages(
     data: bytes, sizes: Iterable[int] = (), *, name: str = "clip.mp4", declared: int = 0, most: int = 0
-) -> AsyncIterator[upload_pb2.UploadHeader | memoryview]:
+) -> AsyncIterator[UploadMessage]:
     """An upload's messages: pieces of these sizes, then of 512 KiB."""
-    yield upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
+    header = upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
+    yield UploadMessage(header=header)
     view = memoryview(data)
     for size in sizes:
-        yield view[:size]
+        yield UploadMessage([view[:size]])
         view = view[size:]
     while view:
-        yield view[: 2**19]
+        yield UploadMessage([view[: 2**19]])
         view = view[2**19 :]

@@ -8,6 +8,7 @@ from reelway.v1 import stream_pb2, upload_pb2
 
 from services.common.byte_messages import (
     Buffer,
+    UploadMessage,
     decode_read_response,
     decode_upload_request,
     encode_read_response,
@@ -33,26 +34,27 @@ def test_read_responses_are_the_generated_ones(payload: bytes) -> None:
     assert decode_read_response(wire) == payload
 
 
-@given(st.binary())
-def test_upload_data_is_the_generated_one(payload: bytes) -> None:
-    wire = upload_pb2.UploadVideoRequest(data=payload).SerializeToString()
-    assert encode_upload_request([payload]) == wire
-    assert decode_upload_request(wire) == payload
+@given(st.binary(), st.booleans())
+def test_upload_data_is_the_generated_one(payload: bytes, finish: bool) -> None:
+    wire = upload_pb2.UploadVideoRequest(data=payload, finish=finish).SerializeToString()
+    message = UploadMessage([payload], finish=finish)
+    assert encode_upload_request(message) == wire
+    assert decode_upload_request(wire) == message
 
 
 @given(pieces)
 def test_pieces_are_joined_in_order(parts: list[Buffer]) -> None:
     whole = b"".join(parts)
     assert stream_pb2.ReadResponse.FromString(encode_read_response(parts)).data == whole
-    assert upload_pb2.UploadVideoRequest.FromString(encode_upload_request(parts)).data == whole
+    assert upload_pb2.UploadVideoRequest.FromString(encode_upload_request(UploadMessage(parts))).data == whole
 
 
 @given(st.text(max_size=300), st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
 def test_headers_are_the_generated_ones(name: str, declared: int, most: int) -> None:
     header = upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
     wire = upload_pb2.UploadVideoRequest(header=header).SerializeToString()
-    assert encode_upload_request(header) == wire
-    assert decode_upload_request(wire) == header
+    assert encode_upload_request(UploadMessage(header=header)) == wire
+    assert decode_upload_request(wire).header == header
 
 
 @given(st.binary(max_size=64))
@@ -64,10 +66,8 @@ def test_foreign_bytes_are_read_as_protobuf_reads_them_or_refused(wire: bytes) -
             decode_upload_request(wire)
         return
     got = decode_upload_request(wire)
-    if expected.WhichOneof("payload") == "header":
-        assert got == expected.header
-    else:
-        assert got == expected.data
+    header = expected.header if expected.HasField("header") else None
+    assert got == UploadMessage([expected.data], header, expected.finish)
 
 
 @given(data, st.integers(1, 20))
@@ -86,7 +86,7 @@ def test_what_is_no_read_response_is_refused(wire: bytes) -> None:
 def test_decoding_does_not_copy() -> None:
     wire = encode_read_response([b"x" * 1000])
     assert decode_read_response(wire).obj is wire
-    message = encode_upload_request([b"x" * 1000])
-    view = decode_upload_request(message)
+    message = encode_upload_request(UploadMessage([b"x" * 1000], finish=True))
+    [view] = decode_upload_request(message).data
     assert isinstance(view, memoryview)
     assert view.obj is message
