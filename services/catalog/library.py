@@ -15,12 +15,16 @@ from services.catalog.redis_video_store import RedisVideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.message_page import within_message
+from services.common.message_page import PAGE_BYTES, within_message
 from services.common.opaque_token import seal_place, unseal_place
 from services.common.video_state import step
 
 PAGE_SIZE = 30
 OWN_PAGE_SIZE = 500
+SIGNED_URL_BYTES = 2048
+"""What the signed address of a thumbnail counts in a page: it has some 500 bytes, more with a session's token."""
+_FIRST_OWN_BYTES = PAGE_BYTES + 2**20
+"""Of both lists of `own` together."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,10 @@ def _without_words(video: media_pb2.Video) -> media_pb2.Video:
     return video
 
 
+def _shown_bytes(video: media_pb2.Video) -> int:
+    return video.ByteSize() + (SIGNED_URL_BYTES if video.thumbnail_key else 0)
+
+
 class Library:
     """Judges each call for a user (empty: anonymous)."""
 
@@ -55,7 +63,7 @@ class Library:
         size = page_length(page_size, PAGE_SIZE)
         if user and include_own:
             return await self._page("e", [EXPLORE, private_key(user)], size, token)
-        return await self._page("e", [EXPLORE], size, token, public_key(user) if user else "")
+        return await self._page("e", [EXPLORE], size, token, hidden=public_key(user) if user else "")
 
     async def of_user(self, user: str, owner: str, page_size: int, token: str) -> Page:
         """What `user` may see of `owner`; USER_NOT_FOUND."""
@@ -72,15 +80,18 @@ class Library:
         size = page_length(page_size, OWN_PAGE_SIZE)
         # The unfinished ones first: what is finished between the two looks is in the second one then, not in none.
         waiting = [] if token else (await self._page("w", [unprocessed_key(user)], size, "")).videos
-        page = await self._page("o", [library_key(user)], size, token)
+        room = min(PAGE_BYTES, _FIRST_OWN_BYTES - sum(map(_shown_bytes, waiting)))
+        page = await self._page("o", [library_key(user)], size, token, room=room)
         finished = {video.video_id for video in page.videos}
         return page, [video for video in waiting if video.video_id not in finished]
 
-    async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, hidden: str = "") -> Page:
+    async def _page(
+        self, kind: str, lists: Sequence[str], size: int, token: str, *, hidden: str = "", room: int = PAGE_BYTES
+    ) -> Page:
         behind = Position(*unseal_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
         records = [_without_words(video) for video in await self._videos.records(found.video_ids)]
-        videos, next_behind = within_message(records), found.behind
+        videos, next_behind = within_message(records, room, _shown_bytes), found.behind
         if len(videos) < len(records):
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
         # What was made private or deleted since the lists were read is in none of them any more.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import methodcaller
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -12,11 +14,16 @@ PAGE_BYTES = 2 * 2**20
 T = TypeVar("T", bound=Message)
 
 
-def within_message(messages: list[T]) -> list[T]:
-    """As many of them, from the first, as a message should hold, at least one: texts may be long."""
+def within_message(
+    messages: list[T], room: int = PAGE_BYTES, size_of: Callable[[T], int] = methodcaller("ByteSize")
+) -> list[T]:
+    """As many of them, from the first, as have `room`, at least one: texts may be long.
+
+    `size_of` counts what is added to one before it is sent, too.
+    """
     size = 0
     for count, message in enumerate(messages):
-        size += message.ByteSize()
-        if count and size > PAGE_BYTES:
+        size += size_of(message)
+        if count and size > room:
             return messages[:count]
     return messages

@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import pytest
 import redis.asyncio as redis
-from reelway.v1 import media_pb2
+from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog.catalog import DESCRIPTION_LENGTH, Catalog
-from services.catalog.library import Library, Page
+from services.catalog.library import SIGNED_URL_BYTES, Library, Page
+from services.catalog.library_servicer import LibraryServicer
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import listed_for
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
+from services.common.caller import Caller, set_caller
 from services.common.channel import MESSAGE_LIMIT
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
@@ -152,6 +154,30 @@ async def test_a_page_of_ones_own_fits_a_message_however_long_the_descriptions(l
         if not token:
             break
     assert found == ids(videos)[::-1]
+
+
+async def test_a_first_page_fits_a_message_with_what_is_unfinished_and_its_thumbnails(lists: Lists) -> None:
+    class Signs:
+        async def presign_get(self, key: str, *options: object) -> str:
+            return "https://store/".ljust(SIGNED_URL_BYTES, "x")
+
+    text = "d" * DESCRIPTION_LENGTH
+    finished = [lists.video("anna", thumbnail_key="thumbnail") for _ in range(1000)]
+    finished += [lists.video("anna", thumbnail_key="thumbnail", description=text) for _ in range(215)]
+    waiting = [lists.video("anna", state=media_pb2.VIDEO_STATE_UPLOADING, description=text) for _ in range(215)]
+    await lists.store.load([*finished, *waiting])
+    set_caller(Caller("anna"))
+    servicer = LibraryServicer(lists.library, None, Signs(), SystemClock())  # type: ignore[arg-type]
+    found, token = list[str](), ""
+    while True:
+        page = await servicer.ListOwn(library_pb2.ListOwnRequest(page_size=1000, page_token=token), None)
+        assert page.ByteSize() <= MESSAGE_LIMIT
+        found += [shown.video.video_id for shown in page.videos]
+        assert bool(page.unprocessed) == (not token)
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == ids(finished)[::-1]
 
 
 async def test_what_was_heard_does_not_shorten_a_page(lists: Lists) -> None:
