@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import grpc
+from reelway.v1 import catalog_pb2, ffmpeg_pb2, library_pb2, signing_pb2, stream_pb2, transcript_pb2, upload_pb2
 
 from services.common.settings import Settings, refuse
 
@@ -25,27 +26,15 @@ TRANSPORT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.http2.max_frame_size", 2**20),
 ]
 
+_FILES = (catalog_pb2, ffmpeg_pb2, library_pb2, signing_pb2, stream_pb2, transcript_pb2, upload_pb2)
+# What the protos say can be repeated. Elsewhere, where the first try was done and only its answer was lost, another one
+# would do it twice, or be refused for what the first one did.
 _IDEMPOTENT = [
-    {"service": "reelway.v1.StreamService", "method": "Stat"},
-    {"service": "reelway.v1.StreamService", "method": "ReadRange"},
-    {"service": "reelway.v1.StreamService", "method": "PresignRead"},
-    {"service": "reelway.v1.CatalogService"},
-    {"service": "reelway.v1.UploadService", "method": "GetUpload"},
-    {"service": "reelway.v1.UploadService", "method": "LocateExtents"},
-    {"service": "reelway.v1.UploadService", "method": "Seal"},
-    {"service": "reelway.v1.LibraryService"},
-    {"service": "reelway.v1.TranscriptService"},
-    {"service": "reelway.v1.SigningService", "method": "GetUploadRules"},
-    {"service": "reelway.v1.FfmpegService", "method": "CheckHealth"},
-    {"service": "reelway.v1.FfmpegService", "method": "PlanTask"},
-    {"service": "reelway.v1.FfmpegService", "method": "GetTask"},
-    {"service": "reelway.v1.FfmpegService", "method": "ListTasks"},
-    {"service": "reelway.v1.FfmpegService", "method": "GetQueueStats"},
-]
-# Where the first try was done and only its answer was lost, another one would say that there is no such video.
-_ASKED_ONCE = [
-    {"service": "reelway.v1.CatalogService", "method": "DeleteVideo"},
-    {"service": "reelway.v1.LibraryService", "method": "Remove"},
+    {"service": service.full_name, "method": method.name}
+    for file in _FILES
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if method.GetOptions().idempotency_level
 ]
 
 
@@ -66,9 +55,7 @@ def _service_config(*, serving_only: bool = True) -> str:
                         "backoffMultiplier": 2,
                         "retryableStatusCodes": ["UNAVAILABLE"],
                     },
-                },
-                # The most exact name counts.
-                {"name": _ASKED_ONCE},
+                }
             ],
             "retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
         }
