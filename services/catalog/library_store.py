@@ -64,26 +64,27 @@ class LibraryStore:
             return Found(rows[:count], behind)
 
     async def _behind(self, lists: Sequence[str], behind: Position | None, size: int) -> list[Position]:
-        rows: list[Position] = []
-        for key in lists:
-            rows += await self._behind_in(key, behind, size)
-        return sorted(rows, reverse=True)[:size]
-
-    async def _behind_in(self, key: str, behind: Position | None, size: int) -> list[Position]:
-        rows: list[Position] = []
-        offset, highest = 0, "+inf" if behind is None else str(behind.score)
-        while len(rows) < size:
+        """All lists in one look: a video that goes from one to another is in one of them, not in both or none."""
+        highest = "+inf" if behind is None else str(behind.score)
+        # One more than asked for: the video at the position itself is most likely still there.
+        looked = size + 1
+        while True:
+            pipe = self._redis.pipeline(transaction=True)
+            for key in lists:
+                pipe.zrange(key, highest, "-inf", desc=True, byscore=True, offset=0, num=looked, withscores=True)
             with redis_errors():
-                # One more than asked for: the video at the position itself is most likely still there.
-                found: Any = await self._redis.zrange(
-                    key, highest, "-inf", desc=True, byscore=True, offset=offset, num=size + 1, withscores=True
-                )
-            page = [Position(int(score), video_id.decode()) for video_id, score in found]
-            rows += [row for row in page if behind is None or row < behind]
-            if len(page) <= size:
-                break
-            offset += len(page)
-        return rows[:size]
+                pages: Any = await pipe.execute()
+            rows: list[Position] = []
+            is_whole = True
+            for page in pages:
+                found = [Position(int(score), video_id.decode()) for video_id, score in page]
+                those = [row for row in found if behind is None or row < behind]
+                # Many of the position's own moment can be ahead of it.
+                is_whole &= len(page) < looked or len(those) >= size
+                rows += those
+            if is_whole:
+                return sorted(rows, reverse=True)[:size]
+            looked *= 2
 
     async def _visible(self, rows: list[Position], hidden: str) -> list[Position]:
         if not rows or not hidden:

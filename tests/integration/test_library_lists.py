@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import redis.asyncio as redis
@@ -229,6 +230,30 @@ async def test_what_is_finished_while_ones_own_are_read_is_in_one_of_the_lists(
     monkeypatch.setattr(lists.store, "records", early)
     page, unprocessed = await lists.library.own("anna", 0, "")
     assert (ids(list(page.videos)), ids(list(unprocessed))) == (ids([busy]), [])
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+async def test_what_becomes_private_or_public_between_any_two_looks_is_on_the_page_once(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch, is_private: bool
+) -> None:
+    videos = [lists.video("anna", listed=number + 1) for number in range(5)]
+    turned = videos[2]
+    turned.is_private = is_private
+    await lists.add(*videos)
+    pool = lists.client.connection_pool
+    take: Any = pool.get_connection
+
+    async def turn_first(*args: Any) -> Any:
+        # Once for each exchange with Redis, but for those of the change itself.
+        monkeypatch.setattr(pool, "get_connection", take)
+        await lists.change(turned, is_private=not turned.is_private)
+        monkeypatch.setattr(pool, "get_connection", turn_first)
+        return await take(*args)
+
+    monkeypatch.setattr(pool, "get_connection", turn_first)
+    explored = await lists.explore("anna", own=True)
+    of_user = await lists.library.of_user("anna", "anna", 0, "")
+    assert [ids(list(page.videos)) for page in (explored, of_user)] == [ids(videos)[::-1]] * 2
 
 
 async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
