@@ -1,6 +1,8 @@
 """What a process finds out about its machine before it serves."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -121,6 +123,33 @@ async def test_what_is_seen_to_fail_is_final(
     assert not found.ready
     assert found.missing == ("selftest:works_inside", "selftest:cage_stands")
     assert len(tried) == 1
+
+
+def test_nobody_else_of_its_user_can_look_into_the_process(tmp_path: Path) -> None:
+    """A command's ffmpeg is of the same user, and the environment has the keys of the stores. Says prctl(2):
+    PR_GET_DUMPABLE is 3."""
+    done = subprocess.run(
+        [sys.executable, "-c", _EXAMINED, str(tmp_path / "work")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "dumpable: 0"
+
+
+_EXAMINED = """
+import asyncio, ctypes, sys
+from pathlib import Path
+from services.ffmpeg.machine import examine_machine
+from services.ffmpeg.settings import FrontSettings
+from services.ffmpeg.work_folder import WorkRoot
+# What is found out about the machine does not matter here: without an ffmpeg there is nothing to find out.
+settings = FrontSettings(S3_BUCKET="b", ffmpeg_bin="/nonexistent/ffmpeg")
+asyncio.run(examine_machine(settings, WorkRoot(Path(sys.argv[1]))))
+print("dumpable:", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+"""
 
 
 async def test_what_dead_processes_left_is_no_reason_for_a_full_disk(root: WorkRoot, tmp_path: Path) -> None:
