@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import time
@@ -19,7 +20,7 @@ class FakeEngine:
 
     Models: `die-N` kills itself at the N-th piece it is asked to hear; `hang` never answers; `hungry` takes
     all memory; `refuse` fails with a reason; `full` finds no room on its disk; `lost` does not find its files;
-    `noisy` prints; `english` knows no other language.
+    `noisy` prints; `english` knows no other language; `tells` fails with its environment and niceness, as JSON.
     """
 
     name = "fake"
@@ -34,6 +35,9 @@ class FakeEngine:
     def open(self) -> None:
         if self._behaviour == "refuse":
             raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, "no such model")
+        if self._behaviour == "tells":
+            told = json.dumps({"environment": dict(os.environ), "niceness": os.nice(0)})
+            raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, told)
 
     def run(self, samples: memoryview, language: str | None) -> Heard:
         self._runs += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from array import array
@@ -48,9 +49,10 @@ class Bench:
         self.audio = FakeAudio(folder / "audio.s16")
         self.pieces = FolderPieces(folder / "pieces")
         self.progress: list[float] = []
+        self.allow_download = False
 
     async def hear(self, model: str = "", language: str = "", **options: float) -> Transcript:
-        config = EngineConfig(engine=fake_engine.NAME, model=model)
+        config = EngineConfig(engine=fake_engine.NAME, model=model, allow_download=self.allow_download)
         transcriber = Transcriber(config, **options)  # type: ignore[arg-type]
         return await transcriber.transcribe(self.audio, self.pieces, language, self.progress.append)
 
@@ -118,6 +120,20 @@ async def test_what_the_engine_prints_is_no_event(bench: Bench) -> None:
 async def test_a_model_that_cannot_be_had_is_a_failure_for_good(bench: Bench) -> None:
     assert await bench.fails(FailureReason.MODEL_UNAVAILABLE, model="refuse") == "no such model"
     assert not FailureReason.MODEL_UNAVAILABLE.transient
+
+
+async def test_the_child_has_none_of_the_workers_environment_and_stands_behind_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
+    offline = []
+    for bench.allow_download in (False, True):
+        detail = await bench.fails(FailureReason.MODEL_UNAVAILABLE, model="tells")
+        assert "CANARY" not in detail
+        told = json.loads(detail)
+        assert told["niceness"] == min(19, os.nice(0) + 10)
+        offline.append(told["environment"]["HF_HUB_OFFLINE"])
+    assert offline == ["1", "0"]
 
 
 async def test_memory_is_limited(bench: Bench) -> None:
