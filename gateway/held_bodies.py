@@ -5,11 +5,14 @@ Without it a few clients could fill a process: of a compressed body a KB from th
 
 from __future__ import annotations
 
+from collections import Counter
+
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Gauge
 
 from services.common.byte_pool import BytePool
+from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -21,16 +24,26 @@ _SMALL = 2**16
 
 
 class _Room:
-    """What one request holds."""
+    """What one request holds, and with all others of its caller."""
 
-    def __init__(self, pool: BytePool, for_small: int) -> None:
-        self._pool, self._for_small = pool, for_small
-        self.size = 0
+    def __init__(self, most_bytes: int, pool: BytePool, held: Counter[str], caller: str) -> None:
+        self._most, self._pool = most_bytes, pool
+        self._held, self._caller = held, caller
+        self._size = 0
 
     def grow(self, size: int) -> None:
-        if not self._pool.take(size, leaving=0 if self.size + size <= _SMALL else self._for_small):
+        for_small = 0 if self._size + size <= _SMALL else self._most // 4
+        left = self._most // 2 - self._held[self._caller] - size
+        if left < for_small // 2 or not self._pool.take(size, leaving=for_small):
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
-        self.size += size
+        self._held[self._caller] += size
+        self._size += size
+
+    def give_back(self) -> None:
+        self._pool.give_back(self._size)
+        self._held[self._caller] -= self._size
+        if not self._held[self._caller]:
+            del self._held[self._caller]
 
 
 _ROOM = web.RequestKey("room", _Room)
@@ -39,17 +52,20 @@ _ROOM = web.RequestKey("room", _Room)
 def held_bodies(most_bytes: int) -> Middleware:
     """A middleware under which the requests of this process may hold so many bytes of bodies together.
 
-    A quarter is for small bodies alone, so that a few clients with large ones shut nobody out of the other routes.
+    A quarter is for small bodies alone, so that a few clients with large ones shut nobody out of the other routes. One
+    user may hold half of each part, and all clients without a token together no more, so that nobody shuts out all
+    others.
     """
     pool = BytePool(most_bytes, _HELD)
+    held = Counter[str]()
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        room = request[_ROOM] = _Room(pool, for_small=most_bytes // 4)
+        room = request[_ROOM] = _Room(most_bytes, pool, held, current_caller().user)
         try:
             return await handler(request)
         finally:
-            pool.give_back(room.size)
+            room.give_back()
 
     return middleware
 

@@ -69,8 +69,9 @@ class GatewaySettings(Settings):
     """Largest video in bytes (default 50 GiB), as the upload service has it; refused by Content-Length."""
     append_max_bytes: Size = 2**30
     """Largest chunk in bytes (default 1 GiB), as the upload service has it; refused before a byte is read."""
-    held_body_bytes: Size = Field(128 * 2**20, ge=2 * LARGEST)
-    """Memory for bodies that are held until they are whole, all together: JSON, small forms; beyond it 429."""
+    held_body_bytes: Size = Field(128 * 2**20, ge=4 * LARGEST)
+    """Memory for request bodies that must be held whole, all together: JSON, small forms, and chunks sent before their
+    `video_id`; beyond it 429. One user may hold half of it, and so may all clients without a token together."""
     public_url: HttpUrl = ""
     """Where clients reach this API, for the absolute addresses in answers; empty: as the request's Host says."""
     upload_max_seconds: Seconds = Field(86_400.0, gt=0)

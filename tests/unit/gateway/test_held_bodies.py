@@ -19,6 +19,7 @@ from gateway.held_bodies import LARGEST
 from gateway.http_errors import response_of
 from gateway.multipart_form import FORM_TYPE, FormFile
 from gateway.routing import Answer, Routes, register
+from services.common.caller import Caller, set_caller
 from services.common.errors import ReelwayError
 from tests.support.http_server import Wire, serving_app, wire
 from tests.support.waiting import until
@@ -61,7 +62,8 @@ async def file(request: web.Request) -> web.Response:
 
 
 @web.middleware
-async def refusals(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    set_caller(Caller(request.headers.get("X-User", "")))
     try:
         return await handler(request)
     except ReelwayError as error:
@@ -74,18 +76,18 @@ def told() -> float:
 
 @contextlib.asynccontextmanager
 async def serving(held_bytes: int) -> AsyncIterator[int]:
-    app = web.Application(middlewares=[refusals], client_max_size=MIB)
+    app = web.Application(middlewares=[edge], client_max_size=MIB)
     register(app.router, routes)
     async with serving_app(app, held_bytes) as port:
         yield port
 
 
-async def begin(connection: Wire, path: str, content_type: str, begins: str, size: int) -> None:
+async def begin(connection: Wire, path: str, content_type: str, begins: str, size: int, *headers: str) -> None:
     """Send a body of `size` bytes and more, compressed, but not its end."""
     packer = zlib.compressobj(wbits=31)
     packed = packer.compress(begins.encode() + b"A" * size) + packer.flush(zlib.Z_SYNC_FLUSH)
     lines = (f"Content-Type: {content_type}", "Content-Encoding: gzip", f"Content-Length: {len(packed) + 20}")
-    await connection.send("POST", path, *lines, body=packed)
+    await connection.send("POST", path, *lines, *headers, body=packed)
 
 
 @EACH
@@ -93,8 +95,8 @@ async def test_what_does_not_fit_beside_others_is_refused(path: str, content_typ
     size, before = MIB // 2, told()
     async with serving(2 * MIB) as port, wire(port) as refused:
         async with contextlib.AsyncExitStack() as others:
-            for _ in range(2):
-                await begin(await others.enter_async_context(wire(port)), path, content_type, begins, size)
+            for user in ("X-User: one", "X-User: another"):
+                await begin(await others.enter_async_context(wire(port)), path, content_type, begins, size, user)
             await until(lambda: told() >= before + 2 * (size + len(begins)))
             await begin(refused, path, content_type, begins, size)
             answer = await refused.head()
@@ -107,9 +109,25 @@ async def test_what_does_not_fit_beside_others_is_refused(path: str, content_typ
         await until(lambda: told() == before)
 
 
+@pytest.mark.parametrize("user", ["X-User: greedy", "X: no user"])
+@pytest.mark.parametrize(("size", "fitting"), [(30_000, 34), (MIB // 4, 2)])
+async def test_one_caller_holds_at_most_half(user: str, size: int, fitting: int) -> None:
+    before = told()
+    async with serving(2 * MIB) as port, contextlib.AsyncExitStack() as greedy, wire(port) as other:
+        for _ in range(fitting):
+            await begin(await greedy.enter_async_context(wire(port)), "/chunk", JSON, '{"chunk": "', size, user)
+        await until(lambda: told() >= before + fitting * size)
+        refused = await greedy.enter_async_context(wire(port))
+        await begin(refused, "/chunk", JSON, '{"chunk": "', size, user)
+        assert (await refused.head()).status == 429
+        body = b'{"title": "%s"}' % (b"A" * (MIB // 3))
+        lines = (f"Content-Type: {JSON}", f"Content-Length: {len(body)}", "X-User: other")
+        assert (await other.ask("POST", "/model", *lines, body=body)).status == 200
+
+
 async def test_an_answer_makes_room() -> None:
     before = told()
-    async with serving(2 * MIB) as port, wire(port) as connection:
+    async with serving(4 * MIB) as port, wire(port) as connection:
         for _ in range(3):
             body = b'{"title": "%s"}' % (b"a" * MIB)[:-100]
             lines = (f"Content-Type: {JSON}", f"Content-Length: {len(body)}")
@@ -120,7 +138,7 @@ async def test_an_answer_makes_room() -> None:
 
 async def test_large_bodies_leave_room_for_small_ones() -> None:
     before = told()
-    async with serving(2 * MIB) as port, contextlib.AsyncExitStack() as large, wire(port) as small:
+    async with serving(4 * MIB) as port, contextlib.AsyncExitStack() as large, wire(port) as small:
         for _ in range(3):
             await begin(await large.enter_async_context(wire(port)), "/chunk", JSON, '{"chunk": "', MIB // 2 - 100)
         await until(lambda: told() > before + MIB)
