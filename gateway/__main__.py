@@ -26,8 +26,6 @@ from gateway.operations.playback import Playback
 from gateway.operations.transcripts import Transcripts
 from gateway.readiness import Readiness
 from gateway.routes import DIALECTS
-from gateway.routes.health import OPEN_PATHS
-from gateway.routes.library import OPEN_PREFIXES
 from gateway.routing import register
 from gateway.settings import GatewaySettings
 from gateway.stream_backend import StreamBackend
@@ -41,13 +39,6 @@ log = logs.get_logger(__name__)
 # Bodies that are read whole are small JSON or forms; videos are streamed.
 _LARGEST_FORM = 2**20
 _LAST_SECONDS = 1.0
-
-
-def _is_open(request: web.Request) -> bool:
-    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
-        return True  # a browser asks on behalf of a page, and shows no token yet (Fetch, 4.8)
-    path = request.path.rstrip("/") or "/"
-    return path in OPEN_PATHS or path.startswith(("/static/", *OPEN_PREFIXES))
 
 
 async def _serve(settings: GatewaySettings) -> None:
@@ -64,9 +55,12 @@ async def _serve(settings: GatewaySettings) -> None:
         cors_middleware, mark_response = cors(settings.cors_origins)
         authenticator = Authenticator(settings, http)
         idle = IdleConnections(settings.first_request_seconds, settings.next_request_seconds)
+        operations = [operation for dialect in DIALECTS for operation in dialect]
+        operations += api_docs.routes(operations)
+        open_handlers = {operation.handler for operation in operations if operation.open}
         app = web.Application(
             middlewares=[
-                edge(authenticator, idle, settings.anonymous_access, _is_open),
+                edge(authenticator, idle, settings.anonymous_access, open_handlers),
                 cors_middleware,
                 held_bodies(settings.held_body_bytes),
             ],
@@ -88,9 +82,7 @@ async def _serve(settings: GatewaySettings) -> None:
         asking_why = open_channel(settings.ffmpeg_target, settings, serving_only=False)
         app[JOBS] = Jobs(ffmpeg_channel, await stack.enter_async_context(asking_why))
         app[ENDLESS] = Endless()
-        operations = [operation for dialect in DIALECTS for operation in dialect]
         register(app.router, operations)
-        api_docs.add_to(app, operations)
         await _run(app, settings, readiness, idle)
 
 

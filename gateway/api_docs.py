@@ -5,14 +5,14 @@ from __future__ import annotations
 import gzip
 import importlib.metadata
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from aiohttp import web
 
 from gateway import openapi
-from gateway.routing import Answer, Operation, Routes, register
+from gateway.routing import Answer, Operation, Routes
 from gateway.static_response import TYPES, Content, serve, serve_file
 
 _STATIC = Path(__file__).parent / "static"
@@ -36,14 +36,10 @@ Every path is served with and without its trailing slash. Where a bearer token i
 """
 
 
-def add_to(app: web.Application, operations: Sequence[Operation]) -> None:
-    """Publish `operations` in `app`."""
-    register(app.router, list(routes(openapi.build(TITLE, _version(), DESCRIPTION, operations))))
-
-
-def routes(document: openapi.Json) -> Routes:
-    """The document, the pages and their files; none of them is in the document itself."""
+def routes(operations: Iterable[Operation]) -> Routes:
+    """The document of `operations`, the pages and their files; none of them is in the document itself."""
     found = Routes("documentation")
+    document = openapi.build(TITLE, _version(), DESCRIPTION, operations)
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     now = datetime.now(UTC)
     plain, packed = Content.of(text, now), Content.of(gzip.compress(text, mtime=0), now)
@@ -51,19 +47,19 @@ def routes(document: openapi.Json) -> Routes:
     files = {file.relative_to(_STATIC).as_posix() for file in _STATIC.rglob("*") if file.suffix in served}
     ok = {200: Answer("As asked")}
 
-    @found.get("/openapi.json", summary="The document", answers=ok, head=True, published=False)
+    @found.get("/openapi.json", summary="The document", answers=ok, head=True, open=True, published=False)
     async def openapi_json(request: web.Request) -> web.StreamResponse:
         return await serve(request, "application/json; charset=utf-8", plain, packed, cache_control=_ASK_AGAIN)
 
-    @found.get("/docs", summary="Swagger UI", answers=ok, head=True, published=False)
+    @found.get("/docs", summary="Swagger UI", answers=ok, head=True, open=True, published=False)
     async def docs(request: web.Request) -> web.StreamResponse:
         return await serve_file(request, _STATIC / "docs.html", _ASK_AGAIN, _PAGE_HEADERS)
 
-    @found.get("/redoc", summary="Redoc", answers=ok, head=True, published=False)
+    @found.get("/redoc", summary="Redoc", answers=ok, head=True, open=True, published=False)
     async def redoc(request: web.Request) -> web.StreamResponse:
         return await serve_file(request, _STATIC / "redoc.html", _ASK_AGAIN, _PAGE_HEADERS)
 
-    @found.get("/static/{path:.+}", summary="Their files", answers=ok, head=True, published=False)
+    @found.get("/static/{path:.+}", summary="Their files", answers=ok, head=True, open=True, published=False)
     async def static(request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"].rstrip("/")
         if path not in files:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -54,13 +54,18 @@ def _route(request: web.Request) -> str:
     return resource.canonical if resource is not None else "unknown"
 
 
+def _is_preflight(request: web.Request) -> bool:
+    """Whether a browser asks on behalf of a page; it shows no token yet (Fetch, 4.8)."""
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+
+
 def edge(
     authenticator: Authenticator,
     idle: IdleConnections,
     anonymous_access: str,
-    is_open: Callable[[web.Request], bool],
+    open_handlers: Collection[Handler],
 ) -> Middleware:
-    """The outermost middleware; `is_open` names the requests that need no user, whatever `anonymous_access` is."""
+    """The outermost middleware; what `open_handlers` answer needs no user, whatever `anonymous_access` is."""
 
     async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
@@ -69,7 +74,7 @@ def edge(
             # Two of them are one that is no token: which of them counts must not be a matter of their order.
             said = request.headers.getall("Authorization", None)
             user = await authenticator.user(None if said is None else ", ".join(said))
-            if not user and not is_open(request):
+            if not user and request.match_info.handler not in open_handlers and not _is_preflight(request):
                 reading = request.method in _READING
                 if anonymous_access == "deny" or (anonymous_access == "read" and not reading):
                     raise ReelwayError(ErrorReason.UNAUTHENTICATED)
@@ -133,7 +138,7 @@ def cors(origins: tuple[str, ...]) -> tuple[Middleware, Callable[[web.Request, w
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers:
+        if not _is_preflight(request):
             return await handler(request)
         response = web.Response(status=204)
         if allowed(request):

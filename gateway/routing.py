@@ -102,6 +102,7 @@ class Operation:
     takes: StreamedBody | None
     request_headers: Mapping[str, str]
     aliases: Sequence[str]
+    open: bool
     published: bool
 
 
@@ -122,6 +123,8 @@ class Declaration(TypedDict, total=False):
     """Of a GET. True: HEAD is served and documented. Not said: it is served (RFC 9110, 9.1) by the same handler, of
     whose answer aiohttp leaves out the body, and not documented. False: neither, for what does not end or does
     something."""
+    open: bool
+    """Whether it needs no user, whatever the deployment says of anonymous access; False unless said otherwise."""
     guard: Callable[[], None]
     """Called before anything of the request is looked at; raises where the caller may not ask at all."""
     published: bool
@@ -182,6 +185,7 @@ class Routes:
                         takes=takes,
                         request_headers=declaration.get("request_headers", {}),
                         aliases=declaration.get("aliases", ()),
+                        open=declaration.get("open", False),
                         published=declaration.get("published", True) and (verb == method or bool(head)),
                     )
                 )

@@ -265,7 +265,10 @@ def _event(task: ffmpeg_pb2.Task) -> bytes:
 
 
 @routes.get(
-    "/ffmpeg/health", summary="Health of ffmpeg", answers={200: Answer("The service answers", FfmpegHealthBody)}
+    "/ffmpeg/health",
+    summary="Health of ffmpeg",
+    open=True,
+    answers={200: Answer("The service answers", FfmpegHealthBody)},
 )
 async def health(request: web.Request) -> web.Response:
     """Whether ffmpeg is installed."""

@@ -26,13 +26,13 @@ class HealthMessage(BaseModel):
     message: str = "ok"
 
 
-@routes.get("/health", summary="Health of the API", answers={200: Answer("It answers", Status)})
+@routes.get("/health", summary="Health of the API", open=True, answers={200: Answer("It answers", Status)})
 async def health(request: web.Request) -> web.Response:
     """Answers as long as the process lives, whatever the state of what is behind it."""
     return web.json_response(Status().model_dump())
 
 
-@routes.get("/health_check", summary="Health check", answers={200: Answer("It answers", HealthMessage)})
+@routes.get("/health_check", summary="Health check", open=True, answers={200: Answer("It answers", HealthMessage)})
 async def health_check(request: web.Request) -> web.Response:
     """Answers as long as the process lives."""
     return web.json_response(HealthMessage().model_dump())
@@ -41,6 +41,7 @@ async def health_check(request: web.Request) -> web.Response:
 @routes.get(
     "/",
     summary="Redirect to the health check",
+    open=True,
     answers={307: Answer("To /health_check", headers={"Location": "`/health_check`."})},
 )
 async def root(request: web.Request) -> web.Response:
@@ -51,6 +52,7 @@ async def root(request: web.Request) -> web.Response:
 @routes.get(
     "/ready",
     summary="Readiness",
+    open=True,
     answers={
         200: Answer("The services that every dialect needs serve", Status),
         503: Answer("Not now", ErrorBody, headers=RETRY_AFTER),
@@ -61,9 +63,3 @@ async def ready(request: web.Request) -> web.Response:
     if missing := await request.app[READINESS].missing():
         raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, f"Not ready: {', '.join(missing)}")
     return web.json_response(Status().model_dump())
-
-
-OPEN_PATHS = frozenset(
-    {"/", "/health", "/health_check", "/ffmpeg/health", "/ready", "/docs", "/redoc", "/openapi.json"}
-)
-"""Paths that need no user, whatever the deployment says of anonymous access."""

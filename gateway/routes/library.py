@@ -19,9 +19,6 @@ from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-OPEN_PREFIXES = ("/video/explore", "/video/user/", "/video/watch")
-"""Paths that need no user, whatever the deployment says of anonymous access; all others need one."""
-
 _WATCH_SECONDS = 7 * 86_400
 _FAILURES = {
     media_pb2.PROCESSING_FAILURE_INTERNAL: "Internal error, please try again later",
@@ -210,7 +207,12 @@ def _require_user() -> None:
         raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
-@routes.get("/video/explore", summary="Explore listed videos", answers={200: Answer("A page of them", VideosPage)})
+@routes.get(
+    "/video/explore",
+    summary="Explore listed videos",
+    open=True,
+    answers={200: Answer("A page of them", VideosPage)},
+)
 async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     """Published videos that are not private, newest first; the caller's own only with `include_my`."""
     return _json(_page(await request.app[LIBRARY].explore(query.next or "", include_own=query.include_my)))
@@ -323,6 +325,7 @@ def _empty_or_raise(error: ReelwayError) -> web.Response:
 @routes.get(
     "/video/user/{user_id}",
     summary="A user's videos",
+    open=True,
     answers={200: Answer("A page of them", VideosPage), 404: Answer("A user without videos", ErrorBody)},
 )
 async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web.Response:
@@ -333,6 +336,7 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
 @routes.get(
     "/video/watch",
     summary="Watch a video",
+    open=True,
     answers={
         200: Answer("Where it plays", WatchRecord),
         403: Answer("It is private", ErrorBody),

@@ -144,14 +144,16 @@ async def test_without_a_token(gateways: Gateways, video_id: str, mp4: bytes) ->
             (await api.get("/openapi.json")).status,
             # It tells versions, and what the kernel lacks.
             (await api.get("/health/isolation")).status,
+            # It only begins like what is open.
+            (await api.get("/video/watchers")).status,
         ]
         for mode, api in gateways.all().items()
     }
     assert statuses == {
-        "full": [200, 200, 201, 200, 200, 200],
-        "read": [200, 200, 401, 200, 200, 200],
-        "deny": [401, 401, 401, 200, 200, 401],
-        "jwks": [200, 200, 201, 200, 200, 200],
+        "full": [200, 200, 201, 200, 200, 200, 404],
+        "read": [200, 200, 401, 200, 200, 200, 404],
+        "deny": [401, 401, 401, 200, 200, 401, 401],
+        "jwks": [200, 200, 201, 200, 200, 200, 404],
     }
 
 

@@ -28,7 +28,7 @@ async def base() -> AsyncIterator[str]:
     app = web.Application()
     operations = [operation for dialect in DIALECTS for operation in dialect]
     register(app.router, operations)
-    api_docs.add_to(app, operations)
+    register(app.router, api_docs.routes(operations))
     async with serving_app(app) as port:
         yield f"http://127.0.0.1:{port}"
 
