@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
-from gateway.range_response import FAILED, VIEWER_LEFT, WRITE_TIMEOUT_S, break_off
+from gateway.broken_off import FAILED, VIEWER_LEFT, WRITE_TIMEOUT_S, break_off
 from gateway.stall_watch import StallWatch
 from services.common.logs import get_logger
 

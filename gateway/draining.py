@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
+from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.endless import Endless
 from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
-from gateway.range_response import WRITE_TIMEOUT_S
 from gateway.readiness import Readiness
 
 _LOOK_SECONDS = 0.05

@@ -21,7 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTo
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from gateway.range_response import WRITE_TIMEOUT_S
+from gateway.broken_off import WRITE_TIMEOUT_S
 from services.common import logs
 from services.common.caller import new_request_id
 

@@ -11,9 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 from prometheus_client import Counter, Gauge, Histogram
 
 from gateway.auth import Authenticator
+from gateway.broken_off import BROKEN_OFF
 from gateway.http_errors import response_of, response_of_http
 from gateway.idle_connections import IdleConnections
-from gateway.range_response import BROKEN_OFF
 from gateway.request_body import ClientGoneError, check_expectation
 from gateway.request_host import check_host
 from services.common import logs

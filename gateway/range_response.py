@@ -3,10 +3,8 @@
 The rules are in `byte_range` and `conditional`; this module writes. Nothing here buffers: a response holds the
 batch it is writing and what the kernel has of it, however slowly the viewer reads.
 
-A viewer that stops reading keeps a batch in memory and a connection open, so it is let go after
-`WRITE_TIMEOUT_S`. A paused player stops reading, too: browsers and players then ask for the rest with a new
-Range request, which is why nginx gets along with 60 s between two writes. We allow twice that. The limit is for
-one whole batch rather than for any sign of life, so a reader that takes a byte a minute does not stay either.
+A viewer that stops reading is let go (see `broken_off`). The limit is for one whole batch rather than for any sign
+of life, so a reader that takes a byte a minute does not stay either.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
+from gateway.broken_off import FAILED, VIEWER_LEFT, WRITE_TIMEOUT_S, break_off
 from gateway.byte_range import ByteRange, Unsatisfiable, parse_range
 from gateway.conditional import Decision, Outcome, evaluate, http_date
 from gateway.stall_watch import StallWatch
@@ -33,12 +32,6 @@ Batch: TypeAlias = Sequence[Buffer]
 #: Called with offset and length; yields exactly `length` bytes in chunks of any size. Errors raised before the
 #: first batch become the response; later ones break the connection off.
 Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]
-
-#: Seconds that a viewer may take for one batch.
-WRITE_TIMEOUT_S = 120.0
-#: The request's item that says, as a status, how an answer ended whose own status was out before.
-BROKEN_OFF = web.RequestKey("broken_off", int)
-VIEWER_LEFT, FAILED = 499, 500
 
 _log = get_logger(__name__)
 
@@ -260,10 +253,3 @@ async def _write_all(
             batch = await anext(rest, None)
     finally:
         watch.close()
-
-
-def break_off(request: web.Request, outcome: int) -> None:
-    """End an answer whose status is out; `outcome` is the status that the log gets."""
-    request[BROKEN_OFF] = outcome
-    if request.transport is not None:
-        request.transport.abort()

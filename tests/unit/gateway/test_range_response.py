@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
-from gateway.range_response import BROKEN_OFF, Batch, Read, Representation, content_disposition, respond
+from gateway.broken_off import BROKEN_OFF
+from gateway.range_response import Batch, Read, Representation, content_disposition, respond
 from tests.support.http_server import Answer, Wire, serving, wire
 from tests.support.waiting import until
 
