@@ -23,6 +23,8 @@ _ECHO = re.compile(
     r"|Error opening (?:in|out)put files:|Task finished with error code|Terminating thread"
     r"|Could not open encoder before EOF|Nothing was written into output file)"
 )
+# What is listed behind it is ours, long, and no reason; a line may end before it does.
+_NOT_LISTED = re.compile(r"Format not on whitelist '[^']*'?")
 _PATH = re.compile(r"(?:file:)?(?<![\w.])/(?:[\w.+-]+/)*[\w.+-]*\w")
 
 
@@ -37,7 +39,8 @@ def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
     told = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if line]
     kept: list[str] = []
     for line in told[-_MAX_TOLD:]:
-        clean = redacted(_ANY_LEVEL.sub("", line[:_MAX_LINE_CHARS]), names)
+        reason = _NOT_LISTED.sub("this format is not allowed here", line[:_MAX_LINE_CHARS])
+        clean = redacted(_ANY_LEVEL.sub("", reason), names)
         if clean and clean not in kept:
             kept.append(clean)
     causes = [line for line in kept if not _ECHO.match(line)] or kept

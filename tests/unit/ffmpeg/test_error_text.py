@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from services.ffmpeg.error_text import last_words, redacted
+from services.ffmpeg.format_table import INPUT_GUARD
 from tests.support.programs import installed, static, told
 
 NAMES = {"/work/j-1/in/0.mp4": "in_1", "/work/j-1/out/0.mp4": "out_1"}
@@ -51,6 +53,27 @@ def test_the_cause_is_told_and_not_what_echoes_it(program: Callable[[], str], ar
     source = ("-loglevel", "level+info", "-f", "lavfi", "-i", "testsrc=size=64x64:duration=0.1")
     log = told(program(), *source, "-c:v", "mpeg4", *arguments.split(), "-f", "null", "-")
     assert cause in last_words(log.encode(), {})
+
+
+@pytest.mark.parametrize("program", [installed, static])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nx.ts\n",
+        "ffconcat version 1.0\nfile a.mp4\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5000 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    ],
+    ids=["hls", "ffconcat", "sdp"],
+)
+def test_a_format_that_is_not_allowed_is_told_in_a_few_words(
+    program: Callable[[], str], content: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "input.m3u8"
+    path.write_text(content)
+    log = told(program(), "-loglevel", "level+error", *INPUT_GUARD, "-i", str(path), "-f", "null", "-")
+    words = last_words(log.encode(), {str(path): "in_1"})
+    assert "] this format is not allowed here\n" in words
+    assert "matroska" not in words
 
 
 def test_an_echo_is_told_where_there_is_nothing_else() -> None:
