@@ -22,8 +22,10 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from services.common import tasks
+from services.common import logs, tasks
 from services.ffmpeg.addresses import AddressPolicy, AddressRefused
+
+log = logs.get_logger(__name__)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -106,8 +108,13 @@ class _GuardedResolver(AbstractResolver):
         answers = await self._inner.resolve(host, port, family)
         # A name may stand for a listed pair and for another address of the same machine: localhost is ::1, too.
         listed = [answer for answer in answers if self._policy.lists(answer["host"], port)]
-        for answer in listed or answers:
-            self._policy.check_address(answer["host"], port)
+        try:
+            for answer in listed or answers:
+                self._policy.check_address(answer["host"], port)
+        except AddressRefused as error:
+            log.warning("an input's name stands for an address that is refused", host=host, why=error.detail)
+            # As where there is no such name: who is told more can ask for what there is inside, name by name.
+            raise OSError("refused") from None
         return listed or answers
 
     async def close(self) -> None:
@@ -140,9 +147,7 @@ class Fetcher:
             raise DownloadRefused(f"the input's address is not allowed: {error.detail}") from None
         except aiohttp.InvalidURL:
             raise DownloadRefused("the input's address is not a plain URL") from None
-        except aiohttp.ClientError as error:
-            if refusal := _refusal_in(error):
-                raise DownloadRefused(f"the input's address is not allowed: {refusal.detail}") from None
+        except aiohttp.ClientError:
             raise DownloadInterrupted("the connection to the input's server failed") from None
 
     async def close(self) -> None:
@@ -251,12 +256,3 @@ def _write(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def _refusal_in(error: BaseException | None) -> AddressRefused | None:
-    """The refusal that a client error was caused by, if any."""
-    while error is not None:
-        if isinstance(error, AddressRefused):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
