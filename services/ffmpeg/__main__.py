@@ -16,6 +16,7 @@ from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.server import run, serve
+from services.ffmpeg.commands import Commands
 from services.ffmpeg.isolation import require_ready
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.machine import examine_machine, work_root
@@ -49,14 +50,8 @@ async def _serve(settings: FrontSettings) -> None:
         isolation = await examine_machine(settings, root)
         store, outputs = RedisJobStore(client, settings.policy), Outputs(objects, data)
         events = QueueEvents(store)
-        servicer = FfmpegServicer(
-            Jobs(store, events),
-            outputs,
-            isolation,
-            limits=settings.limits,
-            addresses=settings.addresses,
-            url_seconds=settings.output_url_seconds,
-        )
+        jobs = Jobs(store, events, Commands(settings.limits, settings.addresses, isolation))
+        servicer = FfmpegServicer(jobs, outputs, isolation, url_seconds=settings.output_url_seconds)
         sweeper = Sweeper(
             store,
             outputs,

@@ -13,8 +13,10 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.opaque_token import seal_place, unseal_place
 from services.common.uuids import is_uuid
+from services.ffmpeg.commands import Commands
 from services.ffmpeg.job import Job, NewJob
 from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.plan import Plan
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import Cancelled, QueueStats, RedisJobStore
 
@@ -35,8 +37,12 @@ def token_behind(job: Job) -> str:
 class Jobs:
     """Raises ReelwayError STORE_UNAVAILABLE from every method while Redis is away."""
 
-    def __init__(self, store: RedisJobStore, events: QueueEvents) -> None:
-        self._store, self._events = store, events
+    def __init__(self, store: RedisJobStore, events: QueueEvents, commands: Commands) -> None:
+        self._store, self._events, self._commands = store, events, commands
+
+    def plan(self, spec: Mapping[str, Any]) -> Plan:
+        """What a command would run; raises COMMAND_REFUSED, INPUT_REFUSED."""
+        return self._commands.plan(spec)
 
     async def register(
         self,
@@ -51,10 +57,15 @@ class Jobs:
     ) -> Job:
         """The job, durable and queued; the first one where the owner used the request_id before.
 
-        Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work; UNAUTHENTICATED for work
-        on videos where the system is not the owner: workers do that in the system's name, whatever video it is.
+        Raises TOO_MANY_REQUESTS; INVALID_REQUEST when the request_id stands for other work; what `Commands` raises;
+        UNAUTHENTICATED for work on videos where the system is not the owner: workers do that in the system's name,
+        whatever video it is.
         """
-        if kind is not JobKind.COMMAND and owner != SYSTEM_USER:
+        if kind is JobKind.COMMAND:
+            if priority is Priority.INTERACTIVE:
+                raise invalid_field("priority", "a command cannot be interactive")
+            self._commands.require_runnable(spec)
+        elif owner != SYSTEM_USER:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         if len(request_id) > 200:
             raise invalid_field("request_id", "at most 200 characters")
@@ -105,7 +116,7 @@ class Jobs:
         return await self.get(user, job_id)
 
     async def retry(self, user: str, job_id: str, request_id: str) -> Job:
-        """A new job with the old one's work; TASK_NOT_RETRYABLE unless that failed or was cancelled."""
+        """A new job with the old one's work, judged anew; TASK_NOT_RETRYABLE unless that failed or was cancelled."""
         job = await self.get(user, job_id)
         if job.state not in {JobState.FAILED, JobState.CANCELLED}:
             raise ReelwayError(ErrorReason.TASK_NOT_RETRYABLE)

@@ -10,18 +10,14 @@ from typing import Any
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
 
 from services.common.caller import current_caller
-from services.common.errors import ReelwayError, invalid_field
+from services.common.errors import invalid_field
 from services.common.message_page import within_message
 from services.common.uuids import is_uuid
-from services.ffmpeg.addresses import AddressPolicy, video_id_of
-from services.ffmpeg.command_policy import plan
-from services.ffmpeg.isolation import Isolation, require_ready
+from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import Job
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs, token_behind
-from services.ffmpeg.limits import Limits
 from services.ffmpeg.outputs import Outputs
-from services.ffmpeg.plan import Plan
 from services.ffmpeg.task_messages import (
     KINDS,
     PRIORITIES,
@@ -39,26 +35,14 @@ _PRIORITY_OF = {message: priority for priority, message in PRIORITIES.items()}
 class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
     """Judges each call for the user of its metadata."""
 
-    def __init__(
-        self,
-        jobs: Jobs,
-        outputs: Outputs,
-        isolation: Isolation | None,
-        *,
-        limits: Limits,
-        addresses: AddressPolicy,
-        url_seconds: int,
-    ) -> None:
-        self._jobs, self._outputs, self._isolation = jobs, outputs, isolation
-        self._limits, self._addresses, self._url_seconds = limits, addresses, url_seconds
+    def __init__(self, jobs: Jobs, outputs: Outputs, isolation: Isolation | None, *, url_seconds: int) -> None:
+        self._jobs, self._outputs, self._isolation, self._url_seconds = jobs, outputs, isolation, url_seconds
 
     async def RegisterTask(
         self, request: ffmpeg_pb2.RegisterTaskRequest, context: Any
     ) -> ffmpeg_pb2.RegisterTaskResponse:
-        kind, spec = self._work(request)
+        kind, spec = _work(request)
         priority = _PRIORITY_OF.get(request.priority, Priority.NORMAL)
-        if kind is JobKind.COMMAND and priority is Priority.INTERACTIVE:
-            raise invalid_field("priority", "a command cannot be interactive")
         share = request.video.share if request.video.HasField("share") else None
         job = await self._jobs.register(
             current_caller().user, kind, spec, request_id=request.request_id, priority=priority, share=share
@@ -66,7 +50,7 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
         return ffmpeg_pb2.RegisterTaskResponse(task=await self._task(job))
 
     async def PlanTask(self, request: ffmpeg_pb2.PlanTaskRequest, context: Any) -> ffmpeg_pb2.PlanTaskResponse:
-        planned = self._plan(request.command)
+        planned = self._jobs.plan(command_spec(request.command))
         return ffmpeg_pb2.PlanTaskResponse(arguments=planned.display(), limits=asdict(planned.limits))
 
     async def GetTask(self, request: ffmpeg_pb2.GetTaskRequest, context: Any) -> ffmpeg_pb2.GetTaskResponse:
@@ -113,32 +97,20 @@ class FfmpegServicer(ffmpeg_pb2_grpc.FfmpegServiceServicer):
             missing_layers=found.missing,
         )
 
-    def _work(self, request: ffmpeg_pb2.RegisterTaskRequest) -> tuple[JobKind, Mapping[str, Any]]:
-        if request.WhichOneof("work") == "command":
-            self._plan(request.command)
-            require_ready(self._isolation)
-            return JobKind.COMMAND, command_spec(request.command)
-        kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
-        if kind is JobKind.COMMAND:
-            raise invalid_field("work", "a command, or work on a video, is needed")
-        if not is_uuid(request.video.video_id):
-            raise invalid_field("video.video_id", "must be a UUID")
-        return kind, video_spec(request.video)
-
-    def _plan(self, command: ffmpeg_pb2.CommandWork) -> Plan:
-        # A protobuf map is not a dict: asked for a missing key it makes one, asked for None it raises.
-        planned = plan(command.command, dict(command.input_files), dict(command.output_files), self._limits)
-        for placeholder, url in command.input_files.items():
-            try:
-                if video_id_of(url) is None:
-                    self._addresses.check_url(url)
-            except ReelwayError as error:
-                raise ReelwayError(error.reason, f"{placeholder}: {error.message}") from None
-        return planned
-
     async def _task(self, job: Job) -> ffmpeg_pb2.Task:
         urls = {
             output["placeholder"]: await self._outputs.sign(job.id, output["name"], self._url_seconds)
             for output in outputs_of(job)
         }
         return task_message(job, urls)
+
+
+def _work(request: ffmpeg_pb2.RegisterTaskRequest) -> tuple[JobKind, Mapping[str, Any]]:
+    if request.WhichOneof("work") == "command":
+        return JobKind.COMMAND, command_spec(request.command)
+    kind = _KIND_OF.get(request.video.kind, JobKind.COMMAND)
+    if kind is JobKind.COMMAND:
+        raise invalid_field("work", "a command, or work on a video, is needed")
+    if not is_uuid(request.video.video_id):
+        raise invalid_field("video.video_id", "must be a UUID")
+    return kind, video_spec(request.video)

@@ -15,12 +15,15 @@ from services.common.error_catalog import ErrorReason
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.commands import Commands
+from services.ffmpeg.isolation import Isolation, Mode, SelfTest
 from services.ffmpeg.job import NewJob
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.servicer import FfmpegServicer
 from tests.support.journal_client import refusal
 
@@ -32,6 +35,20 @@ SPEC = {
 }
 
 
+COMMAND = {
+    "command": "-i in_1 out_1",
+    "input_files": {"in_1": "https://example.com/a.mp4"},
+    "output_files": {"out_1": "a.mp4"},
+}
+CAGED = Isolation(
+    Mode.BEST_EFFORT, Sandbox("", "", Layers(0, False)), SelfTest({"works_inside": True}), Limits(), "", ()
+)
+
+
+def jobs_of(store: RedisJobStore, isolation: Isolation | None = CAGED) -> Jobs:
+    return Jobs(store, QueueEvents(store), Commands(Limits(), AddressPolicy(), isolation))
+
+
 @pytest.fixture
 async def store(clean_redis: str) -> AsyncIterator[RedisJobStore]:
     async with connect(RedisSettings(redis_url=clean_redis)) as client:
@@ -41,9 +58,7 @@ async def store(clean_redis: str) -> AsyncIterator[RedisJobStore]:
 async def test_a_page_fits_into_a_message_however_long_its_commands_are(store: RedisJobStore) -> None:
     ids = [(await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", SPEC)))[0].id for _ in range(40)]
     anything: Any = None
-    servicer = FfmpegServicer(
-        Jobs(store, QueueEvents(store)), anything, None, limits=Limits(), addresses=AddressPolicy(), url_seconds=1
-    )
+    servicer = FfmpegServicer(jobs_of(store), anything, None, url_seconds=1)
     set_caller(Caller(user="anna"))
     found: list[str] = []
     request = ffmpeg_pb2.ListTasksRequest(page_size=100)
@@ -58,19 +73,19 @@ async def test_a_page_fits_into_a_message_however_long_its_commands_are(store: R
 
 
 def new(owner: str, **fields: Any) -> NewJob:
-    return NewJob(str(uuid.uuid4()), JobKind.COMMAND, owner, {"n": 1}, **fields)
+    return NewJob(str(uuid.uuid4()), JobKind.COMMAND, owner, fields.pop("spec", COMMAND), **fields)
 
 
 async def test_nobody_s_list_is_empty_whatever_nobody_owns(store: RedisJobStore) -> None:
     """Without a user everybody is nobody: they would see each other's commands, and the addresses in them."""
-    jobs = Jobs(store, QueueEvents(store))
+    jobs = jobs_of(store)
     job, _ = await store.register(new(""))
     assert await jobs.page("", 0, "") == ([], "")
     assert (await jobs.get("", job.id)).id == job.id
 
 
 async def test_a_page_has_at_most_a_hundred(store: RedisJobStore) -> None:
-    jobs = Jobs(store, QueueEvents(store))
+    jobs = jobs_of(store)
     ids = [(await store.register(new("anna")))[0].id for _ in range(101)]
     page, token = await jobs.page("anna", 100, "")
     rest, last = await jobs.page("anna", 100, token)
@@ -81,11 +96,11 @@ async def test_a_page_has_at_most_a_hundred(store: RedisJobStore) -> None:
 
 
 async def test_a_retry_is_the_same_work_and_another_request(store: RedisJobStore) -> None:
-    jobs = Jobs(store, QueueEvents(store))
-    first, _ = await store.register(new("anna", priority=Priority.INTERACTIVE, idempotency_key="once"))
+    jobs = jobs_of(store)
+    first, _ = await store.register(new("anna", priority=Priority.BULK, idempotency_key="once"))
     await jobs.cancel("anna", first.id)
     again = await jobs.retry("anna", first.id, "again")
-    assert (again.spec, again.priority, again.retry_of) == (first.spec, Priority.INTERACTIVE, first.id)
+    assert (again.spec, again.priority, again.retry_of) == (first.spec, Priority.BULK, first.id)
     assert await jobs.retry("anna", first.id, "again") == again
     # A key of the first request, or of another's retry, would answer with that one.
     assert await refusal(jobs.retry("anna", first.id, "once")) is ErrorReason.INVALID_REQUEST
@@ -93,6 +108,23 @@ async def test_a_retry_is_the_same_work_and_another_request(store: RedisJobStore
     assert await refusal(jobs.retry("anna", again.id, "again")) is ErrorReason.INVALID_REQUEST
     for user in ("boris", ""):
         assert await refusal(jobs.retry(user, first.id, "mine")) is ErrorReason.TASK_NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("changed", "isolation", "reason"),
+    [
+        ({"command": "-f lavfi -i in_1 out_1"}, CAGED, ErrorReason.COMMAND_REFUSED),
+        ({"input_files": {"in_1": "http://127.0.0.1/"}}, CAGED, ErrorReason.INPUT_REFUSED),
+        ({}, None, ErrorReason.ISOLATION_UNAVAILABLE),
+    ],
+)
+async def test_a_retry_is_judged_as_what_is_new(
+    store: RedisJobStore, changed: dict[str, Any], isolation: Isolation | None, reason: ErrorReason
+) -> None:
+    jobs = jobs_of(store, isolation)
+    taken, _ = await store.register(new("anna", spec={**COMMAND, **changed}))
+    await jobs.cancel("anna", taken.id)
+    assert await refusal(jobs.retry("anna", taken.id, "again")) is reason
 
 
 async def test_a_watcher_hears_of_a_task_that_does_not_change(
@@ -106,7 +138,7 @@ async def test_a_watcher_hears_of_a_task_that_does_not_change(
 
     monkeypatch.setattr(tasks, "until", until)
     job, _ = await store.register(new("anna"))
-    watching = Jobs(store, QueueEvents(store)).watch("anna", job.id)
+    watching = jobs_of(store).watch("anna", job.id)
     assert [(await anext(watching)).id for _ in range(2)] == [job.id] * 2
     assert len(waits) == 1
     assert waits[0] <= 10
