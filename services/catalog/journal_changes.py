@@ -7,6 +7,7 @@ from reelway.v1 import catalog_pb2, media_pb2
 from services.catalog.access import require_living
 from services.catalog.catalog import Catalog
 from services.common.clock import Clock
+from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.video_state import step
@@ -19,10 +20,12 @@ class JournalChanges:
         self._catalog, self._clock = catalog, clock
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
-        """Make a growing video final; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
+        """Make a growing video final; VIDEO_NOT_FOUND, NOT_A_VIDEO, VIDEO_CHANGED."""
 
         def freeze(video: media_pb2.Video) -> bool:
             require_living(video)
+            if request.container not in KINDS:
+                raise ReelwayError(ErrorReason.NOT_A_VIDEO)
             if video.state == media_pb2.VIDEO_STATE_READY:
                 if video.etag != request.etag and not video.object_key:
                     raise ReelwayError(ErrorReason.VIDEO_CHANGED)

@@ -46,8 +46,9 @@ _PARTS_AT_ONCE = 2
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
-# It will not go better soon; the clips stay as they are.
-_JOIN_FAILED_SECONDS = 3600.0
+# It will not go better soon; the chunks stay as they are.
+_HOPELESS = {ErrorReason.JOIN_FAILED, ErrorReason.NOT_A_VIDEO}
+_HOPELESS_SECONDS = 3600.0
 # A join may take an hour, and many may wait: each is looked at again after this part of its waiting time. The
 # transcript, and whoever watches by a signed URL, wait for the object that comes behind it.
 _JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 15.0
@@ -144,7 +145,7 @@ class Compaction:
             now = self._clock.seconds()
             waited = now - float(error.metadata.get("since", now))
             return min(max(_JOINING_PART * waited, _JOINING_SECONDS), _LONGEST_JOINING_SECONDS)
-        return _JOIN_FAILED_SECONDS if error.reason is ErrorReason.JOIN_FAILED else _RETRY_SECONDS
+        return _HOPELESS_SECONDS if error.reason in _HOPELESS else _RETRY_SECONDS
 
     async def compact(self, video_id: str) -> bool:
         """All steps that are left; True when nothing is left to do, False to look again later."""

@@ -42,7 +42,7 @@ class Sealing:
         if not journal.size:
             raise ReelwayError(ErrorReason.EMPTY_FILE, "Nothing was uploaded")
         container = await self._journals.container(journal)
-        if container not in (accepted or KINDS):
+        if container not in KINDS or (accepted and container not in accepted):
             raise ReelwayError(ErrorReason.NOT_A_VIDEO)
         # First among those to be compacted, then frozen: a crash in between costs a look of the compactor.
         await self._store.await_compaction(video_id, self._clock.seconds())

@@ -489,11 +489,15 @@ async def test_a_sealed_record_keeps_to_its_bytes(near: Foundation) -> None:
     video_id = str(uuid.uuid4())
     await near.catalog.create(media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_UPLOADING), "anna")
     seal = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=5, etag='"five"')
+    assert await refusal(changes.seal(seal)) is ErrorReason.NOT_A_VIDEO
+    seal.container = media_pb2.CONTAINER_MP4
     attach = catalog_pb2.AttachObjectRequest(video_id=video_id, object_key="videos/a", size_bytes=5, etag='"five"')
     assert await refusal(changes.attach_object(attach)) is ErrorReason.VIDEO_CHANGED, "it still grows"
     sealed = await changes.seal(seal)
     assert await changes.seal(seal) == sealed
-    longer = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=6, etag='"six"')
+    longer = catalog_pb2.SealVideoRequest(
+        video_id=video_id, size_bytes=6, etag='"six"', container=media_pb2.CONTAINER_MP4
+    )
     assert await refusal(changes.seal(longer)) is ErrorReason.VIDEO_CHANGED
     named = await changes.attach_object(attach)
     assert await changes.attach_object(attach) == named

@@ -294,6 +294,13 @@ async def test_seal_wants_a_video_and_leaves_the_upload_open_else(client: Journa
     assert sealed.container == media_pb2.CONTAINER_WEBM
 
 
+async def test_what_is_no_video_is_sealed_as_none(client: JournalClient) -> None:
+    video = await client.create()
+    await client.append(video.video_id, b"this is no video")
+    for containers in ([], [media_pb2.CONTAINER_UNSPECIFIED]):
+        assert await refusal(client.seal(video.video_id, containers)) is ErrorReason.NOT_A_VIDEO
+
+
 async def test_aborted_uploads_leave_nothing(client: JournalClient, fleet: Fleet) -> None:
     video = await client.create()
     await client.append(video.video_id, noise(5000))

@@ -42,7 +42,9 @@ async def new_video(parts: Foundation, owner: str = ANNA, state: str = "READY", 
     growing = media_pb2.Video(video_id=video.video_id, state=media_pb2.VIDEO_STATE_UPLOADING)
     await parts.catalog.create(growing, owner)
     if state == "READY":
-        seal = catalog_pb2.SealVideoRequest(video_id=video.video_id, size_bytes=5, etag=video.etag)
+        seal = catalog_pb2.SealVideoRequest(
+            video_id=video.video_id, size_bytes=5, etag=video.etag, container=video.container
+        )
         await JournalChanges(parts.catalog, parts.clock).seal(seal)
     return video.video_id
 

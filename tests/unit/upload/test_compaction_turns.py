@@ -141,6 +141,18 @@ async def test_what_has_waited_long_for_its_join_is_looked_at_rarely(running: Ca
     assert turns.put_off == {f"{waited} s": pytest.approx(pause, abs=1) for waited, pause in pauses.items()}
 
 
+@pytest.mark.parametrize("reason", [ErrorReason.JOIN_FAILED, ErrorReason.NOT_A_VIDEO])
+async def test_what_will_not_go_better_is_looked_at_rarely(
+    running: Callable[[Turns], None], reason: ErrorReason
+) -> None:
+    turns = Turns(["one"])
+    turns.failures["one"] = ReelwayError(reason)
+    turns.may_end["one"].set()
+    starts(turns, running)
+    await until(lambda: not turns.due)
+    assert turns.put_off == {"one": pytest.approx(3600, abs=1)}
+
+
 async def test_who_is_told_to_end_ends_what_is_at_work() -> None:
     turns = Turns(["one", "two"])
     turns.wake.set()
