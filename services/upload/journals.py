@@ -145,19 +145,16 @@ class Journals:
     async def get_visible(self, video_id: str) -> Journal:
         """As `get`, if the caller may see the video; else VIDEO_NOT_FOUND."""
         journal = await self.get(video_id)
-        if not may_change(journal.owner, current_caller().user):
+        # The journal of a finished video outlives it for a while where that is deleted.
+        if journal.state is not JournalState.OPEN or not may_change(journal.owner, current_caller().user):
             await self._catalog.get(video_id=video_id)
         return journal
 
     async def get_for_change(self, video_id: str) -> Journal:
         """As `get`, for its owner: NOT_THE_OWNER for others, or VIDEO_NOT_FOUND where they may not even see it."""
-        journal = await self.get(video_id)
+        journal = await self.get_visible(video_id)
         if not may_change(journal.owner, current_caller().user):
-            await self._catalog.get(video_id=video_id)
             raise ReelwayError(ErrorReason.NOT_THE_OWNER)
-        if journal.state is not JournalState.OPEN:
-            # Its journal outlives a finished video for a while, even one that is deleted.
-            await self._catalog.get(video_id=video_id)
         return journal
 
     async def container(self, journal: Journal) -> media_pb2.Container.ValueType:

@@ -301,6 +301,17 @@ async def test_what_is_no_video_is_sealed_as_none(client: JournalClient) -> None
         assert await refusal(client.seal(video.video_id, containers)) is ErrorReason.NOT_A_VIDEO
 
 
+async def test_a_finished_video_that_is_deleted_has_no_upload_any_more(client: JournalClient) -> None:
+    """Its journal outlives it for an hour."""
+    owner = client.as_user("alice")
+    video = await owner.create()
+    await owner.append(video.video_id, WEBM)
+    await owner.seal(video.video_id)
+    await until(lambda: owner.is_compacted(video.video_id), 30)
+    await owner.delete(video.video_id)
+    assert await refusal(owner.upload(video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
+
+
 async def test_aborted_uploads_leave_nothing(client: JournalClient, fleet: Fleet) -> None:
     video = await client.create()
     await client.append(video.video_id, noise(5000))
