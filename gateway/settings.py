@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.held_bodies import LARGEST
-from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Settings, Size, parse_list
+from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Size, SizeSettings, parse_list
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"]
 """Those with a public key, which a JWKS can tell everybody."""
@@ -15,7 +15,7 @@ Origin = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9+.-]*://[^\s/*A-Z]+)$")
 """`https://app.example.com`: no path, not even a slash, and no part left open."""
 
 
-class GatewaySettings(Settings):
+class GatewaySettings(SizeSettings):
     """What the gateway process reads."""
 
     host: str = "127.0.0.1"
@@ -65,10 +65,6 @@ class GatewaySettings(Settings):
     """How long a connection is kept open for a further request."""
     cors_origins: Annotated[tuple[Origin, ...], BeforeValidator(parse_list)] = ("*",)
     """Origins of pages that may call, as browsers write them; `*`: any."""
-    upload_max_bytes: Size = 50 * 2**30
-    """Largest video in bytes (default 50 GiB), as the upload service has it; refused by Content-Length."""
-    append_max_bytes: Size = 2**30
-    """Largest chunk in bytes (default 1 GiB), as the upload service has it; refused before a byte is read."""
     held_body_bytes: Size = Field(128 * 2**20, ge=4 * LARGEST)
     """Memory for request bodies that must be held whole, all together: JSON, small forms, and chunks sent before their
     `video_id`; beyond it 429. One user may hold half of it, and so may all clients without a token together."""

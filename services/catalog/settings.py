@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from services.common.settings import RedisSettings, S3Settings, Seconds, ServiceSettings, SignedSettings
+from services.common.settings import (
+    HearingSettings,
+    RedisSettings,
+    S3Settings,
+    Seconds,
+    ServiceSettings,
+    SignedSettings,
+)
 
 
-class CatalogSettings(ServiceSettings, S3Settings, RedisSettings, SignedSettings):
+class CatalogSettings(ServiceSettings, S3Settings, RedisSettings, SignedSettings, HearingSettings):
     """What the catalog process reads."""
 
     ffmpeg_target: str = "127.0.0.1:50054"
     """gRPC target of the ffmpeg service, whose jobs look at every video."""
-    transcribe_engine: str = "faster-whisper"
-    """The workers' engine: it names transcripts, so that another engine makes another one."""
-    transcribe_model: str = ""
-    """The workers' model, likewise; empty: the engine's own choice."""
-    transcribe_language: str = ""
-    """ISO 639-1 of all recordings, as the workers have it; empty: detected in each."""
     catalog_sweep_interval_seconds: Seconds = Field(10.0, gt=0)
     """Pause between two looks for deletions and record copies that a crash left half done."""
     catalog_sweep_grace_seconds: Seconds = 30.0

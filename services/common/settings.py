@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from services.common.language_tag import primary_language
+
 _UNITS = {
     "": 1,
     "B": 1,
@@ -238,6 +240,27 @@ class RedisSettings(Settings):
     """redis://, rediss:// or unix:// address with its database."""
     redis_timeout_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of one command."""
+
+
+class SizeSettings(Settings):
+    """How much may be sent; the gateway, which refuses more at once, and the upload service must agree on it."""
+
+    upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=10_000 * 12 * 2**20)
+    """Largest video, in bytes (default 50 GiB, at most 117 GiB: 10 000 parts of 12 MiB, see part_plan.py)."""
+    append_max_bytes: Size = Field(2**30, ge=1, le=5 * 2**30)
+    """Largest chunk that is appended, in bytes (default 1 GiB, at most S3's 5 GiB)."""
+
+
+class HearingSettings(Settings):
+    """What makes and names transcripts; the workers and the catalog must agree on it."""
+
+    transcribe_engine: str = Field("faster-whisper", pattern=r"^[\w.:-]+$")
+    """`faster-whisper`, `openai`, `none`, an entry point's name, or `module:Class`."""
+    transcribe_model: str = ""
+    """faster-whisper: empty takes the packaged weights; or `base`, `tiny.en`, a folder, or a hub name.
+    openai: the server's name for it; empty: `whisper-1`."""
+    transcribe_language: Annotated[str, AfterValidator(primary_language)] = ""
+    """ISO 639-1 of all recordings; empty: detected in each."""
 
 
 class LibrarySettings(Settings):

@@ -13,4 +13,3 @@ PART = 12 * MIB
 IN_FLIGHT = 3
 MOST_HELD = IN_FLIGHT * PART
 """Bytes of one upload that are in memory at most, whatever its size."""
-LARGEST_FILE = MOST_PARTS * PART

@@ -15,20 +15,19 @@ from services.common.settings import (
     ServiceSettings,
     SignedSettings,
     Size,
+    SizeSettings,
     on_loopback,
 )
-from services.upload.part_plan import LARGEST_FILE, MOST_HELD
+from services.upload.part_plan import MOST_HELD
 
 
-class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings, SignedSettings):
+class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings, SignedSettings, SizeSettings):
     """What the upload process reads."""
 
     catalog_target: str = "127.0.0.1:50053"
     """gRPC target of the catalog."""
     ffmpeg_target: str = "127.0.0.1:50054"
     """gRPC target of the ffmpeg service, which joins clips."""
-    upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=LARGEST_FILE)
-    """Largest file that is taken, in bytes (default 50 GiB, at most 117 GiB)."""
     upload_buffer_bytes: Size = Field(4 * 2**30, ge=MOST_HELD)
     """Bytes that all uploads and appends under way may hold together (default 4 GiB, at least 36 MiB).
 
@@ -45,8 +44,6 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     upload_orphan_seconds: Seconds = 86_400.0
     """A multipart upload that Redis knows nothing of is aborted once it is this old."""
 
-    append_max_bytes: Size = Field(2**30, ge=1, le=5 * 2**30)
-    """Largest chunk that is appended, in bytes (default 1 GiB, at most S3's 5 GiB)."""
     append_max_chunks: int = Field(100_000, ge=1)
     """Most chunks of one upload; its size is limited by UPLOAD_MAX_BYTES."""
     append_max_seconds: Seconds = Field(900.0, gt=0)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr
 
-from services.common.settings import HttpUrl, Seconds, Settings, Size
+from services.common.settings import HearingSettings, HttpUrl, Seconds, Size
 from services.ffmpeg.transcription.config import EngineConfig
 
 
@@ -20,14 +20,9 @@ def _parse_env(value: object) -> object:
     return value
 
 
-class TranscribeSettings(Settings):
+class TranscribeSettings(HearingSettings):
     """Environment of the worker that makes transcripts."""
 
-    transcribe_engine: str = Field("faster-whisper", pattern=r"^[\w.:-]+$")
-    """`faster-whisper`, `openai`, `none`, an entry point's name, or `module:Class`."""
-    transcribe_model: str = ""
-    """faster-whisper: empty takes the packaged weights; or `base`, `tiny.en`, a folder, or a hub name.
-    openai: the server's name for it; empty: `whisper-1`."""
     transcribe_device: str = Field("cpu", pattern="^(cpu|cuda|auto)$")
     """Where faster-whisper computes."""
     transcribe_compute: str = Field("int8", pattern=r"^[a-z0-9_]+$")
@@ -44,8 +39,6 @@ class TranscribeSettings(Settings):
     """Base of an OpenAI-like API, for example https://host/v1."""
     transcribe_api_key: SecretStr = SecretStr("")
     """Its bearer token; empty: none is sent."""
-    transcribe_language: str = ""
-    """ISO 639-1 of all recordings; empty: detected in each."""
     transcribe_memory: Size = 1_500_000_000
     """Bytes of memory that the child process may take (default 1.5 GB); larger models need more."""
     transcribe_max_seconds: Seconds = 6 * 3600.0
