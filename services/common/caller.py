@@ -65,7 +65,10 @@ def current_caller() -> Caller:
 
 
 def set_caller(caller: Caller) -> None:
-    """Called once a request, by the server's edge."""
+    """This task, and what it starts from here on, works for this caller.
+
+    Called where work begins: at a server's edge once a request has said whose it is, by a loop for each piece.
+    """
     _current.set(caller)
 
 

@@ -9,7 +9,7 @@ import grpc
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2, transcript_pb2, transcript_pb2_grpc
 
 from services.common.call import call
-from services.common.caller import system_caller
+from services.common.caller import Caller, system_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -51,9 +51,9 @@ class CatalogClient:
         request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
         return (await call(self._stub.LookUpVideo, request, system_caller())).video
 
-    async def delete(self, video_id: str) -> None:
-        """Delete a video. See CatalogService.DeleteVideo."""
-        await call(self._stub.DeleteVideo, catalog_pb2.DeleteVideoRequest(video_id=video_id))
+    async def delete(self, video_id: str, caller: Caller | None = None) -> None:
+        """Delete a video, in another caller's name if one is given. See CatalogService.DeleteVideo."""
+        await call(self._stub.DeleteVideo, catalog_pb2.DeleteVideoRequest(video_id=video_id), caller)
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         """Make a growing video final; safe to repeat. See CatalogService.SealVideo."""

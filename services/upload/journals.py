@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.common import fault_points, logs
-from services.common.caller import SYSTEM_USER, current_caller, may_change, set_caller
+from services.common.caller import SYSTEM_USER, current_caller, may_change
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, SNIFF_BYTES
@@ -194,12 +194,8 @@ class Journals:
 
     async def remove(self, journal: Journal) -> None:
         """Delete the video of an aborted upload with all its chunks, in the system's name. Safe to repeat."""
-        caller = current_caller()
-        set_caller(dataclasses.replace(caller, user=SYSTEM_USER))
-        try:
-            await if_found(self._catalog.delete(journal.video_id))
-        finally:
-            set_caller(caller)
+        system = dataclasses.replace(current_caller(), user=SYSTEM_USER)
+        await if_found(self._catalog.delete(journal.video_id, system))
         await self._store.leave(journal.video_id, journal.owner)
         await self._store.drop(journal.video_id)
 

@@ -452,7 +452,7 @@ async def half_aborted(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> str:
     video_id = await rig.create()
     await rig.append(video_id, WEBM)
 
-    async def died(video_id: str) -> None:
+    async def died(*called: object) -> None:
         raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
 
     with monkeypatch.context() as patch:

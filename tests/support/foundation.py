@@ -81,8 +81,8 @@ class NearCatalog:
     async def get(self, *, video_id: str = "", number: int = 0) -> media_pb2.Video:
         return await self.catalog.get(current_caller().user, video_id=video_id, number=number)
 
-    async def delete(self, video_id: str) -> None:
-        await self.catalog.delete(current_caller().user, video_id)
+    async def delete(self, video_id: str, caller: Caller | None = None) -> None:
+        await self.catalog.delete((caller or current_caller()).user, video_id)
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         return await self.catalog.look_up(video_id)
