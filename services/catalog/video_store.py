@@ -35,6 +35,14 @@ class VideoStore(Protocol):
         """By number."""
         ...
 
+    async def known_owner(self, owner: str) -> bool:
+        """Whether a video of this owner ever arrived."""
+        ...
+
+    async def records(self, video_ids: Sequence[str]) -> list[media_pb2.Video]:
+        """Those that exist, in this order."""
+        ...
+
     async def behind(self, lists: Sequence[str], after: int, skip: int) -> int:
         """The number behind which a page begins that leaves out the first `skip` videos of those above `after`."""
         ...

@@ -25,12 +25,11 @@ from services.common.errors import FieldViolation, ReelwayError
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
-from services.upload.journal import Chunk, Committed, Journal, JournalState
+from services.upload.journal import Chunk, Committed, Journal, JournalState, offset_mismatch
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
 from services.upload.messages import FRAMING, beginning, data_of, idle_limited
 from services.upload.multipart_writer import NotUndone
-from services.upload.redis_journal_store import offset_mismatch
 
 _LONGEST_KEY = 200
 # As many others may overtake one append; each of them has made progress.

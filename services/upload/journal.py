@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.extents import Extent
 from services.common.object_keys import journal_prefix
 
@@ -103,6 +105,13 @@ class Committed:
     """Of the upload with it."""
     replayed: bool = False
     """An earlier call with the same idempotency key put it there; this call's chunk is no part of the upload."""
+
+
+def offset_mismatch(size: int) -> ReelwayError:
+    """OFFSET_MISMATCH, with where the upload ends."""
+    return ReelwayError(
+        ErrorReason.OFFSET_MISMATCH, f"The video ends at offset {size}", metadata={"size_bytes": str(size)}
+    )
 
 
 def next_etag(etag: str, chunk_etag: str, size: int) -> str:

@@ -35,6 +35,7 @@ from services.upload.journal import (
     Committed,
     Journal,
     JournalState,
+    offset_mismatch,
     parse_member,
     size_of_version,
 )
@@ -66,13 +67,6 @@ def lease_name(video_id: str) -> str:
 
 def _owned(owner: str) -> str:
     return f"{{journals}}:owned:{owner}"
-
-
-def offset_mismatch(size: int) -> ReelwayError:
-    """OFFSET_MISMATCH, with where the upload ends."""
-    return ReelwayError(
-        ErrorReason.OFFSET_MISMATCH, f"The video ends at offset {size}", metadata={"size_bytes": str(size)}
-    )
 
 
 class RedisJournalStore:
