@@ -20,7 +20,7 @@ from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.clock import Clock
-from services.common.periodic import put_off
+from services.common.periodic import failures_logged
 
 log = logs.get_logger(__name__)
 
@@ -46,11 +46,11 @@ class Duty(Protocol):
     """One kind of job, and the videos that are due for it."""
 
     @property
-    def duty(self) -> str:
+    def name(self) -> str:
         """Its name in log lines and fault points."""
 
     @property
-    def due(self) -> str:
+    def queue_key(self) -> str:
         """Key of the list by time that they are in."""
 
     def job(self, video: media_pb2.Video) -> DueJob | None:
@@ -68,20 +68,20 @@ class DueJobs:
     ) -> None:
         self._duty, self._videos, self._lists, self._clock = duty, videos, lists, clock
         self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(ffmpeg)
-        self._log = log.bind(duty=duty.duty)
+        self._log = log.bind(duty=duty.name)
 
     async def run(self) -> None:
         """For ever."""
         while True:
             set_caller(system_caller())
-            with put_off("look for due jobs", duty=self._duty.duty):
+            with failures_logged("look for due jobs", duty=self._duty.name):
                 await self.look()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """See to what is due, each on its own: one bad record must not hold the others back."""
         now = self._clock.seconds()
-        while due := await self._lists.claim(self._duty.due, now, now + _AGAIN_SECONDS, _AT_ONCE):
+        while due := await self._lists.claim(self._duty.queue_key, now, now + _AGAIN_SECONDS, _AT_ONCE):
             ended = await asyncio.gather(*map(self._see_to, due), return_exceptions=True)
             for video_id, error in zip(due, ended, strict=True):
                 if error is not None:
@@ -94,20 +94,20 @@ class DueJobs:
         if not video or not job:
             return
         task = await self._register(job, job.name)
-        fault_points.reach(f"{self._duty.duty}.registered")
+        fault_points.reach(f"{self._duty.name}.registered")
         for number in range(_SUCCESSORS):
             if not _has_successor(task):
                 break
             if self._clock.seconds() < task.end_time.seconds + _PAUSE_SECONDS * 2**number:
                 return
-            task = await self._register(job, f"{self._duty.duty}/{task.task_id}")
+            task = await self._register(job, f"{self._duty.name}/{task.task_id}")
         if task.HasField("end_time"):
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
             return
         now = self._clock.seconds()
         pause = min(_AGAIN_PART * (now - task.create_time.seconds), _LONGEST_AGAIN_SECONDS)
-        await self._lists.put_off(self._duty.due, video_id, now + pause)
+        await self._lists.put_off(self._duty.queue_key, video_id, now + pause)
 
     async def _register(self, job: DueJob, name: str) -> ffmpeg_pb2.Task:
         """The task of this name as it is now; a new one if there is none."""

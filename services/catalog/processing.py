@@ -20,7 +20,7 @@ log = logs.get_logger(__name__)
 class Processing:
     """From arrival to outcome; due_jobs.py sees to it that there is one."""
 
-    duty, due = "processing", PROCESSING
+    name, queue_key = "processing", PROCESSING
 
     def __init__(self, catalog: Catalog, objects: S3Objects, clock: Clock) -> None:
         self._catalog, self._objects, self._clock = catalog, objects, clock

@@ -16,7 +16,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import VIDEOS
-from services.common.periodic import put_off
+from services.common.periodic import failures_logged
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
 
@@ -119,7 +119,7 @@ async def _rebuild(
 async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
     """For ever: where the index is missing (a new system, or an emptied Redis), one replica rebuilds it."""
     while True:
-        with put_off("look after the index"):
+        with failures_logged("look after the index"):
             if not await store.exists() and await lease.take():
                 # Whoever held the lease before may have done it.
                 if not await store.exists():

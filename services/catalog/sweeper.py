@@ -9,7 +9,7 @@ from services.catalog.video_store import VideoStore
 from services.common import logs
 from services.common.clock import Clock
 from services.common.lease import Lease
-from services.common.periodic import periodically, put_off
+from services.common.periodic import failures_logged, periodically
 
 log = logs.get_logger(__name__)
 
@@ -40,14 +40,14 @@ class Sweeper:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         left_before = self._clock.seconds() - self._grace
         for video_id, mark in await self._store.unsaved_before(left_before):
-            with put_off("sweep of a video", video_id=video_id):
+            with failures_logged("sweep of a video", video_id=video_id):
                 video = await self._store.get(video_id)
                 if video is not None:
                     log.info("saving a record that its writer left", video_id=video_id)
                     await self._catalog.save(video, mark)
         for video_id in await self._store.deleting(left_before):
-            with put_off("sweep of a video", video_id=video_id):
+            with failures_logged("sweep of a video", video_id=video_id):
                 await self._catalog.finish_delete(video_id)
         for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
-            with put_off("sweep of a video", video_id=video_id):
+            with failures_logged("sweep of a video", video_id=video_id):
                 await self._processing.expire(video_id)

@@ -45,7 +45,7 @@ class Hearing:
 class Transcripts:
     """Judges the calls of clients for their user; those of workers come from the system."""
 
-    duty, due = "transcript", TRANSCRIBING
+    name, queue_key = "transcript", TRANSCRIBING
 
     def __init__(self, catalog: Catalog, objects: S3Objects, clock: Clock, hearing: Hearing) -> None:
         self._catalog, self._objects = catalog, objects

@@ -28,13 +28,13 @@ async def periodically(
     while True:
         await asyncio.sleep(pause)
         pause = pause_seconds
-        with put_off(what):
+        with failures_logged(what):
             if lease is None or await lease.take():
                 await work()
 
 
 @contextlib.contextmanager
-def put_off(what: str, **fields: str) -> Iterator[None]:
+def failures_logged(what: str, **fields: str) -> Iterator[None]:
     """What cannot be done now is logged, with these fields, and left for the next time."""
     try:
         yield

@@ -8,7 +8,7 @@ from datetime import timedelta
 from services.common import logs
 from services.common.clock import Clock
 from services.common.lease import Lease
-from services.common.periodic import periodically, put_off
+from services.common.periodic import failures_logged, periodically
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.redis_job_store import RedisJobStore
 
@@ -55,7 +55,7 @@ class Sweeper:
         debris = 0
         async for job_id in self._store.debris():
             # Each on its own, so that a bad one does not keep the others waiting.
-            with put_off("sweep of a job", job=job_id):
+            with failures_logged("sweep of a job", job=job_id):
                 # Aborted first: from then on no stale attempt can complete anything that we delete here.
                 await self._outputs.remove(job_id, await self._store.uploads(job_id))
                 await self._store.debris_removed(job_id)

@@ -28,7 +28,7 @@ from services.common.extents import Extent, read_slices
 from services.common.joined import ClipJoiner
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix, object_key, object_keys
-from services.common.periodic import put_off
+from services.common.periodic import failures_logged
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
@@ -93,7 +93,7 @@ class Compaction:
             while True:
                 await tasks.until(self._sealing.wake, interval_seconds)
                 self._sealing.wake.clear()
-                with put_off("compaction"):
+                with failures_logged("compaction"):
                     await self._begin()
         finally:
             await tasks.end(*self._at_work)

@@ -16,7 +16,7 @@ from services.common.errors import ReelwayError
 from services.common.joined import version_of
 from services.common.lease import Lease
 from services.common.object_keys import JOINED, JOURNALS, joined_prefix
-from services.common.periodic import periodically, put_off
+from services.common.periodic import failures_logged, periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
 from services.upload.journal import Journal, JournalState
@@ -63,7 +63,7 @@ class JournalSweeper:
         before = self._clock.seconds() - self._idle_seconds
         for video_id, owner in await self._store.idle_since(before):
             set_caller(Caller(user=owner, request_id=new_request_id()))
-            with put_off("expiry of an upload", video_id=video_id):
+            with failures_logged("expiry of an upload", video_id=video_id):
                 await self._expire(video_id, owner, before)
 
     async def _expire(self, video_id: str, owner: str, before: float) -> None:
@@ -106,7 +106,7 @@ class JournalSweeper:
             async for video_id, found in self._objects.folders(folders):
                 if not await self._orphan_lease.take():
                     return
-                with put_off("sweep of what an upload left", video_id=video_id):
+                with failures_logged("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
         await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))
 
