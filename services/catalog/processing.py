@@ -8,7 +8,7 @@ from services.catalog.access import require_living
 from services.catalog.catalog import Catalog
 from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
-from services.common import fault_points, logs
+from services.common import entity_tags, fault_points, logs
 from services.common.clock import Clock
 from services.common.object_keys import incoming_key
 from services.common.s3_objects import S3Objects
@@ -113,6 +113,6 @@ def _describe(video: media_pb2.Video, found: library_pb2.Processed) -> None:
 def _make_draft(video: media_pb2.Video, found: library_pb2.Processed) -> None:
     step(video, media_pb2.VIDEO_STATE_DRAFT)
     video.container, video.size_bytes = found.container, found.size_bytes
-    video.sha256, video.etag = found.sha256, f'"{found.sha256[:32]}"'
+    video.sha256, video.etag = found.sha256, entity_tags.of_file(found.sha256)
     video.object_key = found.object_key
     video.title = video.title or video.file_name

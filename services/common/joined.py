@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +22,7 @@ from services.common.call import call
 from services.common.caller import system_caller
 from services.common.clock import Clock
 from services.common.containers import KINDS
+from services.common.entity_tags import of_joined, unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.latest import Latest
@@ -50,35 +50,15 @@ class Joined:
     modified: datetime
 
 
-def version_of(etag: str) -> str:
-    """The part of a key, or of a task's request id, that names a journal's version."""
-    return etag.strip('"')
-
-
-def journal_etag(etag: str) -> str:
-    """Of the version that the joined file with this entity tag was made of; empty for a tag that no joined file has."""
-    parts = version_of(etag).split("-")
-    return f'"{parts[0]}-{parts[1]}"' if len(parts) == 4 and parts[2] in _CONTAINERS else ""
-
-
 async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | None:
     """The file made of the journal version with this entity tag; None if it was not made."""
-    name = f"{joined_prefix(video_id)}{version_of(etag)}."
+    name = f"{joined_prefix(video_id)}{unquoted(etag)}."
     async for info in objects.list(name):
         extension = info.key[len(name) :]
         if extension in _CONTAINERS:
-            tag = joined_etag(etag, extension, info.etag)
+            tag = of_joined(etag, extension, info.etag)
             return Joined(info.key, info.size, tag, _CONTAINERS[extension], info.modified)
     return None
-
-
-def joined_etag(etag: str, extension: str, stored_etag: str) -> str:
-    """The entity tag of what was made of the journal version with this one; `stored_etag` is S3's.
-
-    An encode made twice differs: who reads one must not go on in the other.
-    """
-    made = hashlib.sha256(stored_etag.encode()).hexdigest()[:12]
-    return f'"{version_of(etag)}-{extension}-{made}"'
 
 
 class ClipJoiner:
@@ -102,7 +82,7 @@ class ClipJoiner:
             work = ffmpeg_pb2.VideoWork(
                 kind=ffmpeg_pb2.TASK_KIND_JOIN, video_id=video_id, parameters={"etag": etag}, share=owner
             )
-            task = await self._make(work, f"join/{video_id}/{version_of(etag)}", wait_seconds)
+            task = await self._make(work, f"join/{video_id}/{unquoted(etag)}", wait_seconds)
             found = await self.known(video_id, etag)
             if found is None:
                 raise _joining(task)

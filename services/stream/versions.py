@@ -15,10 +15,11 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.byte_messages import Buffer
+from services.common.entity_tags import journal_of_joined, journal_size
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices, slices
-from services.common.joined import ClipJoiner, Joined, journal_etag
+from services.common.joined import ClipJoiner, Joined
 from services.common.object_keys import joined_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient, extents_of
@@ -62,9 +63,9 @@ class Versions:
         """
         if video.object_key and etag in ("", video.etag):
             return _of_record(video)
-        if journal_etag(etag):
+        if journal_of_joined(etag):
             return await self._joined_before(video, etag)
-        if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and not _may_be_journal(etag):
+        if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and journal_size(etag) < 0:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         located = None
         try:
@@ -91,7 +92,7 @@ class Versions:
 
     async def _joined_before(self, video: media_pb2.Video, etag: str) -> Version:
         """The joined file that somebody reads, whether or not more was appended since."""
-        joined = await self._joiner.known(video.video_id, journal_etag(etag))
+        joined = await self._joiner.known(video.video_id, journal_of_joined(etag))
         if joined is None or joined.etag != etag:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         return _of_joined(video, joined, sealed=False)
@@ -136,10 +137,6 @@ class Versions:
                 raise ReelwayError(ErrorReason.VIDEO_CHANGED) from None
             async for piece in self._data.read(video.object_key, offset, end - offset):
                 yield piece
-
-
-def _may_be_journal(etag: str) -> bool:
-    return "-" in etag
 
 
 def _of_record(video: media_pb2.Video) -> Version:

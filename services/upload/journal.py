@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
-import re
 import secrets
 from dataclasses import dataclass
 
@@ -14,9 +12,6 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
 from services.common.object_keys import journal_prefix
-
-# Sizes are below 2^53; what is longer is no number that Redis, or Python's str, would take.
-_VERSION = re.compile(r'"[0-9a-f]{32}-([0-9a-f]{1,14})"')
 
 
 class JournalState(enum.Enum):
@@ -51,7 +46,7 @@ class Journal:
     size: int = 0
     """Bytes; where the next chunk begins."""
     etag: str = ""
-    """Of these bytes, with quotes: `"{chain}-{size in hex}"`, where the chain sums up the chunks so far."""
+    """Of these bytes: see entity_tags.of_journal."""
     chunks: int = 0
     clips: int = 0
     """Chunks that begin a clip, the first one always among them."""
@@ -112,21 +107,6 @@ def offset_mismatch(size: int) -> ReelwayError:
     return ReelwayError(
         ErrorReason.OFFSET_MISMATCH, f"The video ends at offset {size}", metadata={"size_bytes": str(size)}
     )
-
-
-def next_etag(etag: str, chunk_etag: str, size: int) -> str:
-    """Of an upload of `size` bytes that had another tag before this chunk, as journal_commit.lua makes it.
-
-    From what S3's listing tells alone, so that a journal that was made again has the tags that it had.
-    """
-    chain = hashlib.sha1(f"{etag}{chunk_etag}{size}".encode(), usedforsecurity=False).hexdigest()[:32]
-    return f'"{chain}-{size:x}"'
-
-
-def size_of_version(etag: str) -> int:
-    """How long the version with this entity tag was; -1 for a tag that no journal makes."""
-    found = _VERSION.fullmatch(etag)
-    return int(found[1], 16) if found else -1
 
 
 def parse_member(video_id: str, member: str) -> tuple[Extent, str]:

@@ -7,13 +7,12 @@ from datetime import timedelta
 
 from reelway.v1 import media_pb2
 
-from services.common import logs
+from services.common import entity_tags, logs
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import version_of
 from services.common.lease import Lease
 from services.common.object_keys import JOINED, JOURNALS, joined_prefix
 from services.common.periodic import failures_logged, periodically
@@ -126,7 +125,7 @@ class JournalSweeper:
         """Remove what clips were joined to before more was appended, or what has become an object."""
         before = self._clock.seconds() - self._orphan_seconds
         journal = await self._find(video_id)
-        current = f"{joined_prefix(video_id)}{version_of(journal.etag)}." if journal is not None else ""
+        current = f"{joined_prefix(video_id)}{entity_tags.unquoted(journal.etag)}." if journal is not None else ""
         for info in found:
             if info.modified.timestamp() < before and not (current and info.key.startswith(current)):
                 await self._objects.delete(info.key)

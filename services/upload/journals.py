@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from reelway.v1 import catalog_pb2, media_pb2
 
-from services.common import fault_points, logs
+from services.common import entity_tags, fault_points, logs
 from services.common.caller import SYSTEM_USER, current_caller, may_change
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
@@ -16,7 +16,6 @@ from services.common.containers import KINDS, SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
-from services.common.joined import joined_etag
 from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -126,7 +125,7 @@ class Journals:
                     video_id=video.video_id,
                     object_key=info.key,
                     size_bytes=info.size,
-                    etag=joined_etag(video.etag, kind.extension, info.etag) if is_joined else video.etag,
+                    etag=entity_tags.of_joined(video.etag, kind.extension, info.etag) if is_joined else video.etag,
                     container=container,
                 )
             )

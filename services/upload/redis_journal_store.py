@@ -25,6 +25,7 @@ from typing import Any
 import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
+from services.common import entity_tags
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
@@ -37,7 +38,6 @@ from services.upload.journal import (
     JournalState,
     offset_mismatch,
     parse_member,
-    size_of_version,
 )
 from services.upload.journal_store import Limits, Located, Moved
 
@@ -162,7 +162,7 @@ class RedisJournalStore:
 
     async def locate(self, video_id: str, offset: int, length: int, etag: str, most: int) -> Located | None:
         """Up to `most` extents that hold a range of a version. See JournalStore."""
-        version = size_of_version(etag) if etag else -1
+        version = entity_tags.journal_size(etag) if etag else -1
         if etag and version < 0:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         key = _key(video_id)

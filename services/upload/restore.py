@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
 
-from services.common import logs
+from services.common import entity_tags, logs
 from services.common.containers import SNIFF_BYTES, sniff
 from services.common.extents import Extent, read_slices, slices
 from services.common.object_keys import journal_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.upload.journal import Journal, JournalState, next_etag
+from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore
 
 log = logs.get_logger(__name__)
@@ -81,7 +81,7 @@ def _tagged(chosen: Sequence[tuple[Extent, str]]) -> list[tuple[Extent, str]]:
     """Each with the entity tag of the upload up to its end, instead of its object's."""
     extents, etag = list[tuple[Extent, str]](), ""
     for extent, stored_etag in chosen:
-        etag = next_etag(etag, stored_etag, extent.end)
+        etag = entity_tags.of_journal(etag, stored_etag, extent.end)
         extents.append((extent, etag))
     return extents
 

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 from reelway.v1 import media_pb2, upload_pb2
 
-from services.common import logs, metrics, tasks
+from services.common import entity_tags, logs, metrics, tasks
 from services.common.byte_messages import Buffer, UploadMessage
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient, if_found
@@ -161,7 +161,7 @@ class Uploads:
             container=container,
             size_bytes=writer.size,
             sha256=sha256,
-            etag=f'"{sha256[:32]}"',
+            etag=entity_tags.of_file(sha256),
             object_key=upload.key,
         )
 

@@ -11,11 +11,12 @@ import pytest
 import redis.asyncio as redis
 
 from services.common import redis_client
+from services.common.entity_tags import of_journal
 from services.common.error_catalog import ErrorReason
 from services.common.extents import Extent
 from services.common.object_keys import journal_prefix
 from services.common.settings import RedisSettings
-from services.upload.journal import Chunk, Committed, Journal, JournalState, next_etag
+from services.upload.journal import Chunk, Committed, Journal, JournalState
 from services.upload.journal_store import Limits, Moved
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.journal_client import refusal
@@ -47,7 +48,7 @@ def extents_of(sizes: Sequence[int]) -> list[tuple[Extent, str]]:
     for size in sizes:
         chunk = Chunk.new("", offset, begins_clip=False)
         offset += size
-        etag = next_etag(etag, f'"{size}"', offset)
+        etag = of_journal(etag, f'"{size}"', offset)
         found.append((Extent(chunk.offset, size, chunk.name), etag))
     return found
 

@@ -11,9 +11,10 @@ from reelway.v1 import ffmpeg_pb2
 from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
+from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner, version_of
+from services.common.joined import ClipJoiner
 from services.common.object_keys import joined_prefix
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
@@ -44,7 +45,7 @@ class Rig:
     def __init__(self, objects: S3Objects, joiners: list[ClipJoiner], clock: TurnedClock, store: RedisJobStore) -> None:
         self.objects, self.clock, self._joiners, self._store = objects, clock, joiners, store
         self.video_id = str(uuid.uuid4())
-        self.key = f"{joined_prefix(self.video_id)}{version_of(ETAG)}.mp4"
+        self.key = f"{joined_prefix(self.video_id)}{unquoted(ETAG)}.mp4"
 
     async def ask(self) -> ErrorReason:
         """Why both are refused."""

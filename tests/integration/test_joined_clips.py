@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from services.catalog.record_store import RecordStore
-from services.common.joined import version_of
+from services.common.entity_tags import unquoted
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.redis_client import connect as connect_redis
 from services.common.s3_objects import S3Objects
@@ -59,7 +59,7 @@ async def sealed(client: JournalClient, *chunks: bytes) -> str:
 
 async def joined_key(client: JournalClient, video_id: str) -> str:
     """Where the clips are, joined."""
-    return f"{joined_prefix(video_id)}{version_of((await client.upload(video_id)).etag)}.mp4"
+    return f"{joined_prefix(video_id)}{unquoted((await client.upload(video_id)).etag)}.mp4"
 
 
 async def is_swept(objects: S3Objects, key: str, upload_id: str) -> bool:

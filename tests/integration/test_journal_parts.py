@@ -12,9 +12,10 @@ from reelway.v1 import media_pb2, upload_pb2
 
 from services.common import redis_client
 from services.common.byte_messages import AppendMessage
+from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner, version_of
+from services.common.joined import ClipJoiner
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.s3_objects import ObjectInfo
@@ -524,7 +525,7 @@ async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
     objects = rig.parts.objects
     video_id = await rig.create()
     etag = (await rig.append(video_id, WEBM)).etag
-    current, earlier = (f"{joined_prefix(video_id)}{version}.mp4" for version in (version_of(etag), "0" * 32 + "-7"))
+    current, earlier = (f"{joined_prefix(video_id)}{version}.mp4" for version in (unquoted(etag), "0" * 32 + "-7"))
     for key in (current, earlier):
         await objects.put(key, b"joined", "video/mp4")
     await rig.sweeper.sweep_orphans()

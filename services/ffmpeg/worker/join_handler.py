@@ -11,13 +11,13 @@ from typing import Any, NoReturn, TypeVar
 
 from reelway.v1 import upload_pb2
 
-from services.common import logs, tasks
+from services.common import entity_tags, logs, tasks
 from services.common.byte_messages import Buffer
 from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices, slices
-from services.common.joined import find_joined, version_of
+from services.common.joined import find_joined
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import Slice
 from services.common.upload_client import UploadClient, extents_of
@@ -85,7 +85,7 @@ class JoinHandler:
         runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         output, clips, encoded = await self._while_there(video_id, etag, self._made(context, paths))
-        key = f"{joined_prefix(video_id)}{version_of(etag)}{output.suffix}"
+        key = f"{joined_prefix(video_id)}{entity_tags.unquoted(etag)}{output.suffix}"
         await self._publish(context, output, key)
         return {"key": key, "clips": clips, "encoded": encoded}
 

@@ -1,6 +1,6 @@
-"""The life of a journal, and the form of its entity tags."""
+"""The life of a journal, and its rows in Redis."""
 
-from services.upload.journal import TRANSITIONS, JournalState, parse_member, size_of_version
+from services.upload.journal import TRANSITIONS, JournalState, parse_member
 
 
 def test_every_state_has_its_row_and_ends_are_final() -> None:
@@ -10,13 +10,8 @@ def test_every_state_has_its_row_and_ends_are_final() -> None:
     assert TRANSITIONS[JournalState.OPEN] == {JournalState.SEALED, JournalState.ABORTED}
 
 
-def test_the_size_of_a_version_is_in_its_tag() -> None:
+def test_a_row_of_redis_names_a_chunk_and_the_tag_of_the_upload_up_to_its_end() -> None:
     tag = f'"{"0123456789abcdef" * 2}-1f"'
-    assert size_of_version(tag) == 31
-    for size in ("xyz", "", "+1f", "1_f", "0x1f", "1F", "f" * 5000):
-        assert size_of_version(f'"{"0" * 32}-{size}"') == -1
-    for foreign in ("", '""', '"abc"', '"abc-1f"', f'"{"0" * 32}"', tag.strip('"')):
-        assert size_of_version(foreign) == -1
     extent, etag = parse_member("v", f"0000000000000007-ab-clip 12 {tag}")
     assert (extent.offset, extent.length, extent.key, extent.begins_clip, etag) == (
         7,
