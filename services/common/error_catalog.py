@@ -40,6 +40,8 @@ class ErrorReason(enum.Enum):
     EMPTY_CHUNK = ErrorKind(_C.INVALID_ARGUMENT, 400, "No video data provided")
     CHUNK_TOO_LARGE = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The chunk is too large")
     TOO_MANY_CHUNKS = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The video has too many chunks")
+    TOO_MANY_CLIPS = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The video has too many clips to be joined")
+    CLIPS_TOO_LARGE = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The clips are too large together to be joined")
     TOO_MANY_UPLOADS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many uploads are open", 60.0)
     CHECKSUM_MISMATCH = ErrorKind(_C.INVALID_ARGUMENT, 422, "The chunk does not have the checksum it should")
     OFFSET_MISMATCH = ErrorKind(_C.FAILED_PRECONDITION, 409, "The video does not end at this offset")

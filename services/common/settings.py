@@ -278,6 +278,15 @@ class LibrarySettings(Settings):
     """Types that a client may sign for, and that its file must be found to be."""
 
 
+class JoinSettings(Settings):
+    """How much is joined to one video; the upload service, which takes no more, and the workers must agree on it."""
+
+    join_max_clips: int = Field(500, ge=1)
+    """Most whole clips of one upload."""
+    join_max_bytes: Size = Field(5 * 2**30, ge=1, le=5 * 2**30)
+    """Largest upload of several whole clips, in bytes (default 5 GiB, S3's own limit of a copy)."""
+
+
 class SignedSettings(Settings):
     """How long a signed upload is waited for; the upload service and the catalog must agree on it."""
 

@@ -28,6 +28,8 @@ class Limits:
     media_seconds: float = 24 * 3600.0
     """What clips that are encoded to one video may say that they last together: a few bytes can ask for years of
     silence and black (join_handler.py)."""
+    input_clips: int = 500
+    """Clips of one join (join_handler.py)."""
     threads: int = 4
     """Threads of each codec and filter graph; a command may ask for fewer (plan)."""
     max_pixels: int = 2**26

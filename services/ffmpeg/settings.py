@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 
 from services.common.settings import (
+    JoinSettings,
     LibrarySettings,
     RedisSettings,
     S3Settings,
@@ -111,7 +113,6 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
             wall_seconds=self.command_wall_seconds,
             cpu_seconds=self.command_cpu_seconds,
             memory_bytes=self.command_memory_bytes,
-            input_bytes=self.command_input_bytes,
             output_bytes=self.command_output_bytes,
             threads=self.command_threads,
         )
@@ -140,7 +141,7 @@ class FrontSettings(JobSettings):
     """Pause between two sweeps of finished records and left-over objects."""
 
 
-class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
+class WorkerSettings(JobSettings, JoinSettings, LibrarySettings, TranscribeSettings):
     """A worker."""
 
     event_loop: str = Field("asyncio", pattern=r"^(uvloop|asyncio)$")
@@ -167,6 +168,16 @@ class WorkerSettings(JobSettings, LibrarySettings, TranscribeSettings):
     """Joins at once."""
     slots_transcribe: int = Field(max(1, _CORES // 2), ge=0)
     """Transcriptions at once; default: one for two cores."""
+
+    @property
+    def join_limits(self) -> Limits:
+        """What one join may use, which can write as much as it takes."""
+        return replace(
+            self.limits,
+            input_bytes=self.join_max_bytes,
+            input_clips=self.join_max_clips,
+            output_bytes=max(self.command_output_bytes, self.join_max_bytes),
+        )
 
     @property
     def slots(self) -> dict[JobKind, int]:

@@ -74,7 +74,12 @@ async def _serve(settings: UploadSettings) -> None:
             writer=ChunkWriter(objects, data),
             buffers=buffers,
             clock=clock,
-            limits=Limits(settings.append_max_chunks, settings.upload_max_bytes),
+            limits=Limits(
+                chunks=settings.append_max_chunks,
+                bytes=settings.upload_max_bytes,
+                clips=settings.join_max_clips,
+                clips_bytes=settings.join_max_bytes,
+            ),
             most_bytes=settings.append_max_bytes,
             idle_seconds=settings.upload_idle_seconds,
             longest_seconds=settings.append_max_seconds,

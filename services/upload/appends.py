@@ -74,7 +74,7 @@ class Appends:
                 done = await self._store.replay(header.video_id, header.idempotency_key)
                 if done is not None:
                     return done
-            largest = self._judge(header, journal)
+            largest = self._judge(header, journal, journal.clips)
             with self._buffers.reserve(_likely_size(header, first)) as reserved:
                 pieces = reserved.counted(data_of(first, source, announced=True))
                 head = await beginning(pieces)
@@ -82,18 +82,26 @@ class Appends:
                     raise ReelwayError(ErrorReason.EMPTY_CHUNK)
                 return await self._append(header, journal, head, pieces, largest, room=reserved)
 
-    def _judge(self, header: upload_pb2.AppendHeader, journal: Journal) -> Largest:
-        """Refuse what the commit would refuse, before bytes are wasted; how large the chunk may be."""
+    def _judge(self, header: upload_pb2.AppendHeader, journal: Journal, clips: int) -> Largest:
+        """Refuse what the commit would refuse, before bytes are wasted; how large the chunk may be.
+
+        `clips` is how many the upload has with this chunk, as far as is known.
+        """
         if journal.state is not JournalState.OPEN:
             raise ReelwayError(ErrorReason.UPLOAD_SEALED)
         if header.HasField("expected_offset_bytes") and header.expected_offset_bytes != journal.size:
             raise offset_mismatch(journal.size)
         if journal.chunks >= self._limits.chunks:
             raise ReelwayError(ErrorReason.TOO_MANY_CHUNKS, metadata={"most": str(self._limits.chunks)})
-        limits = (
+        if clips > self._limits.clips:
+            raise ReelwayError(ErrorReason.TOO_MANY_CLIPS, metadata={"most": str(self._limits.clips)})
+        limits = [
             Largest(self._most_bytes, _too_large(ErrorReason.CHUNK_TOO_LARGE, self._most_bytes)),
             Largest(self._limits.bytes - journal.size, _too_large(ErrorReason.FILE_TOO_LARGE, self._limits.bytes)),
-        )
+        ]
+        if clips > 1:
+            most = self._limits.clips_bytes
+            limits.append(Largest(most - journal.size, _too_large(ErrorReason.CLIPS_TOO_LARGE, most)))
         # There is no chunk without a byte.
         declared = max(1, header.declared_size_bytes, header.max_size_bytes - FRAMING)
         for limit in limits:
@@ -113,6 +121,8 @@ class Appends:
     ) -> Committed:
         sniffed = bytes(head[0][:SNIFF_BYTES]) if len(head) == 1 else b"".join(head)[:SNIFF_BYTES]
         chunk = Chunk.new(journal.video_id, journal.size, begins_clip=begins_clip(sniffed))
+        if chunk.begins_clip:
+            largest = self._judge(header, journal, journal.clips + 1)
         fault_points.reach("append.judged")
         swept = self._clock.seconds() + self._orphan_seconds
         try:

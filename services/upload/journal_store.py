@@ -16,6 +16,9 @@ class Limits:
 
     chunks: int
     bytes: int
+    clips: int
+    clips_bytes: int
+    """Bytes of one that has several clips."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class JournalStore(Protocol):
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND (aborted), NOT_THE_OWNER, UPLOAD_SEALED, OFFSET_MISMATCH, TOO_MANY_CHUNKS,
-                FILE_TOO_LARGE, TIMEOUT (`swept` has passed).
+                TOO_MANY_CLIPS, FILE_TOO_LARGE, CLIPS_TOO_LARGE, TIMEOUT (`swept` has passed).
         """
         ...
 

@@ -51,7 +51,9 @@ _HALF_RESTORED_SECONDS = 3600
 _REFUSALS = {
     "OWNER": ErrorReason.NOT_THE_OWNER,
     "CHUNKS": ErrorReason.TOO_MANY_CHUNKS,
+    "CLIPS": ErrorReason.TOO_MANY_CLIPS,
     "BYTES": ErrorReason.FILE_TOO_LARGE,
+    "CLIPS_BYTES": ErrorReason.CLIPS_TOO_LARGE,
     "LATE": ErrorReason.TIMEOUT,
 }
 
@@ -138,6 +140,8 @@ class RedisJournalStore:
                     container,
                     limits.chunks,
                     limits.bytes,
+                    limits.clips,
+                    limits.clips_bytes,
                     swept,
                 ],
             )

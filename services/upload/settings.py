@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.common.settings import (
+    JoinSettings,
     LibrarySettings,
     ListenOrNot,
     RedisSettings,
@@ -21,7 +22,9 @@ from services.common.settings import (
 from services.upload.part_plan import MOST_HELD
 
 
-class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings, SignedSettings, SizeSettings):
+class UploadSettings(
+    ServiceSettings, S3Settings, RedisSettings, JoinSettings, LibrarySettings, SignedSettings, SizeSettings
+):
     """What the upload process reads."""
 
     catalog_target: str = "127.0.0.1:50053"
@@ -45,7 +48,7 @@ class UploadSettings(ServiceSettings, S3Settings, RedisSettings, LibrarySettings
     """A multipart upload that Redis knows nothing of is aborted once it is this old."""
 
     append_max_chunks: int = Field(100_000, ge=1)
-    """Most chunks of one upload; its size is limited by UPLOAD_MAX_BYTES."""
+    """Most chunks of one upload; its size is limited by UPLOAD_MAX_BYTES, of several clips by JOIN_MAX_BYTES."""
     append_max_seconds: Seconds = Field(900.0, gt=0)
     """Longest time one append may take."""
     append_open_per_owner: int = Field(1000, ge=1)

@@ -21,7 +21,7 @@ from services.upload.journal_store import Limits, Moved
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.journal_client import refusal
 
-LIMITS = Limits(chunks=100, bytes=1000)
+LIMITS = Limits(chunks=100, bytes=1000, clips=100, clips_bytes=1000)
 FOREVER = float("inf")
 
 
@@ -61,10 +61,11 @@ async def commit(
     *,
     caller: str = "anna",
     limits: Limits = LIMITS,
+    begins_clip: bool = False,
 ) -> Committed | Moved | None:
     """Of a chunk that is in S3, by whoever was let in before."""
     chunk = dataclasses.replace(
-        Chunk.new(journal.video_id, offset, begins_clip=False), length=length, etag=f'"{length}"'
+        Chunk.new(journal.video_id, offset, begins_clip=begins_clip), length=length, etag=f'"{length}"'
     )
     return await store.commit(chunk, caller, limits, now=1.0, swept=FOREVER, container=0)
 
@@ -138,13 +139,30 @@ async def test_a_chunk_that_comes_behind_the_end_is_not_taken(
 
 async def test_limits_hold_for_appends_that_were_let_in_together(store: RedisJournalStore) -> None:
     """Each of them was judged before the others had come."""
-    journal, few = journal_of(), Limits(chunks=2, bytes=10)
+    journal, few = journal_of(), dataclasses.replace(LIMITS, chunks=2, bytes=10)
     await store.create(journal)
     await commit(store, journal, 0, 5, limits=few)
     assert await refusal(commit(store, journal, 5, 6, limits=few)) is ErrorReason.FILE_TOO_LARGE
     assert await commit(store, journal, 0, 5, limits=few) == Moved(5)
     assert isinstance(await commit(store, journal, 5, 5, limits=few), Committed)
     assert await refusal(commit(store, journal, 10, 1, limits=few)) is ErrorReason.TOO_MANY_CHUNKS
+
+
+async def test_limits_of_clips_hold_for_those_that_were_let_in_together(store: RedisJournalStore) -> None:
+    journal, few = journal_of(), dataclasses.replace(LIMITS, clips=2, clips_bytes=10)
+    await store.create(journal)
+    # Of one clip that begins with no signature, as large as it likes.
+    await commit(store, journal, 0, 8, limits=few)
+    clip = functools.partial(commit, store, journal, limits=few, begins_clip=True)
+    assert await refusal(clip(8, 3)) is ErrorReason.CLIPS_TOO_LARGE
+    assert isinstance(await clip(8, 1), Committed)
+    assert await refusal(clip(9, 1)) is ErrorReason.TOO_MANY_CLIPS
+    assert await refusal(commit(store, journal, 9, 2, limits=few)) is ErrorReason.CLIPS_TOO_LARGE
+    assert isinstance(await commit(store, journal, 9, 1, limits=few), Committed)
+    slices = journal_of()
+    await store.create(slices)
+    await commit(store, slices, 0, 20, limits=few, begins_clip=True)
+    assert isinstance(await commit(store, slices, 20, 20, limits=few), Committed)
 
 
 async def test_a_chunk_is_taken_from_the_owner_alone(store: RedisJournalStore) -> None:

@@ -35,6 +35,8 @@ async def fleet(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.T
         "UPLOAD_MAX_BYTES": "20000",
         "APPEND_MAX_BYTES": "8000",
         "APPEND_MAX_CHUNKS": "5",
+        "JOIN_MAX_CLIPS": "3",
+        "JOIN_MAX_BYTES": "12000",
         "APPEND_OPEN_PER_OWNER": "3",
         "APPEND_IDLE_EXPIRY_SECONDS": "4",
         "APPEND_EXPIRY_INTERVAL_SECONDS": "0.2",
@@ -82,6 +84,36 @@ async def test_a_chunk_of_unknown_length_is_refused_where_the_upload_is_full(cli
         upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=b"x" * 5000)
     )
     assert await refusal(_answer(call)) is ErrorReason.FILE_TOO_LARGE
+
+
+async def test_clips_are_limited_to_what_can_be_joined(client: JournalClient) -> None:
+    several, large, one = [(await client.create()).video_id for _ in range(3)]
+
+    async def began(video_id: str, data: bytes, declared: int = 0) -> ErrorReason:
+        """What an append that has not ended is refused with."""
+        call = client.open_append()
+        header = upload_pb2.AppendHeader(video_id=video_id, declared_size_bytes=declared)
+        await call.write(upload_pb2.AppendRequest(header=header, data=data))
+        return await refusal(_answer(call))
+
+    clip = WEBM.ljust(5000, b"x")
+    for _ in range(3):
+        await client.append(several, WEBM)
+    # Told by its first bytes, before the others.
+    assert await began(several, clip) is ErrorReason.TOO_MANY_CLIPS
+    await client.append(several, b"more of the last one")
+    assert (await client.upload(several)).clip_count == 3
+    for _ in range(2):
+        await client.append(large, clip)
+    assert await began(large, b"x" * 5000) is ErrorReason.CLIPS_TOO_LARGE
+    # And by the header alone.
+    assert await began(large, b"", declared=2001) is ErrorReason.CLIPS_TOO_LARGE
+    await client.append(large, b"x" * 2000)
+    await client.append(one, WEBM.ljust(8000, b"x"))
+    await client.append(one, b"x" * 8000)
+    assert await began(one, clip) is ErrorReason.CLIPS_TOO_LARGE
+    await client.append(one, b"x" * 4000)
+    assert (await client.upload(one)).clip_count == 1
 
 
 async def _answer(call: object) -> object:

@@ -55,7 +55,7 @@ async def append_directly(fleet: Fleet, video_id: str, chunks: list[bytes], offs
         planned = [Chunk.new(video_id, offset + index * KIB, begins_clip=False) for index in range(len(chunks))]
         for chunk in await asyncio.gather(*map(put, planned, chunks)):
             answer = await store.commit(
-                chunk, "", Limits(APPENDS, 2**40), now=time.time(), swept=float("inf"), container=0
+                chunk, "", Limits(APPENDS, 2**40, 1, 0), now=time.time(), swept=float("inf"), container=0
             )
             assert isinstance(answer, Committed)
 

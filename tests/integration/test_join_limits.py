@@ -149,12 +149,13 @@ async def test_the_parts_of_a_join_are_bounded_together(
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join wrote more than allowed")
 
 
-async def test_more_bytes_than_a_job_may_take_are_refused_before_they_are_fetched(
+async def test_more_clips_or_bytes_than_a_job_may_take_are_refused_before_they_are_fetched(
     join_outputs: Outputs, join_job: Context
 ) -> None:
-    limits = replace(LIMITS, input_bytes=10)
-    failure = (await fault(join_outputs, join_job, [b"no clip at all"], limits)).failure
-    assert failure.reason == "LIMIT_EXCEEDED"
+    for few in ({"input_bytes": 10}, {"input_clips": 1}):
+        limits = replace(LIMITS, **few)
+        failure = (await fault(join_outputs, join_job, [b"no clip", b"at all"], limits)).failure
+        assert failure.reason == "LIMIT_EXCEEDED"
 
 
 async def test_what_an_attempt_could_not_delete_goes_with_the_next_one(

@@ -166,7 +166,9 @@ async def test_a_commit_whose_answer_was_lost_is_no_replay(client: JournalClient
     async with redis.asyncio.Redis.from_url(fleet.redis_url, decode_responses=True) as connection:
         store = RedisJournalStore(connection)
         first, again = [
-            await store.commit(chunk, "", Limits(10, MIB), now=0, swept=float("inf"), container=0, idempotency_key=key)
+            await store.commit(
+                chunk, "", Limits(10, MIB, 10, MIB), now=0, swept=float("inf"), container=0, idempotency_key=key
+            )
             for _ in range(2)
         ]
     assert isinstance(first, Committed)

@@ -95,7 +95,7 @@ async def rig(near: Foundation, clean_redis: str) -> AsyncIterator[Rig]:
             writer=ChunkWriter(objects, data),
             buffers=Buffers(2**30),
             clock=clock,
-            limits=Limits(1000, 2**30),
+            limits=Limits(1000, 2**30, 1000, 2**30),
             most_bytes=2**30,
             idle_seconds=30,
             longest_seconds=60,

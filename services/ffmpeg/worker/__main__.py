@@ -101,7 +101,7 @@ def handlers(
         JobKind.COMMAND: CommandHandler(isolation.sandbox, inputs, outputs, settings.limits),
         JobKind.PROBE: probe,
         JobKind.TRANSCRIBE: transcribe,
-        JobKind.JOIN: JoinHandler(isolation.sandbox, UploadClient(uploads), outputs, settings.limits),
+        JobKind.JOIN: JoinHandler(isolation.sandbox, UploadClient(uploads), outputs, settings.join_limits),
     }
 
 

@@ -49,7 +49,6 @@ _Result = TypeVar("_Result")
 
 log = logs.get_logger(__name__)
 
-_MOST_CLIPS = 500
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
 _AT_ONCE = 16
 _COPY_BYTES = 5 * 2**30
@@ -80,8 +79,9 @@ class JoinHandler:
             return {"key": made.key}
         runs = _clips(await self._extents(video_id, etag))
         total = sum(extent.length for run in runs for extent in run)
-        if len(runs) > _MOST_CLIPS or total > self._limits.input_bytes:
-            raise JobFault("LIMIT_EXCEEDED", f"More than {_MOST_CLIPS} clips or {self._limits.input_bytes} bytes")
+        most, most_bytes = self._limits.input_clips, self._limits.input_bytes
+        if len(runs) > most or total > most_bytes:
+            raise JobFault("LIMIT_EXCEEDED", f"More than {most} clips or {most_bytes} bytes")
         runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         output, clips, encoded = await self._while_there(video_id, etag, self._made(context, paths))

@@ -233,11 +233,10 @@ def _most_disk(settings: WorkerSettings) -> float:
     """Bytes of its work folder then."""
     model = 2**29
     samples = settings.transcribe_max_seconds * 2 * SAMPLE_RATE
-    commands = (settings.slots_command + settings.slots_join) * (
-        settings.command_input_bytes + settings.command_output_bytes
-    )
+    commands = settings.slots_command * (settings.command_input_bytes + settings.command_output_bytes)
+    joins = settings.slots_join * (settings.join_limits.input_bytes + settings.join_limits.output_bytes)
     looks = settings.slots_probe * settings.command_input_bytes
-    return model + commands + looks + settings.slots_transcribe * (settings.command_input_bytes + samples)
+    return model + commands + joins + looks + settings.slots_transcribe * (settings.command_input_bytes + samples)
 
 
 @PER_OVERLAY

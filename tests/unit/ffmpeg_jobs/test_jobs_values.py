@@ -111,6 +111,12 @@ def test_no_other_user_s_link_leads_to_the_work_folder(tmp_path: Path, monkeypat
         WorkerSettings(S3_BUCKET="b", work_dir=link)
 
 
+def test_a_join_may_use_what_upload_took_whatever_a_command_may() -> None:
+    settings = WorkerSettings(S3_BUCKET="b", join_max_clips=7, command_input_bytes=1, command_output_bytes=1)
+    limits = settings.join_limits
+    assert (limits.input_clips, limits.input_bytes, limits.output_bytes) == (7, 5 * 2**30, 5 * 2**30)
+
+
 def test_a_lease_must_outlast_three_renewals() -> None:
     with pytest.raises(ValueError, match="JOB_RENEW_SECONDS"):
         WorkerSettings(S3_BUCKET="b", job_lease_seconds=10, job_renew_seconds=4)
