@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 from dataclasses import dataclass
-from datetime import datetime
 
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
@@ -47,7 +46,6 @@ class Joined:
     etag: str
     """With quotes: of the journal's version, and of what was made of it."""
     container: media_pb2.Container.ValueType
-    modified: datetime
 
 
 async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | None:
@@ -57,7 +55,7 @@ async def find_joined(objects: S3Objects, video_id: str, etag: str) -> Joined | 
         extension = info.key[len(name) :]
         if extension in _CONTAINERS:
             tag = of_joined(etag, extension, info.etag)
-            return Joined(info.key, info.size, tag, _CONTAINERS[extension], info.modified)
+            return Joined(info.key, info.size, tag, _CONTAINERS[extension])
     return None
 
 

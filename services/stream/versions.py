@@ -88,14 +88,16 @@ class Versions:
     async def _joined(self, video: media_pb2.Video, upload: upload_pb2.Upload) -> Version:
         """The clips as one file; made now, if nobody has asked for this version before."""
         joined = await self._joiner.joined(video.video_id, upload.etag, _JOIN_SECONDS, owner=video.owner)
-        return _of_joined(video, joined, sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN)
+        # Not when it was joined: that may be later than an append whose version would then seem the older one.
+        return _of_joined(video, joined, upload.modify_time, sealed=upload.state != upload_pb2.UPLOAD_STATE_OPEN)
 
     async def _joined_before(self, video: media_pb2.Video, etag: str) -> Version:
         """The joined file that somebody reads, whether or not more was appended since."""
         joined = await self._joiner.known(video.video_id, journal_of_joined(etag))
         if joined is None or joined.etag != etag:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)
-        return _of_joined(video, joined, sealed=False)
+        # Nobody is told the time of a version before the current one.
+        return _of_joined(video, joined, video.modify_time, sealed=False)
 
     async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[Buffer]:
         """Exactly these bytes, found by `find` for this range, as they come from the store.
@@ -152,19 +154,17 @@ def _of_record(video: media_pb2.Video) -> Version:
     )
 
 
-def _of_joined(video: media_pb2.Video, joined: Joined, *, sealed: bool) -> Version:
-    version = Version(
+def _of_joined(video: media_pb2.Video, joined: Joined, modify_time: Timestamp, *, sealed: bool) -> Version:
+    return Version(
         video_id=video.video_id,
         number=video.number,
         size=joined.size,
         etag=joined.etag,
-        modify_time=Timestamp(),
+        modify_time=modify_time,
         container=joined.container,
         sealed=sealed,
         key=joined.key,
     )
-    version.modify_time.FromDatetime(joined.modified)
-    return version
 
 
 def _of_journal(video: media_pb2.Video, located: upload_pb2.LocateExtentsResponse, etag: str) -> Version:

@@ -7,11 +7,12 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, cast
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner
+from services.common.joined import ClipJoiner, Joined
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient
 from services.stream.versions import Version, Versions
@@ -22,6 +23,7 @@ READY = media_pb2.VIDEO_STATE_READY
 JOURNAL = f'"{"a" * 32}-3c"'
 JOINED, JOINED_KEY = '"e-1-mp4-0123456789ab"', "joined/v/e-1.mp4"
 SIZE = 60
+APPENDED = Timestamp(seconds=1_767_225_600)
 
 
 class World:
@@ -45,7 +47,9 @@ class World:
     async def locate(self, video_id: str, offset: int, length: int, etag: str) -> upload_pb2.LocateExtentsResponse:
         self.asked += 1
         found = [one for one in self.extents if one.offset_bytes + one.length_bytes > offset][: self.most]
-        upload = upload_pb2.Upload(video_id=video_id, etag=JOURNAL, size_bytes=SIZE, clip_count=self.clips)
+        upload = upload_pb2.Upload(
+            video_id=video_id, etag=JOURNAL, size_bytes=SIZE, clip_count=self.clips, modify_time=APPENDED
+        )
         return upload_pb2.LocateExtentsResponse(
             upload=upload, size_bytes=SIZE, object_key=self.object_key, extents=() if self.object_key else found
         )
@@ -57,6 +61,9 @@ class World:
         yield self.objects[key][offset : offset + length]
 
     # Who joins clips.
+    async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
+        return Joined(JOINED_KEY, SIZE, JOINED, media_pb2.CONTAINER_MP4)
+
     def forget(self, video_id: str) -> None:
         self.forgotten += 1
 
@@ -111,6 +118,14 @@ async def test_clips_that_became_a_joined_object_are_not_read_on_in_it() -> None
     world.record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
     world.object_key, world.clips = "videos/v.mp4", 2
     assert await refusal(world.whole(version)) is ErrorReason.VIDEO_CHANGED
+
+
+async def test_joined_clips_are_as_old_as_their_last_append() -> None:
+    """They may be joined after the next one, whose version would seem to be the older of the two."""
+    world = chunked(3)
+    world.clips = 2
+    version = await world.versions.find(world.record)
+    assert (version.key, version.modify_time) == (JOINED_KEY, APPENDED)
 
 
 def joined() -> Version:
