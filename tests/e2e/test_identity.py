@@ -3,6 +3,7 @@
 | rule | test |
 |---|---|
 | no token: works unless the deployment says read or deny | test_without_a_token |
+| deny leaves health and the documentation open | test_pages_that_need_no_user_are_open_where_all_else_is_denied |
 | in 003, explore, user and watch allow anonymous | test_the_library_s_front_is_open_in_every_mode |
 | a bad token is 401 everywhere, never anonymous | test_a_bad_token_is_401_everywhere |
 | `exp` is required, `alg` is pinned | test_a_bad_token_is_401_everywhere, test_a_token_of_another_algorithm |
@@ -155,6 +156,12 @@ async def test_without_a_token(gateways: Gateways, video_id: str, mp4: bytes) ->
         "deny": [401, 401, 401, 200, 200, 401, 401],
         "jwks": [200, 200, 201, 200, 200, 200, 404],
     }
+
+
+async def test_pages_that_need_no_user_are_open_where_all_else_is_denied(gateways: Gateways) -> None:
+    paths = ("/", "/health_check", "/ffmpeg/health", "/ready", "/docs", "/redoc", "/static/docs.js")
+    refused = [path for path in paths if (await gateways.deny.get(path)).status == 401]
+    assert refused == []
 
 
 async def test_the_library_s_front_is_open_in_every_mode(gateways: Gateways) -> None:

@@ -77,6 +77,8 @@ async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip],
         async with http.get(video["video_file"]) as answer:
             assert answer.content_type == KINDS[clips[name].container].content_type
             assert await answer.read() == clip
+        async with http.get(base) as answer:
+            assert number in [one["id"] for one in await answer.json()]
     async with http.get(f"{BASES[1]}/{number}/stream_video", headers={"Range": "bytes=0-1"}) as answer:
         assert (answer.status, await answer.read()) == (206, clip[:2])
 
@@ -106,10 +108,11 @@ async def test_every_kind_of_body_and_both_spellings(http: aiohttp.ClientSession
     ]
     for body in bodies:
         assert await send(http, BASES[1], **body) == UPLOADED, body
-    async with http.patch(f"{BASES[0]}/update_video_chunk/", data=form(number, b"end")) as answer:
-        assert answer.status == 200
+    for base in BASES:
+        async with http.patch(f"{base}/update_video_chunk/", data=form(number, b"end")) as answer:
+            assert answer.status == 200
     async with http.get(f"{BASES[0]}/{number}/stream_video") as answer:
-        assert await answer.read() == mp4_of(5000) + 5 * data + b"end"
+        assert await answer.read() == mp4_of(5000) + 5 * data + 2 * b"end"
     urlencoded = {"video_id": str(number)}
     async with http.post(f"{BASES[0]}/finalize_video_upload/", data=urlencoded) as answer:
         assert (answer.status, await answer.json()) == INITIATED
@@ -203,7 +206,8 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
 async def test_what_is_no_video_is_not_finalized_and_stays_open(
     http: aiohttp.ClientSession, clips: dict[str, Clip]
 ) -> None:
-    for first in (None, b"plain text, no video at all", clips["clip.mkv"].data):
+    others = [clips[name].data for name in ("clip.mkv", "clip.mov", "clip.ogv", "clip.ts", "clip.mpg")]
+    for first in (None, b"plain text, no video at all", *others):
         number = await begin(http)
         if first is not None:
             assert await send(http, data=form(number, first)) == UPLOADED

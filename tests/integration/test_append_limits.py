@@ -78,42 +78,38 @@ async def test_a_chunk_of_unknown_length_is_refused_where_the_upload_is_full(cli
     video = await client.create()
     await client.append(video.video_id, b"x" * 8000)
     await client.append(video.video_id, b"x" * 8000)
-    call = client.open_append()
     # There is room for 4000, and the chunk has not ended.
-    await call.write(
-        upload_pb2.AppendRequest(header=upload_pb2.AppendHeader(video_id=video.video_id), data=b"x" * 5000)
-    )
-    assert await refusal(_answer(call)) is ErrorReason.FILE_TOO_LARGE
+    assert await begun(client, video, b"x" * 5000) is ErrorReason.FILE_TOO_LARGE
 
 
 async def test_clips_are_limited_to_what_can_be_joined(client: JournalClient) -> None:
-    several, large, one = [(await client.create()).video_id for _ in range(3)]
-
-    async def began(video_id: str, data: bytes, declared: int = 0) -> ErrorReason:
-        """What an append that has not ended is refused with."""
-        call = client.open_append()
-        header = upload_pb2.AppendHeader(video_id=video_id, declared_size_bytes=declared)
-        await call.write(upload_pb2.AppendRequest(header=header, data=data))
-        return await refusal(_answer(call))
-
+    several, large, one = [await client.create() for _ in range(3)]
     clip = WEBM.ljust(5000, b"x")
     for _ in range(3):
-        await client.append(several, WEBM)
+        await client.append(several.video_id, WEBM)
     # Told by its first bytes, before the others.
-    assert await began(several, clip) is ErrorReason.TOO_MANY_CLIPS
-    await client.append(several, b"more of the last one")
-    assert (await client.upload(several)).clip_count == 3
+    assert await begun(client, several, clip) is ErrorReason.TOO_MANY_CLIPS
+    await client.append(several.video_id, b"more of the last one")
+    assert (await client.upload(several.video_id)).clip_count == 3
     for _ in range(2):
-        await client.append(large, clip)
-    assert await began(large, b"x" * 5000) is ErrorReason.CLIPS_TOO_LARGE
+        await client.append(large.video_id, clip)
+    assert await begun(client, large, b"x" * 5000) is ErrorReason.CLIPS_TOO_LARGE
     # And by the header alone.
-    assert await began(large, b"", declared=2001) is ErrorReason.CLIPS_TOO_LARGE
-    await client.append(large, b"x" * 2000)
-    await client.append(one, WEBM.ljust(8000, b"x"))
-    await client.append(one, b"x" * 8000)
-    assert await began(one, clip) is ErrorReason.CLIPS_TOO_LARGE
-    await client.append(one, b"x" * 4000)
-    assert (await client.upload(one)).clip_count == 1
+    assert await begun(client, large, b"", declared=2001) is ErrorReason.CLIPS_TOO_LARGE
+    await client.append(large.video_id, b"x" * 2000)
+    await client.append(one.video_id, WEBM.ljust(8000, b"x"))
+    await client.append(one.video_id, b"x" * 8000)
+    assert await begun(client, one, clip) is ErrorReason.CLIPS_TOO_LARGE
+    await client.append(one.video_id, b"x" * 4000)
+    assert (await client.upload(one.video_id)).clip_count == 1
+
+
+async def begun(client: JournalClient, video: media_pb2.Video, data: bytes, declared: int = 0) -> ErrorReason:
+    """What an append that has not ended is refused with."""
+    call = client.open_append()
+    header = upload_pb2.AppendHeader(video_id=video.video_id, declared_size_bytes=declared)
+    await call.write(upload_pb2.AppendRequest(header=header, data=data))
+    return await refusal(_answer(call))
 
 
 async def _answer(call: object) -> object:
@@ -127,6 +123,7 @@ async def test_the_number_of_chunks_is_limited(client: JournalClient) -> None:
     video = await client.create()
     for _ in range(5):
         await client.append(video.video_id, b"x")
+    assert await begun(client, video, b"x" * 5000) is ErrorReason.TOO_MANY_CHUNKS
     assert await refusal(client.append(video.video_id, b"x")) is ErrorReason.TOO_MANY_CHUNKS
 
 
@@ -139,6 +136,7 @@ async def test_open_uploads_are_limited_per_owner_until_they_end(client: Journal
     await alice.create()
     await alice.append(mine[1].video_id, WEBM)
     await alice.seal(mine[1].video_id)
+    assert await begun(alice, mine[1], b"x" * 5000) is ErrorReason.UPLOAD_SEALED
     await alice.create()
     assert await refusal(alice.create()) is ErrorReason.TOO_MANY_UPLOADS
     # One that cannot be made does not count.
@@ -161,7 +159,7 @@ async def test_an_upload_that_could_not_be_made_holds_its_place_for_a_minute(red
             catalog=CatalogClient(nobody),
             clock=SystemClock(),
             open_per_owner=1,
-            open_of_nobody=1,
+            open_of_nobody=2,
             idle_seconds=week,
         )
         set_caller(Caller(user="dora"))
@@ -170,6 +168,10 @@ async def test_an_upload_that_could_not_be_made_holds_its_place_for_a_minute(red
         before = SystemClock().seconds() - week
         assert await store.idle_since(before) == []
         assert [owner for _, owner in await store.idle_since(before + 61)] == ["dora"]
+        # All clients without a token have places of their own, together.
+        set_caller(Caller())
+        for reason in (ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.TOO_MANY_UPLOADS):
+            assert await refusal(journals.create("", "", "a.mp4")) is reason
 
 
 async def is_gone(client: JournalClient, video_id: str) -> bool:
