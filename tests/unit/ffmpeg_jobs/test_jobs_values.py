@@ -1,6 +1,7 @@
 """Tables, tokens and addresses of the job service."""
 
 import os
+import runpy
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.opaque_token import seal_place, unseal_place
+from services.ffmpeg import settings
 from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.job import Job, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
@@ -32,6 +34,22 @@ def test_the_table_knows_every_state_and_finished_ones_lead_nowhere() -> None:
 
 def test_every_kind_has_slots() -> None:
     assert set(WorkerSettings(S3_BUCKET="b").slots) == set(JobKind)
+
+
+@pytest.mark.parametrize(("cores", "commands", "transcripts"), [(1, 1, 1), (2, 2, 1), (8, 8, 4)])
+def test_a_worker_takes_a_command_a_core_and_a_transcript_for_two(
+    monkeypatch: pytest.MonkeyPatch, cores: int, commands: int, transcripts: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    made = runpy.run_path(settings.__file__)["WorkerSettings"](S3_BUCKET="b")
+    assert (made.slots_command, made.slots_transcribe) == (commands, transcripts)
+
+
+def test_how_long_records_are_kept_and_leases_last_by_default() -> None:
+    """As services/ffmpeg/README.md tells it."""
+    policy = WorkerSettings(S3_BUCKET="b").policy
+    assert policy.lease_seconds == 60
+    assert (policy.keep_completed_seconds, policy.keep_failed_seconds) == (7 * 86400, 30 * 86400)
 
 
 async def test_every_kind_has_a_handler() -> None:
@@ -89,9 +107,9 @@ def test_a_work_folder_that_filter_graphs_cannot_hold_is_refused() -> None:
 
 
 def test_a_work_folder_is_one_that_jobs_can_be_run_in_however_it_is_named(tmp_path: Path) -> None:
-    settings = WorkerSettings(S3_BUCKET="b", work_dir=tmp_path / "data" / ".." / "work")
-    assert settings.work_dir == tmp_path.resolve() / "work"
-    assert Plan((), (), (), settings.limits).argv(settings.work_dir)
+    given = WorkerSettings(S3_BUCKET="b", work_dir=tmp_path / "data" / ".." / "work")
+    assert given.work_dir == tmp_path.resolve() / "work"
+    assert Plan((), (), (), given.limits).argv(given.work_dir)
 
 
 def test_each_user_has_a_work_folder_of_its_own() -> None:
