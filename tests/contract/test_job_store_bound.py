@@ -1,4 +1,4 @@
-"""What one owner can make the store keep is bounded, on a real Redis."""
+"""What one owner can make the store keep, and for how long, is bounded, on a real Redis."""
 
 import uuid
 
@@ -31,10 +31,18 @@ async def end(store: RedisJobStore, job_id: str, how: str) -> None:
     lease = await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND])
     assert lease is not None
     assert lease.job.id == job_id
-    if how == "fail":
-        await store.fail(lease, FAULT, again=False)
-    else:
-        await store.complete(lease, {"seconds": [1]})
+    if how.startswith("cancel, "):
+        await store.cancel(job_id)
+    match how:
+        case "fail" | "cancel, fail":
+            await store.fail(lease, FAULT, again=False)
+        case "cancel, release":
+            await store.release(lease)
+        case "lose":
+            await store._client.zadd("{ff}:active", {job_id: 1})
+            await store.reap()
+        case _:
+            await store.complete(lease, {"seconds": [1]})
 
 
 async def kept(store: RedisJobStore, ids: list[str]) -> list[str]:
@@ -68,6 +76,30 @@ async def test_the_records_that_ended_first_go_first(store: RedisJobStore, owner
         assert await kept(store, ids) == ids[max(0, number - 3) :]
     await store.complete(lease, {})
     assert await kept(store, [late, *ids]) == [late, *ids[3:]]
+
+
+@pytest.mark.parametrize(
+    ("how", "state", "keep_seconds"),
+    [
+        ("complete", "completed", 3600),
+        ("fail", "failed", 7200),
+        ("lose", "failed", 7200),
+        ("cancel", "cancelled", 7200),
+        ("cancel, fail", "cancelled", 7200),
+        ("cancel, release", "cancelled", 7200),
+    ],
+)
+async def test_a_record_is_kept_for_as_long_as_its_end_asks(
+    client: redis.asyncio.Redis, how: str, state: str, keep_seconds: int
+) -> None:
+    store = RedisJobStore(client, JobPolicy(keep_completed_seconds=3600, keep_failed_seconds=7200, lost_workers_max=1))
+    job_id = await add(store)
+    await end(store, job_id, how)
+    ended = await store.get(job_id)
+    assert ended is not None
+    assert ended.finished_ms is not None
+    assert ended.state == state
+    assert await client.zscore("{ff}:finished", job_id) == ended.finished_ms + keep_seconds * 1000
 
 
 async def test_what_waits_or_runs_and_what_others_have_stays(store: RedisJobStore) -> None:
