@@ -272,6 +272,8 @@ def test_workers_are_scaled_by_every_kind_of_job(monkeypatch: pytest.MonkeyPatch
     (scaled,) = of_kind("production", "ScaledObject")
     assert scaled["spec"]["scaleTargetRef"] == {"name": "worker"}
     assert 1 <= scaled["spec"]["minReplicaCount"] < scaled["spec"]["maxReplicaCount"]
+    # It would be what there is without jobs, whatever the least is.
+    assert "idleReplicaCount" not in scaled["spec"]
     assert "replicas" not in worker.deployment["spec"]
     triggers = {one["metadata"]["listName"]: int(one["metadata"]["listLength"]) for one in scaled["spec"]["triggers"]}
     assert triggers == {f"{TAG}:unfinished:{kind}": settings.slots[kind] for kind in JobKind}
@@ -292,6 +294,15 @@ def test_clients_are_told_the_address_of_the_ingress() -> None:
     assert [rule["host"] for rule in ingress["spec"]["rules"]] == [host]
     gateway = Workload("production", named("production", "Deployment", "gateway"))
     assert gateway.environment.get("PUBLIC_URL") == f"https://{host}"
+
+
+def test_the_ingress_passes_on_any_body_as_it_comes_and_waits_for_slow_answers() -> None:
+    (ingress,) = of_kind("production", "Ingress")
+    told = {name.rpartition("/")[2]: value for name, value in ingress["metadata"]["annotations"].items()}
+    # 0: of any size; how large one may be is the gateway's to say.
+    assert (told["proxy-body-size"], told["proxy-request-buffering"], told["proxy-buffering"]) == ("0", "off", "off")
+    # A task's events may be silent for as long as it waits, and nginx's own limit is a minute.
+    assert int(told["proxy-read-timeout"]) >= 3600
 
 
 def test_a_pod_that_goes_lets_an_upload_take_as_long_as_the_ingress_does(monkeypatch: pytest.MonkeyPatch) -> None:
