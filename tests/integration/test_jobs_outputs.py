@@ -170,17 +170,6 @@ async def test_a_store_that_fails_leaves_nothing_to_see(
     assert await left(objects, job_id) == ([], [])
 
 
-async def test_a_store_with_lifecycle_rules_expires_outputs_and_keeps_its_other_rules(moto_s3: S3Server) -> None:
-    settings = moto_s3.settings
-    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
-        assert await objects.ensure_expiry("mine", "other/", 3)
-        await Outputs(objects, data).ensure_expiry(15)
-        await Outputs(objects, data).ensure_expiry(15)
-        found = await objects._client.get_bucket_lifecycle_configuration(Bucket=moto_s3.bucket)
-    rules = {rule["ID"]: (rule["Filter"]["Prefix"], rule["Expiration"]["Days"]) for rule in found["Rules"]}
-    assert rules == {"mine": ("other/", 3), "reelway-ffmpeg-outputs": ("ffmpeg-outputs/", 15)}
-
-
 async def test_a_store_without_lifecycle_rules_is_swept_all_the_same(juicefs_s3: S3Server) -> None:
     settings = juicefs_s3.settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
@@ -251,6 +240,27 @@ async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_tim
         await sweeper.sweep()
         assert await left(objects, ids["completed"]) == ([], [])
         assert await left(objects, "gone") == ([], [])
+
+
+async def test_a_sweep_has_the_store_expire_outputs_and_keeps_its_other_rules(
+    clean_redis: str, moto_s3: S3Server
+) -> None:
+    settings, clock = moto_s3.settings, Clock()
+    async with (
+        connect(RedisSettings(redis_url=clean_redis)) as client,
+        S3Objects.open(settings) as objects,
+        S3Bytes.open(settings) as data,
+    ):
+        assert await objects.ensure_expiry("mine", "other/", 3)
+        store, lease = RedisJobStore(client, JobPolicy()), Lease(client, "{ff}:sweep", 60)
+        sweeper = Sweeper(store, Outputs(objects, data), lease, clock, timedelta(days=14))
+        await sweeper.sweep()
+        # The bucket is looked at once an hour.
+        clock.ahead = timedelta(hours=2)
+        await sweeper.sweep()
+        found = await objects._client.get_bucket_lifecycle_configuration(Bucket=moto_s3.bucket)
+    rules = {rule["ID"]: (rule["Filter"]["Prefix"], rule["Expiration"]["Days"]) for rule in found["Rules"]}
+    assert rules == {"mine": ("other/", 3), "reelway-ffmpeg-outputs": ("ffmpeg-outputs/", 15)}
 
 
 class OneStays(Outputs):
