@@ -47,17 +47,21 @@ async def objects(juicefs_s3: S3Server) -> AsyncIterator[S3Objects]:
         yield found
 
 
-async def test_a_killed_workers_job_runs_again_elsewhere_and_leaves_no_child(
+async def test_a_killed_workers_job_runs_again_elsewhere_and_leaves_neither_child_nor_folder(
     store: RedisJobStore, workers: Workers, objects: S3Objects, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
     mortal = await workers.start(**SHORT_LEASE)
     job_id = await add(store, seconds=60, again=0, record=str(record), outputs=["a.mp4"])
     (child,) = await children(record)
-    mortal.signal(signal.SIGKILL)
+    (folder,) = workers.work_folder.iterdir()
     # Its lease is long: it shall not lose the job, however little time the machine has for it.
     await workers.start()
+    # What a worker does at its start is not what removes the folder.
+    await until(lambda: workers.log.count("worker started") == 2, 40)
+    mortal.signal(signal.SIGKILL)
     await until_ended(child)
+    await until(lambda: not folder.exists(), 40)
     job = await until_state(store, job_id, "completed")
     assert (job.attempt, job.lost_workers, job.tries) == (2, 1, 0)
     found = await objects.get(f"ffmpeg-outputs/{job_id}/a.mp4")
