@@ -45,7 +45,7 @@ class Server:
         self.headers.append(dict(request.headers))
         match request.path:
             case "/file" | "/file (1).mp4":
-                return web.Response(body=BODY)
+                return web.Response(body=BODY, headers={"Set-Cookie": "session=anna; Path=/"})
             case "/empty":
                 return web.Response(body=b"")
             case "/redirect":
@@ -403,6 +403,16 @@ async def test_a_name_is_looked_up_once_a_hop(server: Server, tmp_path: Path) ->
         await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "two")
     await fetcher.close()
     assert len(server.asked) == 1
+
+
+async def test_a_cookie_of_one_owner_s_input_does_not_go_with_another_s(server: Server, tmp_path: Path) -> None:
+    # By name: a client that keeps cookies keeps none of a server that has an address alone.
+    answers = Answers(("127.0.0.1",), ("127.0.0.1",))
+    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
+    for name in ("anna", "boris"):
+        await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / name)
+    await fetcher.close()
+    assert ["Cookie" in headers for headers in server.headers] == [False, False]
 
 
 async def test_names_that_are_never_found_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
