@@ -280,6 +280,18 @@ async def test_nothing_is_to_be_read_on_standard_input(folder: WorkFolder) -> No
     assert (result.ended, lines) == (Ended.SUCCEEDED, [b"character special file 1:3"])
 
 
+async def test_what_runs_has_no_capabilities_whoever_started_it(folder: WorkFolder) -> None:
+    """Those of root pass over the permissions of files. Without Landlock, which keeps /proc from being read."""
+    lines: list[bytes] = []
+    readable = replace(SANDBOX, layers=replace(SANDBOX.layers, landlock_abi=0))
+    result = await run_sandboxed(
+        readable, ["/bin/grep", "Cap", "/proc/self/status"], folder, LIMITS, on_line=lines.append
+    )
+    assert result.ended is Ended.SUCCEEDED
+    held = {name.decode(): int(mask, 16) for name, mask in (line.split(b":") for line in lines)}
+    assert (held["CapPrm"], held["CapEff"], held["CapInh"], held["CapAmb"]) == (0, 0, 0, 0)
+
+
 async def test_a_file_may_say_much_about_itself(folder: WorkFolder) -> None:
     (folder.path / "in/0").write_text(f";FFMETADATA1\ncomment={'long ' * 100_000}\n")
     command = "-f lavfi -i testsrc=d=1 -f ffmetadata -i in_1 -map_metadata 1 out_1"
