@@ -5,6 +5,7 @@ import errno
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage
+from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage, Progress
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding
@@ -28,6 +29,7 @@ class Store:
     def __init__(self, away: int = 0, holding: Holding = Holding.HELD) -> None:
         self.away, self.holding = away, holding
         self.written: list[Any] = []
+        self.reported: list[tuple[float, Progress]] = []
 
     async def complete(self, lease: JobLease, result: Mapping[str, Any]) -> Holding:
         self._answer(("complete", result) if self.holding is Holding.HELD else None)
@@ -39,6 +41,10 @@ class Store:
 
     async def release(self, lease: JobLease) -> Holding:
         self._answer(("release",))
+        return self.holding
+
+    async def report(self, lease: JobLease, progress: Progress) -> Holding:
+        self.reported.append((time.monotonic(), progress))
         return self.holding
 
     def _answer(self, written: Any) -> None:
@@ -178,6 +184,24 @@ async def test_a_handler_that_does_not_obey_ends_the_process(root: WorkRoot) -> 
     release.set()
     await running
     assert case.died == 1
+
+
+async def test_progress_is_written_once_a_second_however_often_it_is_shown(root: WorkRoot) -> None:
+    store = Store()
+    shown = Progress()
+
+    async def busy(context: JobContext) -> None:
+        nonlocal shown
+        while len(store.reported) < 2:
+            shown = replace(shown, media_seconds=shown.media_seconds + 1)
+            context.show(shown)
+            await asyncio.sleep(0.01)
+
+    began = time.monotonic()
+    await Case(root, busy, store).attempt.run()
+    (first, earlier), (second, later) = store.reported
+    assert min(first - began, second - first) > 0.99
+    assert earlier.media_seconds < later.media_seconds <= shown.media_seconds
 
 
 async def test_only_later_attempts_fence_earlier_ones(root: WorkRoot) -> None:
