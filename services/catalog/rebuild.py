@@ -55,7 +55,8 @@ async def rebuild(
     """Empty the index and fill it from S3. Safe to repeat, and to kill: the marker comes last.
 
     Until it ends the catalog answers INDEX_MISSING, so that nothing is created beside it. `lease` is taken, renewed
-    however long a step lasts, and left to the caller; SERVICE_UNAVAILABLE where it is somebody else's.
+    however long a step lasts, and left to the caller; SERVICE_UNAVAILABLE where it is somebody else's. A process that
+    slept past it changes nothing more: another one has made the index since, or is at it.
     """
     try:
         return await lease.hold(lambda: _rebuild(records, objects, store, lease, writers_seconds))
@@ -66,14 +67,14 @@ async def rebuild(
 async def _rebuild(
     records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease, writers_seconds: float
 ) -> Rebuilt:
-    if await store.close_index():
+    if await store.close_index(lease):
         # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
         await asyncio.sleep(writers_seconds)
         for video_id, _ in await store.unsaved_before(float("inf")):
             video = await store.get_unguarded(video_id)
             if video is not None:
                 await records.save(video)
-    await store.clear()
+    await store.clear(lease)
     # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
     stored = {info.key async for info in objects.list(VIDEOS)}
     found, last_number = Rebuilt(), 0
@@ -100,7 +101,7 @@ async def _rebuild(
             else:
                 found.videos += 1
             videos.append(video)
-        await store.load(videos)
+        await store.load(videos, lease)
 
     batch: list[str] = []
     async for key in records.keys():
@@ -109,10 +110,7 @@ async def _rebuild(
             await index(batch)
             batch = []
     await index(batch)
-    # A process that slept may find an index that somebody else has emptied and only half filled.
-    if not await lease.take():
-        raise LeaseLost
-    await store.finish_load(last_number + _SPARE_NUMBERS if last_number else 0)
+    await store.finish_load(last_number + _SPARE_NUMBERS if last_number else 0, lease)
     return found
 
 

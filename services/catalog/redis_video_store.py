@@ -31,17 +31,19 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.client import Pipeline
 from reelway.v1 import media_pb2
 
 from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, memberships
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import Lease
 from services.common.message_page import PAGE_BYTES
 from services.common.redis_client import redis_errors
 
@@ -227,42 +229,56 @@ class RedisVideoStore:
         with redis_errors():
             return bool(await self._redis.exists(_MARKER))
 
-    async def close_index(self) -> bool:
-        """Stop serving the index: every call says INDEX_MISSING from now on. Whether there was one."""
-        with redis_errors():
-            return bool(await self._redis.delete(_MARKER))
+    async def close_index(self, lease: Lease | None = None) -> bool:
+        """Stop serving the index: every call says INDEX_MISSING from now on. Whether there was one.
 
-    async def clear(self) -> None:
+        This and what follows is done only while `lease` is held, else LeaseLost; None: nobody else is at it.
+        """
+        return bool((await self._do(lambda pipe: pipe.delete(_MARKER), lease))[0])
+
+    async def clear(self, lease: Lease | None = None) -> None:
         """Remove every key of the index but the leases."""
-        with redis_errors():
-            async for key in self._redis.scan_iter(match=PREFIX + "*", count=1000):
-                if not key.startswith(LEASES.encode()):
-                    await self._redis.unlink(key)
+        cursor = None
+        while cursor != 0:
+            with redis_errors():
+                page: Any = await self._redis.scan(cursor or 0, match=PREFIX + "*", count=1000)
+            cursor, found = page
+            await self._unlink([key for key in found if not key.startswith(LEASES.encode())], lease)
 
-    async def load(self, videos: Sequence[media_pb2.Video]) -> None:
+    async def _unlink(self, keys: list[bytes], lease: Lease | None) -> None:
+        if keys:
+            await self._do(lambda pipe: pipe.unlink(*keys), lease)
+
+    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> None:
         """Index records as they are, unmarked; part of a rebuild, before `finish_load`."""
-        with redis_errors():
-            pipe = self._redis.pipeline(transaction=False)
-            lists: dict[str, dict[str, float]] = defaultdict(dict)
-            for video in videos:
-                pipe.hset(
-                    _video_key(video.video_id),
-                    mapping={"version": video.version, "record": video.SerializeToString()},
-                )
-                for key, score in memberships(video).items():
-                    if score:
-                        lists[key][video.video_id] = 0.0 if score == DUE else float(score)
-            # Few long commands instead of many short ones.
-            for key, scores in lists.items():
-                pipe.zadd(key, scores)
-            if videos:
-                pipe.hset(_NUMBERS, mapping={str(video.number): video.video_id for video in videos})
-            if owners := {known_owner(video) for video in videos} - {""}:
-                pipe.sadd(_OWNERS, *owners)
-            await pipe.execute()
+        await self._do(lambda pipe: _index(videos, pipe), lease)
 
-    async def finish_load(self, last_number: int) -> None:
+    async def finish_load(self, last_number: int, lease: Lease | None = None) -> None:
         """Set the counter, then the marker: from here on the index is served."""
+        await self._do(lambda pipe: pipe.mset({_COUNTER: last_number, _MARKER: "1"}), lease)
+
+    async def _do(self, commands: Callable[[Pipeline], object], lease: Lease | None) -> list[Any]:
+        if lease is not None:
+            return await lease.guard(commands)
         with redis_errors():
-            await self._redis.set(_COUNTER, last_number)
-            await self._redis.set(_MARKER, "1")
+            answers: list[Any] = await self._redis.transaction(commands)
+        return answers
+
+
+def _index(videos: Sequence[media_pb2.Video], pipe: Pipeline) -> None:
+    lists: dict[str, dict[str, float]] = defaultdict(dict)
+    for video in videos:
+        pipe.hset(
+            _video_key(video.video_id),
+            mapping={"version": video.version, "record": video.SerializeToString()},
+        )
+        for key, score in memberships(video).items():
+            if score:
+                lists[key][video.video_id] = 0.0 if score == DUE else float(score)
+    # Few long commands instead of many short ones.
+    for key, scores in lists.items():
+        pipe.zadd(key, scores)
+    if videos:
+        pipe.hset(_NUMBERS, mapping={str(video.number): video.video_id for video in videos})
+    if owners := {known_owner(video) for video in videos} - {""}:
+        pipe.sadd(_OWNERS, *owners)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import redis.asyncio as redis
+from redis.asyncio.client import Pipeline
 
 from services.common import tasks
 from services.common.redis_client import redis_errors
@@ -20,7 +21,7 @@ _T = TypeVar("_T")
 
 
 class LeaseLost(Exception):
-    """Somebody else holds the lease, and goes on with the work."""
+    """It ran out: somebody else goes on with the work, or has done it."""
 
 
 class Lease:
@@ -33,34 +34,60 @@ class Lease:
         self.seconds = seconds
         self._client, self._name, self._ms = client, name, int(seconds * 1000)
         self._token = uuid.uuid4().hex
-        self._renew = client.register_script(_RENEW)
-        self._release = client.register_script(_RELEASE)
+        self._renew_script = client.register_script(_RENEW)
+        self._release_script = client.register_script(_RELEASE)
 
     async def take(self) -> bool:
         """True if nobody else holds it, or this holder still does."""
         with redis_errors():
             if await self._client.set(self._name, self._token, nx=True, px=self._ms):
                 return True
-            return bool(await self._renew(keys=[self._name], args=[self._token, self._ms]))
+        return await self._renew()
+
+    async def _renew(self) -> bool:
+        """False if it ran out. Whoever had it then may have done the work, so it is not taken anew."""
+        with redis_errors():
+            return bool(await self._renew_script(keys=[self._name], args=[self._token, self._ms]))
 
     async def hold(self, work: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         """What `work` answers; the lease is taken before it and renewed until it ends.
 
         Raises:
-            LeaseLost: the lease is somebody else's; work that had begun is cancelled and has ended.
+            LeaseLost: the lease is somebody else's, or was; work that had begun is cancelled and has ended.
         """
         if not await self.take():
             raise LeaseLost
         working = asyncio.create_task(work())
         try:
             while not (await asyncio.wait([working], timeout=self.seconds / 4))[0]:
-                if not await self.take():
+                if not await self._renew():
                     raise LeaseLost
             return working.result()
         finally:
             await tasks.end(working)
 
+    async def guard(self, commands: Callable[[Pipeline], object]) -> list[Any]:
+        """What the commands answer that `commands` queues; done in one step, while this holder has the lease.
+
+        For what would harm whoever has it next: a process that slept wakes up in the middle of its work, and goes on
+        for a moment before `hold` ends that.
+
+        Raises:
+            LeaseLost: it ran out, and nothing was done.
+        """
+
+        async def queue(pipe: Pipeline) -> None:
+            if await pipe.get(self._name) not in (self._token, self._token.encode()):
+                raise LeaseLost
+            pipe.multi()  # type: ignore[no-untyped-call]
+            commands(pipe)
+
+        with redis_errors():
+            # Watched: where the lease was renewed or lost behind the look, nothing is done, and it is looked again.
+            answers: list[Any] = await self._client.transaction(queue, self._name)
+        return answers
+
     async def release(self) -> None:
         """Give it back; does nothing if it is somebody else's by now."""
         with redis_errors():
-            await self._release(keys=[self._name], args=[self._token])
+            await self._release_script(keys=[self._name], args=[self._token])

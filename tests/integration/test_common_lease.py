@@ -1,11 +1,14 @@
 """Leases on a real Redis."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import redis as blocking_redis
 import redis.asyncio as redis
+from redis.asyncio.client import Pipeline
 
-from services.common.lease import Lease
+from services.common.lease import Lease, LeaseLost
 from tests.support.waiting import until
 
 
@@ -53,3 +56,55 @@ async def test_taking_again_makes_it_last_longer(client: redis.Redis) -> None:
 async def test_leases_of_different_names_do_not_meet(client: redis.Redis) -> None:
     assert await Lease(client, "sweep", 30).take()
     assert await Lease(client, "rebuild", 30).take()
+
+
+async def test_who_slept_past_a_lease_does_not_get_it_back(client: redis.Redis) -> None:
+    """Somebody else may have had it meanwhile, done the work, and given it back."""
+    mine = Lease(client, "work", 0.4)
+
+    async def work() -> None:
+        await client.delete("work")
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(10):
+        with pytest.raises(LeaseLost):
+            await mine.hold(work)
+
+
+async def test_what_is_guarded_is_done_by_the_holder_alone(client: redis.Redis) -> None:
+    mine, yours = Lease(client, "work", 30), Lease(client, "work", 30)
+    assert await mine.take()
+    with pytest.raises(LeaseLost):
+        await yours.guard(lambda pipe: pipe.set("made", "by you"))
+    assert await mine.guard(lambda pipe: pipe.set("made", "by me")) == [True]
+    await mine.release()
+    with pytest.raises(LeaseLost):
+        await mine.guard(lambda pipe: pipe.delete("made"))
+    assert await client.get("made") == b"by me"
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_what_is_guarded_is_one_step_with_the_look_at_the_lease(
+    client: redis.Redis, clean_redis: str, lost: bool
+) -> None:
+    lease, tries = Lease(client, "work", 30), 0
+    assert await lease.take()
+
+    def commands(pipe: Pipeline) -> None:
+        """Between the look and the step it runs out, or is renewed."""
+        nonlocal tries
+        tries += 1
+        with blocking_redis.Redis.from_url(clean_redis) as other:
+            if lost:
+                other.delete("work")
+            elif tries == 1:
+                other.pexpire("work", 60_000)
+        pipe.set("made", tries)
+
+    if lost:
+        with pytest.raises(LeaseLost):
+            await lease.guard(commands)
+        assert await client.get("made") is None
+    else:
+        await lease.guard(commands)
+        assert await client.get("made") == b"2"
