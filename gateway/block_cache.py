@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from services.common.latest import Latest
+from services.common.bounded_cache import BoundedCache
 from services.common.tasks import SingleFlight
 
 BLOCK = 2**20
@@ -35,7 +35,7 @@ class BlockCache:
         self._limit = limit_bytes
         self._blocks: OrderedDict[BlockKey, bytes] = OrderedDict()
         self._size = 0
-        self._once = Latest[BlockKey, None](_REMEMBERED * (limit_bytes // BLOCK))
+        self._once = BoundedCache[BlockKey, None](_REMEMBERED * (limit_bytes // BLOCK))
         self._loading = SingleFlight[BlockKey, bytes]()
 
     @property

@@ -10,12 +10,12 @@ import grpc
 from reelway.v1 import catalog_pb2, catalog_pb2_grpc, media_pb2, upload_pb2
 
 from gateway.upload_backend import UploadBackend
+from services.common.bounded_cache import BoundedCache
 from services.common.byte_messages import Buffer
 from services.common.call import call
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.latest import Latest
 
 _PAGE = 1000
 _KNOWN = 100_000
@@ -46,7 +46,7 @@ class Appends:
         self._backend, self._max_bytes = backend, max_bytes
         self._catalog: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(catalog)
         # A number is one video's for good, so this cannot be wrong; who may do what the services judge each time.
-        self._ids = Latest[tuple[int, str], str](_KNOWN)
+        self._ids = BoundedCache[tuple[int, str], str](_KNOWN)
 
     async def create(self, title: str = "", description: str = "") -> media_pb2.Video:
         """A new, empty video."""

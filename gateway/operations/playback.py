@@ -18,12 +18,12 @@ from gateway.block_cache import BLOCK, BlockCache, BlockKey
 from gateway.stream_backend import StreamBackend, Window
 from services.common import logs, tasks
 from services.common.backoff import Backoff
+from services.common.bounded_cache import BoundedCache
 from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
-from services.common.latest import Latest
 
 log = logs.get_logger(__name__)
 
@@ -52,7 +52,7 @@ class Playback:
 
     def __init__(self, backend: StreamBackend, cache: BlockCache, access_ttl_seconds: float) -> None:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
-        self._stats = Latest[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
+        self._stats = BoundedCache[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._asking = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()

@@ -24,7 +24,7 @@ _STATES: Mapping[media_pb2.TranscriptState.ValueType, str] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class TranscriptView:
     """A transcript as clients are told of it."""
 
     state: str
@@ -35,7 +35,7 @@ class Told:
     error: str | None
 
     @classmethod
-    def of(cls, transcript: media_pb2.Transcript) -> Told:
+    def of(cls, transcript: media_pb2.Transcript) -> TranscriptView:
         """From the record."""
         known = transcript.HasField("result")
         failed = transcript.state == media_pb2.TRANSCRIPT_STATE_FAILED
@@ -62,22 +62,22 @@ class Transcripts:
     def __init__(self, catalog: grpc.aio.Channel) -> None:
         self._stub: transcript_pb2_grpc.TranscriptServiceAsyncStub = transcript_pb2_grpc.TranscriptServiceStub(catalog)
 
-    async def request(self, video_id: str, language: str = "") -> Told:
+    async def request(self, video_id: str, language: str = "") -> TranscriptView:
         """Have it made, and again where it failed."""
         request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, language=language)
-        return Told.of((await call(self._stub.RequestTranscript, request)).transcript)
+        return TranscriptView.of((await call(self._stub.RequestTranscript, request)).transcript)
 
     async def request_first(self, video_id: str) -> None:
         """Have it made, if nobody asked before; of a video that still grows once it is finished."""
         request = transcript_pb2.RequestTranscriptRequest(video_id=video_id, first_only=True)
         await call(self._stub.RequestTranscript, request)
 
-    async def get(self, video_id: str) -> Told:
+    async def get(self, video_id: str) -> TranscriptView:
         """What is known; NO_TRANSCRIPT where nobody asked."""
         answer = await self._get(video_id)
         if not answer.HasField("transcript"):
             raise ReelwayError(ErrorReason.NO_TRANSCRIPT)
-        return Told.of(answer.transcript)
+        return TranscriptView.of(answer.transcript)
 
     async def captions(self, video_id: str) -> Captions:
         """The newest captions; NO_TRANSCRIPT while there are none."""

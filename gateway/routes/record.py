@@ -14,7 +14,7 @@ from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, read_fields
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
-from gateway.operations.transcripts import Told
+from gateway.operations.transcripts import TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
@@ -115,16 +115,16 @@ def _base(request: web.Request) -> str:
 
 
 def _rendered(base: str, video: media_pb2.Video) -> dict[str, object]:
-    told = Told.of(video.transcript)
+    view = TranscriptView.of(video.transcript)
     return Recorded(
         id=video.number,
         title=video.title,
         description=video.description,
         video_file=f"{base}{_BASE}/{video.number}/stream_video/",
         created_at=video.create_time.ToDatetime().strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        transcription=None if told.text is None else Transcription(id=video.number, transcription_text=told.text),
-        transcription_status=told.state,
-        transcription_error=told.error,
+        transcription=None if view.text is None else Transcription(id=video.number, transcription_text=view.text),
+        transcription_status=view.state,
+        transcription_error=view.error,
     ).model_dump()
 
 

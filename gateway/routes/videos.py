@@ -11,7 +11,7 @@ from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.invalid_request import ErrorBody, InvalidBody
 from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
-from gateway.operations.transcripts import Told
+from gateway.operations.transcripts import TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
@@ -103,8 +103,8 @@ async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:
     return await _serve(request, path.video_id, "attachment", "application/octet-stream")
 
 
-def _told(video_id: str, told: Told, status: int) -> web.Response:
-    body = Transcribed(id=video_id, status=told.state, text=told.text, language=told.language, error=told.error)
+def _transcribed(video_id: str, view: TranscriptView, status: int) -> web.Response:
+    body = Transcribed(id=video_id, status=view.state, text=view.text, language=view.language, error=view.error)
     return web.json_response(body.model_dump(), status=status)
 
 
@@ -120,8 +120,8 @@ def _told(video_id: str, told: Told, status: int) -> web.Response:
 )
 async def transcribe(request: web.Request, path: VideoPath, query: Language) -> web.Response:
     """Begins a transcript, unless it is there or under way; one that failed is tried again."""
-    told = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
-    return _told(path.video_id, told, 202)
+    view = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
+    return _transcribed(path.video_id, view, 202)
 
 
 @routes.get(
@@ -134,7 +134,7 @@ async def transcribe(request: web.Request, path: VideoPath, query: Language) -> 
 )
 async def transcript(request: web.Request, path: VideoPath) -> web.Response:
     """The transcript's text and state."""
-    return _told(path.video_id, await request.app[TRANSCRIPTS].get(path.video_id), 200)
+    return _transcribed(path.video_id, await request.app[TRANSCRIPTS].get(path.video_id), 200)
 
 
 @routes.get(

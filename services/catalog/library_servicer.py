@@ -10,9 +10,9 @@ from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
 from services.catalog.library import Library
 from services.catalog.processing import Processing
+from services.common.bounded_cache import BoundedCache
 from services.common.caller import current_caller, require_system
 from services.common.clock import Clock
-from services.common.latest import Latest
 from services.common.s3_objects import S3Objects
 
 _URL_SECONDS = 7 * 86_400
@@ -27,7 +27,7 @@ class Thumbnails:
 
     def __init__(self, objects: S3Objects, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
-        self._signed = Latest[str, tuple[float, str]](_MOST_URLS)
+        self._signed = BoundedCache[str, tuple[float, str]](_MOST_URLS)
 
     async def url(self, key: str) -> str:
         """Of the picture with this key; empty for none."""

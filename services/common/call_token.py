@@ -11,9 +11,9 @@ import time
 
 import jwt
 
+from services.common.bounded_cache import BoundedCache
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.latest import Latest
 
 _ALGORITHM, _AUDIENCE = "HS256", "reelway"
 _LIFE_SECONDS, _KEPT_SECONDS = 120, 60
@@ -26,8 +26,8 @@ class CallTokens:
 
     def __init__(self, secret: str) -> None:
         self._secret = secret
-        self._made = Latest[str, tuple[float, float, str]](_MOST)
-        self._checked = Latest[str, tuple[float, str]](_MOST)
+        self._made = BoundedCache[str, tuple[float, float, str]](_MOST)
+        self._checked = BoundedCache[str, tuple[float, str]](_MOST)
 
     def make(self, user: str) -> str:
         """A token for calls in the name of `user`."""

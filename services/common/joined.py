@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
+from services.common.bounded_cache import BoundedCache
 from services.common.call import call
 from services.common.caller import system_caller
 from services.common.clock import Clock
@@ -24,7 +25,6 @@ from services.common.containers import KINDS
 from services.common.entity_tags import of_joined, unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.latest import Latest
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import S3Objects
 from services.common.tasks import SingleFlight
@@ -65,7 +65,7 @@ class ClipJoiner:
     def __init__(self, objects: S3Objects, channel: grpc.aio.Channel, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
         self._stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
-        self._known = Latest[tuple[str, str], Joined](_KNOWN)
+        self._known = BoundedCache[tuple[str, str], Joined](_KNOWN)
         self._looking = SingleFlight[str, ffmpeg_pb2.Task]()
 
     async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:

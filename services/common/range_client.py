@@ -29,7 +29,7 @@ _LONG_AHEAD = 4
 _IDLE_SECONDS = 15.0
 """A connection unused for so long is closed: servers drop them at about that age without a word."""
 _IDLE_CONNECTIONS = 256
-_EXCUSE_BYTES = 2**11
+_ERROR_BODY_BYTES = 2**11
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -74,7 +74,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self.received = 0
-        self.excuse = b""
+        self.error_body = b""
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -137,7 +137,7 @@ class _Connection(asyncio.BufferedProtocol):
         body = memoryview(self._head_buffer)[end + len(_END_OF_HEAD) : self._filled]
         if self._head.status != 206 or self._head.length != self._asked:
             # Not what was asked for: a beginning of it will tell why, and the connection is not used again.
-            self.excuse = bytes(body[:_EXCUSE_BYTES])
+            self.error_body = bytes(body[:_ERROR_BODY_BYTES])
             self._pause()
             self._wake()
             return
@@ -254,9 +254,9 @@ class Answer:
         self.head = head
         self._connection, self._length, self._seconds = connection, length, silence_seconds
 
-    def excuse(self) -> bytes:
+    def error_body(self) -> bytes:
         """Where it is not a 206 of the length that was asked for: the beginning of the body, as far as it is here."""
-        return self._connection.excuse
+        return self._connection.error_body
 
     async def pieces(self) -> AsyncIterator[memoryview]:
         """The body of a 206 of the length that was asked for, in buffers that nobody else has.

@@ -24,11 +24,11 @@ from yarl import URL
 from services.common import logs
 from services.common.aws_session import new_session
 from services.common.backoff import Backoff
+from services.common.bounded_cache import BoundedCache
 from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.latest import Latest
 from services.common.range_client import RangeClient
 from services.common.s3_errors import s3_errors
 from services.common.s3_objects import REQUEST_ID_HEADER
@@ -84,7 +84,7 @@ class S3Bytes:
             self._static = Credentials(settings.aws_access_key_id, secret, token).get_frozen_credentials()
         self._session = new_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
-        self._signatures = Latest[str, tuple[float, dict[str, str]]](_SIGNATURES)
+        self._signatures = BoundedCache[str, tuple[float, dict[str, str]]](_SIGNATURES)
         self._backoff = Backoff()
 
     @classmethod
@@ -168,7 +168,7 @@ class S3Bytes:
             ):
                 # A store that answers another range than was asked for must never reach a viewer.
                 status = head.status if head.status >= 400 else 502
-                raise _Refused(status, answer.excuse().decode("utf-8", "replace"))
+                raise _Refused(status, answer.error_body().decode("utf-8", "replace"))
             async for piece in answer.pieces():
                 yield piece
 
@@ -236,7 +236,7 @@ class S3Bytes:
                 data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
                 async with self._http.put(URL(url, encoded=True), headers=headers, data=data) as response:
                     if response.status != 200:
-                        raise _Refused(response.status, await self._excuse(response))
+                        raise _Refused(response.status, await self._error_body(response))
                     await response.read()
                     return response.headers["ETag"]
             except (*_TRANSIENT, _Refused) as error:
@@ -252,7 +252,7 @@ class S3Bytes:
         await asyncio.sleep(self._backoff.pause(max(attempt, 1)))
 
     @staticmethod
-    async def _excuse(response: aiohttp.ClientResponse) -> str:
+    async def _error_body(response: aiohttp.ClientResponse) -> str:
         """The beginning of an error's body, for the log."""
         return (await response.content.read(2048)).decode("utf-8", "replace")
 

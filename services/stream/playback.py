@@ -33,7 +33,7 @@ class Playback:
 
     async def stat(self, *, video_id: str = "", number: int = 0) -> Version:
         """The current version, by either name of the video. Errors as StreamService.Stat says."""
-        video = self._videos.get_for_memory(video_id) if video_id else self._videos.get_by_number(number)
+        video = self._videos.get_fresh(video_id) if video_id else self._videos.get_by_number(number)
         return await self._versions.find(await video)
 
     async def _check(self, video_id: str, offset: int, length: int, etag: str, longest: int) -> Version:
@@ -76,7 +76,7 @@ class Playback:
         """A signed URL on the public endpoint. Errors as StreamService.PresignRead says."""
         if not 1 <= expires_seconds <= LONGEST_EXPIRY:
             raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}", "out_of_range")
-        video = await self._videos.get_for_memory(video_id)
+        video = await self._videos.get_fresh(video_id)
         if not video.object_key:
             raise ReelwayError(ErrorReason.NOT_SEALED)
         return await self._objects.presign_get(video.object_key, expires_seconds, content_type, disposition)

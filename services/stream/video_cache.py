@@ -6,9 +6,9 @@ import asyncio
 
 from reelway.v1 import media_pb2
 
+from services.common.bounded_cache import BoundedCache
 from services.common.caller import current_caller
 from services.common.catalog_client import CatalogClient
-from services.common.latest import Latest
 
 _MOST = 10_000
 
@@ -18,13 +18,13 @@ class VideoCache:
 
     def __init__(self, catalog: CatalogClient, ttl_seconds: float) -> None:
         self._catalog, self._ttl = catalog, ttl_seconds
-        self._known = Latest[tuple[str, str], tuple[float, media_pb2.Video]](_MOST)
+        self._known = BoundedCache[tuple[str, str], tuple[float, media_pb2.Video]](_MOST)
 
     async def get(self, video_id: str) -> media_pb2.Video:
         """The video as the calling user may see it; VIDEO_NOT_FOUND and the catalogue's other refusals."""
         return await self._younger(video_id, self._ttl)
 
-    async def get_for_memory(self, video_id: str) -> media_pb2.Video:
+    async def get_fresh(self, video_id: str) -> media_pb2.Video:
         """As `get`, for callers that remember the answer themselves: at most a tenth of the time old.
 
         Not asked for anew each time, because many viewers of one video come in the same moment.

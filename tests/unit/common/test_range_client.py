@@ -148,7 +148,7 @@ async def test_another_answer_is_shown_and_its_connection_not_used_again(
     async with asking(raw(reply), raw(partial(b"abc"))) as (client, server):
         async with client.get(REQUEST, 3) as answer:
             assert (answer.head.status, answer.head.length) == (status, length)
-            assert answer.excuse().startswith(b"gone")
+            assert answer.error_body().startswith(b"gone")
         assert await fetch(client, 3) == b"abc"
         assert server.connections == 2
 

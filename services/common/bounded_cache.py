@@ -1,4 +1,4 @@
-"""What was remembered last, as much as there is room for."""
+"""A dictionary that remembers only so much."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 
-class Latest(OrderedDict[_Key, _Value]):
-    """A dictionary of the `most` entries that were set last; one beyond them drops the oldest."""
+class BoundedCache(OrderedDict[_Key, _Value]):
+    """The `most` entries that were set last; one beyond them drops the oldest, however often that was read."""
 
     def __init__(self, most: int) -> None:
         super().__init__()
