@@ -30,7 +30,7 @@ from gateway.routing import register
 from gateway.settings import GatewaySettings
 from gateway.stream_backend import StreamBackend
 from gateway.upload_backend import UploadBackend
-from services.common import logs, metrics, server
+from services.common import logs, metrics, process
 from services.common.channel import open_channel
 from services.common.settings import host_and_port, refuse
 
@@ -130,7 +130,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
 
 def main() -> None:
     """Serve until told to stop."""
-    server.run("gateway", GatewaySettings, _serve)
+    process.run("gateway", GatewaySettings, _serve)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from services.catalog.sweeper import Sweeper
 from services.catalog.transcript_servicer import TranscriptServicer
 from services.catalog.transcript_sweeper import SWEEP_SECONDS, TranscriptSweeper
 from services.catalog.transcripts import Hearing, Transcripts
-from services.common import redis_client, server
+from services.common import process, redis_client, server
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
@@ -100,9 +100,9 @@ def main() -> None:
     """Serve, or rebuild the index and print what was found as JSON."""
     match sys.argv[1:]:
         case []:
-            server.run("catalog", CatalogSettings, _serve)
+            process.run("catalog", CatalogSettings, _serve)
         case ["rebuild"]:
-            server.run("catalog", CatalogSettings, _rebuild)
+            process.run("catalog", CatalogSettings, _rebuild)
         case _:
             raise SystemExit("usage: python -m services.catalog [rebuild]")
 

@@ -12,10 +12,11 @@ from reelway.v1 import ffmpeg_pb2_grpc
 from services.common.clock import SystemClock
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.process import run
 from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.server import run, serve
+from services.common.server import serve
 from services.ffmpeg.commands import Commands
 from services.ffmpeg.isolation import require_ready
 from services.ffmpeg.jobs import Jobs

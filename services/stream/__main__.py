@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common import server
+from services.common import process, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
@@ -38,7 +38,7 @@ async def _serve(settings: StreamSettings) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    server.run("stream", StreamSettings, _serve)
+    process.run("stream", StreamSettings, _serve)
 
 
 if __name__ == "__main__":

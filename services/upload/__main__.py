@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from reelway.v1 import signing_pb2_grpc
 
-from services.common import redis_client, server
+from services.common import process, redis_client, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
 from services.common.clock import SystemClock
@@ -160,7 +160,7 @@ async def _serve(settings: UploadSettings) -> None:
 
 def main() -> None:
     """Serve until told to stop."""
-    server.run("upload", UploadSettings, _serve)
+    process.run("upload", UploadSettings, _serve)
 
 
 if __name__ == "__main__":

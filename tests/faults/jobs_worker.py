@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import deploy.local.tether
-from services.common.server import run
+from services.common.process import run
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.job_state import JobKind

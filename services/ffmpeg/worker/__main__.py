@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Callable
 
 from services.common.channel import open_channel
+from services.common.process import run
 from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.server import run, serve
+from services.common.server import serve
 from services.common.upload_client import UploadClient
 from services.ffmpeg.download import DownloadLimits, Fetcher
 from services.ffmpeg.isolation import Isolation, require_ready

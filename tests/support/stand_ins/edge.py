@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2
 
-from services.common import logs, server
+from services.common import logs, process, server
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -101,7 +101,7 @@ async def _serve(settings: ServiceSettings) -> None:
 
 
 def main() -> None:
-    server.run("edge", ServiceSettings, _serve)
+    process.run("edge", ServiceSettings, _serve)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 import os
 import sys
 
-from services.common import server
+from services.common import process, server
 from services.common.settings import ServiceSettings
 
 
 def main() -> None:
     if os.environ.get("STAND_IN") == "fail":
         sys.exit("settings: STAND_IN: cannot be 'fail'")
-    server.run(
+    process.run(
         "stand-in",
         ServiceSettings,
         lambda settings: server.serve(settings, lambda _: None, service_names=[], ready={}),

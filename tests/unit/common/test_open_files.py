@@ -13,13 +13,13 @@ from services.common.open_files import MOST
 
 PROCESS = dedent("""
     import json, resource, sys
-    from services.common import server
+    from services.common import process
     from services.common.settings import Settings
 
     async def main(settings):
         print(json.dumps(resource.getrlimit(resource.RLIMIT_NOFILE)))
 
-    server.run("process", Settings, main)
+    process.run("process", Settings, main)
 """)
 
 

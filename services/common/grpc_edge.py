@@ -1,0 +1,158 @@
+"""The edge of every gRPC service: what is the same for each of its calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from services.common import caller as callers
+from services.common import logs, metrics
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import from_rpc_error, to_status
+from services.common.errors import ReelwayError
+
+log = logs.get_logger(__name__)
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, grpc.RpcError):
+        # A peer's refusal keeps its reason on its way up.
+        error = from_rpc_error(error)
+    elif isinstance(error, TimeoutError):
+        error = ReelwayError(ErrorReason.TIMEOUT)
+    if not isinstance(error, ReelwayError):
+        log.error("unhandled error", method=method, exc_info=error)
+        error = ReelwayError(ErrorReason.INTERNAL)
+    elif error.reason is ErrorReason.INTERNAL:
+        log.error("internal error", method=method, detail=error.detail)
+    await context.abort_with_status(to_status(error))
+
+
+def _parser(handler: Any) -> Callable[[bytes], Any]:
+    """What a call's messages are parsed with; gRPC would tell a failure as UNKNOWN, with the exception's text."""
+    if (deserialize := handler.request_deserializer) is None:
+        return lambda message: message
+
+    def parse(message: bytes) -> Any:
+        try:
+            return deserialize(message)
+        except DecodeError:
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message cannot be parsed") from None
+
+    return parse
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """Around every call: the caller's identity in, one table of errors out, and the metrics."""
+
+    def __init__(self, max_unary_seconds: float) -> None:
+        self._max_unary_seconds = max_unary_seconds
+        self._wrapped: dict[str, Any] = {}
+
+    async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
+        """The handler of a method, wrapped; health and reflection stay as they are."""
+        method = details.method
+        if (known := self._wrapped.get(method)) is not None:
+            return known
+        handler = await continuation(details)
+        if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return handler
+        # Only for methods that exist: their number is small.
+        wrapped = self._wrapped[method] = self._wrap(method, handler)
+        return wrapped
+
+    def _wrap(self, method: str, handler: Any) -> Any:
+        observed, parse = _Observed(method), _parser(handler)
+        # A stream's messages are parsed where the handler awaits them.
+        deserializer = parse if handler.request_streaming else None
+
+        def let_in(request: Any, context: Any) -> Any:
+            # Inside the handler, so that a refusal is answered as any other.
+            callers.set_caller(callers.from_metadata(context.invocation_metadata()))
+            return request if handler.request_streaming else parse(request)
+
+        if handler.response_streaming:
+
+            async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+                with observed(context):
+                    try:
+                        async for response in handler_call(let_in(request, context), context):
+                            yield response
+                    except Exception as error:
+                        await _abort(context, method, error)
+
+            handler_call = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            make = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            return make(stream, deserializer, handler.response_serializer)
+
+        async def unary(request: Any, context: Any) -> Any:
+            # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
+            bounded = not handler.request_streaming and context.time_remaining() is None
+            with observed(context):
+                try:
+                    request = let_in(request, context)
+                    if not bounded:
+                        return await single_call(request, context)
+                    async with asyncio.timeout(self._max_unary_seconds):
+                        return await single_call(request, context)
+                except Exception as error:
+                    await _abort(context, method, error)
+
+        single_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
+        make_single = (
+            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        return make_single(unary, deserializer, handler.response_serializer)
+
+
+class _Observed:
+    """The metrics of one method; its labels are looked up once."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+        self._started = metrics.RPC_STARTED.labels(method)
+        self._in_flight = metrics.RPC_IN_FLIGHT.labels(method)
+        self._seconds = metrics.RPC_SECONDS.labels(method)
+        self._handled: dict[grpc.StatusCode, Any] = {}
+
+    @contextlib.contextmanager
+    def __call__(self, context: Any) -> Iterator[None]:
+        started = time.perf_counter()
+        self._started.inc()
+        self._in_flight.inc()
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except BaseException:
+            code = _code_of(context)
+            raise
+        finally:
+            self._in_flight.dec()
+            if (handled := self._handled.get(code)) is None:
+                handled = self._handled[code] = metrics.RPC_HANDLED.labels(self._method, code.name)
+            handled.inc()
+            seconds = time.perf_counter() - started
+            self._seconds.observe(seconds)
+            log.debug("rpc", method=self._method, code=code.name, seconds=round(seconds, 4))
+
+
+def _code_of(context: Any) -> grpc.StatusCode:
+    code = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code
+    return next((status for status in grpc.StatusCode if status.value[0] == code), grpc.StatusCode.UNKNOWN)

@@ -1,0 +1,27 @@
+"""How each of our processes starts, whatever it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from services.common import allocator, caller, fault_points, logs, open_files
+from services.common.settings import S, ServiceSettings, load
+
+
+def run(name: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, Any, None]]) -> None:
+    """Load the settings, set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
+    settings = load(settings_class)
+    allocator.keep_large_buffers()
+    open_files.raise_limit()
+    caller.require_tokens(settings.service_token_secret.get_secret_value())
+    logs.configure(name, settings.log_level, settings.log_format)
+    if isinstance(settings, ServiceSettings):
+        fault_points.arm(settings.fault_point)
+    if settings.event_loop == "uvloop":
+        import uvloop  # noqa: PLC0415 - only where it is asked for
+
+        uvloop.run(main(settings))
+    else:
+        asyncio.run(main(settings))
