@@ -1,4 +1,4 @@
-"""Real servers for a machine that has none: Redis, S3, and where ffmpeg is. No root, nothing but the wheels."""
+"""Real servers for a machine that has none: Redis and S3. No root, nothing but the wheels."""
 
 import contextlib
 import importlib
@@ -6,7 +6,6 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import redis.asyncio
@@ -17,19 +16,10 @@ from redis.exceptions import RedisError
 from deploy.local.ports import free_port, is_free
 from deploy.local.process import Process, StartError, inherited
 from services.common.aws_session import new_session
-from services.ffmpeg.binaries import bundled
 
 START_SECONDS = 30.0  # for one embedded server; an AOF of some hundred MB loads in a few
 STOP_SECONDS = 10.0
 START_TRIES = 3  # another program can be quicker to the port that we found free
-
-
-@dataclass(frozen=True)
-class FfmpegTools:
-    """Paths of the two programs."""
-
-    ffmpeg: str
-    ffprobe: str
 
 
 def find_redis_server() -> str:
@@ -56,27 +46,6 @@ def find_juicefs() -> str:
     if found := shutil.which("juicefs", path=sysconfig.get_path("scripts")) or shutil.which("juicefs"):
         return found
     raise StartError("juicefs is missing: set S3_ENDPOINT_URL, or run `make run` to set up")
-
-
-def find_ffmpeg(ffmpeg_bin: str = "") -> FfmpegTools:
-    """Where ffmpeg and ffprobe are: `ffmpeg_bin` (a program or its folder), else PATH, else the wheel.
-
-    Raises:
-        StartError: a given path holds no ffmpeg and ffprobe, or there is none at all.
-    """
-    if ffmpeg_bin:
-        given = Path(ffmpeg_bin)
-        folder, name = (given, "ffmpeg") if given.is_dir() else (given.parent, given.name)
-        found, probe = shutil.which(name, path=str(folder)), shutil.which("ffprobe", path=str(folder))
-        if found and probe:
-            return FfmpegTools(found, probe)
-        raise StartError(f"FFMPEG_BIN={ffmpeg_bin}: no ffmpeg with an ffprobe beside it")
-    # Both from one place, so that they are of one version.
-    for find in (shutil.which, bundled):
-        found, probe = find("ffmpeg"), find("ffprobe")
-        if found and probe:
-            return FfmpegTools(found, probe)
-    raise StartError("ffmpeg is missing: install it, set FFMPEG_BIN, or run `make run` to set up")
 
 
 class EmbeddedRedis:

@@ -66,7 +66,9 @@ class LocalSettings(Settings):
     auth_jwks_url: HttpUrl = ""
     """Where the keys of bearer tokens are published."""
     ffmpeg_bin: str = ""
-    """ffmpeg, or the folder of ffmpeg and ffprobe; empty: PATH, else the wheel's."""
+    """As ffmpeg's processes read it; empty: the one on PATH, else the wheel's."""
+    ffprobe_bin: str = ""
+    """The same of ffprobe; empty: beside that ffmpeg."""
     isolation: str = Field("strict", pattern=r"^(strict|best-effort)$")
     """As ffmpeg's processes read it: what a layer that this kernel lacks means."""
     run_transcripts: bool = True

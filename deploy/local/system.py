@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from deploy.local.checks import check_bucket, check_isolation, check_redis
-from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, FfmpegTools, find_ffmpeg
+from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
 from deploy.local.keys import load_keys
 from deploy.local.ports import claim, free_port, is_free
 from deploy.local.process import LineSink, Process, StartError
@@ -17,6 +17,7 @@ from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 from services.common.allocator import TUNABLES
 from services.common.tasks import all_of
+from services.ffmpeg.binaries import ProgramMissing, Programs, find
 from services.ffmpeg.isolation import Mode
 from services.ffmpeg.plan import PLAIN_PATH
 
@@ -117,12 +118,18 @@ class System:
         self._claim_port()
         if any(service.isolates for service in self._services):
             check_isolation(Mode(self._settings.isolation))
-        ffmpeg = find_ffmpeg(self._settings.ffmpeg_bin)
+        programs = self._programs()
         await self._start_servers()
-        self._plan_replicas(ffmpeg)
+        self._plan_replicas(programs)
         # The gateway after what it calls: it would only tell us, again and again, that it is not ready.
         await all_of(replica.start() for replica in self.replicas if replica not in self._gateways)
         await all_of(gateway.start() for gateway in self._gateways)
+
+    def _programs(self) -> Programs:
+        try:
+            return find(self._settings.ffmpeg_bin, self._settings.ffprobe_bin)
+        except ProgramMissing as error:
+            raise StartError(str(error)) from None
 
     async def stop(self) -> None:
         """Ends everything: who talks to clients first, then the services, then what they keep state in."""
@@ -171,9 +178,9 @@ class System:
         if not self.redis:
             await check_redis(settings.redis_url)
 
-    def _plan_replicas(self, ffmpeg: FfmpegTools) -> None:
+    def _plan_replicas(self, programs: Programs) -> None:
         listens = {service.name: self._addresses(service) for service in self._services}
-        shared = self._shared_environment(ffmpeg)
+        shared = self._shared_environment(programs)
         shared |= {service.target: ",".join(listens[service.name]) for service in self._services if service.target}
         for service in self._services:
             several = len(listens[service.name]) > 1
@@ -218,7 +225,7 @@ class System:
             "TRANSCRIBE_CACHE_DIR": self._env.get("TRANSCRIBE_CACHE_DIR") or models,
         }
 
-    def _shared_environment(self, ffmpeg: FfmpegTools) -> dict[str, str]:
+    def _shared_environment(self, programs: Programs) -> dict[str, str]:
         settings = self._settings
         return {
             "REDIS_URL": self.redis_url,
@@ -230,8 +237,8 @@ class System:
             "AWS_SECRET_ACCESS_KEY": self.keys.secret_key,
             "AWS_SESSION_TOKEN": self.keys.session_token,
             "AUTH_JWT_SECRET": self.keys.jwt_secret,
-            "FFMPEG_BIN": ffmpeg.ffmpeg,
-            "FFPROBE_BIN": self._env.get("FFPROBE_BIN") or ffmpeg.ffprobe,
+            "FFMPEG_BIN": programs.ffmpeg,
+            "FFPROBE_BIN": programs.ffprobe,
             **self.transcripts_environment(),
             "WORK_DIR": self._env.get("WORK_DIR") or self._work_folder(),
             "LOG_FORMAT": settings.log_format,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,14 +46,13 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     """
     protect_process()
     try:
-        ffmpeg = binaries.find("ffmpeg", settings.ffmpeg_bin)
-        ffprobe = binaries.find("ffprobe", settings.ffprobe_bin or _beside(settings.ffmpeg_bin))
+        programs = binaries.find(settings.ffmpeg_bin, settings.ffprobe_bin)
     except binaries.ProgramMissing as error:
         log.error("no ffmpeg", why=str(error))
         return None
     # Not left to the worker's reaper: who ends for a full disk would never get to it.
     await asyncio.to_thread(root.sweep)
-    found = await _judged(Sandbox(ffmpeg, ffprobe, detect_layers()), settings, root)
+    found = await _judged(Sandbox(programs.ffmpeg, programs.ffprobe, detect_layers()), settings, root)
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
     if found.ready and found.loopback_only and not on_loopback(settings.grpc_listen):
@@ -76,9 +74,3 @@ async def _judged(sandbox: Sandbox, settings: JobSettings, root: WorkRoot) -> Is
         return await retry(lambda: examine(sandbox, mode, root, limits), again, _AGAIN)
     except NoVerdict as error:
         raise SystemExit(f"isolation: no verdict: the self-test {error}") from None
-
-
-def _beside(ffmpeg: str) -> str:
-    """The ffprobe in the folder of a configured ffmpeg, where there is one."""
-    path = Path(ffmpeg).with_name("ffprobe") if os.sep in ffmpeg else None
-    return str(path) if path is not None and os.access(path, os.X_OK) else ""

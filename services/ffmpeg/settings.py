@@ -57,9 +57,9 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     job_running_per_owner: int = Field(0, ge=0)
     """Jobs one owner may have running at once, the system itself excepted; 0: no limit but the fair share."""
     ffmpeg_bin: str = ""
-    """Path or name of ffmpeg; empty: found on PATH."""
+    """Name, path or folder of ffmpeg; empty: the one on PATH."""
     ffprobe_bin: str = ""
-    """Path or name of ffprobe; empty: beside FFMPEG_BIN where that is a path, else found on PATH."""
+    """The same of ffprobe; empty: beside FFMPEG_BIN, else the one on PATH."""
     isolation: str = Field("strict", pattern=r"^(strict|best-effort)$")
     """`strict`: without every layer of isolation no command is taken. `best-effort`: with whatever there is."""
     ffmpeg_input_allow: Words = ()

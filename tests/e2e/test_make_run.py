@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.embedded import find_ffmpeg
 from deploy.local.ports import free_port
 from deploy.local.services import SERVICES
+from services.ffmpeg.binaries import find
 from tests.support.terminal import Terminal, run_in_terminal
 from tests.support.waiting import is_alive
 
@@ -38,7 +38,7 @@ async def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     sources = "-f lavfi -i testsrc2=size=320x180:rate=25 -f lavfi -i sine=frequency=440"
     encoding = "-t 2 -c:v libx264 -pix_fmt yuv420p -c:a aac -movflags +faststart"
-    await output_of(find_ffmpeg().ffmpeg, *sources.split(), *encoding.split(), str(path), cwd=path.parent)
+    await output_of(find().ffmpeg, *sources.split(), *encoding.split(), str(path), cwd=path.parent)
     return path
 
 

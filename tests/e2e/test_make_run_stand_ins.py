@@ -21,6 +21,7 @@ import pytest
 import redis.asyncio
 
 from deploy.local.ports import free_port
+from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.terminal import ROOT, Terminal, run_in_terminal
 from tests.support.waiting import is_alive, until
@@ -130,7 +131,7 @@ async def test_a_second_ctrl_c_waits_for_nothing(tmp_path: Path) -> None:
 
 GIVEN = {
     "WORK_DIR": "/large-disk",
-    "FFPROBE_BIN": "/opt/ffprobe",
+    "FFPROBE_BIN": os.path.realpath(static("ffprobe")),
     "UPLOAD_MAX_BYTES": "1GiB",
     "DRAIN_NOTICE_SECONDS": "0.25",
 }

@@ -52,7 +52,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
 
 @pytest.fixture(scope="module")
 def sandbox() -> Sandbox:
-    return Sandbox(installed(), find("ffprobe"), detect_layers())
+    return Sandbox(installed(), find().ffprobe, detect_layers())
 
 
 def _contents(folder: WorkFolder) -> bytes:

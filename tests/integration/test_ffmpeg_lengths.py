@@ -19,7 +19,7 @@ from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.support.clips import make_clip
 from tests.support.programs import installed
 
-SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
 SECONDS = {"in_1": 2.0, "in_2": 3.0, "in_3": 4.0}
 
 

@@ -33,7 +33,7 @@ from tests.support.clips import make_clip
 from tests.support.programs import ffmpeg_in, installed
 from tests.support.waiting import until
 
-SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
 
 
 @pytest.fixture(name="disk")

@@ -16,7 +16,7 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.support.programs import installed
 
-SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
 
 
 @pytest.fixture(name="folder")

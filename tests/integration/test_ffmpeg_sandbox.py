@@ -22,7 +22,7 @@ import pytest
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg import sandbox as sandbox_module
-from services.ffmpeg.binaries import ProgramMissing, find
+from services.ffmpeg.binaries import find
 from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
@@ -37,7 +37,7 @@ from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.support.programs import ffmpeg_in, installed, static, told
 from tests.support.waiting import until
 
-SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
 LIMITS = Limits(wall_seconds=20, cpu_seconds=20, memory_bytes=2**30, output_bytes=20 * 2**20, threads=2)
 SLOW = "-f lavfi -i testsrc=s=640x360:r=25:d=36000 -c:v libx264 -preset veryslow out_1"
 
@@ -431,8 +431,3 @@ async def main():
     root.close()
 asyncio.run(main())
 """
-
-
-def test_a_missing_program_is_named() -> None:
-    with pytest.raises(ProgramMissing, match="/nonexistent/ffmpeg"):
-        find("ffmpeg", "/nonexistent/ffmpeg")

@@ -12,11 +12,11 @@ import pytest
 import redis.asyncio as redis
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, signing_pb2, signing_pb2_grpc
 
-from deploy.local.embedded import find_ffmpeg
 from deploy.local.ports import free_port
 from services.common.caller import system_caller
 from services.common.channel import open_channel
 from services.common.s3_objects import S3Objects
+from services.ffmpeg.binaries import find
 from tests.support.clips import Clip
 from tests.support.library import LibraryUser, Signed
 from tests.support.object_store import keys_of, put_object
@@ -240,7 +240,7 @@ async def test_a_video_too_large_to_be_fetched_is_described_by_its_parts(
 
 async def ffmpeg(*arguments: str) -> bytes:
     """What it writes to its standard output."""
-    command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", *arguments]
+    command = [find().ffmpeg, "-v", "error", "-nostdin", *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0

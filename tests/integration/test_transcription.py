@@ -27,7 +27,7 @@ from tests.support.speech import clips, make, make_reading, normal, word_error_r
 MIB = 1 << 20
 
 
-SANDBOX = Sandbox(installed(), find("ffprobe"), detect_layers())
+SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
 
 
 class Hearing:

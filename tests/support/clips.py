@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from reelway.v1 import media_pb2
 
-from deploy.local.embedded import find_ffmpeg
+from services.ffmpeg.binaries import find
 from tests.support.programs import static
 
 _X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
@@ -51,7 +51,7 @@ class Clip:
 def make_clip(path: Path, arguments: Sequence[str], *, seconds: float = 0.4, size: str = "128x96") -> Path:
     """A moving test picture; the container follows the file's extension."""
     picture = f"testsrc=duration={seconds}:size={size}:rate=25"
-    command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", picture, *arguments]
+    command = [find().ffmpeg, "-v", "error", "-nostdin", "-y", "-f", "lavfi", "-i", picture, *arguments]
     subprocess.run([*command, str(path)], check=True, timeout=60)
     return path
 

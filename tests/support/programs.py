@@ -24,7 +24,7 @@ def installed() -> str:
             ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "ffmpeg"],
         ):
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
-    return find("ffmpeg")
+    return find().ffmpeg
 
 
 def static(name: str = "ffmpeg") -> str:

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reelway.v1 import media_pb2
 
-from deploy.local.embedded import find_ffmpeg
 from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.object_keys import object_key
+from services.ffmpeg.binaries import find
 from tests.support.clips import Clip
 
 NAMES = ["clip.mp4", "clip.webm", "clip.avi", "clip.ogv", "clip.mov", "clip.mkv", "clip.ts", "clip.mpg"]
@@ -35,7 +35,7 @@ def test_whatever_it_is_called_it_is_told_by_its_bytes(clips: dict[str, Clip], n
 
 
 def _ffmpeg(*arguments: str) -> bytes:
-    command = [find_ffmpeg().ffmpeg, "-v", "error", "-nostdin", *arguments]
+    command = [find().ffmpeg, "-v", "error", "-nostdin", *arguments]
     return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
 
 
