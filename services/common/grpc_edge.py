@@ -12,7 +12,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from services.common import caller as callers
-from services.common import logs, metrics
+from services.common import logs, metrics, monitor_streams
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
@@ -53,18 +53,20 @@ def _parser(handler: Any) -> Callable[[bytes], Any]:
 class Edge(grpc.aio.ServerInterceptor):
     """Around every call: the caller's identity in, one table of errors out, and the metrics."""
 
-    def __init__(self, max_unary_seconds: float) -> None:
-        self._max_unary_seconds = max_unary_seconds
+    def __init__(self, max_unary_seconds: float, drained: asyncio.Event) -> None:
+        self._max_unary_seconds, self._drained = max_unary_seconds, drained
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """The handler of a method, wrapped; health and reflection stay as they are."""
+        """The handler of a method, wrapped; those of health and reflection end with a drain, and stay as they are else."""
         method = details.method
         if (known := self._wrapped.get(method)) is not None:
             return known
         handler = await continuation(details)
-        if handler is None or method.startswith(("/grpc.health.", "/grpc.reflection.")):
-            return handler
+        if handler is None:
+            return None
+        if method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return monitor_streams.ended_by(self._drained, handler)
         # Only for methods that exist: their number is small.
         wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped

@@ -94,9 +94,10 @@ async def serve(
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
+    drained = asyncio.Event()
     age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
     server = grpc.aio.server(
-        interceptors=[Edge(settings.max_unary_seconds)],
+        interceptors=[Edge(settings.max_unary_seconds, drained)],
         options=[
             *TRANSPORT_OPTIONS,
             ("grpc.max_connection_age_ms", int(age * 1000)),
@@ -144,6 +145,7 @@ async def serve(
         # Its first step, before it waits, is to take no more calls.
         stopping = asyncio.ensure_future(server.stop(settings.drain_seconds))
         await asyncio.sleep(0)
+        drained.set()
         on_drain()
         await stopping
         if probed is not None:

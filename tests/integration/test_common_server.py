@@ -239,6 +239,19 @@ async def test_told_to_stop_it_finishes_what_it_accepted_and_accepts_no_more(tmp
         assert await edge.process.wait() == 0
 
 
+async def test_streams_of_monitors_do_not_hold_it_up(tmp_path: Path) -> None:
+    async with edge_process(tmp_path, DRAIN_SECONDS="60") as edge, grpc.aio.insecure_channel(edge.address) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=LIVENESS))
+        assert (await watch.read()).status == SERVING
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)  # type: ignore[arg-type]
+        listing = reflection.ServerReflectionInfo()
+        await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert (await listing.read()).list_services_response.service
+        edge.process.signal(signal.SIGTERM)
+        assert await asyncio.wait_for(edge.process.wait(), 30) == 0
+
+
 async def _refuses(address: str) -> bool:
     host, _, port = address.rpartition(":")
     try:

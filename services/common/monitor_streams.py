@@ -1,0 +1,39 @@
+"""Streams of health and reflection, which go on until their client ends them: a drain must not wait for that."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from typing import Any
+
+import grpc
+
+from services.common import tasks
+
+
+def ended_by(drained: asyncio.Event, handler: Any) -> Any:
+    """The same method; one that streams ends, in order, once `drained` is set."""
+    if not handler.response_streaming:
+        return handler
+    call = handler.stream_stream if handler.request_streaming else handler.unary_stream
+
+    async def answer(request: Any, context: Any) -> None:
+        answers = call(request, context)
+        # The library has both forms.
+        if not inspect.isasyncgen(answers):
+            await answers
+            return
+        async for response in answers:
+            await context.write(response)
+
+    async def stream(request: Any, context: Any) -> None:
+        answering, end = asyncio.create_task(answer(request, context)), asyncio.create_task(drained.wait())
+        try:
+            await asyncio.wait((answering, end), return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                await answering
+        finally:
+            await tasks.end(answering, end)
+
+    make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
+    return make(stream, handler.request_deserializer, handler.response_serializer)
