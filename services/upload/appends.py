@@ -28,7 +28,7 @@ from services.upload.chunk_writer import ChunkWriter, Largest, Sums
 from services.upload.journal import Chunk, Committed, Journal, JournalState, offset_mismatch
 from services.upload.journal_store import JournalStore, Limits, Moved
 from services.upload.journals import Journals
-from services.upload.messages import FRAMING, beginning, data_of, idle_limited
+from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
 from services.upload.multipart_writer import NotUndone
 
 _LONGEST_KEY = 200
@@ -217,11 +217,7 @@ def _check(header: upload_pb2.AppendHeader) -> None:
                 "idempotency_key", f"String should have at most {_LONGEST_KEY} characters", "string_too_long"
             )
         )
-    faults += [
-        FieldViolation(name, "must not be negative")
-        for name in ("expected_offset_bytes", "declared_size_bytes", "max_size_bytes")
-        if getattr(header, name) < 0
-    ]
+    faults += negative(header, "expected_offset_bytes", "declared_size_bytes", "max_size_bytes")
     if faults:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
 

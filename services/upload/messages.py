@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from services.common.byte_messages import Buffer, ByteMessage
 from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
+from services.common.errors import FieldViolation, ReelwayError
 
 FRAMING = 2**20
 """How far `max_size_bytes` of a header may be over a limit: it may have a form's framing in it."""
@@ -30,6 +30,11 @@ async def idle_limited(messages: AsyncIterator[T], seconds: float) -> AsyncItera
         except TimeoutError:
             raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
         yield message
+
+
+def negative(header: Any, *names: str) -> list[FieldViolation]:
+    """What is wrong with those of these fields that are negative."""
+    return [FieldViolation(name, "must not be negative") for name in names if getattr(header, name) < 0]
 
 
 async def data_of(

@@ -102,6 +102,12 @@ async def test_a_file_that_is_not_as_long_as_declared_is_refused(parts: Foundati
     assert error.reason is ErrorReason.LENGTH_MISMATCH
 
 
+@pytest.mark.parametrize("name", ["declared", "most"])
+async def test_a_negative_size_is_refused(parts: Foundation, name: str) -> None:
+    error = await refused(parts, messages(mp4_of(1000), **{name: -1}))  # type: ignore[arg-type]
+    assert (error.reason, len(error.violations)) == (ErrorReason.INVALID_REQUEST, 1)
+
+
 async def _counted(source: AsyncIterator[UploadMessage], taken: list[int]) -> AsyncIterator[UploadMessage]:
     async for message in source:
         taken.append(sum(map(len, message.data)))
