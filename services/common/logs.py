@@ -29,6 +29,11 @@ def _escaped(text: str) -> str:
     return "".join(shown)
 
 
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Whether gRPC's library tells of a fault: not where a client left while it was written to."""
+    return not str(record.msg).startswith("ExecuteBatchError raised in core")
+
+
 def configure(process: str, level: str, log_format: str) -> None:
     """Set up logging of the whole process, the standard library's included."""
     shared: list[Any] = [
@@ -67,6 +72,7 @@ def configure(process: str, level: str, log_format: str) -> None:
     root.setLevel(level)
     for noisy in ("botocore", "aiobotocore", "asyncio", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -45,3 +45,12 @@ def test_json_has_the_letters_as_they_were(capsys: pytest.CaptureFixture[str]) -
     logs.configure("gateway", "INFO", "json")
     logs.get_logger("test").info("request", path="/\x1b[31m")
     assert json.loads(capsys.readouterr().err)["path"] == "/\x1b[31m"
+
+
+def test_a_reader_that_went_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """gRPC's library calls it one where a stream is cancelled while a message of it is written."""
+    logs.configure("stream", "INFO", "json")
+    library = logging.getLogger("grpc._cython.cygrpc")
+    library.error("ExecuteBatchError raised in core by servicer method [%s]", "/reelway.v1.StreamService/Read")
+    library.error("Unexpected [%s] raised by servicer method", "KeyError")
+    assert json.loads(capsys.readouterr().err)["event"] == "Unexpected [KeyError] raised by servicer method"
