@@ -16,6 +16,7 @@ from services.common.call import call
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 
 _PAGE = 1000
 _KNOWN = 100_000
@@ -114,4 +115,4 @@ class Appends:
 
 def _within_limit(key: str) -> str:
     """A client's key of any length, as one that the service takes."""
-    return key if len(key) <= 200 else hashlib.sha256(key.encode()).hexdigest()
+    return key if len(key) <= IDEMPOTENCY_KEY_LENGTH else hashlib.sha256(key.encode()).hexdigest()

@@ -24,14 +24,14 @@ from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from services.common.request_limits import LONGEST_WINDOW
 
 log = logs.get_logger(__name__)
 
 _FIRST_WINDOW = 2**20
 _GROWTH = 4
-_LONGEST_WINDOW = 256 * 2**20
-"""Each window is four times the one before, up to this: a store that reads ahead of each request does so in vain at
-its end, so one long request costs half the CPU of sixteen short ones."""
+"""Each window is so many times the one before, up to LONGEST_WINDOW: a store that reads ahead of each request does so
+in vain at its end, so one long request costs half the CPU of sixteen short ones."""
 _QUICK_SECONDS = 5.0
 """Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
 _AHEAD = 2**20
@@ -170,7 +170,7 @@ class Playback:
                         attempt, offset = 0, offset + len(chunk)
                         if ahead is None and window_end - offset <= _AHEAD and window_end < end:
                             if now() - began < _QUICK_SECONDS:
-                                size = min(_GROWTH * size, _LONGEST_WINDOW)
+                                size = min(_GROWTH * size, LONGEST_WINDOW)
                             ahead = self._open(stat, window_end, min(end, window_end + size))
                         admit.add(chunk)
                         yield chunk

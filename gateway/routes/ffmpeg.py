@@ -15,6 +15,7 @@ from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.keys import ENDLESS, JOBS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
+from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 
 routes = Routes("004 ffmpeg-api", answers=SERVICE_ANSWERS)
 
@@ -56,7 +57,7 @@ class RegisterHeaders(BaseModel):
     idempotency_key: Annotated[
         str,
         Field(
-            max_length=200,
+            max_length=IDEMPOTENCY_KEY_LENGTH,
             description="A repeated request with the same key answers the first task. Clients without a token share "
             "one set of keys: let theirs be random.",
         ),

@@ -18,6 +18,7 @@ from services.common.caller import current_caller
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.request_limits import DESCRIPTION_LENGTH, TITLE_LENGTH
 
 _WATCH_SECONDS = 7 * 86_400
 _FAILURES = {
@@ -41,8 +42,8 @@ class VideoBody(BaseModel):
     user_id: str | None = None
     file_name: str | None = None
     upload_time: str | None = None
-    title: Annotated[str | None, Field(max_length=255)] = None
-    description: Annotated[str | None, Field(max_length=10_000)] = None
+    title: Annotated[str | None, Field(max_length=TITLE_LENGTH)] = None
+    description: Annotated[str | None, Field(max_length=DESCRIPTION_LENGTH)] = None
     size_in_bytes: int | None = None
     duration_seconds: int | None = None
     video_type: str | None = None

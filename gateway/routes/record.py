@@ -22,6 +22,7 @@ from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.request_limits import DESCRIPTION_LENGTH, TITLE_LENGTH
 
 
 class Refused(BaseModel):
@@ -49,8 +50,8 @@ def _text(value: object) -> object:
 class NewVideo(BaseModel):
     """Phase 1."""
 
-    title: Annotated[str, Field(min_length=1, max_length=255)]
-    description: Annotated[str, Field(max_length=10_000)]
+    title: Annotated[str, Field(min_length=1, max_length=TITLE_LENGTH)]
+    description: Annotated[str, Field(max_length=DESCRIPTION_LENGTH)]
 
 
 class WhichVideo(BaseModel):

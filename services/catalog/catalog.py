@@ -37,13 +37,11 @@ from services.common.object_keys import (
     thumbnail_key,
     transcript_prefix,
 )
+from services.common.request_limits import DESCRIPTION_LENGTH, FILE_NAME_LENGTH, TITLE_LENGTH
 from services.common.s3_objects import S3Objects
 from services.common.uuids import is_uuid
 from services.common.video_state import GONE, INITIAL, step
 
-TITLE_LENGTH = 255
-DESCRIPTION_LENGTH = 10_000
-FILE_NAME_LENGTH = 255
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
 # Strong (RFC 9110, 8.8.3).
 _ETAG = re.compile(r'"[!#-~]{1,64}"')

@@ -58,7 +58,7 @@ class Edge(grpc.aio.ServerInterceptor):
         self._wrapped: dict[str, Any] = {}
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
-        """The handler of a method, wrapped; those of health and reflection end with a drain, and stay as they are else."""
+        """The handler of a method, wrapped; health and reflection are what they were, but end with a drain."""
         method = details.method
         if (known := self._wrapped.get(method)) is not None:
             return known

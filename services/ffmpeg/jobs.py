@@ -12,6 +12,7 @@ from services.common.caller import SYSTEM_USER, may_change
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.opaque_token import seal_place, unseal_place
+from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.uuids import is_uuid
 from services.ffmpeg.commands import Commands
 from services.ffmpeg.job import Job, NewJob
@@ -67,8 +68,8 @@ class Jobs:
             self._commands.require_runnable(spec)
         elif owner != SYSTEM_USER:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
-        if len(request_id) > 200:
-            raise invalid_field("request_id", "at most 200 characters")
+        if len(request_id) > IDEMPOTENCY_KEY_LENGTH:
+            raise invalid_field("request_id", f"at most {IDEMPOTENCY_KEY_LENGTH} characters")
         new = NewJob(
             id=str(uuid.uuid4()),
             kind=kind,

@@ -14,11 +14,11 @@ from services.common.byte_messages import Buffer, encode_read_response
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.range_client import LONG
+from services.common.request_limits import LONGEST_WINDOW
 from services.common.s3_objects import S3Objects
 from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
 
-LONGEST_WINDOW = 256 * 2**20
 LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.

@@ -22,6 +22,7 @@ from services.common.clock import Clock
 from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
+from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
@@ -31,7 +32,6 @@ from services.upload.journals import Journals
 from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
 from services.upload.multipart_writer import NotUndone
 
-_LONGEST_KEY = 200
 # As many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64
 
@@ -211,10 +211,10 @@ def _check(header: upload_pb2.AppendHeader) -> None:
     faults = []
     if len(header.sha256) not in (0, 32):
         faults.append(FieldViolation("sha256", "must be 32 bytes"))
-    if len(header.idempotency_key) > _LONGEST_KEY:
+    if len(header.idempotency_key) > IDEMPOTENCY_KEY_LENGTH:
         faults.append(
             FieldViolation(
-                "idempotency_key", f"String should have at most {_LONGEST_KEY} characters", "string_too_long"
+                "idempotency_key", f"String should have at most {IDEMPOTENCY_KEY_LENGTH} characters", "string_too_long"
             )
         )
     faults += negative(header, "expected_offset_bytes", "declared_size_bytes", "max_size_bytes")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-_LENGTH = 255
+from services.common.request_limits import FILE_NAME_LENGTH
 
 
 def plain_name(file_name: str) -> str:
-    """The name without any path or control character, cut to 255 characters."""
-    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file_name)[-1])[:_LENGTH]
+    """The name without any path or control character, cut to FILE_NAME_LENGTH characters."""
+    return re.sub(r"[\x00-\x1f\x7f]", "", re.split(r"[/\\]", file_name)[-1])[:FILE_NAME_LENGTH]

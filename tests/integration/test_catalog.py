@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
 from services.catalog import catalog, page_token
-from services.catalog.catalog import TITLE_LENGTH, Catalog
+from services.catalog.catalog import Catalog
 from services.catalog.journal_changes import JournalChanges
 from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
@@ -30,6 +30,7 @@ from services.common.object_keys import (
     thumbnail_key,
     transcript_prefix,
 )
+from services.common.request_limits import TITLE_LENGTH
 from services.common.s3_objects import ObjectInfo
 from tests.support.foundation import Foundation, finished_video
 from tests.support.journal_client import refusal

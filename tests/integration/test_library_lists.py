@@ -9,7 +9,7 @@ import pytest
 import redis.asyncio as redis
 from reelway.v1 import library_pb2, media_pb2
 
-from services.catalog.catalog import DESCRIPTION_LENGTH, Catalog
+from services.catalog.catalog import Catalog
 from services.catalog.library import SIGNED_URL_BYTES, Library, Page
 from services.catalog.library_servicer import LibraryServicer
 from services.catalog.library_store import LibraryStore
@@ -21,6 +21,7 @@ from services.common.channel import MESSAGE_LIMIT
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.request_limits import DESCRIPTION_LENGTH
 from services.common.settings import RedisSettings
 
 READY, DRAFT = media_pb2.VIDEO_STATE_READY, media_pb2.VIDEO_STATE_DRAFT

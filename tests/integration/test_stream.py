@@ -17,7 +17,8 @@ from services.common.byte_messages import decode_read_response
 from services.common.channel import TRANSPORT_OPTIONS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
-from services.stream.playback import LONGEST_EXPIRY, LONGEST_MESSAGE, LONGEST_WINDOW
+from services.common.request_limits import LONGEST_WINDOW
+from services.stream.playback import LONGEST_EXPIRY, LONGEST_MESSAGE
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
 from tests.support.videos_api import CatalogSide, catalog_side, videos_api
