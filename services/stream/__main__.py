@@ -5,8 +5,8 @@ from __future__ import annotations
 from services.common import process, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.clip_joiner import ClipJoiner
 from services.common.clock import SystemClock
-from services.common.joined import ClipJoiner
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.upload_client import UploadClient

@@ -15,11 +15,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.byte_messages import Buffer
+from services.common.clip_joiner import ClipJoiner
 from services.common.entity_tags import journal_of_joined, journal_size
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices, slices
-from services.common.joined import ClipJoiner, Joined
+from services.common.joined import Joined
 from services.common.object_keys import joined_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient, extents_of

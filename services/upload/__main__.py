@@ -8,8 +8,8 @@ from reelway.v1 import signing_pb2_grpc
 from services.common import process, redis_client, server
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.clip_joiner import ClipJoiner
 from services.common.clock import SystemClock
-from services.common.joined import ClipJoiner
 from services.common.lease import Lease
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects

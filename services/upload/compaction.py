@@ -20,12 +20,12 @@ from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 from services.common import fault_points, logs, tasks
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient, if_found
+from services.common.clip_joiner import ClipJoiner
 from services.common.clock import Clock
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices
-from services.common.joined import ClipJoiner
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix, object_key, object_keys
 from services.common.periodic import failures_logged

@@ -114,7 +114,7 @@ async def test_what_waits_or_runs_and_what_others_have_stays(store: RedisJobStor
 
 
 async def test_the_system_s_own_records_stay_for_those_who_ask_what_became_of_them(store: RedisJobStore) -> None:
-    """Whether a video's job is begun again, and when, is read from how it ended (due_jobs.py, joined.py)."""
+    """Whether a video's job is begun again, and when, is read from how it ended (due_jobs.py, clip_joiner.py)."""
     ids = [await add(store, SYSTEM_USER, f"process-{number}") for number in range(10)]
     for job_id in ids:
         await store.cancel(job_id)

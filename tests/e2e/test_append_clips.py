@@ -10,9 +10,9 @@ import redis.asyncio
 
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.clip_joiner import ClipJoiner
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
-from services.common.joined import ClipJoiner
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects

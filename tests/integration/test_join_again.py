@@ -10,11 +10,11 @@ from reelway.v1 import ffmpeg_pb2
 
 from services.common.caller import SYSTEM_USER
 from services.common.channel import open_channel
+from services.common.clip_joiner import ClipJoiner
 from services.common.clock import SystemClock
 from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner
 from services.common.object_keys import joined_prefix
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects

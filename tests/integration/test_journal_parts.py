@@ -12,10 +12,10 @@ from reelway.v1 import media_pb2, upload_pb2
 
 from services.common import redis_client
 from services.common.byte_messages import AppendMessage
+from services.common.clip_joiner import ClipJoiner
 from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.s3_objects import ObjectInfo

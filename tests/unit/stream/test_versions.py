@@ -10,9 +10,10 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
+from services.common.clip_joiner import ClipJoiner
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.joined import ClipJoiner, Joined
+from services.common.joined import Joined
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient
 from services.stream.versions import Version, Versions
