@@ -2,7 +2,7 @@
 
 import redis.asyncio
 from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from redis.exceptions import RedisError
 
 from deploy.local.keys import Keys
@@ -71,5 +71,7 @@ async def check_bucket(settings: LocalSettings, keys: Keys) -> None:
         raise StartError(
             f"S3_ENDPOINT_URL: S3 answers {status} for the bucket {settings.s3_bucket!r}; are the keys right?"
         ) from error
+    except NoCredentialsError as error:
+        raise StartError("AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: the S3 of S3_ENDPOINT_URL wants them") from error
     except (BotoCoreError, OSError, ValueError) as error:
         raise StartError(f"S3_ENDPOINT_URL: no S3 answers there: {error}") from error

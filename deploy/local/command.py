@@ -46,9 +46,18 @@ async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
         output.say("stopped")
 
 
+def _load(services: Sequence[Service]) -> LocalSettings:
+    """Our settings, once every process's own are known to be usable: what is not is one line, and nothing starts."""
+    settings = load(LocalSettings)
+    for service in services:
+        # But for what each is given, whatever is set.
+        load(service.settings, S3_BUCKET=settings.s3_bucket, grpc_listen="127.0.0.1:0", metrics_listen="")
+    return settings
+
+
 def main(services: Sequence[Service] = SERVICES) -> int:
     """0 after Ctrl-C; 2 and one line where something can't be started."""
-    settings = load(LocalSettings)
+    settings = _load(services)
     reach_this_machine_directly()
     choose_from(settings.free_ports)
     try:

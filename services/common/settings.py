@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, NoReturn, Self, TypeVar
+from typing import Annotated, Any, NoReturn, Self, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
@@ -304,10 +304,13 @@ def refuse(*lines: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def load(settings_class: type[S]) -> S:
-    """The process's settings; exits with status 2 and one line a fault where the environment is wrong."""
+def load(settings_class: type[S], **given: Any) -> S:
+    """The process's settings; exits with status 2 and one line a fault where the environment is wrong.
+
+    What is `given` counts, whatever the environment says of it.
+    """
     try:
-        return settings_class()
+        return settings_class(**given)
     except SettingsError as error:
         lines = [str(error)]
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The system that tests and `make run` start, with stand-ins for its processes."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -9,6 +10,7 @@ import aiohttp
 import jwt
 import pytest
 
+from deploy.local import command
 from deploy.local.command import main
 from deploy.local.process import Process, StartError
 from deploy.local.services import SERVICES, Service
@@ -87,6 +89,17 @@ async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str
             pass
 
 
+async def test_an_s3_whose_keys_are_nowhere_is_said(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    without = S3Server("http://127.0.0.1:1", "", "", "us-east-1", "any-bucket")
+    with pytest.raises(StartError, match=r"^AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "):
+        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=without):
+            pass
+
+
 async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: S3Server) -> None:
     with pytest.raises(StartError, match="REDIS_URL: no Redis answers there"):
         async with start_system(
@@ -129,6 +142,19 @@ async def test_a_folder_of_data_dir_that_cannot_be_used_is_said_in_one_line(tmp_
     await system.stop()
 
 
+@pytest.fixture
+def starts(monkeypatch: pytest.MonkeyPatch) -> list[LocalSettings]:
+    """Of the systems that `make run` would have started."""
+    found: list[LocalSettings] = []
+
+    async def start(settings: LocalSettings, services: Sequence[Service]) -> None:
+        found.append(settings)
+
+    monkeypatch.setattr(command, "_run", start)
+    return found
+
+
+@pytest.mark.usefixtures("starts")
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
@@ -137,6 +163,13 @@ async def test_a_folder_of_data_dir_that_cannot_be_used_is_said_in_one_line(tmp_
         ("S3_ENDPOINT_URL", "minio:9000", "S3_ENDPOINT_URL: "),
         ("REDIS_URL", "localhost", "REDIS_URL: "),
         ("AWS_ACCESS_KEY_ID", "only-one", "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: set both or neither"),
+        # Those of the processes.
+        ("AUTH_JWT_SECRET", "short", "AUTH_JWT_SECRET: at least 32 bytes"),
+        ("AUTH_ALGORITHMS", "HS256", "AUTH_ALGORITHMS: "),
+        ("CORS_ORIGINS", "xx", "CORS_ORIGINS: "),
+        ("HELD_BODY_BYTES", "1", "HELD_BODY_BYTES: "),
+        ("APPEND_ORPHAN_SECONDS", "1", "APPEND_ORPHAN_SECONDS: must be at least APPEND_MAX_SECONDS"),
+        ("JOB_RENEW_SECONDS", "50", "JOB_RENEW_SECONDS must be at most"),
     ],
 )
 def test_a_setting_that_cannot_be_is_said_in_one_line(
@@ -144,10 +177,21 @@ def test_a_setting_that_cannot_be_is_said_in_one_line(
 ) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit):
-        main(STAND_INS)
+        main()
     line = capsys.readouterr().err
     assert line.startswith(f"settings: {said}")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("services", [SERVICES, STAND_INS], ids=["services", "stand-ins"])
+def test_what_each_process_is_given_whatever_is_set_is_not_looked_at(
+    services: Sequence[Service], starts: list[LocalSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bucket is given, too, which they need."""
+    monkeypatch.setenv("GRPC_LISTEN", "0.0.0.0:1")
+    monkeypatch.setenv("METRICS_LISTEN", "everywhere")
+    assert main(services) == 0
+    assert len(starts) == 1
 
 
 def test_each_process_of_the_table_exists_once() -> None:
