@@ -20,6 +20,7 @@ from services.common.s3_objects import S3Objects
 from tests.support.clips import described
 from tests.support.ffmpeg_world import ATTACKS, CANARY, ENVIRONMENT_SECRET, RunningWorld, World, case_by_id
 from tests.support.programs import installed
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 
 CASES = [case["id"] for case in ATTACKS["cases"]]
@@ -114,11 +115,14 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-async def run(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
+async def run(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run]:
     folder = tmp_path_factory.mktemp("system")
     async with RunningWorld(tmp_path_factory.mktemp("world")) as world:
         env = LIMITS | {"FFMPEG_INPUT_ALLOW": f"127.0.0.1:{world.fixture_port}", "WORK_DIR": str(folder / "work")}
-        async with start_system(folder, env=env, ffmpeg_bin=installed()) as system, aiohttp.ClientSession() as http:
+        async with (
+            start_system(folder, env=env, s3=juicefs_s3, ffmpeg_bin=installed()) as system,
+            aiohttp.ClientSession() as http,
+        ):
             client = Client(system, http)
             pulse = asyncio.create_task(client.slowest_answer())
             async with asyncio.timeout(DEADLINE_SECONDS):

@@ -11,6 +11,7 @@ from tests.support.armed import arm
 from tests.support.clips import Clip
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import is_alive, until, until_ended
 
@@ -34,10 +35,10 @@ async def outcomes(system: RunningSystem) -> Counter[str]:
     return Counter(spec.partition('"video_id":"')[2][:36] for spec in specs)
 
 
-async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path, clips: dict[str, Clip]) -> None:
+async def test_a_kill_at_any_step_costs_nothing(juicefs_s3: S3Server, tmp_path: Path, clips: dict[str, Clip]) -> None:
     workers = [f"worker-{number}" for number in range(1, len(STEPS_OF_WORKERS) + 1)]
     async with (
-        start_system(tmp_path, env=QUICK, worker=len(workers)) as system,
+        start_system(tmp_path, env=QUICK, s3=juicefs_s3, worker=len(workers)) as system,
         aiohttp.ClientSession() as http,
     ):
         owner = LibraryUser.new(system, http)

@@ -21,6 +21,7 @@ from services.common.channel import open_channel
 from tests.support.clips import WEBM, mp4_of
 from tests.support.forked import Forked
 from tests.support.journal_client import JournalClient
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
 
@@ -173,10 +174,12 @@ class Clients:
 
 
 @pytest.fixture
-async def system(tmp_path: Path) -> AsyncIterator[RunningSystem]:
+async def system(juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[RunningSystem]:
     """Two of each, draining as they do outside of tests."""
     env = {"DRAIN_NOTICE_SECONDS": "0.5"}
-    async with start_system(tmp_path, env=env, catalog=2, upload=2, stream=2, ffmpeg=2, worker=2) as running:
+    async with start_system(
+        tmp_path, env=env, s3=juicefs_s3, catalog=2, upload=2, stream=2, ffmpeg=2, worker=2
+    ) as running:
         yield running
 
 

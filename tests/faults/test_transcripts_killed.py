@@ -8,6 +8,7 @@ from tests.support.armed import arm
 from tests.support.library import LibraryUser
 from tests.support.object_store import keys_of
 from tests.support.recorder import FINALIZE, ended, send, transcriptions, uuid_of
+from tests.support.servers import S3Server
 from tests.support.speech import make
 from tests.support.system import start_system
 from tests.support.waiting import is_alive, until, until_ended
@@ -21,11 +22,14 @@ QUICK = {
 }
 
 
-async def test_a_kill_at_any_step_costs_nothing(tmp_path: Path) -> None:
+async def test_a_kill_at_any_step_costs_nothing(juicefs_s3: S3Server, tmp_path: Path) -> None:
     """A video without sound takes the same steps, and no time."""
     media = tmp_path / "mute.webm"
     await make("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=1", "-c:v", "libvpx", str(media))
-    async with start_system(tmp_path / "system", env=QUICK) as system, aiohttp.ClientSession() as http:
+    async with (
+        start_system(tmp_path / "system", env=QUICK, s3=juicefs_s3) as system,
+        aiohttp.ClientSession() as http,
+    ):
 
         async def dies_at(name: str, point: str) -> None:
             await arm(system, name, point)

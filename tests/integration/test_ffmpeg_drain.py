@@ -16,6 +16,7 @@ from deploy.local.services import SERVICES, Service
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 
 # No worker: the task stays as it is.
@@ -25,9 +26,9 @@ DRAIN_SECONDS = 25.0
 
 
 @pytest.fixture
-async def system(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
+async def system(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
     env = {"DRAIN_SECONDS": str(DRAIN_SECONDS), "JOB_QUEUED_PER_OWNER": "1"}
-    async with start_system(tmp_path_factory.mktemp("system"), env=env, services=PARTS) as running:
+    async with start_system(tmp_path_factory.mktemp("system"), env=env, s3=juicefs_s3, services=PARTS) as running:
         yield running
 
 

@@ -16,6 +16,7 @@ from gateway.http_server import Runner
 from gateway.idle_connections import IdleConnections
 from gateway.readiness import Readiness
 from tests.support.clips import mp4_of
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
 
@@ -23,8 +24,9 @@ DATA = mp4_of(400_000)
 
 
 @pytest.fixture
-async def own_system(tmp_path: Path) -> AsyncIterator[RunningSystem]:
-    async with start_system(tmp_path, env={"DRAIN_NOTICE_SECONDS": "1", "DRAIN_SECONDS": "20"}) as running:
+async def own_system(juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[RunningSystem]:
+    env = {"DRAIN_NOTICE_SECONDS": "1", "DRAIN_SECONDS": "20"}
+    async with start_system(tmp_path, env=env, s3=juicefs_s3) as running:
         yield running
 
 

@@ -35,7 +35,9 @@ def hook() -> str:
 
 
 @pytest.fixture(scope="module")
-async def eventful(tmp_path_factory: pytest.TempPathFactory, hook: str) -> AsyncIterator[RunningSystem]:
+async def eventful(
+    juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory, hook: str
+) -> AsyncIterator[RunningSystem]:
     """A system that is told of arrivals, and does not look for itself."""
     env = {
         "INGEST_INTERVAL_SECONDS": "3600",
@@ -47,7 +49,7 @@ async def eventful(tmp_path_factory: pytest.TempPathFactory, hook: str) -> Async
         "CATALOG_SWEEP_INTERVAL_SECONDS": "0.5",
         "COMMAND_INPUT_BYTES": str(FETCHED_BYTES),
     }
-    async with start_system(tmp_path_factory.mktemp("eventful"), env=env) as running:
+    async with start_system(tmp_path_factory.mktemp("eventful"), env=env, s3=juicefs_s3) as running:
         yield running
 
 

@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from deploy.local.ports import is_free
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 
 CONNECTIONS = 64
@@ -15,8 +16,8 @@ CONNECTIONS = 64
 
 
 @pytest.fixture
-async def two(tmp_path: Path) -> AsyncIterator[RunningSystem]:
-    async with start_system(tmp_path, gateway=2) as running:
+async def two(juicefs_s3: S3Server, tmp_path: Path) -> AsyncIterator[RunningSystem]:
+    async with start_system(tmp_path, s3=juicefs_s3, gateway=2) as running:
         yield running
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from services.ffmpeg.transcription.model_files import BASE, assemble
 from tests.support.programs import installed
+from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 
 SPEECH = Path(__file__).parent.parent / "data" / "speech"
@@ -31,7 +32,9 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def hearing_system(model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningSystem]:
+async def hearing_system(
+    model_cache: Path, juicefs_server: S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[RunningSystem]:
     """A system that makes transcripts, one at a time."""
     env = {
         "TRANSCRIBE_ENGINE": "faster-whisper",
@@ -42,7 +45,8 @@ async def hearing_system(model_cache: Path, tmp_path_factory: pytest.TempPathFac
         "JOB_RENEW_SECONDS": "2",
         "JOB_STALLED_CHECK_SECONDS": "1",
     }
-    async with start_system(tmp_path_factory.mktemp("hearing"), env=env) as running:
+    s3 = juicefs_server.with_new_bucket()
+    async with start_system(tmp_path_factory.mktemp("hearing"), env=env, s3=s3) as running:
         yield running
 
 
