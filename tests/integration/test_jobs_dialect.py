@@ -375,7 +375,9 @@ async def test_a_thousand_tasks_are_taken_and_delay_another_owner_by_little(api:
             return str((await api.call("POST", "/ffmpeg/register", json=body, user=flood))["task_id"])
 
     before = resident_mib(api.system)
-    ids = await asyncio.gather(*(one() for _ in range(1000)))
+    # Usually a few seconds; where each call waited for a second, it would be more.
+    async with asyncio.timeout(30):
+        ids = await asyncio.gather(*(one() for _ in range(1000)))
     lone = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4"))
     assert lone["status"] == "completed"
     between = [at for at in await started_times(api, flood) if lone["created_at"] < at <= lone["started_at"]]
