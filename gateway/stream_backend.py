@@ -10,9 +10,13 @@ from reelway.v1 import stream_pb2, stream_pb2_grpc
 from services.common.byte_messages import decode_read_response
 from services.common.call import call
 from services.common.caller import current_caller
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
 WINDOW_SECONDS = 60.0
 """Deadline of one window; a viewer too slow for it has the rest fetched again from where it stopped."""
+_STAT_SECONDS = 2.0
+"""Deadline of the first try; as a rule the answer takes milliseconds."""
 
 Window: TypeAlias = "grpc.aio.UnaryStreamCall[stream_pb2.ReadRequest, memoryview]"
 
@@ -34,7 +38,12 @@ class StreamBackend:
         )
 
     async def stat(self, request: stream_pb2.StatRequest) -> stream_pb2.StatResponse:
-        """See StreamService.Stat."""
+        """See StreamService.Stat. A replica that hangs costs seconds: the next one is asked then."""
+        try:
+            return await call(self._stub.Stat, request, seconds=_STAT_SECONDS)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.TIMEOUT:
+                raise
         return await call(self._stub.Stat, request)
 
     async def read_range(self, video_id: str, etag: str, offset: int, length: int) -> memoryview:

@@ -40,6 +40,8 @@ _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
+_SHARED_SECONDS = 1.0
+"""Whoever has waited so long for an answer that is asked for once for many asks alone: that replica may hang."""
 _JOIN_SECONDS = 300.0
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
@@ -67,7 +69,11 @@ class Playback:
         if hit[0] > now:
             return hit[1]
         # Its bytes are final, only who may see them is asked again: by one for all who come meanwhile.
-        return await self._asking.run(key, lambda: self._remembered(key, now))
+        try:
+            async with asyncio.timeout(_SHARED_SECONDS):
+                return await self._asking.run(key, lambda: self._remembered(key, now))
+        except TimeoutError:
+            return await self._remembered(key, now)
 
     async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
         stat = await self._stat(key[0])

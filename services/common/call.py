@@ -15,14 +15,17 @@ _Answer = TypeVar("_Answer")
 
 
 async def call(
-    method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer], request: _Request, caller: Caller | None = None
+    method: grpc.aio.UnaryUnaryMultiCallable[_Request, _Answer],
+    request: _Request,
+    caller: Caller | None = None,
+    seconds: float = CALL_SECONDS,
 ) -> _Answer:
-    """The answer, within CALL_SECONDS; for the caller of the request that this task serves unless another is named.
+    """The answer, within so many seconds; for the caller of the request that this task serves unless another is named.
 
     Raises:
         ReelwayError: what the peer refused, or SERVICE_UNAVAILABLE and TIMEOUT where it gave no answer.
     """
     try:
-        return await method(request, timeout=CALL_SECONDS, metadata=(caller or current_caller()).metadata())
+        return await method(request, timeout=seconds, metadata=(caller or current_caller()).metadata())
     except grpc.aio.AioRpcError as error:
         raise from_rpc_error(error) from None

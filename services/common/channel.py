@@ -78,8 +78,11 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
     options: list[tuple[str, int | str]] = [
         *TRANSPORT_OPTIONS,
         ("grpc.service_config", _service_config(serving_only=serving_only)),
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
+        # A process that hangs is out of the rotation before the calls that it has run into CALL_SECONDS: they are tried
+        # again elsewhere. Not more often than servers allow (server.py).
+        ("grpc.keepalive_time_ms", 6_000),
+        # Not keepalive_timeout_ms, with which a ping waits a minute for its answer.
+        ("grpc.http2.ping_timeout_ms", 3_000),
         ("grpc.http2.max_pings_without_data", 0),
         ("grpc.dns_min_time_between_resolutions_ms", 5_000),
         ("grpc.initial_reconnect_backoff_ms", 100),

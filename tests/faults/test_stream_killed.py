@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import signal
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -113,6 +114,23 @@ async def test_short_reads_do_not_notice_a_dead_replica(
         begin = number * 2_000_003
         reply = await api.get(f"/videos/{video_id}/stream", Range=f"bytes={begin}-{begin + 9}")
         assert (reply.status, reply.body) == (206, DATA[begin : begin + 10])
+
+
+async def test_a_replica_that_hangs_costs_viewers_seconds_and_no_answer(
+    streams: tuple[VideosApi, list[Replica]], video_id: str
+) -> None:
+    """It takes connections and calls, and answers nothing: no error tells anybody to look elsewhere."""
+    api, (hung, _) = streams
+
+    async def view(viewer: int) -> None:
+        for number in range(10):
+            begin = viewer * 5_000_007 + number * 400_003
+            reply = await api.get(f"/videos/{video_id}/stream", Range=f"bytes={begin}-{begin + 9}")
+            assert (reply.status, reply.body) == (206, DATA[begin : begin + 10])
+
+    await view(0)
+    hung.process.signal(signal.SIGSTOP)
+    await asyncio.gather(*map(view, range(8)))
 
 
 async def test_with_no_replica_left_a_viewer_is_told_when_to_come_back(

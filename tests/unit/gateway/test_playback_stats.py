@@ -90,6 +90,25 @@ async def test_one_asks_again_for_all_who_come_meanwhile() -> None:
     assert stream.asked == ["anna"] * 2
 
 
+async def test_whoever_has_waited_for_another_one_s_answer_for_long_asks_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The replica that was asked may hang."""
+    monkeypatch.setattr("gateway.operations.playback._SHARED_SECONDS", 0.05)
+    stream = Stream()
+    videos = playback(stream, ttl_seconds=1e-9)
+    await stat_as("anna", videos)
+    stream.may_answer.clear()
+    first = asyncio.create_task(stat_as("anna", videos))
+    await until(lambda: len(stream.asked) > 1)
+    hung, stream.may_answer = stream.may_answer, asyncio.Event()
+    stream.may_answer.set()
+    for viewer in (asyncio.create_task(stat_as("anna", videos)), first):
+        async with asyncio.timeout(10):
+            assert (await viewer).size_bytes > 2
+    hung.set()
+
+
 async def test_who_remembers_nothing_asks_each_time() -> None:
     stream = Stream()
     videos = playback(stream, 0)
