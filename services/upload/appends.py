@@ -34,6 +34,8 @@ from services.upload.multipart_writer import NotUndone
 
 # As many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64
+# What got a chunk in the last minute is not about to expire: a recorder's appends cost no further command of Redis.
+_RESTED_SECONDS = 60.0
 
 
 class Appends:
@@ -75,6 +77,9 @@ class Appends:
                 if done is not None:
                     return done
             largest = self._judge(header, journal, journal.clips)
+            if (now := self._clock.seconds()) - journal.modified > _RESTED_SECONDS:
+                # It may be about to expire, while this chunk is on its way.
+                await self._store.looked_at(journal.video_id, journal.owner, now)
             with self._buffers.reserve(_likely_size(header, first)) as reserved:
                 pieces = reserved.counted(data_of(first, source, announced=True))
                 head = await beginning(pieces)

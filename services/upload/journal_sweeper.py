@@ -79,8 +79,10 @@ class JournalSweeper:
             return
         if journal.state is JournalState.OPEN:
             try:
-                await self._sealing.seal(video_id, ())
-                log.info("sealed an idle upload", video_id=video_id, size=journal.size)
+                # What was appended since then makes it idle no more.
+                video = await self._sealing.seal(video_id, (), size=journal.size)
+                if video.state == media_pb2.VIDEO_STATE_READY:
+                    log.info("sealed an idle upload", video_id=video_id, size=journal.size)
                 return
             except ReelwayError as error:
                 if error.reason not in {ErrorReason.EMPTY_FILE, ErrorReason.NOT_A_VIDEO, ErrorReason.VIDEO_NOT_FOUND}:

@@ -26,8 +26,13 @@ class Sealing:
         self._journals, self._store, self._catalog, self._clock = journals, store, catalog, clock
         self.wake = asyncio.Event()
 
-    async def seal(self, video_id: str, accepted: Collection[media_pb2.Container.ValueType]) -> media_pb2.Video:
-        """The sealed video; safe to repeat. Errors as UploadService.Seal says."""
+    async def seal(
+        self, video_id: str, accepted: Collection[media_pb2.Container.ValueType], size: int | None = None
+    ) -> media_pb2.Video:
+        """The sealed video; safe to repeat. Errors as UploadService.Seal says.
+
+        One that is not of this size (None: any) stays open, and is answered as it is.
+        """
         try:
             journal = await self._journals.get_for_change(video_id)
         except ReelwayError as error:
@@ -46,8 +51,8 @@ class Sealing:
             raise ReelwayError(ErrorReason.NOT_A_VIDEO)
         # First among those to be compacted, then frozen: a crash in between costs a look of the compactor.
         await self._store.await_compaction(video_id, self._clock.seconds())
-        if not await self._store.step(video_id, JournalState.SEALED):
-            # It was aborted or compacted since we looked.
+        if not await self._store.step(video_id, JournalState.SEALED, size=size):
+            # It was aborted or compacted since we looked, or has grown.
             return await self._catalog.get(video_id=video_id)
         fault_points.reach("seal.frozen")
         # Read again: more may have been appended between the look and the freezing.

@@ -13,6 +13,7 @@ from reelway.v1 import media_pb2, upload_pb2
 from services.common import redis_client
 from services.common.byte_messages import AppendMessage
 from services.common.clip_joiner import ClipJoiner
+from services.common.containers import SNIFF_BYTES
 from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -504,6 +505,41 @@ async def test_what_is_appended_as_an_idle_upload_is_given_up_keeps_it(
     await rig.sweeper.expire_idle()
     assert await rig.whole(video_id) == WEBM
     assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_UPLOADING
+
+
+async def test_an_idle_upload_that_grows_as_it_is_sealed_stays_open(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recorder is back: the next chunk would be refused."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    rig.parts.clock.ahead = 86_400 + 60
+    step = rig.store.step
+
+    async def just_before(*args: Any, **fields: Any) -> bool:
+        await rig.append(video_id, b"back")
+        return await step(*args, **fields)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "step", just_before)
+        await rig.sweeper.expire_idle()
+    await rig.sweeper.expire_idle()
+    await rig.append(video_id, b"again")
+    assert await rig.whole(video_id) == WEBM + b"backagain"
+
+
+async def test_an_idle_upload_with_a_chunk_on_its_way_stays_open(rig: Rig) -> None:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    rig.parts.clock.ahead = 86_400 - 5
+
+    async def slow() -> AsyncIterator[AppendMessage]:
+        yield AppendMessage([b"sl" * SNIFF_BYTES], upload_pb2.AppendHeader(video_id=video_id))
+        rig.parts.clock.ahead = 86_400 + 5
+        await rig.sweeper.expire_idle()
+        as_user("anna")
+        yield AppendMessage([b"ow"], None, finish=True)
+
+    await rig.appends.append(slow())
+    assert (await rig.whole(video_id)).endswith(b"slow")
 
 
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
