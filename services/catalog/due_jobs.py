@@ -21,6 +21,7 @@ from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.clock import Clock
 from services.common.periodic import failures_logged
+from services.common.task_failure import TaskFailure
 
 log = logs.get_logger(__name__)
 
@@ -117,4 +118,4 @@ class DueJobs:
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:
     """Whether an ended job without an outcome is run again: only room for bytes was missing, or its outcome lost."""
-    return task.state == ffmpeg_pb2.TASK_STATE_COMPLETED or task.error.reason == "STORAGE_UNAVAILABLE"
+    return task.state == ffmpeg_pb2.TASK_STATE_COMPLETED or task.error.reason == TaskFailure.STORAGE_UNAVAILABLE

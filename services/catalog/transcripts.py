@@ -21,6 +21,7 @@ from services.common.errors import ReelwayError, invalid_field
 from services.common.language_tag import primary_language
 from services.common.object_keys import captions_key, transcript_key, transcript_prefix
 from services.common.s3_objects import S3Objects
+from services.common.task_failure import TaskFailure
 
 log = logs.get_logger(__name__)
 
@@ -151,7 +152,7 @@ class Transcripts:
     async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
         """The job ended without an outcome."""
         failure = media_pb2.TranscriptFailure(
-            reason=error.reason or "CANCELLED", message=error.message or "Transcription was cancelled"
+            reason=error.reason or TaskFailure.CANCELLED, message=error.message or "Transcription was cancelled"
         )
         outcome = transcript_pb2.FinishTranscriptRequest(video_id=video.video_id, failure=failure)
         outcome.request = video.transcript.request

@@ -21,13 +21,14 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.joined import Joined, find_joined
 from services.common.s3_objects import S3Objects
+from services.common.task_failure import TaskFailure
 from services.common.tasks import SingleFlight
 
 _LOOK_SECONDS = 0.2
 _KNOWN = 1000
 # Doubles with each successor: while the records of all are kept, which is a month, there are some sixteen.
 _PAUSE_SECONDS = 60.0
-_PASSING = {"STORAGE_UNAVAILABLE", "INTERNAL"}
+_PASSING = {TaskFailure.STORAGE_UNAVAILABLE, TaskFailure.INTERNAL}
 
 
 class ClipJoiner:

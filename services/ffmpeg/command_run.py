@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.error_text import last_words
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.plan import Plan
@@ -28,7 +29,7 @@ async def run_plan(
             try:
                 await probe(sandbox, folder, folder.path / file.path)
             except ProbeFailed as error:
-                raise JobFault("FFMPEG_FAILED", f"{file.placeholder}: {error}") from None
+                raise JobFault(TaskFailure.FFMPEG_FAILED, f"{file.placeholder}: {error}") from None
     reader = ProgressReader(plan.timeline, report)
     argv = [sandbox.ffmpeg, *plan.argv(folder.path)]
     result = await run_sandboxed(sandbox, argv, folder, plan.limits, on_line=reader.line, on_log=reader.log)
@@ -38,7 +39,7 @@ async def run_plan(
     try:
         return folder.collect(plan.outputs), result
     except OutputMissing as error:
-        raise JobFault("FFMPEG_FAILED", f"{error.args[0]}: ffmpeg wrote nothing there") from None
+        raise JobFault(TaskFailure.FFMPEG_FAILED, f"{error.args[0]}: ffmpeg wrote nothing there") from None
 
 
 def _words(result: RunResult, names: Mapping[str, str]) -> str:

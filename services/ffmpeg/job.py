@@ -9,7 +9,9 @@ from typing import Any
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.transcription.failure import FailureReason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Progress:
 class JobFailure:
     """Why a job failed, in words its owner can act on: no path, host name or traceback."""
 
-    # UPPER_SNAKE, one of those in the FfmpegService proto.
+    # UPPER_SNAKE, the name of a TaskFailure or of what a kind of video work has of its own.
     reason: str
     message: str
 
@@ -62,9 +64,10 @@ class JobFailure:
 class JobFault(Exception):
     """Raised by a handler: the job can't be done; the message is what its owner is told."""
 
-    def __init__(self, reason: str, message: str, *, may_pass: bool = False) -> None:
-        super().__init__(f"{reason}: {message}")
-        self.failure = JobFailure(reason, message)
+    def __init__(self, reason: TaskFailure | FailureReason, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(f"{reason.name}: {message}")
+        self.reason = reason
+        self.failure = JobFailure(reason.name, message)
         # Try again (network); else the next try would end the same way.
         self.may_pass = may_pass
 
@@ -72,7 +75,7 @@ class JobFault(Exception):
 class Outage(JobFault):
     """The fault of our own machinery, whatever the job: it is tried again for hours (JOB_OUTAGE_SECONDS)."""
 
-    def __init__(self, reason: str, message: str) -> None:
+    def __init__(self, reason: TaskFailure | FailureReason, message: str) -> None:
         super().__init__(reason, message, may_pass=True)
 
 

@@ -22,6 +22,7 @@ from services.common import logs, tasks
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.work_folder import CollectedOutput
 
@@ -190,6 +191,6 @@ async def _read(descriptor: int, start: int, length: int) -> AsyncIterator[bytes
     while start < end:
         chunk = await tasks.in_thread(os.pread, descriptor, min(_READ_BYTES, end - start), start)
         if not chunk:
-            raise JobFault("OUTPUT_MISSING", "an output changed while it was stored")
+            raise JobFault(TaskFailure.OUTPUT_MISSING, "an output changed while it was stored")
         start += len(chunk)
         yield chunk

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from services.common import tasks
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.sandbox import LAUNCHER, Sandbox
@@ -88,8 +89,9 @@ class RunResult:
     def fault(self, message: str) -> JobFault:
         """What a job fails with whose program did not succeed; `message` is for its owner."""
         if not self.ended.conclusive:
-            return JobFault("INTERNAL", message, may_pass=True)
-        return JobFault("FFMPEG_FAILED" if self.ended is Ended.FAILED else "LIMIT_EXCEEDED", message)
+            return JobFault(TaskFailure.INTERNAL, message, may_pass=True)
+        reason = TaskFailure.FFMPEG_FAILED if self.ended is Ended.FAILED else TaskFailure.LIMIT_EXCEEDED
+        return JobFault(reason, message)
 
 
 async def run_sandboxed(

@@ -18,6 +18,7 @@ from typing import Any
 
 import deploy.local.tether
 from services.common.process import run
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.isolation import Isolation
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.job_state import JobKind
@@ -35,7 +36,7 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
     if "seconds" in spec:
         await act_in_child(context, spec)
     if fault := spec.get("fault"):
-        raise JobFault(fault, "as scripted", may_pass=spec.get("may_pass", False))
+        raise JobFault(TaskFailure(fault), "as scripted", may_pass=spec.get("may_pass", False))
     full = Path(spec.get("full", "/"))
     if context.folder.path.is_relative_to(full) and (full / "full").exists():
         raise OSError(errno.ENOSPC, "as scripted")

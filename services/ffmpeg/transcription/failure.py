@@ -19,7 +19,7 @@ class FailureReason(enum.Enum):
     AUDIO_TOO_LONG = "The audio of this video is too long to be transcribed"
     ENGINE_REFUSED = "The transcription server refused the audio"
     STORAGE_UNAVAILABLE = "Storage was not available; try again later", True
-    """The worker's disk is full or fails. The name is that of a job whose store is away: it gets successors."""
+    """The worker's disk is full or fails: its job gets successors, as TaskFailure.STORAGE_UNAVAILABLE."""
     ENGINE_UNREACHABLE = "The transcription server could not be reached", True
     OUT_OF_MEMORY = "Transcription ran out of memory", True
     TIMED_OUT = "Transcription took too long", True

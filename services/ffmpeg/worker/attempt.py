@@ -12,6 +12,7 @@ from typing import Any
 from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
@@ -144,7 +145,7 @@ class Attempt:
 
     async def _end_cancelled(self) -> str:
         # `fail` sees the cancel mark; if there is none any more, somebody else has the job.
-        return await self._end_failed(JobFault("CANCELLED", "Cancelled"))
+        return await self._end_failed(JobFault(TaskFailure.CANCELLED, "Cancelled"))
 
     async def _end_failed(self, error: BaseException) -> str:
         if isinstance(error, NoLongerHeld):
@@ -160,15 +161,15 @@ class Attempt:
         if isinstance(error, JobFault):
             return error
         if isinstance(error, ReelwayError) and is_outage(error):
-            return Outage("STORAGE_UNAVAILABLE", "Storage was not available; try again later")
+            return Outage(TaskFailure.STORAGE_UNAVAILABLE, "Storage was not available; try again later")
         if isinstance(error, ToldFullError):
             # No outage: one command that makes ffmpeg say so could send every worker to rest.
-            return JobFault("STORAGE_UNAVAILABLE", _FULL, may_pass=True)
+            return JobFault(TaskFailure.STORAGE_UNAVAILABLE, _FULL, may_pass=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             self.met_full_disk = True
-            return Outage("STORAGE_UNAVAILABLE", _FULL)
+            return Outage(TaskFailure.STORAGE_UNAVAILABLE, _FULL)
         log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
-        return JobFault("INTERNAL", "Internal error; try again later", may_pass=True)
+        return JobFault(TaskFailure.INTERNAL, "Internal error; try again later", may_pass=True)
 
     async def _persist(self, write: Callable[[], Awaitable[Any]]) -> Any:
         """The store's answer; asked again while the store is away and the lease may still stand. None: lost."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.job import JobFault
@@ -55,4 +56,4 @@ class CommandHandler:
         try:
             return plan(spec["command"], spec["input_files"], spec["output_files"], self._limits)
         except ReelwayError as error:
-            raise JobFault("COMMAND_REFUSED", error.message) from None
+            raise JobFault(TaskFailure.COMMAND_REFUSED, error.message) from None

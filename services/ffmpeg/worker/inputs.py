@@ -18,6 +18,7 @@ from services.common.caller import Caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetcher
 from services.ffmpeg.job import JobFault, Outage, is_outage
@@ -47,7 +48,9 @@ class Budget:
         """Raise JobFault when it is more than is left."""
         self._left -= size
         if self._left < 0:
-            raise JobFault("INPUT_TOO_LARGE", f"with it the inputs are larger than {self._max_bytes} bytes together")
+            raise JobFault(
+                TaskFailure.INPUT_TOO_LARGE, f"with it the inputs are larger than {self._max_bytes} bytes together"
+            )
 
 
 class StreamedVideos:
@@ -116,7 +119,9 @@ class Inputs:
             async with asyncio.timeout(self._max_seconds):
                 await tasks.all_of(map(one, inputs))
         except TimeoutError:
-            raise JobFault("LIMIT_EXCEEDED", f"The inputs took more than {self._max_seconds:.0f} s to arrive") from None
+            raise JobFault(
+                TaskFailure.LIMIT_EXCEEDED, f"The inputs took more than {self._max_seconds:.0f} s to arrive"
+            ) from None
 
     async def _bring(self, owner: str, planned: PlannedInput, destination: Path, budget: Budget) -> None:
         with _faults(planned.placeholder):
@@ -132,18 +137,20 @@ def _faults(placeholder: str) -> Iterator[None]:
     try:
         yield
     except JobFault as error:
-        raise JobFault(error.failure.reason, f"{placeholder}: {error.failure.message}") from None
+        raise JobFault(error.reason, f"{placeholder}: {error.failure.message}") from None
     except DownloadRefused as error:
-        raise JobFault("INPUT_REFUSED", f"{placeholder}: {error.args[0]}") from None
+        raise JobFault(TaskFailure.INPUT_REFUSED, f"{placeholder}: {error.args[0]}") from None
     except DownloadInterrupted as error:
-        raise JobFault("INPUT_UNAVAILABLE", f"{placeholder}: {error.args[0]}", may_pass=True) from None
+        raise JobFault(TaskFailure.INPUT_UNAVAILABLE, f"{placeholder}: {error.args[0]}", may_pass=True) from None
     except ReelwayError as error:
         if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-            raise JobFault("INPUT_REFUSED", f"{placeholder}: there is no such video, or it is not yours") from None
+            raise JobFault(
+                TaskFailure.INPUT_REFUSED, f"{placeholder}: there is no such video, or it is not yours"
+            ) from None
         told = f"{placeholder}: {error.message}"
         if error.reason in {ErrorReason.VIDEO_CHANGED, ErrorReason.JOINING}:
             # Clips that cannot be joined yet take a slot for half an hour each time.
-            raise JobFault("INPUT_UNAVAILABLE", told, may_pass=True) from None
+            raise JobFault(TaskFailure.INPUT_UNAVAILABLE, told, may_pass=True) from None
         if is_outage(error):
-            raise Outage("INPUT_UNAVAILABLE", told) from None
-        raise JobFault("INPUT_REFUSED", told) from None
+            raise Outage(TaskFailure.INPUT_UNAVAILABLE, told) from None
+        raise JobFault(TaskFailure.INPUT_REFUSED, told) from None

@@ -20,6 +20,7 @@ from services.common.extents import Extent, read_slices, slices
 from services.common.joined import find_joined
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import Slice
+from services.common.task_failure import TaskFailure
 from services.common.upload_client import UploadClient, extents_of
 from services.ffmpeg.clips import (
     Clip,
@@ -81,7 +82,7 @@ class JoinHandler:
         total = sum(extent.length for run in runs for extent in run)
         most, most_bytes = self._limits.input_clips, self._limits.input_bytes
         if len(runs) > most or total > most_bytes:
-            raise JobFault("LIMIT_EXCEEDED", f"More than {most} clips or {most_bytes} bytes")
+            raise JobFault(TaskFailure.LIMIT_EXCEEDED, f"More than {most} clips or {most_bytes} bytes")
         runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         output, clips, encoded = await self._while_there(video_id, etag, self._made(context, paths))
@@ -95,7 +96,7 @@ class JoinHandler:
             async with asyncio.timeout(self._limits.wall_seconds):
                 return await self._join(context, paths)
         except TimeoutError:
-            raise JobFault("LIMIT_EXCEEDED", f"The join {Ended.WALL_CLOCK.value}") from None
+            raise JobFault(TaskFailure.LIMIT_EXCEEDED, f"The join {Ended.WALL_CLOCK.value}") from None
 
     async def _join(self, context: JobContext, paths: Sequence[Path]) -> tuple[Path, int, bool]:
         extension = await asyncio.to_thread(_extension, paths[0])
@@ -107,7 +108,7 @@ class JoinHandler:
                 not match(clips, extension) or await hide_frames(self._sandbox, context.folder, clips)
             )
         except ProbeFailed as error:
-            raise JobFault("FFMPEG_FAILED", f"A clip is no video: {error}") from None
+            raise JobFault(TaskFailure.FFMPEG_FAILED, f"A clip is no video: {error}") from None
         output = context.folder.path / "out" / f"joined.{'mp4' if encoded else extension}"
         if len(clips) == 1:
             paths[0].rename(output)
@@ -138,7 +139,7 @@ class JoinHandler:
         while offset < size:
             located = await self._locate(video_id, offset, 2**62, etag)
             if not located.extents:
-                raise JobFault("INPUT_UNAVAILABLE", "The upload is joined already")
+                raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "The upload is joined already")
             found += extents_of(located)
             size, offset = located.size_bytes, found[-1].end
         return found
@@ -148,7 +149,7 @@ class JoinHandler:
             return await self._uploads.locate(video_id, offset, length, etag)
         except ReelwayError as error:
             if error.reason in _GONE:
-                raise JobFault("INPUT_UNAVAILABLE", "The upload is gone") from None
+                raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "The upload is gone") from None
             raise
 
     async def _whole(self, runs: Sequence[list[Extent]]) -> list[list[Extent]]:
@@ -203,10 +204,10 @@ class JoinHandler:
         try:
             collected = context.folder.collect([PlannedOutput("joined", output.name, f"out/{output.name}")])
         except OutputMissing:
-            raise JobFault("OUTPUT_MISSING", "ffmpeg wrote nothing") from None
+            raise JobFault(TaskFailure.OUTPUT_MISSING, "ffmpeg wrote nothing") from None
         sizes = await self._outputs.publish(context.job.id, collected, context)
         if sizes["joined"] > _COPY_BYTES:
-            raise JobFault("LIMIT_EXCEEDED", "The joined video is larger than 5 GiB")
+            raise JobFault(TaskFailure.LIMIT_EXCEEDED, "The joined video is larger than 5 GiB")
         await self._outputs.objects.copy(key_of(context.job.id, output.name), key)
         await self._outputs.objects.delete(key_of(context.job.id, output.name))
 
@@ -227,7 +228,7 @@ class _Ffmpeg:
         """Join clips that differ: at once where they are few, else part by part."""
         if self._seconds > self._limits.media_seconds:
             hours = self._limits.media_seconds / 3600
-            raise JobFault("LIMIT_EXCEEDED", f"Clips that differ may last {hours:g} hours together")
+            raise JobFault(TaskFailure.LIMIT_EXCEEDED, f"Clips that differ may last {hours:g} hours together")
         shape, folder = Shape.of(self._clips, self._limits), self._context.folder
         if len(self._clips) <= _AT_ONCE:
             await self._run(encode_arguments(self._clips, shape, output, self._limits))

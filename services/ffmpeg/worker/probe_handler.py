@@ -30,6 +30,7 @@ from services.common.errors import ReelwayError
 from services.common.object_keys import object_key, object_keys, thumbnail_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.task_failure import TaskFailure
 from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.probe import ProbeFailed, probe
@@ -123,7 +124,7 @@ class ProbeHandler:
         await context.still_held()
         if not await self._objects.copy_if(info.key, found.object_key, KINDS[container].content_type, info.etag):
             # The form was used again while we were reading.
-            raise JobFault("INPUT_UNAVAILABLE", "the upload changed while it was looked at", may_pass=True)
+            raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "the upload changed while it was looked at", may_pass=True)
         fault_points.reach("look.moved")
         return found
 
@@ -180,5 +181,7 @@ class ProbeHandler:
             return sha256.hexdigest()
         except ReelwayError as error:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                raise JobFault("INPUT_UNAVAILABLE", "the file went away while it was read", may_pass=True) from None
+                raise JobFault(
+                    TaskFailure.INPUT_UNAVAILABLE, "the file went away while it was read", may_pass=True
+                ) from None
             raise

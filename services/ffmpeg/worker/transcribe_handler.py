@@ -31,12 +31,13 @@ from services.common.errors import ReelwayError
 from services.common.object_keys import captions_key, document_key, transcript_key, transcript_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.common.task_failure import TaskFailure
 from services.common.video_state import GONE
 from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription import webvtt
 from services.ffmpeg.transcription.audio import CagedAudio
-from services.ffmpeg.transcription.failure import TranscriptionError
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.piece_store import S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
@@ -91,12 +92,14 @@ class TranscribeHandler:
         if parameters.get("etag", video.etag) != video.etag:
             return {"outcome": "changed"}
         if not video.object_key:
-            raise JobFault("INPUT_UNAVAILABLE", "the video is not whole yet", may_pass=True)
+            raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "the video is not whole yet", may_pass=True)
         try:
             result = await self._transcribe(context, video, parameters.get("language") or self._language)
         except TranscriptionError as error:
             log.warning("no transcript", video_id=video_id, reason=error.reason.name, why=error.detail)
-            fault = JobFault(error.reason.name, error.reason.message, may_pass=error.reason.transient)
+            is_full = error.reason is FailureReason.STORAGE_UNAVAILABLE
+            reason = TaskFailure.STORAGE_UNAVAILABLE if is_full else error.reason
+            fault = JobFault(reason, error.reason.message, may_pass=error.reason.transient)
             await self._give_up(context, fault, request)
             raise fault from None
         except JobFault as fault:
@@ -174,12 +177,14 @@ class TranscribeHandler:
     async def _fetch(self, video: media_pb2.Video, path: Path) -> None:
         """Write the video's object into a new file."""
         if video.size_bytes > self._video_bytes:
-            raise JobFault("INPUT_TOO_LARGE", f"the video is larger than {self._video_bytes} bytes")
+            raise JobFault(TaskFailure.INPUT_TOO_LARGE, f"the video is larger than {self._video_bytes} bytes")
         try:
             await write_new(path, self._data.read(video.object_key, 0, video.size_bytes))
         except ReelwayError as error:
             if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                raise JobFault("INPUT_UNAVAILABLE", "the video went away while it was read", may_pass=True) from None
+                raise JobFault(
+                    TaskFailure.INPUT_UNAVAILABLE, "the video went away while it was read", may_pass=True
+                ) from None
             raise
 
     async def _look_up(self, video_id: str) -> media_pb2.Video | None:

@@ -13,6 +13,7 @@ import pytest
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage, Progress
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.process import ToldFullError
@@ -119,9 +120,9 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
 @pytest.mark.parametrize(
     ("error", "written"),
     [
-        (JobFault("FFMPEG_FAILED", "x"), ("fail", "FFMPEG_FAILED", False)),
-        (JobFault("INPUT_UNAVAILABLE", "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
-        (Outage("INPUT_UNAVAILABLE", "x"), ("fail", "INPUT_UNAVAILABLE", "outage")),
+        (JobFault(TaskFailure.FFMPEG_FAILED, "x"), ("fail", "FFMPEG_FAILED", False)),
+        (JobFault(TaskFailure.INPUT_UNAVAILABLE, "x", may_pass=True), ("fail", "INPUT_UNAVAILABLE", True)),
+        (Outage(TaskFailure.INPUT_UNAVAILABLE, "x"), ("fail", "INPUT_UNAVAILABLE", "outage")),
         (ReelwayError(ErrorReason.STORE_UNAVAILABLE), ("fail", "STORAGE_UNAVAILABLE", "outage")),
         (ReelwayError(ErrorReason.TIMEOUT), ("fail", "STORAGE_UNAVAILABLE", "outage")),
         (ReelwayError(ErrorReason.INTERNAL), ("fail", "INTERNAL", True)),
@@ -217,7 +218,7 @@ async def test_the_work_folder_goes_with_the_attempt(root: WorkRoot) -> None:
     async def look(context: JobContext) -> None:
         folders.append(context.folder.path)
         assert sorted(path.name for path in context.folder.path.iterdir()) == ["in", "out", "tmp"]
-        raise JobFault("FFMPEG_FAILED", "x")
+        raise JobFault(TaskFailure.FFMPEG_FAILED, "x")
 
     await Case(root, look, Store()).attempt.run()
     assert not folders[0].exists()
