@@ -19,7 +19,7 @@ from services.common.allocator import TUNABLES
 from services.common.tasks import all_of
 from services.ffmpeg.binaries import ProgramMissing, Programs, find
 from services.ffmpeg.isolation import Mode
-from services.ffmpeg.plan import PLAIN_PATH
+from services.ffmpeg.paths import PLAIN_PATH
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
 DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.ffmpeg.filter_graph import Parts
 from services.ffmpeg.limits import Limits
+from services.ffmpeg.paths import PLAIN_PATH
 from services.ffmpeg.placeholders import FileRef
 from services.ffmpeg.timeline import Timeline
 
 GLOBAL_ARGUMENTS = ("-hide_banner", "-nostdin", "-nostats", "-y", "-loglevel", "level+info", "-progress", "pipe:1")
 """Before everything: no terminal, progress on standard output, levels in the log so that errors can be told."""
-# A job folder's path stands inside filter graphs, where anything else would need two levels of escapes.
-PLAIN_PATH = re.compile(r"/[A-Za-z0-9_./-]+")
 
 
 @dataclass(frozen=True)

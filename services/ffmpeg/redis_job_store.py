@@ -47,6 +47,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
 from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode, encode_spec
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, JobKind
 
 TAG = "{ff}"
@@ -56,22 +57,6 @@ _OPERATION_LUA = "return ops[table.remove(ARGV, 1)](unpack(ARGV))"
 _NO_LIMIT = 2**53
 _RECONNECT_SECONDS = 2.0
 _POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
-
-
-@dataclasses.dataclass(frozen=True)
-class JobPolicy:
-    """The numbers of a job's life; the settings of the same names explain them."""
-
-    lease_seconds: float = 60.0
-    tries_max: int = 3
-    backoff_seconds: float = 5.0
-    outage_seconds: float = 6 * 3600.0
-    lost_workers_max: int = 4
-    keep_completed_seconds: float = 7 * 86400.0
-    keep_failed_seconds: float = 30 * 86400.0
-    kept_max: int = 10_000
-    queued_max: int = 10_000
-    running_max: int = 0
 
 
 class Holding(enum.StrEnum):

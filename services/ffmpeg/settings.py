@@ -21,12 +21,11 @@ from services.common.settings import (
     Words,
 )
 from services.ffmpeg.addresses import AddressPolicy
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.plan import PLAIN_PATH
-from services.ffmpeg.redis_job_store import JobPolicy
+from services.ffmpeg.paths import PLAIN_PATH, may_be_planted
 from services.ffmpeg.transcription.settings import TranscribeSettings
-from services.ffmpeg.work_folder import may_be_planted
 
 _CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

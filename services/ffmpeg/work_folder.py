@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.ffmpeg.paths import may_be_planted
 from services.ffmpeg.plan import PlannedOutput
 
 
@@ -144,11 +145,6 @@ class WorkRoot:
         """Give the place up and remove it."""
         shutil.rmtree(self._own, ignore_errors=True)
         os.close(self._lock)
-
-
-def may_be_planted(path: Path) -> bool:
-    """Whether another user put it there, in a folder such as /tmp: its owner can change what is in it."""
-    return bool(path.parent.stat().st_mode & stat.S_IWOTH) and path.lstat().st_uid not in (0, os.geteuid())
 
 
 def _is_abandoned(folder: Path) -> bool:

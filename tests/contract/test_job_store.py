@@ -16,8 +16,9 @@ from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
-from services.ffmpeg.redis_job_store import Cancelled, Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import Cancelled, Holding, RedisJobStore
 from tests.support.chaos_proxy import chaos_proxy
 from tests.support.waiting import until
 

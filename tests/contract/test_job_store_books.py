@@ -9,8 +9,9 @@ import pytest
 import redis.asyncio
 
 from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState, Priority
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.001, lost_workers_max=3, running_max=2)
 KINDS = (JobKind.COMMAND, JobKind.PROBE)

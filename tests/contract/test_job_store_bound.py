@@ -7,8 +7,9 @@ import redis.asyncio
 
 from services.common.caller import SYSTEM_USER
 from services.ffmpeg.job import JobFailure, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 
 POLICY = JobPolicy(kept_max=3)
 FAULT = JobFailure("FFMPEG_FAILED", "no such filter")

@@ -5,8 +5,9 @@ import uuid
 import redis.asyncio
 
 from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000

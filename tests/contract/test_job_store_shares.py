@@ -7,8 +7,9 @@ import redis.asyncio
 
 from services.common.caller import SYSTEM_USER
 from services.ffmpeg.job import NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, Priority
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 
 HEAR = JobKind.TRANSCRIBE
 

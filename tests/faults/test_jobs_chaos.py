@@ -22,8 +22,9 @@ from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.faults.jobs_rig import Workers, exit_code, gather_states
 from tests.support.programs import static
 from tests.support.servers import S3Server

@@ -19,8 +19,9 @@ from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.common.tasks import end
 from services.ffmpeg.job import JobFailure, JobLease
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
 from tests.faults.jobs_rig import add
 from tests.support.waiting import until

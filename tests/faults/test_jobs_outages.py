@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio
 
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.faults.jobs_rig import Workers, add, gather_states, get, until_state
 from tests.support.chaos_proxy import chaos_proxy
 from tests.support.servers import S3Server

@@ -14,8 +14,9 @@ from deploy.local.embedded import EmbeddedRedis
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import Cancelled, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import Cancelled, RedisJobStore
 from tests.faults.jobs_rig import SHORT_LEASE, Workers, add, children, exit_code, get, until_state
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until, until_ended

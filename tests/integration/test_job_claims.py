@@ -17,8 +17,9 @@ from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.common.tasks import end
 from services.ffmpeg.job import JobLease, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState
-from services.ffmpeg.redis_job_store import CANCEL, Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import CANCEL, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext
 from services.ffmpeg.worker.worker import Worker, WorkerTimes

@@ -18,11 +18,12 @@ from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.commands import Commands
 from services.ffmpeg.isolation import Isolation, Mode, SelfTest
 from services.ffmpeg.job import NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.jobs import Jobs
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.queue_events import QueueEvents
-from services.ffmpeg.redis_job_store import JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.servicer import FfmpegServicer
 from tests.support.journal_client import refusal

@@ -19,9 +19,10 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobFailure, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.outputs import Outputs, key_of
-from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
 from services.ffmpeg.work_folder import CollectedOutput
 from services.ffmpeg.worker.handler import NoLongerHeld

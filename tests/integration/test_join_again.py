@@ -20,8 +20,9 @@ from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, Priority
-from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from tests.support.fleet import Fleet
 from tests.support.journal_client import open_objects, refusal
 from tests.support.servers import S3Server

@@ -14,8 +14,9 @@ from services.common.redis_client import connect as connect_redis
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobLease
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.redis_job_store import Holding, JobPolicy, RedisJobStore
+from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from tests.support.clips import MP4
 from tests.support.fleet import Fleet
 from tests.support.journal_client import JournalClient, connect, empty_redis, keys_under, lose_redis, open_objects
