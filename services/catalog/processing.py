@@ -10,6 +10,7 @@ from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
 from services.common import entity_tags, fault_points, logs
 from services.common.clock import Clock
+from services.common.errors import invalid_field
 from services.common.object_keys import incoming_key
 from services.common.s3_objects import S3Objects
 from services.common.video_state import step
@@ -41,7 +42,9 @@ class Processing:
         return video
 
     async def finish(self, request: library_pb2.FinishProcessingRequest) -> media_pb2.Video:
-        """Write what came of it, unless that was written before; VIDEO_NOT_FOUND for a deleted video."""
+        """Write what came of it, unless that was written before; VIDEO_NOT_FOUND for a deleted one, INVALID_REQUEST."""
+        if not request.HasField("processed") and not request.failure:
+            raise invalid_field("outcome", "must be set")
 
         def apply(video: media_pb2.Video) -> bool:
             require_living(video)
@@ -49,14 +52,14 @@ class Processing:
                 return False
             video.process_time.FromDatetime(self._clock.now())
             upload = video.state == media_pb2.VIDEO_STATE_PROCESSING
-            if request.WhichOneof("outcome") == "processed":
+            if request.HasField("processed"):
                 _describe(video, request.processed)
                 if upload:
                     _make_draft(video, request.processed)
                     video.modify_time.FromDatetime(self._clock.now())
             elif upload:
                 step(video, media_pb2.VIDEO_STATE_FAILED)
-                video.failure = request.failure or media_pb2.PROCESSING_FAILURE_INTERNAL
+                video.failure = request.failure
             return True
 
         return await self._catalog.change(request.video_id, apply)

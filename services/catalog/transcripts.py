@@ -117,7 +117,9 @@ class Transcripts:
         return await self._catalog.change(video_id, begin)
 
     async def finish(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
-        """Write what came of a request that is still wanted; VIDEO_NOT_FOUND for a deleted video."""
+        """Write what came of a request that is still wanted; VIDEO_NOT_FOUND for a deleted video, INVALID_REQUEST."""
+        if outcome.WhichOneof("outcome") is None:
+            raise invalid_field("outcome", "must be set")
 
         def end(video: media_pb2.Video) -> bool:
             require_living(video)

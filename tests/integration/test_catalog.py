@@ -515,6 +515,9 @@ async def test_what_was_found_of_a_video_that_went_meanwhile_is_thrown_away(near
     processing = Processing(near.catalog, near.objects, near.clock)
     video = await near.catalog.create(draft(), "anna")
     found = library_pb2.FinishProcessingRequest(video_id=video.video_id)
+    assert await refusal(processing.finish(found)) is ErrorReason.INVALID_REQUEST
+    found.failure = media_pb2.PROCESSING_FAILURE_UNSPECIFIED
+    assert await refusal(processing.finish(found)) is ErrorReason.INVALID_REQUEST
     found.processed.width = 640
     described = await processing.finish(found)
     assert (described.width, described.HasField("process_time")) == (640, True)

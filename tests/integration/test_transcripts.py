@@ -203,6 +203,10 @@ async def test_who_may_ask_and_for_what(parts: Foundation) -> None:
         assert raised.value.reason is ErrorReason.UNAUTHENTICATED
     as_user(SYSTEM_USER)
     assert (await servicer.StartTranscript(start, None)).video.video_id == video_id
+    with pytest.raises(ReelwayError) as raised:
+        await servicer.FinishTranscript(finish, None)
+    assert raised.value.reason is ErrorReason.INVALID_REQUEST, "it names no outcome"
+    finish.failure.reason = "TOO_LONG"
     await parts.catalog.delete(ANNA, video_id)
     with pytest.raises(ReelwayError) as raised:
         await servicer.FinishTranscript(finish, None)
