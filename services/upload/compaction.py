@@ -56,6 +56,10 @@ _JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 15.0
 _UNSEALED_SECONDS = 60.0
 
 
+class Overtaken(Exception):
+    """Another process, whose lease of this upload had run out, has noted a multipart upload meanwhile."""
+
+
 @dataclass(frozen=True)
 class _Made:
     """What an upload becomes."""
@@ -126,6 +130,9 @@ class Compaction:
         except LeaseLost:
             log.warning("lost the lease of a compaction", video_id=video_id)
             return
+        except Overtaken:
+            log.warning("another process compacts the same upload", video_id=video_id)
+            done = False
         except ReelwayError as error:
             pause, done = self._pause(error), False
             if error.reason is not ErrorReason.JOINING:
@@ -202,7 +209,7 @@ class Compaction:
             upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
             if upload_id != begun:
                 await self._objects.abort_multipart(key, begun)
-                raise LeaseLost
+                raise Overtaken
             fault_points.reach("compact.multipart")
             there = {}
         await self._objects.complete_multipart(key, upload_id, await self._parts(key, upload_id, parts, there))

@@ -17,14 +17,14 @@ from services.common.containers import SNIFF_BYTES
 from services.common.entity_tags import unquoted
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.lease import Lease, LeaseLost
+from services.common.lease import Lease
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.s3_objects import ObjectInfo
 from services.common.settings import RedisSettings
 from services.upload.appends import Appends
 from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter
-from services.upload.compaction import Compaction
+from services.upload.compaction import Compaction, Overtaken
 from services.upload.journal import Chunk, Committed, JournalState
 from services.upload.journal_store import Limits, Moved
 from services.upload.journal_sweeper import JournalSweeper
@@ -389,7 +389,7 @@ async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
 
     with monkeypatch.context() as patch:
         patch.setattr(rig.parts.objects, "create_multipart", overtaken)
-        with pytest.raises(LeaseLost):
+        with pytest.raises(Overtaken):
             await rig.compaction.compact(video_id)
     left = [one.upload_id async for one in rig.parts.objects.list_multiparts(f"videos/{video_id}.webm")]
     assert left == begun[:1]

@@ -12,7 +12,7 @@ import pytest
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.upload.compaction import Compaction
+from services.upload.compaction import Compaction, Overtaken
 from tests.support.waiting import until
 
 ANY: Any = None
@@ -25,7 +25,7 @@ class Turns(Compaction):
         self.due, self.others = due, others
         self.wake, self.may_end = asyncio.Event(), {video_id: asyncio.Event() for video_id in due}
         self.begun, self.at_work, self.put_off, self.store_is_away = list[str](), set[str](), dict[str, float](), False
-        self.failures = dict[str, ReelwayError]()
+        self.failures = dict[str, Exception]()
         super().__init__(
             sealing=self,  # type: ignore[arg-type]
             store=self,  # type: ignore[arg-type]
@@ -151,6 +151,15 @@ async def test_what_will_not_go_better_is_looked_at_rarely(
     starts(turns, running)
     await until(lambda: not turns.due)
     assert turns.put_off == {"one": pytest.approx(3600, abs=1)}
+
+
+async def test_where_another_process_is_at_it_too_it_is_gone_on_with_soon(running: Callable[[Turns], None]) -> None:
+    turns = Turns(["one"])
+    turns.failures["one"] = Overtaken()
+    turns.may_end["one"].set()
+    starts(turns, running)
+    await until(lambda: not turns.due)
+    assert turns.put_off == {"one": pytest.approx(15, abs=1)}
 
 
 async def test_who_is_told_to_end_ends_what_is_at_work() -> None:
