@@ -49,7 +49,7 @@ async def _serve(settings: UploadSettings) -> None:
         buffers = Buffers(settings.upload_buffer_bytes)
         uploads = Uploads(
             objects=objects,
-            store=data,
+            data=data,
             catalog=catalog,
             register=register,
             buffers=buffers,

@@ -21,10 +21,9 @@ from services.common.s3_objects import S3Objects
 from services.upload.buffers import Reservation
 from services.upload.multipart_writer import MultipartWriter
 from services.upload.part import Part
-from services.upload.part_plan import PART
+from services.upload.part_plan import PART, SMALL_PIECE
 
 _TYPE = "application/octet-stream"
-_SMALL = 2**16
 
 
 @dataclass(frozen=True)
@@ -167,11 +166,10 @@ class _Source:
                 raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
             return None
         self._count(piece)
-        if len(piece) >= _SMALL or self.length == self.declared:
+        if len(piece) >= SMALL_PIECE or self.length == self.declared:
             return piece
-        # Pieces are kept until S3 has them, and each costs some 300 bytes of its own.
         joined = bytearray(piece)
-        while len(joined) < _SMALL and self.length != self.declared:
+        while len(joined) < SMALL_PIECE and self.length != self.declared:
             more = await anext(self._pieces, None)
             if more is None:
                 break

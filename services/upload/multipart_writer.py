@@ -14,10 +14,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Reservation
 from services.upload.part import Part
-from services.upload.part_plan import PART
-
-# Pieces are kept until S3 has them, and each costs some 300 bytes of its own: smaller ones are put together.
-_SMALL = 2**16
+from services.upload.part_plan import PART, SMALL_PIECE
 
 
 class NotUndone(Exception):
@@ -33,7 +30,7 @@ class MultipartWriter:
     def __init__(
         self,
         objects: S3Objects,
-        store: S3Bytes,
+        data: S3Bytes,
         key: str,
         content_type: str,
         *,
@@ -45,7 +42,7 @@ class MultipartWriter:
 
         Without `hashing`, which costs a third of the CPU, `complete` answers the sum of nothing.
         """
-        self._objects, self._store, self._key, self._content_type = objects, store, key, content_type
+        self._objects, self._data, self._key, self._content_type = objects, data, key, content_type
         self._room, self._likely_size = room, likely_size
         self._upload_id = ""
         self._hashing = hashing
@@ -106,9 +103,9 @@ class MultipartWriter:
         if self._hashing:
             self._hash.update(piece)
         self.size += len(piece)
-        if self._small or len(piece) < _SMALL:
+        if self._small or len(piece) < SMALL_PIECE:
             self._small += piece
-            if len(self._small) < _SMALL:
+            if len(self._small) < SMALL_PIECE:
                 return
             piece, self._small = memoryview(self._small), bytearray()
         await self._place(piece)
@@ -132,7 +129,7 @@ class MultipartWriter:
         left = (self._likely_size or 0) - self._placed
         part, number = Part(min(PART, left) if left > 0 else None), len(self._sends) + 1
         send = asyncio.create_task(
-            part.send(lambda length, body: self._store.put_part(self._key, self._upload_id, number, length, body))
+            part.send(lambda length, body: self._data.put_part(self._key, self._upload_id, number, length, body))
         )
         send.add_done_callback(self._sent)
         self._sends.append(send)

@@ -10,6 +10,8 @@ MIB = 2**20
 MOST_PARTS = 10_000
 PART = 12 * MIB
 """Bytes of each part but the last; larger ones gain nothing more, of 8 MiB the store takes an eighth longer."""
+SMALL_PIECE = 2**16
+"""Bytes; smaller pieces are put together: each is kept until S3 has it, and costs some 300 bytes of its own."""
 IN_FLIGHT = 3
 MOST_HELD = IN_FLIGHT * PART
 """Bytes of one upload that are in memory at most, whatever its size."""

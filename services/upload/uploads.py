@@ -54,14 +54,14 @@ class Uploads:
         self,
         *,
         objects: S3Objects,
-        store: S3Bytes,
+        data: S3Bytes,
         catalog: CatalogClient,
         register: OpenUploads,
         buffers: Buffers,
         max_bytes: int,
         idle_seconds: float,
     ) -> None:
-        self._objects, self._store, self._catalog, self._register = objects, store, catalog, register
+        self._objects, self._data, self._catalog, self._register = objects, data, catalog, register
         self._buffers, self._max_bytes, self._idle_seconds = buffers, max_bytes, idle_seconds
         self.undoing = tasks.Background()
         """Cancelled uploads are undone here; to be waited for last, before the process ends."""
@@ -147,7 +147,7 @@ class Uploads:
         likely = header.declared_size_bytes or header.max_size_bytes or None
         kind = KINDS[container]
         async with MultipartWriter(
-            self._objects, self._store, upload.key, kind.content_type, room=room, likely_size=likely
+            self._objects, self._data, upload.key, kind.content_type, room=room, likely_size=likely
         ) as writer:
             await self._write(writer, first, header)
             async for piece in data:

@@ -197,7 +197,7 @@ async def foundation(
         register = OpenUploads(text, clock, lease_seconds)
         uploads = Uploads(
             objects=objects,
-            store=store.store,
+            data=store.store,
             catalog=cast(CatalogClient, near),
             register=register,
             buffers=Buffers(buffer_bytes),
