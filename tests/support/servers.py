@@ -4,6 +4,7 @@ JuiceFS's gateway enforces what is signed (POST policies, expiry); moto's what i
 """
 
 import functools
+import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
@@ -107,6 +108,8 @@ async def juicefs_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncItera
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[S3Server]:
     """moto's S3 server for the whole run, with no bucket of its own."""
+    # A line for each request, which pytest would keep.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
