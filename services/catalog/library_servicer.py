@@ -27,7 +27,7 @@ class Thumbnails:
 
     def __init__(self, objects: S3Objects, clock: Clock) -> None:
         self._objects, self._clock = objects, clock
-        self._signed = BoundedCache[str, tuple[float, str]](_MOST_URLS)
+        self._signed = BoundedCache[str, tuple[float, float, str]](_MOST_URLS)
 
     async def url(self, key: str) -> str:
         """Of the picture with this key; empty for none."""
@@ -35,14 +35,15 @@ class Thumbnails:
             return ""
         now = self._clock.seconds()
         known = self._signed.get(key)
-        if known is None or known[0] < now:
+        # A clock that was ahead may have been set right since: the store refuses a signature from the future.
+        if known is None or not known[0] <= now < known[1]:
             url = await self._objects.presign_get(key, _URL_SECONDS, "", "")
             # Keys of the platform's own end with their session, and then their signatures do.
             reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
-            self._signed[key] = known = (now + reused, url)
+            self._signed[key] = known = (now, now + reused, url)
             # Nothing above waits for anything: hundreds in a row would hold all other calls up.
             await asyncio.sleep(0)
-        return known[1]
+        return known[2]
 
 
 class LibraryServicer(library_pb2_grpc.LibraryServiceServicer):

@@ -1,6 +1,7 @@
 """Signed addresses of thumbnails: made once a day, unless what they are signed with does not last so long."""
 
 import uuid
+from unittest.mock import Mock
 
 import pytest
 
@@ -36,6 +37,18 @@ async def test_an_address_is_used_again_while_its_signature_lasts(
         clock.ahead = 2 * reused_seconds
         await thumbnails.url("thumbnails/x.jpg")
         assert len(signed) == 2
+
+
+async def test_an_address_that_a_clock_ahead_signed_is_made_anew_when_that_is_set_right() -> None:
+    """The store refuses a signature from the future."""
+    clock, objects = TurnedClock(), Mock(spec=S3Objects)
+    objects.presign_get.side_effect = ["from the future", "of now"]
+    thumbnails = Thumbnails(objects, clock)
+    clock.ahead = 3600
+    assert await thumbnails.url("thumbnails/x.jpg") == "from the future"
+    clock.ahead = 0
+    for _ in range(2):
+        assert await thumbnails.url("thumbnails/x.jpg") == "of now"
 
 
 async def test_others_run_while_a_page_is_signed() -> None:
