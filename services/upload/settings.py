@@ -72,7 +72,7 @@ class UploadSettings(
     """Who compacts and has not been heard of for so long is replaced."""
 
     sign_seconds: int = Field(60, ge=1, le=604_800)
-    """How long after it was signed an upload may begin."""
+    """How long after it was signed an upload may begin; at most LIBRARY_SIGNED_SECONDS, when it is given up."""
     library_signed_per_owner: int = Field(1000, ge=1)
     """Most signed uploads of one user that have not arrived."""
     ingest_interval_seconds: Seconds = Field(2.0, gt=0)
@@ -87,6 +87,12 @@ class UploadSettings(
         listen = self.ingest_events_listen
         if listen and not on_loopback(listen) and not self.ingest_events_token.get_secret_value():
             raise ValueError("INGEST_EVENTS_TOKEN: needed where INGEST_EVENTS_LISTEN is not on loopback")
+        return self
+
+    @model_validator(mode="after")
+    def _forms_are_not_valid_when_given_up(self) -> Self:
+        if self.sign_seconds > self.library_signed_seconds:
+            raise ValueError("SIGN_SECONDS: must be at most LIBRARY_SIGNED_SECONDS")
         return self
 
     @model_validator(mode="after")

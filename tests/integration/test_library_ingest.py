@@ -44,6 +44,7 @@ async def eventful(
         "INGEST_EVENTS_LISTEN": hook,
         "INGEST_EVENTS_TOKEN": TOKEN,
         "LIBRARY_MAX_BYTES": str(MAX_BYTES),
+        "SIGN_SECONDS": "5",
         "LIBRARY_SIGNED_SECONDS": "5",
         "LIBRARY_SIGNED_PER_OWNER": "3",
         "CATALOG_SWEEP_INTERVAL_SECONDS": "0.5",

@@ -103,6 +103,8 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "UPLOAD_MAX_BYTES", "200GiB"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "8 furlongs"),
         (UploadSettings, "UPLOAD_BUFFER_BYTES", "35MiB"),
+        (UploadSettings, "SIGN_SECONDS", "86401"),
+        (UploadSettings, "LIBRARY_SIGNED_SECONDS", "59"),
         (UploadSettings, "S3_ENDPOINT_URL", "127.0.0.1:9000"),
         (UploadSettings, "S3_ENDPOINT_URL", "http://127.0.0.1:port"),
         (UploadSettings, "S3_PUBLIC_ENDPOINT_URL", "ftp://store"),
