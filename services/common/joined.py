@@ -1,4 +1,4 @@
-"""Several clips joined to one file: where it is, and how its version is named.
+"""Several clips joined to one file: where it is. How its version is named, entity_tags.py knows.
 
     joined/{video_id}/{chain}-{size in hex}.{ext}   the clips of the journal version with that entity tag, as one file
 
