@@ -41,7 +41,7 @@ _SHORT = 2**20
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 _SHARED_SECONDS = 1.0
-"""Whoever has waited so long for an answer that is asked for once for many asks alone: that replica may hang."""
+"""After so long an answer that is asked for once for many is asked for again, once for them: the replica may hang."""
 _JOIN_SECONDS = 300.0
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
@@ -56,13 +56,15 @@ class Playback:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = BoundedCache[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._asking = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
+        self._asking_again = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
         key = (video_id, current_caller().user)
-        now = asyncio.get_running_loop().time()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
         hit = self._stats.get(key)
         if hit is None or not self._ttl:
             return await self._remembered(key, now)
@@ -73,7 +75,12 @@ class Playback:
             async with asyncio.timeout(_SHARED_SECONDS):
                 return await self._asking.run(key, lambda: self._remembered(key, now))
         except TimeoutError:
-            return await self._remembered(key, now)
+            # Not of the time before that second: such an answer would be too old to be kept.
+            now = loop.time()
+            hit = self._stats.get(key, hit)
+            if hit[0] > now:
+                return hit[1]
+            return await self._asking_again.run(key, lambda: self._remembered(key, now))
 
     async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
         stat = await self._stat(key[0])

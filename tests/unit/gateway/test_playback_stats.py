@@ -90,22 +90,26 @@ async def test_one_asks_again_for_all_who_come_meanwhile() -> None:
     assert stream.asked == ["anna"] * 2
 
 
-async def test_whoever_has_waited_for_another_one_s_answer_for_long_asks_alone(
+async def test_where_an_answer_takes_long_one_asks_again_for_all_and_its_answer_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The replica that was asked may hang."""
-    monkeypatch.setattr("gateway.operations.playback._SHARED_SECONDS", 0.05)
+    seconds = 0.5
+    monkeypatch.setattr("gateway.operations.playback._SHARED_SECONDS", seconds)
     stream = Stream()
-    videos = playback(stream, ttl_seconds=1e-9)
+    videos = playback(stream, ttl_seconds=seconds)
     await stat_as("anna", videos)
+    old = asyncio.get_running_loop().time() + seconds
+    await until(lambda: asyncio.get_running_loop().time() > old)
     stream.may_answer.clear()
-    first = asyncio.create_task(stat_as("anna", videos))
+    viewers = [asyncio.create_task(stat_as("anna", videos)) for _ in range(5)]
     await until(lambda: len(stream.asked) > 1)
     hung, stream.may_answer = stream.may_answer, asyncio.Event()
     stream.may_answer.set()
-    for viewer in (asyncio.create_task(stat_as("anna", videos)), first):
-        async with asyncio.timeout(10):
-            assert (await viewer).size_bytes > 2
+    async with asyncio.timeout(10):
+        assert [stat.size_bytes for stat in await asyncio.gather(*viewers)] == [3] * 5
+        assert (await stat_as("anna", videos)).size_bytes == 3
+    assert stream.asked == ["anna"] * 3
     hung.set()
 
 
