@@ -42,6 +42,8 @@ class SingleFlight(Generic[_Key, _Result]):
         task = self._going.get(key)
         if task is None:
             task = self._going[key] = asyncio.create_task(self._once(key, work))
+            # Where all who asked have left, a failure is nobody's: looked at here, it is no error line.
+            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         # One who leaves must not take it from the others.
         return await asyncio.shield(task)
 

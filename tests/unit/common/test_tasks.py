@@ -1,11 +1,13 @@
 """Tasks that belong together: how they end."""
 
 import asyncio
+import gc
 import threading
 
 import pytest
 
 from services.common import tasks
+from tests.support.waiting import until
 
 
 async def _forgetful(cancellations: list[int]) -> None:
@@ -101,3 +103,24 @@ async def test_who_comes_in_the_moment_in_which_work_ends_begins_it_again() -> N
     await asyncio.sleep(0)
     answered.set()
     assert (await first, await second) == (1, 2)
+
+
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_line_in_the_log() -> None:
+    flight, may_end, told = tasks.SingleFlight[str, None](), asyncio.Event(), list[str]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context["message"]))
+
+    async def broken() -> None:
+        await may_end.wait()
+        raise ValueError("broken")
+
+    asker = asyncio.create_task(flight.run("key", broken))
+    await asyncio.sleep(0)
+    await tasks.end(asker)
+    may_end.set()
+    await until(lambda: not flight._going)
+    # It is told when the task is collected, which the one that asked holds.
+    del asker
+    gc.collect()
+    loop.set_exception_handler(None)
+    assert not told
