@@ -10,7 +10,7 @@ from reelway.v1 import media_pb2
 
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import RedisVideoStore
-from services.common import logs
+from services.common import logs, tasks
 from services.common.channel import CALL_SECONDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -56,12 +56,13 @@ async def rebuild(
 
     Until it ends the catalog answers INDEX_MISSING, so that nothing is created beside it. `lease` is taken, renewed
     however long a step lasts, and left to the caller; SERVICE_UNAVAILABLE where it is somebody else's. A process that
-    slept past it changes nothing more: another one has made the index since, or is at it.
+    slept past it leaves the index alone, which another one has made since or is making, and no older record in S3.
     """
     try:
         return await lease.hold(lambda: _rebuild(records, objects, store, lease, writers_seconds))
     except LeaseLost as error:
-        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, "another rebuild has begun") from error
+        why = "the lease of the rebuild ran out, or is somebody else's"
+        raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, why) from error
 
 
 async def _rebuild(
@@ -71,9 +72,7 @@ async def _rebuild(
         # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
         await asyncio.sleep(writers_seconds)
         for video_id, _ in await store.unsaved_before(float("inf")):
-            video = await store.get_unguarded(video_id)
-            if video is not None:
-                await records.save(video)
+            await tasks.undisturbed(_save(records, store, video_id))
     await store.clear(lease)
     # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
     stored = {info.key async for info in objects.list(VIDEOS)}
@@ -112,6 +111,14 @@ async def _rebuild(
     await index(batch)
     await store.finish_load(last_number + _SPARE_NUMBERS if last_number else 0, lease)
     return found
+
+
+async def _save(records: RecordStore, store: RedisVideoStore, video_id: str) -> None:
+    """Write the record to S3, which knows no lease; again, where it was changed meanwhile behind another rebuild."""
+    saved = None
+    while (video := await store.get_unguarded(video_id)) is not None and video != saved:
+        await records.save(video)
+        saved = video
 
 
 async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:

@@ -17,6 +17,7 @@ from services.catalog.rebuild import Rebuilt, keep_index, rebuild
 from services.catalog.redis_video_store import LEASES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.object_keys import record_key
 from services.common.s3_objects import ObjectInfo
 from tests.support.clips import mp4_of
 from tests.support.foundation import Foundation, Store, finished_video, messages
@@ -271,14 +272,18 @@ async def test_a_rebuild_that_loses_its_lease_ends_at_once(near: Foundation, mon
     assert not await near.videos.exists()
 
 
-@pytest.mark.parametrize("step", ["close_index", "clear", "load", "finish_load"])
+@pytest.mark.parametrize(
+    ("store", "step"),
+    [("records", "save"), *(("videos", step) for step in ("close_index", "clear", "load", "finish_load"))],
+)
 async def test_a_rebuild_that_slept_past_its_lease_leaves_alone_what_another_one_made(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch, step: str
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, store: str, step: str
 ) -> None:
     """That one gave the lease back, and what it made is served and changed by now."""
     await fill(near)
     before = (await near.catalog.page("anna", 1000, ""))[0]
-    go_on = getattr(near.videos, step)
+    assert await near.videos.mark(before[0], "left")
+    go_on = getattr(getattr(near, store), step)
 
     async def slept(*arguments: Any) -> object:
         monkeypatch.undo()
@@ -289,13 +294,14 @@ async def test_a_rebuild_that_slept_past_its_lease_leaves_alone_what_another_one
         await near.catalog.update("anna", catalog_pb2.UpdateVideoRequest(video_id=before[0].video_id, title="told"))
         return await go_on(*arguments)
 
-    monkeypatch.setattr(near.videos, step, slept)
+    monkeypatch.setattr(getattr(near, store), step, slept)
     with pytest.raises(ReelwayError) as refused:
         await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert refused.value.reason is ErrorReason.SERVICE_UNAVAILABLE
     after = (await near.catalog.page("anna", 1000, ""))[0]
     assert [video.video_id for video in after] == [video.video_id for video in before]
     assert after[0].title == "told"
+    assert await near.records.load(record_key(after[0].video_id)) == after[0]
 
 
 async def run_command(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
