@@ -24,12 +24,7 @@ class Limits:
     output_files: int = 64
     """Files the job may leave in its folder (watchdog)."""
     input_bytes: int = 5 * _GIB
-    """All clips of one join together (join_handler.py); what a command fetches is bounded by inputs.py."""
-    media_seconds: float = 24 * 3600.0
-    """What clips that are encoded to one video may say that they last together: a few bytes can ask for years of
-    silence and black (join_handler.py)."""
-    input_clips: int = 500
-    """Clips of one join (join_handler.py)."""
+    """All inputs of a command together (inputs.py), or all clips of a join (join_handler.py)."""
     threads: int = 4
     """Threads of each codec and filter graph; a command may ask for fewer (plan)."""
     max_pixels: int = 2**26
@@ -46,3 +41,14 @@ class Limits:
     """Characters of the command (plan)."""
     max_task_bytes: int = 32768
     """Bytes of the command, addresses and names together, as JSON of ASCII: what the task's record takes (plan)."""
+
+
+@dataclass(frozen=True)
+class JoinLimits(Limits):
+    """Bounds of one join; what it has besides is enforced by join_handler.py."""
+
+    media_seconds: float = 24 * 3600.0
+    """What clips that are encoded to one video may say that they last together: a few bytes can ask for years of
+    silence and black."""
+    input_clips: int = 500
+    """Clips of one join."""

@@ -23,7 +23,7 @@ from services.common.settings import (
 from services.ffmpeg.addresses import AddressPolicy
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits, Limits
 from services.ffmpeg.paths import PLAIN_PATH, may_be_planted
 from services.ffmpeg.transcription.settings import TranscribeSettings
 
@@ -112,6 +112,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
             wall_seconds=self.command_wall_seconds,
             cpu_seconds=self.command_cpu_seconds,
             memory_bytes=self.command_memory_bytes,
+            input_bytes=self.command_input_bytes,
             output_bytes=self.command_output_bytes,
             threads=self.command_threads,
         )
@@ -169,10 +170,10 @@ class WorkerSettings(JobSettings, JoinSettings, LibrarySettings, TranscribeSetti
     """Transcriptions at once; default: one for two cores."""
 
     @property
-    def join_limits(self) -> Limits:
+    def join_limits(self) -> JoinLimits:
         """What one join may use, which can write as much as it takes."""
         return replace(
-            self.limits,
+            JoinLimits(**vars(self.limits)),
             input_bytes=self.join_max_bytes,
             input_clips=self.join_max_clips,
             output_bytes=max(self.command_output_bytes, self.join_max_bytes),

@@ -22,7 +22,7 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits, Limits
 from services.ffmpeg.process import Ended, ToldFullError, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.thumbnail import thumbnail
@@ -79,7 +79,7 @@ async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.M
     assert raised.value.errno == errno.ENOSPC
     context: Any = SimpleNamespace(folder=folder, show=lambda _: None)
     with pytest.raises(OSError, match="disk full") as raised:
-        await _Ffmpeg(SANDBOX, Limits(), context, [clip]).encode(folder.path / "out/joined.mp4")
+        await _Ffmpeg(SANDBOX, JoinLimits(), context, [clip]).encode(folder.path / "out/joined.mp4")
     assert raised.value.errno == errno.ENOSPC
 
 

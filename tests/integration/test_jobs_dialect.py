@@ -93,6 +93,7 @@ async def api(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
         "FFMPEG_INPUT_ALLOW": f"127.0.0.1:{port}",
         "JOB_BACKOFF_SECONDS": "0.1",
         "WORK_DIR": str(folder / "work"),
+        "COMMAND_INPUT_BYTES": "1GiB",
         "S3_PUBLIC_ENDPOINT_URL": public_endpoint(juicefs_s3),
     }
     async with aiohttp.ClientSession() as http, start_system(folder / "system", env=env, s3=juicefs_s3) as system:
@@ -240,7 +241,7 @@ async def test_a_plan_is_the_verdict_without_the_run(api: Api) -> None:
     body = {"ffmpeg_command": "-f lavfi -i testsrc -t 1 out_1", "input_files": {}, "output_files": {"out_1": "a.mp4"}}
     plan = await api.call("POST", "/ffmpeg/plan", json=body)
     assert plan["arguments"][-1].endswith("{{out_1}}")
-    assert plan["limits"]["wall_seconds"] == 3600
+    assert (plan["limits"]["wall_seconds"], plan["limits"]["input_bytes"]) == (3600, 2**30)
     done = await api.finished(await api.register("-f lavfi -i testsrc -t 1 out_1", {"out_1": "a.mp4"}))
     assert done["status"] == "completed", done["error_message"]
 

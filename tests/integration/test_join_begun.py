@@ -10,14 +10,14 @@ import pytest
 
 from services.ffmpeg import probe
 from services.ffmpeg.job import JobFault
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.process import Ended, RunResult, run_sandboxed
 from tests.support.clips import described, make_clip
 from tests.support.joins import join
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
-LIMITS = Limits(threads=1)
+LIMITS = JoinLimits(threads=1)
 
 
 def mp4(folder: Path, *flags: str, size: str = "128x96") -> bytes:

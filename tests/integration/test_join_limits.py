@@ -13,17 +13,17 @@ from services.common.errors import ReelwayError
 from services.common.object_keys import joined_prefix
 from services.ffmpeg.clips import Clip
 from services.ffmpeg.job import JobFault
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.worker import join_handler
 from tests.support.clips import described, make_clip
 from tests.support.joins import Context, Located, join
 
-LIMITS = Limits(wall_seconds=0.2, threads=1)
+LIMITS = JoinLimits(wall_seconds=0.2, threads=1)
 FAR = ("-fps_mode", "passthrough", "-enc_time_base", "1", "-video_track_timescale", "1")
 
 
-async def fault(join_outputs: Outputs, join_job: Context, clips: list[bytes], limits: Limits) -> JobFault:
+async def fault(join_outputs: Outputs, join_job: Context, clips: list[bytes], limits: JoinLimits) -> JobFault:
     """How the join of these clips fails."""
     with pytest.raises(JobFault) as raised:
         await join(join_outputs, join_job, clips, limits)
@@ -47,7 +47,7 @@ async def test_as_many_clips_as_there_may_be_are_encoded(
         make_clip(tmp_path / "small.mp4", x264, seconds=0.4, size="64x48").read_bytes(),
     ]
     # One more than whole parts, and more than a command line holds.
-    made = await join(join_outputs, join_job, clips * 64 + clips[:1], Limits(threads=1))
+    made = await join(join_outputs, join_job, clips * 64 + clips[:1], JoinLimits(threads=1))
     assert (made["clips"], made["encoded"]) == (129, True)
     joined = tmp_path / "joined.mp4"
     joined.write_bytes(await join_outputs.objects.get(made["key"]) or b"")
@@ -66,7 +66,7 @@ async def test_the_last_frame_of_a_slow_clip_is_seen(join_outputs: Outputs, join
         make_clip(tmp_path / "slides.mp4", ("-r", "2", *x264), seconds=3, size="64x48").read_bytes(),
     ]
     slides = int(streams_of(tmp_path / "slides.mp4")[0]["nb_read_frames"])
-    made = await join(join_outputs, join_job, clips, Limits(threads=1))
+    made = await join(join_outputs, join_job, clips, JoinLimits(threads=1))
     joined = tmp_path / "joined.mp4"
     joined.write_bytes(await join_outputs.objects.get(made["key"]) or b"")
     assert int(streams_of(joined)[0]["nb_read_frames"]) == 10 + slides
@@ -89,7 +89,7 @@ async def test_a_clip_that_says_it_lasts_for_a_year_is_not_encoded(
     clip = make_clip(tmp_path / "clip.mp4", ("-f", "lavfi", "-i", "sine=d=0.4", *x264, "-c:a", "aac"))
     far = make_clip(tmp_path / "far.mp4", ("-vf", "setpts=N*20000000/TB", *FAR, *x264), seconds=0.12)
     failure = (
-        await fault(join_outputs, join_job, [clip.read_bytes(), far.read_bytes()], Limits(wall_seconds=5))
+        await fault(join_outputs, join_job, [clip.read_bytes(), far.read_bytes()], JoinLimits(wall_seconds=5))
     ).failure
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "Clips that differ may last 24 hours together")
 
@@ -130,7 +130,7 @@ async def test_a_join_ends_when_its_video_is_deleted(
 
     monkeypatch.setattr(Located, "locate", locate)
     async with asyncio.timeout(10):
-        failure = (await fault(join_outputs, join_job, [b"slow", b"slower"], Limits())).failure
+        failure = (await fault(join_outputs, join_job, [b"slow", b"slower"], JoinLimits())).failure
     assert (failure.reason, failure.message) == ("INPUT_UNAVAILABLE", "The upload is gone")
 
 
@@ -144,7 +144,7 @@ async def test_the_parts_of_a_join_are_bounded_together(
         make_clip(tmp_path / f"{size}.mp4", sound, seconds=1, size=size).read_bytes() for size in ("64x48", "32x24")
     ]
     # Of 3 MiB each, for their sound is samples; what is made of them has less than one.
-    limits = Limits(threads=1, output_bytes=5 * 2**20)
+    limits = JoinLimits(threads=1, output_bytes=5 * 2**20)
     failure = (await fault(join_outputs, join_job, clips * 16, limits)).failure
     assert (failure.reason, failure.message) == ("LIMIT_EXCEEDED", "The join wrote more than allowed")
 
@@ -162,7 +162,7 @@ async def test_what_an_attempt_could_not_delete_goes_with_the_next_one(
     join_outputs: Outputs, join_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clip = make_clip(tmp_path / "clip.mp4", ("-c:v", "libx264", "-preset", "ultrafast")).read_bytes()
-    limits = Limits(threads=1)
+    limits = JoinLimits(threads=1)
 
     async def away(key: str) -> None:
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from services.ffmpeg.job import JobFault
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs
 from tests.support.clips import make_clip
 from tests.support.joins import join
 
-LIMITS = Limits(threads=1)
+LIMITS = JoinLimits(threads=1)
 
 
 @pytest.fixture

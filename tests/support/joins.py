@@ -16,7 +16,7 @@ from services.ffmpeg.binaries import find
 from services.ffmpeg.clips import Clip, describe_clip
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import Progress
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
@@ -96,7 +96,7 @@ def copies_described_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def join(
-    outputs: Outputs, job: Any, clips: Sequence[bytes], limits: Limits, program: str | None = None
+    outputs: Outputs, job: Any, clips: Sequence[bytes], limits: JoinLimits, program: str | None = None
 ) -> Mapping[str, Any]:
     """The join of these clips by this ffmpeg, the installed one; those that are the same are stored once."""
     keys = {clip: f"journal/{job.job.spec['video_id']}/{index:016d}-a-clip" for index, clip in enumerate(clips)}
@@ -134,7 +134,7 @@ def joined(join_outputs: Outputs, join_job: Context, tmp_path: Path) -> Any:
 
     async def made(*clips: Path, program: str | None = None) -> Joined:
         result = await join(
-            join_outputs, join_job, [clip.read_bytes() for clip in clips], Limits(threads=1), program=program
+            join_outputs, join_job, [clip.read_bytes() for clip in clips], JoinLimits(threads=1), program=program
         )
         path = tmp_path / f"joined{Path(result['key']).suffix}"
         path.write_bytes(await join_outputs.objects.get(result["key"]) or b"")

@@ -35,7 +35,7 @@ from services.ffmpeg.clips import (
 )
 from services.ffmpeg.error_text import last_words
 from services.ffmpeg.job import JobFault, Progress
-from services.ffmpeg.limits import Limits
+from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs, key_of
 from services.ffmpeg.plan import PlannedOutput
 from services.ffmpeg.probe import ProbeCutShort, ProbeFailed
@@ -67,7 +67,7 @@ class JoinHandler:
     `encoded`: false where every packet was taken as it was.
     """
 
-    def __init__(self, sandbox: Sandbox, uploads: UploadClient, outputs: Outputs, limits: Limits) -> None:
+    def __init__(self, sandbox: Sandbox, uploads: UploadClient, outputs: Outputs, limits: JoinLimits) -> None:
         self._sandbox, self._uploads, self._outputs, self._limits = sandbox, uploads, outputs, limits
 
     async def __call__(self, context: JobContext) -> Mapping[str, Any]:
@@ -215,7 +215,7 @@ class JoinHandler:
 class _Ffmpeg:
     """The runs that one join takes. Raises JobFault, OSError."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, context: JobContext, clips: Sequence[Clip]) -> None:
+    def __init__(self, sandbox: Sandbox, limits: JoinLimits, context: JobContext, clips: Sequence[Clip]) -> None:
         self._sandbox, self._limits, self._context, self._clips = sandbox, limits, context, clips
         self._seconds = sum(clip.duration_seconds for clip in clips)
         self._done = 0.0

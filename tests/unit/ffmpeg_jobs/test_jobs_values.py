@@ -3,7 +3,7 @@
 import os
 import runpy
 from contextlib import AsyncExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from services.ffmpeg.job import Job, Progress
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.outputs import type_of
 from services.ffmpeg.plan import Plan
-from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.settings import FrontSettings, WorkerSettings
 from services.ffmpeg.task_messages import task_message
 from services.ffmpeg.worker.__main__ import handlers
 
@@ -127,6 +127,13 @@ def test_no_other_user_s_link_leads_to_the_work_folder(tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "geteuid", lambda: 2)
     with pytest.raises(ValueError, match="a link that belongs to another user"):
         WorkerSettings(S3_BUCKET="b", work_dir=link)
+
+
+def test_a_command_has_the_limits_that_are_set_and_none_of_joins() -> None:
+    """A plan tells them all."""
+    limits = asdict(FrontSettings(S3_BUCKET="b", command_input_bytes=1, command_output_bytes=2).limits)
+    assert (limits["input_bytes"], limits["output_bytes"]) == (1, 2)
+    assert not limits.keys() & {"input_clips", "media_seconds"}
 
 
 def test_a_join_may_use_what_upload_took_whatever_a_command_may() -> None:
