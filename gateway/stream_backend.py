@@ -12,11 +12,10 @@ from services.common.call import call
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.request_limits import STAT_SECONDS
 
 WINDOW_SECONDS = 60.0
 """Deadline of one window; a viewer too slow for it has the rest fetched again from where it stopped."""
-_STAT_SECONDS = 2.0
-"""Deadline of the first try; as a rule the answer takes milliseconds."""
 
 Window: TypeAlias = "grpc.aio.UnaryStreamCall[stream_pb2.ReadRequest, memoryview]"
 
@@ -40,7 +39,7 @@ class StreamBackend:
     async def stat(self, request: stream_pb2.StatRequest) -> stream_pb2.StatResponse:
         """See StreamService.Stat. A replica that hangs costs seconds: the next one is asked then."""
         try:
-            return await call(self._stub.Stat, request, seconds=_STAT_SECONDS)
+            return await call(self._stub.Stat, request, seconds=STAT_SECONDS)
         except ReelwayError as error:
             if error.reason is not ErrorReason.TIMEOUT:
                 raise

@@ -22,14 +22,15 @@ from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices, slices
 from services.common.joined import Joined
 from services.common.object_keys import joined_prefix
+from services.common.request_limits import STAT_SECONDS
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient, extents_of
 from services.stream.video_cache import VideoCache
 
 # How often a read asks again where its bytes are, when what it was told is gone.
 _ASKS = 3
-# How long a Stat waits for clips to be joined before it says that they are not yet; less than its deadline.
-_JOIN_SECONDS = 6.0
+# How long a Stat waits for clips to be joined before it says that they are not yet; the rest is for the last look.
+_JOIN_SECONDS = STAT_SECONDS - 0.5
 
 
 @dataclass(frozen=True)

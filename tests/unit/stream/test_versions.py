@@ -14,6 +14,7 @@ from services.common.clip_joiner import ClipJoiner
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.joined import Joined
+from services.common.request_limits import STAT_SECONDS
 from services.common.s3_bytes import S3Bytes
 from services.common.upload_client import UploadClient
 from services.stream.versions import Version, Versions
@@ -35,7 +36,7 @@ class World:
         self.record = record or media_pb2.Video(video_id="v", state=media_pb2.VIDEO_STATE_UPLOADING)
         self.extents: list[upload_pb2.Extent] = []
         self.most, self.asked, self.forgotten = 4096, 0, 0
-        self.object_key, self.clips = "", 1
+        self.object_key, self.clips, self.waited = "", 1, 0.0
         self.versions = Versions(
             cast(VideoCache, self), cast(UploadClient, self), cast(S3Bytes, self), cast(ClipJoiner, self)
         )
@@ -63,6 +64,7 @@ class World:
 
     # Who joins clips.
     async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
+        self.waited = wait_seconds
         return Joined(JOINED_KEY, SIZE, JOINED, media_pb2.CONTAINER_MP4)
 
     def forget(self, video_id: str) -> None:
@@ -127,6 +129,14 @@ async def test_joined_clips_are_as_old_as_their_last_append() -> None:
     world.clips = 2
     version = await world.versions.find(world.record)
     assert (version.key, version.modify_time) == (JOINED_KEY, APPENDED)
+
+
+async def test_a_join_is_not_waited_for_longer_than_the_gateway_waits_for_a_stat() -> None:
+    """Each call would be cancelled, which costs grpc.aio memory, and another replica asked for the same."""
+    world = chunked(3)
+    world.clips = 2
+    await world.versions.find(world.record)
+    assert 0 < world.waited < STAT_SECONDS
 
 
 def joined() -> Version:
