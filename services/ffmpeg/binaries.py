@@ -27,8 +27,11 @@ def find(ffmpeg: str = "", ffprobe: str = "") -> Programs:
     """
     if ffmpeg:
         found = _given("ffmpeg", ffmpeg)
-        beside = shutil.which("ffprobe", path=os.path.dirname(found))  # noqa: PTH120 - a string, as all here
-        return _resolved(found, _given("ffprobe", ffprobe or beside or "ffprobe"))
+        beside = shutil.which("ffprobe", path=os.path.dirname(found))  # noqa: PTH120
+        other = _given("ffprobe", ffprobe) if ffprobe else beside or shutil.which("ffprobe")
+        if other is None:
+            raise ProgramMissing(f"there is no ffprobe beside {found}, nor on PATH: set FFPROBE_BIN")
+        return _resolved(found, other)
     # Both from one place, so that they are of one version.
     for look in (shutil.which, bundled):
         one, other = look("ffmpeg"), _given("ffprobe", ffprobe) if ffprobe else look("ffprobe")
@@ -38,7 +41,7 @@ def find(ffmpeg: str = "", ffprobe: str = "") -> Programs:
 
 
 def _given(name: str, given: str) -> str:
-    found = shutil.which(os.path.join(given, name) if os.path.isdir(given) else given)  # noqa: PTH112, PTH118
+    found = shutil.which(given) or shutil.which(os.path.join(given, name))  # noqa: PTH118 - a string, as all here
     if found is None:
         raise ProgramMissing(f"{name.upper()}_BIN={given}: no {name} that can be run")
     return found

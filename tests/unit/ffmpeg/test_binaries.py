@@ -47,6 +47,23 @@ def test_without_one_beside_the_one_on_path_is_taken(own: Path, path: Path) -> N
     assert find(str(own)) == Programs(str(own / "ffmpeg"), str(path / "ffprobe"))
 
 
+def test_a_folder_of_that_name_hides_no_program_on_path(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ffmpeg").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert find("ffmpeg") == Programs(str(path / "ffmpeg"), str(path / "ffprobe"))
+
+
+def test_without_any_ffprobe_the_variable_to_set_is_named(own: Path, path: Path) -> None:
+    (own / "ffprobe").unlink()
+    (path / "ffprobe").unlink()
+    with pytest.raises(
+        ProgramMissing, match=f"^there is no ffprobe beside {own}/ffmpeg, nor on PATH: set FFPROBE_BIN$"
+    ):
+        find(str(own))
+
+
 def test_links_are_resolved_once_both_are_found(own: Path, tmp_path: Path) -> None:
     links = programs(tmp_path / "links")
     (links / "ffmpeg").symlink_to(own / "ffmpeg")
