@@ -234,7 +234,7 @@ def _most_disk(settings: WorkerSettings) -> float:
     model = 2**29
     samples = settings.transcribe_max_seconds * 2 * SAMPLE_RATE
     commands = settings.slots_command * (settings.command_input_bytes + settings.command_output_bytes)
-    joins = settings.slots_join * (settings.join_limits.input_bytes + settings.join_limits.output_bytes)
+    joins = settings.slots_join * 2 * settings.join_limits.output_bytes
     looks = settings.slots_probe * settings.command_input_bytes
     return model + commands + joins + looks + settings.slots_transcribe * (settings.command_input_bytes + samples)
 
