@@ -37,7 +37,7 @@ from services.ffmpeg.job import JobFault, Progress
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription import webvtt
 from services.ffmpeg.transcription.audio import CagedAudio
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.failure import TranscriptionError
 from services.ffmpeg.transcription.piece_store import S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
@@ -97,9 +97,7 @@ class TranscribeHandler:
             result = await self._transcribe(context, video, parameters.get("language") or self._language)
         except TranscriptionError as error:
             log.warning("no transcript", video_id=video_id, reason=error.reason.name, why=error.detail)
-            is_full = error.reason is FailureReason.STORAGE_UNAVAILABLE
-            reason = TaskFailure.STORAGE_UNAVAILABLE if is_full else error.reason
-            fault = JobFault(reason, error.reason.message, may_pass=error.reason.transient)
+            fault = JobFault(error.reason, error.reason.message, may_pass=error.reason.transient)
             await self._give_up(context, fault, request)
             raise fault from None
         except JobFault as fault:
