@@ -56,7 +56,10 @@ class UploadSettings(
     append_open_of_nobody: int = Field(100_000, ge=1)
     """Most uploads without an owner that may be open at once."""
     append_idle_expiry_seconds: Seconds = Field(7 * 86_400.0, gt=0)
-    """An open upload that nothing was appended to for so long is sealed; if no video, deleted (default 7 days)."""
+    """An open upload that nothing was appended to for so long is sealed; if no video, deleted (default 7 days).
+
+    Longer than APPEND_MAX_SECONDS and a minute, or a slow chunk may find its upload sealed.
+    """
     append_expiry_interval_seconds: Seconds = Field(30.0, gt=0)
     """Pause between two looks for idle uploads."""
     append_orphan_seconds: Seconds = 3600.0
