@@ -13,7 +13,7 @@ from deploy.local.process import StartError, inherited, reach_this_machine_direc
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.supervisor import Supervisor, sole_user
-from deploy.local.system import System
+from deploy.local.system import System, work_folder
 from services.common.settings import load
 
 BANNER = """ready: {url}  (API: {url}/docs; Ctrl-C stops everything; data is kept in {data_dir})
@@ -49,9 +49,12 @@ async def _run(settings: LocalSettings, services: Sequence[Service]) -> None:
 def _load(services: Sequence[Service]) -> LocalSettings:
     """Our settings, once every process's own are known to be usable: what is not is one line, and nothing starts."""
     settings = load(LocalSettings)
+    # What each is given, whatever is set.
+    given = {"S3_BUCKET": settings.s3_bucket, "grpc_listen": "127.0.0.1:0", "metrics_listen": ""}
+    if folder := work_folder(settings, inherited()):
+        given["work_dir"] = folder
     for service in services:
-        # But for what each is given, whatever is set.
-        load(service.settings, S3_BUCKET=settings.s3_bucket, grpc_listen="127.0.0.1:0", metrics_listen="")
+        load(service.settings, **given)
     return settings
 
 

@@ -240,7 +240,7 @@ class System:
             "FFMPEG_BIN": programs.ffmpeg,
             "FFPROBE_BIN": programs.ffprobe,
             **self.transcripts_environment(),
-            "WORK_DIR": self._env.get("WORK_DIR") or self._work_folder(),
+            "WORK_DIR": work_folder(settings, self._env),
             "LOG_FORMAT": settings.log_format,
             "DRAIN_SECONDS": str(settings.drain_seconds),
             # One client, one replica: there is no balancer that would have to hear of the end first.
@@ -249,10 +249,14 @@ class System:
             "GLIBC_TUNABLES": self._env.get("GLIBC_TUNABLES") or TUNABLES,
         }
 
-    def _work_folder(self) -> str:
-        """Beside the data; empty, for the workers' own default, where the data's folder has a name unfit for jobs."""
-        folder = str((self._settings.data_dir / "work").resolve())
-        return folder if PLAIN_PATH.fullmatch(folder) else ""
+
+def work_folder(settings: LocalSettings, env: Mapping[str, str]) -> str:
+    """The processes' WORK_DIR: as it is set, else beside the data.
+
+    Empty, for the workers' own default, where the data's folder has a name unfit for jobs.
+    """
+    folder = str((settings.data_dir / "work").resolve())
+    return env.get("WORK_DIR") or (folder if PLAIN_PATH.fullmatch(folder) else "")
 
 
 def _has_engine() -> bool:

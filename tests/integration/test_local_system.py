@@ -17,6 +17,7 @@ from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
 from deploy.local.token import development_token
+from services.ffmpeg.settings import WorkerSettings
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
 from tests.support.system import RunningSystem, start_system
@@ -192,6 +193,26 @@ def test_what_each_process_is_given_whatever_is_set_is_not_looked_at(
     monkeypatch.setenv("METRICS_LISTEN", "everywhere")
     assert main(services) == 0
     assert len(starts) == 1
+
+
+class UnfitDefault(WorkerSettings):
+    """As where TMPDIR has a space."""
+
+    work_dir: Path = Path("/tmp/a b")
+
+
+@pytest.mark.usefixtures("starts")
+def test_the_default_of_the_work_folder_is_looked_at_only_where_it_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """That is, where jobs cannot use a folder of DATA_DIR."""
+    workers = [Service("worker", "services.ffmpeg.worker", settings=UnfitDefault)]
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    assert main(workers) == 0
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "my data"))
+    with pytest.raises(SystemExit):
+        main(workers)
+    assert capsys.readouterr().err.startswith("settings: WORK_DIR: only letters")
 
 
 def test_each_process_of_the_table_exists_once() -> None:
