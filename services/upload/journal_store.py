@@ -116,6 +116,10 @@ class JournalStore(Protocol):
         """Id and owner of open uploads that were last looked at before a Unix time."""
         ...
 
+    async def is_idle(self, video_id: str, owner: str, before: float) -> bool:
+        """Whether it is an open upload that was last looked at before a Unix time, as `idle_since` asks of all."""
+        ...
+
     async def looked_at(self, video_id: str, owner: str, time: float) -> None:
         """Do not show it in `idle_since` for times before this one."""
         ...

@@ -78,6 +78,8 @@ class JournalSweeper:
             await self._store.looked_at(video_id, owner, journal.modified)
             return
         if journal.state is JournalState.OPEN:
+            if not await self._store.is_idle(video_id, owner, before):
+                return  # A chunk is on its way, which began since all were listed.
             try:
                 # What was appended since then makes it idle no more.
                 video = await self._sealing.seal(video_id, (), size=journal.size)

@@ -231,6 +231,12 @@ class RedisJournalStore:
         """Id and owner of open uploads that were last looked at before a Unix time."""
         return [(row[:36], row[37:]) for row in await self._range(_OPEN, before)]
 
+    async def is_idle(self, video_id: str, owner: str, before: float) -> bool:
+        """Whether it is an open upload that was last looked at before a Unix time, as `idle_since` asks of all."""
+        with redis_errors():
+            looked_at = await self._redis.zscore(_OPEN, f"{video_id} {owner}")
+        return looked_at is not None and looked_at <= before
+
     async def looked_at(self, video_id: str, owner: str, time: float) -> None:
         """Do not show it in `idle_since` for times before this one."""
         with redis_errors():

@@ -542,6 +542,35 @@ async def test_an_idle_upload_with_a_chunk_on_its_way_stays_open(rig: Rig) -> No
     assert (await rig.whole(video_id)).endswith(b"slow")
 
 
+async def test_an_idle_upload_whose_chunk_begins_once_all_are_listed_stays_open(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    rig.parts.clock.ahead = 86_400 + 5
+    idle_since = rig.store.idle_since
+    begun, looked = asyncio.Event(), asyncio.Event()
+    appending: list[asyncio.Task[Any]] = []
+
+    async def slow() -> AsyncIterator[AppendMessage]:
+        yield AppendMessage([b"sl" * SNIFF_BYTES], upload_pb2.AppendHeader(video_id=video_id))
+        begun.set()
+        await looked.wait()
+        yield AppendMessage([b"ow"], None, finish=True)
+
+    async def and_a_chunk_begins(before: float) -> list[tuple[str, str]]:
+        found = await idle_since(before)
+        appending.append(asyncio.create_task(rig.appends.append(slow())))
+        await begun.wait()
+        return found
+
+    monkeypatch.setattr(rig.store, "idle_since", and_a_chunk_begins)
+    await rig.sweeper.expire_idle()
+    looked.set()
+    await appending[0]
+    assert (await rig.whole(video_id)).endswith(b"slow")
+
+
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
     broken, idle = sorted([await rig.create() for _ in range(2)])
     for video_id in (broken, idle):
