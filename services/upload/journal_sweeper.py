@@ -74,27 +74,27 @@ class JournalSweeper:
             # Its process died before it was recorded, or it was deleted, or finished long ago.
             await self._forget(video_id, owner)
             return
-        if journal.state is JournalState.OPEN and journal.modified > before:
+        if journal.state is not JournalState.OPEN:
+            await self._store.leave(video_id, owner)
+            return
+        if not await self._store.is_idle(video_id, owner, before):
+            return  # A chunk is on its way, which began since all were listed.
+        if journal.modified > before:
             await self._store.looked_at(video_id, owner, journal.modified)
             return
-        if journal.state is JournalState.OPEN:
-            if not await self._store.is_idle(video_id, owner, before):
-                return  # A chunk is on its way, which began since all were listed.
-            try:
-                # What was appended since then makes it idle no more.
-                video = await self._sealing.seal(video_id, (), size=journal.size)
-                if video.state == media_pb2.VIDEO_STATE_READY:
-                    log.info("sealed an idle upload", video_id=video_id, size=journal.size)
-                return
-            except ReelwayError as error:
-                if error.reason not in {ErrorReason.EMPTY_FILE, ErrorReason.NOT_A_VIDEO, ErrorReason.VIDEO_NOT_FOUND}:
-                    raise
-            # What was appended since that judgement may make a video of it.
-            if await self._store.step(video_id, JournalState.ABORTED, size=journal.size):
-                log.info("gave an idle upload up", video_id=video_id, size=journal.size)
-                await self._journals.remove(journal)
+        try:
+            # What was appended since then makes it idle no more.
+            video = await self._sealing.seal(video_id, (), size=journal.size)
+            if video.state == media_pb2.VIDEO_STATE_READY:
+                log.info("sealed an idle upload", video_id=video_id, size=journal.size)
             return
-        await self._store.leave(video_id, owner)
+        except ReelwayError as error:
+            if error.reason not in {ErrorReason.EMPTY_FILE, ErrorReason.NOT_A_VIDEO, ErrorReason.VIDEO_NOT_FOUND}:
+                raise
+        # What was appended since that judgement may make a video of it.
+        if await self._store.step(video_id, JournalState.ABORTED, size=journal.size):
+            log.info("gave an idle upload up", video_id=video_id, size=journal.size)
+            await self._journals.remove(journal)
 
     async def _forget(self, video_id: str, owner: str) -> None:
         """What is left of an upload without a journal, or with one that was given up half way."""
