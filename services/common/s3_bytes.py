@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -29,6 +28,7 @@ from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.impatient_socket import impatient_socket
 from services.common.range_client import RangeClient
 from services.common.s3_errors import s3_errors
 from services.common.s3_objects import REQUEST_ID_HEADER
@@ -41,17 +41,6 @@ _SIGNATURES = 10_000
 # The transport copies what the socket does not take at once: of a whole chunk that would be as much again.
 _WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
-
-
-def _impatient_socket(address: aiohttp.AddrInfoType, seconds: float) -> socket.socket:
-    """One whose connection the kernel ends where the store takes nothing for so long.
-
-    The HTTP client counts no time while a body is written: an upload would wait for a frozen store for ever.
-    """
-    made = socket.socket(*address[:3])
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
-    return made
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
@@ -95,7 +84,7 @@ class S3Bytes:
             total=None, sock_connect=settings.s3_connect_seconds, sock_read=settings.s3_read_seconds
         )
         connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=30, socket_factory=partial(_impatient_socket, seconds=settings.s3_read_seconds)
+            limit=0, ttl_dns_cache=30, socket_factory=partial(impatient_socket, seconds=settings.s3_read_seconds)
         )
         async with aiohttp.ClientSession(
             connector=connector,

@@ -9,6 +9,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
@@ -19,6 +20,7 @@ from services.common.aws_session import new_session
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.impatient_socket import impatient_socket
 from services.common.s3_errors import error_code, s3_errors
 from services.common.settings import S3Settings
 
@@ -70,13 +72,16 @@ def _client_config(settings: S3Settings) -> AioConfig:
         max_pool_connections=64,
         signature_version="s3v4",
         s3={"addressing_style": "path"},
+        connector_args={"socket_factory": partial(impatient_socket, seconds=settings.s3_read_seconds)},
         # Newer defaults add checksums that some S3 servers refuse.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
 
 
-def _add_request_id(request: Any, **_: Any) -> None:
+def _change_headers(request: Any, **_: Any) -> None:
+    # The HTTP client would wait for the store's go-ahead, without an end where the store hangs.
+    request.headers.pop("Expect", None)
     if request_id := current_caller().request_id:
         request.headers[REQUEST_ID_HEADER] = request_id
 
@@ -110,7 +115,7 @@ class S3Objects:
                 for endpoint in (settings.endpoint, settings.public_endpoint)
             ]
             # After signing: a proxy between us and the store may well drop or change it.
-            clients[0].meta.events.register("before-send.s3", _add_request_id)
+            clients[0].meta.events.register("before-send.s3", _change_headers)
             yield cls(clients[0], clients[1], settings)
 
     async def check(self) -> None:

@@ -12,12 +12,14 @@ from aiohttp import web
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import MetadataRetrievalError
 
+from services.common import tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
 from tests.support.http_server import serving
+from tests.support.waiting import until
 
 
 async def test_temporary_credentials_go_with_their_token_everywhere() -> None:
@@ -97,20 +99,21 @@ async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(mo
     assert {raised.value.reason for raised in (read, written)} == {ErrorReason.STORE_UNAVAILABLE}
 
 
-async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
-    """Its kernel goes on saying that it is there."""
+@contextlib.asynccontextmanager
+async def stuck_store() -> AsyncIterator[tuple[S3Settings, list[asyncio.StreamWriter]]]:
+    """Settings of a store that reads the head of each request and does nothing more; the connections to it so far.
+
+    Its kernel goes on saying that it is there.
+    """
+    connections: list[asyncio.StreamWriter] = []
 
     async def stuck(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.append(writer)
         await reader.readuntil(b"\r\n\r\n")
         await leave.wait()
         writer.transport.abort()
 
     leave = asyncio.Event()
-
-    async def pieces() -> AsyncIterator[bytes]:
-        for _ in range(16):
-            yield bytes(2**20)
-
     server = await asyncio.start_server(stuck, "127.0.0.1", 0, limit=2**16)
     port = server.sockets[0].getsockname()[1]
     settings = S3Settings.model_validate(
@@ -122,9 +125,29 @@ async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
             "s3_read_seconds": 0.2,
         }
     )
-    async with asyncio.timeout(20), S3Bytes.open(settings) as data:
+    try:
+        async with asyncio.timeout(20):
+            yield settings, connections
+    finally:
+        leave.set()
+        server.close()
+
+
+async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(16):
+            yield bytes(2**20)
+
+    async with stuck_store() as (settings, _), S3Bytes.open(settings) as data:
         with pytest.raises(ReelwayError) as raised:
             await data.put("key", "video/mp4", 2**24, pieces)
     assert raised.value.reason is ErrorReason.STORE_UNAVAILABLE
-    leave.set()
-    server.close()
+
+
+@pytest.mark.parametrize("size", [2, 2**24])
+async def test_a_record_that_a_store_never_takes_is_sent_again(size: int) -> None:
+    """The SDK would have its HTTP client wait for a "100 Continue", and counts no time meanwhile."""
+    async with stuck_store() as (settings, connections), S3Objects.open(settings) as objects:
+        put = asyncio.create_task(objects.put("catalog/id.json", bytes(size), "application/json"))
+        await until(lambda: len(connections) == 2)
+        await tasks.end(put)
