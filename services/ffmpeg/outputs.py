@@ -18,15 +18,13 @@ from datetime import datetime
 from typing import Protocol
 from urllib.parse import quote
 
-from services.common import logs, tasks
+from services.common import tasks
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.work_folder import CollectedOutput
-
-log = logs.get_logger(__name__)
 
 PREFIX = "ffmpeg-outputs/"
 # S3 takes 10 000 parts of at least 5 MiB; 16 MiB keeps 160 GB within them.
@@ -169,8 +167,7 @@ class Outputs:
 
     async def ensure_expiry(self, days: int) -> None:
         """Have the store itself remove outputs so old, as a second broom, where it can."""
-        if not await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days):
-            log.info("the store takes no rule to expire outputs: they are swept alone")
+        await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
 
     async def remove_older(self, than: datetime) -> int:
         """Delete every output last written before; returns how many."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -26,6 +27,7 @@ from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
 from services.ffmpeg.work_folder import CollectedOutput
 from services.ffmpeg.worker.handler import NoLongerHeld
+from tests.support.http_server import serving
 from tests.support.servers import S3Server
 from tests.support.waiting import until
 
@@ -176,6 +178,32 @@ async def test_a_store_without_lifecycle_rules_is_swept_all_the_same(juicefs_s3:
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         assert not await objects.ensure_expiry("mine", "other/", 3)
         await Outputs(objects, data).ensure_expiry(15)
+
+
+async def test_a_store_that_refuses_the_rule_to_expire_outputs_is_swept_all_the_same(
+    clean_redis: str, moto_s3: S3Server
+) -> None:
+    """Some want a Content-MD5, which the SDK sends no more; others have rules of another form."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        assert request.method == "GET"
+        return web.Response(status=400, text="<Error><Code>MissingContentMD5</Code></Error>")
+
+    clock = Clock()
+    async with (
+        serving(refuse) as port,
+        connect(RedisSettings(redis_url=clean_redis)) as client,
+        S3Objects.open(dataclasses.replace(moto_s3, endpoint_url=f"http://127.0.0.1:{port}").settings) as refusing,
+        S3Objects.open(moto_s3.settings) as objects,
+        S3Bytes.open(moto_s3.settings) as data,
+    ):
+        objects.ensure_expiry = refusing.ensure_expiry  # type: ignore[method-assign]
+        key = key_of("gone", "a.mp4")
+        await objects.put(key, b"a", "video/mp4")
+        store, lease = RedisJobStore(client, JobPolicy()), Lease(client, "{ff}:sweep", 60)
+        clock.ahead = timedelta(days=8)
+        await Sweeper(store, Outputs(objects, data), lease, clock, timedelta(days=7)).sweep()
+        assert await objects.head(key) is None
 
 
 def open_files() -> list[str]:
