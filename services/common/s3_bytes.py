@@ -11,7 +11,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import aiohttp
 from botocore.auth import S3SigV4Auth
@@ -64,7 +64,7 @@ class S3Bytes:
         self._http, self._region = http, settings.aws_region
         self._base = f"{settings.endpoint}/{settings.s3_bucket}/"
         origin = URL(settings.endpoint).origin()
-        self._origin, self._host = str(origin), origin.host_port_subcomponent
+        self._path, self._host = urlsplit(self._base).path, origin.host_port_subcomponent
         self._ranges = RangeClient(origin, settings.s3_connect_seconds, settings.s3_read_seconds)
         self._static: ReadOnlyCredentials | None = None
         if settings.aws_access_key_id:
@@ -162,12 +162,11 @@ class S3Bytes:
                 yield piece
 
     async def _range_request(self, key: str, offset: int, end: int) -> bytes:
-        url = self._base + key
-        headers = await self._signed_get(url) | {"Range": f"bytes={offset}-{end - 1}"}
+        headers = await self._signed_get(self._base + key) | {"Range": f"bytes={offset}-{end - 1}"}
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if lines.count("\n") != len(headers):
             raise ReelwayError(ErrorReason.INTERNAL)
-        return f"GET {url[len(self._origin) :]} HTTP/1.1\r\nHost: {self._host}\r\n{lines}\r\n".encode("latin-1")
+        return f"GET {self._path}{key} HTTP/1.1\r\nHost: {self._host}\r\n{lines}\r\n".encode("latin-1")
 
     async def put_part(
         self,

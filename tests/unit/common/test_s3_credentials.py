@@ -99,6 +99,25 @@ async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(mo
     assert {raised.value.reason for raised in (read, written)} == {ErrorReason.STORE_UNAVAILABLE}
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "host", "path"),
+    [
+        ("http://127.0.0.1:80", "127.0.0.1", "/bucket/videos/a.mp4"),
+        ("https://s3.example.com:443/", "s3.example.com", "/bucket/videos/a.mp4"),
+        ("https://S3.example.com:443/at/store/", "s3.example.com", "/at/store/bucket/videos/a.mp4"),
+        ("http://s3.example.com:9000", "s3.example.com:9000", "/bucket/videos/a.mp4"),
+        ("http://[::1]:80", "[::1]", "/bucket/videos/a.mp4"),
+    ],
+)
+async def test_an_endpoint_may_name_its_port_and_have_a_path(endpoint: str, host: str, path: str) -> None:
+    settings = S3Settings(
+        S3_BUCKET="bucket", s3_endpoint_url=endpoint, aws_access_key_id="abc", aws_secret_access_key="secret"
+    )
+    async with S3Bytes.open(settings) as data:
+        lines = (await data._range_request("videos/a.mp4", 0, 10)).decode().split("\r\n")
+    assert lines[:2] == [f"GET {path} HTTP/1.1", f"Host: {host}"]
+
+
 @contextlib.asynccontextmanager
 async def stuck_store() -> AsyncIterator[tuple[S3Settings, list[asyncio.StreamWriter]]]:
     """Settings of a store that reads the head of each request and does nothing more; the connections to it so far.
