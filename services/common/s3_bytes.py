@@ -41,6 +41,8 @@ _SIGNATURES = 10_000
 # The transport copies what the socket does not take at once: of a whole chunk that would be as much again.
 _WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
+# Whoever reads asks again, elsewhere, too; a part that is not written ends an upload of hours: some five seconds.
+_WRITES = Backoff(attempts=8)
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
@@ -144,7 +146,7 @@ class S3Bytes:
             except (*_TRANSIENT, _Refused) as error:
                 if isinstance(error, _Refused) and error.status in {404, 416}:
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
-                await self._pause_or_give_up("GET", attempt, error)
+                await self._pause_or_give_up("GET", attempt, error, self._backoff)
 
     async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[memoryview]:
         wanted = f"bytes {offset}-{end - 1}/".encode()
@@ -188,7 +190,7 @@ class S3Bytes:
         the object is whole or not there.
 
         Raises:
-            ReelwayError: STORE_UNAVAILABLE when the store failed four times.
+            ReelwayError: STORE_UNAVAILABLE when the store refused it, or failed eight times.
         """
         return await self._put(key, length, body, content_type)
 
@@ -230,14 +232,15 @@ class S3Bytes:
             except (*_TRANSIENT, _Refused) as error:
                 if failure is not None:
                     raise failure from None
-                await self._pause_or_give_up("PUT", attempt, error)
+                await self._pause_or_give_up("PUT", attempt, error, _WRITES)
 
-    async def _pause_or_give_up(self, operation: str, attempt: int, error: Exception) -> None:
+    @staticmethod
+    async def _pause_or_give_up(operation: str, attempt: int, error: Exception, backoff: Backoff) -> None:
         final = isinstance(error, _Refused) and not error.transient
-        if final or attempt >= self._backoff.attempts:
+        if final or attempt >= backoff.attempts:
             log.warning("store failed", operation=operation, error=f"{type(error).__name__}: {error}"[:500])
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
-        await asyncio.sleep(self._backoff.pause(max(attempt, 1)))
+        await asyncio.sleep(backoff.pause(max(attempt, 1)))
 
     @staticmethod
     async def _error_body(response: aiohttp.ClientResponse) -> str:

@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -218,6 +219,28 @@ async def test_a_store_that_answers_another_range_is_not_believed(monkeypatch: p
                 monkeypatch.setattr(store, "_backoff", Backoff(first_seconds=0))
                 assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
         assert asked == Backoff().attempts
+
+
+@pytest.mark.parametrize("status", [503, 500, 429])
+async def test_a_store_that_is_away_for_seconds_ends_no_upload(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """An upload of hours would be lost with one part."""
+    pauses: list[float] = []
+
+    async def restarting(request: web.Request) -> web.Response:
+        await request.read()
+        if sum(pauses) < 3:
+            return web.Response(status=status)
+        return web.Response(headers={"ETag": '"e"'})
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("services.common.s3_bytes.asyncio", SimpleNamespace(sleep=pause))
+    async with serving(restarting) as port:
+        values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
+        values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
+        async with S3Bytes.open(S3Settings.model_validate(values)) as store:
+            assert await store.put_part("videos/a.mp4", "upload", 1, 3, lambda: _one_piece(b"abc")) == '"e"'
 
 
 async def test_listings_have_every_page(juicefs_store: Store) -> None:
