@@ -86,6 +86,11 @@ def _change_headers(request: Any, **_: Any) -> None:
         request.headers[REQUEST_ID_HEADER] = request_id
 
 
+def _stay_in_region(context: Any, **_: Any) -> None:
+    # The SDK would go to the region that the store names; ranges, parts and forms would be signed for the other one.
+    context.setdefault("s3_redirect", {})["redirected"] = True
+
+
 class S3Objects:
     """One bucket of an S3 server. Failures are ReelwayError STORE_UNAVAILABLE unless a method says otherwise."""
 
@@ -116,12 +121,17 @@ class S3Objects:
             ]
             # After signing: a proxy between us and the store may well drop or change it.
             clients[0].meta.events.register("before-send.s3", _change_headers)
+            clients[0].meta.events.register("before-call.s3", _stay_in_region)
             yield cls(clients[0], clients[1], settings)
 
     async def check(self) -> None:
         """Raises unless the bucket answers."""
         with s3_errors("HeadBucket"):
-            await self._client.head_bucket(Bucket=self._bucket)
+            try:
+                await self._client.head_bucket(Bucket=self._bucket)
+            except ClientError:
+                # The answer to a HEAD has no body: this one's says why (the region, our clock, the keys).
+                await self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
 
     async def get(self, key: str) -> bytes | None:
         """The whole of a small object; None where there is none."""

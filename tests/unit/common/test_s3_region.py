@@ -1,0 +1,38 @@
+"""A bucket that is in another region than AWS_REGION says."""
+
+import pytest
+from aiohttp import web
+
+from services.common.errors import ReelwayError
+from services.common.s3_objects import S3Objects
+from services.common.settings import S3Settings
+from tests.support.http_server import serving
+
+WHY = "the region 'us-east-1' is wrong; expecting 'eu-west-1'"
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_a_bucket_of_another_region_is_said_and_not_served(
+    tells: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The SDK would go where the store says, and be ready; what is signed elsewhere would all be refused."""
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        if "/eu-west-1/s3/" in request.headers["Authorization"]:
+            return web.Response()
+        if request.method == "HEAD":
+            return web.Response(status=400, headers={"x-amz-bucket-region": "eu-west-1"} if tells else {})
+        error = f"<Code>AuthorizationHeaderMalformed</Code><Message>{WHY}</Message><Region>eu-west-1</Region>"
+        return web.Response(status=400, text=f"<Error>{error}</Error>")
+
+    async with serving(elsewhere) as port:
+        settings = S3Settings(
+            S3_BUCKET="bucket",
+            s3_endpoint_url=f"http://127.0.0.1:{port}",
+            aws_access_key_id="abc",
+            aws_secret_access_key="secret",
+        )
+        async with S3Objects.open(settings) as objects:
+            with pytest.raises(ReelwayError):
+                await objects.check()
+    assert WHY in capsys.readouterr().out
