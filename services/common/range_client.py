@@ -274,12 +274,14 @@ class Answer:
 class RangeClient:
     """Connections to one server, used again."""
 
-    def __init__(self, origin: URL, connect_seconds: float, read_seconds: float) -> None:
-        """`origin` gives scheme, host and port; certificates are checked against the system's authorities."""
+    def __init__(
+        self, origin: URL, connect_seconds: float, read_seconds: float, trusted: ssl.SSLContext | None = None
+    ) -> None:
+        """`origin` gives scheme, host and port; the system's authorities are `trusted` where no others are given."""
         if origin.host is None or origin.port is None:
             raise ValueError(f"not an address: {origin}")
         self._host, self._port = origin.host, origin.port
-        self._ssl = ssl.create_default_context() if origin.scheme == "https" else None
+        self._ssl = (trusted or ssl.create_default_context()) if origin.scheme == "https" else None
         self._connect_seconds, self._read_seconds = connect_seconds, read_seconds
         self._idle: deque[_Connection] = deque()
 

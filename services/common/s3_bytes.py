@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable
 from functools import partial
@@ -62,12 +63,12 @@ class _Refused(Exception):
 class S3Bytes:
     """Reads ranges, and writes objects and parts, of one bucket."""
 
-    def __init__(self, http: aiohttp.ClientSession, settings: S3Settings) -> None:
+    def __init__(self, http: aiohttp.ClientSession, settings: S3Settings, trusted: ssl.SSLContext | None) -> None:
         self._http, self._region = http, settings.aws_region
         self._base = f"{settings.endpoint}/{settings.s3_bucket}/"
         origin = URL(settings.endpoint).origin()
         self._path, self._host = urlsplit(self._base).path, origin.host_port_subcomponent
-        self._ranges = RangeClient(origin, settings.s3_connect_seconds, settings.s3_read_seconds)
+        self._ranges = RangeClient(origin, settings.s3_connect_seconds, settings.s3_read_seconds, trusted)
         self._static: ReadOnlyCredentials | None = None
         if settings.aws_access_key_id:
             secret = settings.aws_secret_access_key.get_secret_value()
@@ -85,8 +86,12 @@ class S3Bytes:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=settings.s3_connect_seconds, sock_read=settings.s3_read_seconds
         )
+        trusted = ssl.create_default_context(cafile=settings.aws_ca_bundle) if settings.aws_ca_bundle else None
         connector = aiohttp.TCPConnector(
-            limit=0, ttl_dns_cache=30, socket_factory=partial(impatient_socket, seconds=settings.s3_read_seconds)
+            limit=0,
+            ttl_dns_cache=30,
+            ssl=trusted or True,
+            socket_factory=partial(impatient_socket, seconds=settings.s3_read_seconds),
         )
         async with aiohttp.ClientSession(
             connector=connector,
@@ -95,7 +100,7 @@ class S3Bytes:
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=("Accept", "Accept-Encoding", "User-Agent", "Content-Type"),
         ) as http:
-            store = cls(http, settings)
+            store = cls(http, settings, trusted)
             try:
                 yield store
             finally:

@@ -114,6 +114,7 @@ class S3Objects:
                         aws_access_key_id=settings.aws_access_key_id or None,
                         aws_secret_access_key=secret or None,
                         aws_session_token=token or None,
+                        verify=settings.aws_ca_bundle or None,
                         config=_client_config(settings),
                     )
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import ssl
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,6 +98,18 @@ RedisUrl = Annotated[
     str, Field(pattern=r"^((rediss?://[^\s/]+(/\d*)?(\?\S*)?)|unix://\S+)?$"), AfterValidator(_check_authority)
 ]
 """redis://, rediss:// or unix:// address with its database; empty: none."""
+
+
+def _check_authorities(value: str) -> str:
+    try:
+        ssl.create_default_context(cafile=value)
+    except OSError:
+        raise ValueError("no file of certificates (PEM)") from None
+    return value
+
+
+AuthoritiesFile = Annotated[str, AfterValidator(lambda value: value and _check_authorities(value))]
+"""Path of the certificates (PEM) of authorities; empty: none."""
 
 
 class _EnvWithFiles(EnvSettingsSource):
@@ -217,6 +230,8 @@ class S3Settings(Settings):
     """Secret of the key above."""
     aws_session_token: SecretStr = SecretStr("")
     """Token of the key above where that is a temporary one."""
+    aws_ca_bundle: AuthoritiesFile = ""
+    """Authorities that the store's certificate must come from (PEM), where it is no public one."""
     s3_connect_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of connecting to the store."""
     s3_read_seconds: Seconds = Field(30.0, gt=0)
