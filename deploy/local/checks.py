@@ -52,6 +52,7 @@ async def check_bucket(settings: LocalSettings, keys: Keys) -> None:
         retries={"total_max_attempts": 1},
         connect_timeout=SECONDS,
         read_timeout=SECONDS,
+        proxies={},  # as the services do
     )
     try:
         async with new_session().create_client(
