@@ -45,8 +45,9 @@ class ReelwayError(Exception):
         return self.detail or self.kind.message
 
     def __str__(self) -> str:
-        """For logs."""
-        return f"{self.reason.name}: {self.message}"
+        """For logs: with the failure behind it, such as what Redis said."""
+        behind = f" ({type(self.__cause__).__name__}: {self.__cause__})" if self.__cause__ is not None else ""
+        return f"{self.reason.name}: {self.message}{behind}"
 
 
 def invalid_field(field: str, message: str, kind: str = "value_error") -> ReelwayError:

@@ -35,15 +35,18 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[redis.Redis]:
 
 
 @pytest.mark.parametrize(
-    "refusing",
+    ("refusing", "word"),
     [
         # As the former primary after a failover; full; without the replicas that it must have.
-        DEMOTED,
-        ("CONFIG", "SET", "maxmemory", "1"),
-        ("CONFIG", "SET", "min-replicas-to-write", "1"),
+        (DEMOTED, "read only"),
+        (("CONFIG", "SET", "maxmemory", "1"), "maxmemory"),
+        (("CONFIG", "SET", "min-replicas-to-write", "1"), "NOREPLICAS"),
     ],
 )
-async def test_a_server_that_takes_no_writes_for_now(own_redis: redis.Redis, refusing: tuple[str, ...]) -> None:
+async def test_a_server_that_takes_no_writes_for_now(
+    own_redis: redis.Redis, refusing: tuple[str, ...], word: str
+) -> None:
+    """The log tells what it says, the client does not."""
     store, video_id = RedisVideoStore(own_redis, SystemClock()), str(uuid.uuid4())
     await store.finish_load(0)
     await own_redis.zadd("due", {video_id: 0})
@@ -55,6 +58,8 @@ async def test_a_server_that_takes_no_writes_for_now(own_redis: redis.Redis, ref
         with pytest.raises(ReelwayError) as refused:
             await call
         assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+        assert word in str(refused.value)
+        assert word not in refused.value.message
 
 
 async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis, tmp_path: Path) -> None:
