@@ -326,9 +326,11 @@ class RedisJobStore:
             with contextlib.suppress(ReelwayError), redis_errors():
                 async with self._client.pubsub() as subscriber:
                     await subscriber.subscribe(*channels)
-                    yield "", ""
                     while True:
-                        message = await subscriber.get_message(ignore_subscribe_messages=True, timeout=3.0)
-                        if message is not None:
-                            yield message["channel"], message["data"]
+                        match await subscriber.get_message(timeout=3.0):
+                            case {"type": "message", "channel": channel, "data": data}:
+                                yield channel, data
+                            # Told for the last channel; also where the client has subscribed anew by itself.
+                            case {"type": "subscribe", "data": count} if count == len(channels):
+                                yield "", ""
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret

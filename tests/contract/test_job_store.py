@@ -612,6 +612,24 @@ async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
     listener.cancel()
 
 
+async def test_waiters_are_told_that_they_may_have_missed_something(
+    clean_redis: str, client: redis.asyncio.Redis
+) -> None:
+    """A process's client subscribes anew by itself; what was published in between has reached nobody."""
+    stood: list[tuple[str, str]] = []
+
+    async def listen() -> None:
+        async with connect(RedisSettings(redis_url=clean_redis)) as of_process:
+            async for event in RedisJobStore(of_process, JobPolicy()).listen("{ff}:cancel", "{ff}:wake"):
+                stood.append(event)  # noqa: PERF401 - seen while it grows
+
+    listener = asyncio.create_task(listen())
+    await until(lambda: stood == [("", "")])
+    assert await client.client_kill_filter(_type="pubsub") == 1
+    await until(lambda: stood == [("", ""), ("", "")])
+    listener.cancel()
+
+
 async def test_every_key_lives_in_one_slot(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     await add(store, "owner}with{braces", idempotency_key="{k}")
     lease = await take(store)
