@@ -9,7 +9,7 @@ from reelway.v1 import media_pb2
 
 from services.common import entity_tags, logs
 from services.common.caller import Caller, new_request_id, set_caller
-from services.common.catalog_client import CatalogClient
+from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -79,7 +79,9 @@ class JournalSweeper:
             return
         if not await self._store.is_idle(video_id, owner, before):
             return  # A chunk is on its way, which began since all were listed.
-        if journal.modified > before:
+        # Without a chunk it may be one whose creation failed before it was recorded.
+        recorded = journal.size > 0 or await if_found(self._catalog.look_up(video_id)) is not None
+        if recorded and journal.modified > before:
             await self._store.looked_at(video_id, owner, journal.modified)
             return
         try:

@@ -77,14 +77,16 @@ class Journals:
             description=description,
             file_name=plain_name(file_name),
         )
+        # Before its record: who finds that, and deletes the video at once, ends this very journal.
+        await self._store.create(Journal(video_id, owner, JournalState.OPEN, modified=self._clock.seconds()))
         try:
             video = await self._catalog.create(new)
         except ReelwayError as error:
             if error.reason is ErrorReason.INVALID_REQUEST:
+                await self._store.drop(video_id)
                 await self._store.leave(video_id, owner)
             raise
         fault_points.reach("create.recorded")
-        await self._store.create(Journal(video_id, owner, JournalState.OPEN, modified=self._clock.seconds()))
         return video
 
     async def get(self, video_id: str) -> Journal:

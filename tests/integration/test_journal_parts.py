@@ -571,6 +571,35 @@ async def test_an_idle_upload_whose_chunk_begins_once_all_are_listed_stays_open(
     assert (await rig.whole(video_id)).endswith(b"slow")
 
 
+async def test_an_upload_that_is_deleted_while_it_is_made_takes_no_chunks(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record is found, by whoever deletes all that there is, before its creator is answered."""
+    create = rig.parts.near.create
+
+    async def and_deleted(video: media_pb2.Video) -> media_pb2.Video:
+        created = await create(video)
+        await rig.journals.abort(video.video_id)
+        return created
+
+    monkeypatch.setattr(rig.parts.near, "create", and_deleted)
+    video_id = await rig.create()
+    assert await refusal(rig.append(video_id, WEBM)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await rig.keys(video_id) == []
+    assert await rig.redis.keys("{journal*") == []
+
+
+async def test_an_upload_that_was_not_recorded_gives_its_place_back_after_a_minute(rig: Rig) -> None:
+    rig.parts.near.failure = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+    assert await refusal(rig.create()) is ErrorReason.SERVICE_UNAVAILABLE
+    rig.parts.near.failure = None
+    kept = await rig.create()
+    rig.parts.clock.ahead = 61
+    await rig.sweeper.expire_idle()
+    assert await rig.store.idle_since(float("inf")) == [(kept, "anna")]
+    assert await rig.redis.keys("{journal:*") == [f"{{journal:{kept}}}"]
+
+
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
     broken, idle = sorted([await rig.create() for _ in range(2)])
     for video_id in (broken, idle):
