@@ -197,8 +197,9 @@ class Journals:
         """Delete the video of an aborted upload with all its chunks, in the system's name. Safe to repeat."""
         system = dataclasses.replace(current_caller(), user=SYSTEM_USER)
         await if_found(self._catalog.delete(journal.video_id, system))
-        await self._store.leave(journal.video_id, journal.owner)
         await self._store.drop(journal.video_id)
+        # Last: the sweeper finds from here what a crash or a failure leaves.
+        await self._store.leave(journal.video_id, journal.owner)
 
 
 def _finished(video: media_pb2.Video) -> bool:

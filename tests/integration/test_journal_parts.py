@@ -600,6 +600,20 @@ async def test_an_upload_that_was_not_recorded_gives_its_place_back_after_a_minu
     assert await rig.redis.keys("{journal:*") == [f"{{journal:{kept}}}"]
 
 
+async def test_a_journal_that_could_not_be_dropped_is_found_again(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM, idempotency_key="k")
+
+    async def away(video_id: str, after_seconds: float = 0) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "drop", away)
+        assert await refusal(rig.journals.abort(video_id)) is ErrorReason.STORE_UNAVAILABLE
+    await rig.sweeper.expire_idle()
+    assert await rig.redis.keys("{journal*") == []
+
+
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
     broken, idle = sorted([await rig.create() for _ in range(2)])
     for video_id in (broken, idle):
