@@ -114,9 +114,11 @@ class Playback:
         self, stat: stream_pb2.StatResponse, offset: int, length: int
     ) -> AsyncGenerator[Sequence[Buffer], None]:
         """Exactly these bytes of the version that `stat` describes; errors as StreamService.Read says."""
-        end = offset + length
+        begin, end = offset, offset + length
         while offset < end:
             if hot := self._in_memory(stat, offset, end):
+                if offset > begin:
+                    await self._require_visible(stat.video_id)
                 yield hot
                 offset += sum(map(len, hot))
                 continue
@@ -151,6 +153,20 @@ class Playback:
             found.append(_cut(block, offset, end))
             offset += len(found[-1])
         return found
+
+    async def _require_visible(self, video_id: str) -> None:
+        """VIDEO_NOT_FOUND once the caller may not see it any more, which nobody else says of what is in memory.
+
+        Where that cannot be told at once, the viewer goes on.
+        """
+        try:
+            async with asyncio.timeout(_SHARED_SECONDS):
+                await self.stat(video_id)
+        except TimeoutError:
+            pass
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+                raise
 
     async def _fetch_block(self, stat: stream_pb2.StatResponse, key: BlockKey) -> bytes:
         start = key.number * BLOCK

@@ -12,10 +12,19 @@ from reelway.v1 import stream_pb2
 
 from gateway.block_cache import BLOCK, BlockCache, BlockKey
 from gateway.operations.playback import Playback
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 
 DATA = random.Random(4).randbytes(2 * BLOCK + 12_345)
 STAT = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA), sealed=True)
-NOBODY_IS_ASKED: Any = None
+
+
+def hot(access: Any) -> Playback:
+    """All of DATA is in memory; `access` is what Stat does."""
+    cache = BlockCache(4 * BLOCK)
+    for number in range(3):
+        cache.put(BlockKey("v", '"e"', number), DATA[number * BLOCK : (number + 1) * BLOCK])
+    return Playback(Mock(stat=AsyncMock(side_effect=access)), cache, 0)
 
 
 @pytest.mark.parametrize(
@@ -32,14 +41,23 @@ NOBODY_IS_ASKED: Any = None
     ],
 )
 async def test_hot_ranges_are_exact_and_bounded(offset: int, length: int) -> None:
-    cache = BlockCache(4 * BLOCK)
-    for number in range(3):
-        cache.put(BlockKey("v", '"e"', number), DATA[number * BLOCK : (number + 1) * BLOCK])
-    batches = [batch async for batch in Playback(NOBODY_IS_ASKED, cache, 1).read(STAT, offset, length)]
+    batches = [batch async for batch in hot([STAT, STAT]).read(STAT, offset, length)]
     assert b"".join(bytes(piece) for batch in batches for piece in batch) == DATA[offset : offset + length]
     assert all(0 < sum(map(len, batch)) <= BLOCK for batch in batches)
     # A range no longer than a block goes out in one write.
     assert length > BLOCK or len(batches) == 1
+
+
+async def test_what_is_in_memory_is_given_only_while_it_may_be_seen() -> None:
+    """A slow viewer got the whole of a video that was deleted, or made private, long before."""
+    away, gone = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+    reading = hot([away, gone]).read(STAT, 0, len(DATA))
+    # Whoever began may see it; where that cannot be told, the viewer goes on.
+    for _ in range(2):
+        assert sum(map(len, await anext(reading))) == BLOCK
+    with pytest.raises(ReelwayError) as refused:
+        await anext(reading)
+    assert refused.value.reason is ErrorReason.VIDEO_NOT_FOUND
 
 
 class _Blocks(OrderedDict[BlockKey, bytes]):
