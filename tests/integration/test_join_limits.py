@@ -15,7 +15,7 @@ from services.ffmpeg.clips import Clip
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import JoinLimits
 from services.ffmpeg.outputs import Outputs, key_of
-from services.ffmpeg.worker import join_handler
+from services.ffmpeg.worker import join_handler, while_there
 from tests.support.clips import described, make_clip
 from tests.support.joins import Context, Located, join
 
@@ -116,7 +116,7 @@ async def test_looking_at_the_clips_is_a_part_of_the_time(join_outputs: Outputs,
 async def test_a_join_ends_when_its_video_is_deleted(
     join_outputs: Outputs, join_job: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(join_handler, "_LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(while_there, "_LOOK_SECONDS", 0.05)
     answer, asked = Located.locate, list[str]()
 
     async def locate(self: Located, video_id: str, *arguments: Any) -> upload_pb2.LocateExtentsResponse:

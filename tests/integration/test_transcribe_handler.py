@@ -1,5 +1,6 @@
 """What a transcribe job does where nobody waits for it any more, and what an attempt leaves for the next one."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from services.ffmpeg.transcription.piece_store import PieceStore
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcript
 from services.ffmpeg.transcription.words import Heard, Piece
+from services.ffmpeg.worker import while_there
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
 from tests.support.foundation import Foundation
 
@@ -41,11 +43,15 @@ class Catalog:
         return self.video
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
+        if self.deleted:
+            return media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_DELETED)
         return self.video
 
     async def finish_transcript(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
         if self.away:
             raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
+        if self.deleted:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         self.told.append(outcome.failure.reason)
         return self.video
 
@@ -63,6 +69,20 @@ class Hearing:
             self.heard += 1
             await pieces.save(PIECE)
         return Transcript(Outcome.NO_SPEECH, model="model", audio_seconds=1.0)
+
+
+class Endless(Hearing):
+    """One that is never done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun = asyncio.Event()
+
+    async def transcribe(self, audio: object, pieces: PieceStore, language: str, progress: object) -> Transcript:
+        await pieces.save(PIECE)
+        self.begun.set()
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 class Failing(Hearing):
@@ -131,6 +151,23 @@ async def test_nothing_is_left_of_a_video_that_was_deleted(near: Foundation, cas
     await near.objects.put(f"transcripts/{VIDEO_ID}/x.vtt", b"WEBVTT\n\n", "text/vtt")
     case.catalog.deleted = True
     assert await case.attempt("deleted", Hearing()) == {"outcome": "gone"}
+    assert [info async for info in near.objects.list("transcripts/")] == []
+
+
+async def test_hearing_ends_when_its_video_is_deleted(
+    near: Foundation, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could take hours, and sends the sound to the server that hears it where one is configured."""
+    monkeypatch.setattr(while_there, "_LOOK_SECONDS", 0.05)
+    case.catalog.away = False
+    hearing = Endless()
+    attempt = asyncio.create_task(case.attempt("endless", hearing))
+    await hearing.begun.wait()
+    case.catalog.deleted = True
+    with pytest.raises(JobFault) as raised:
+        async with asyncio.timeout(10):
+            await attempt
+    assert (raised.value.failure.reason, raised.value.may_pass) == ("INPUT_UNAVAILABLE", False)
     assert [info async for info in near.objects.list("transcripts/")] == []
 
 

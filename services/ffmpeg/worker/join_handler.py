@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 from reelway.v1 import upload_pb2
 
-from services.common import entity_tags, logs, tasks
+from services.common import entity_tags, logs
 from services.common.byte_messages import Buffer
 from services.common.containers import KINDS, SNIFF_BYTES, goes_on_as_ogg, sniff
 from services.common.error_catalog import ErrorReason
@@ -45,8 +44,7 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import OutputMissing
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.new_file import write_new
-
-_Result = TypeVar("_Result")
+from services.ffmpeg.worker.while_there import while_there
 
 log = logs.get_logger(__name__)
 
@@ -56,8 +54,6 @@ _COPY_BYTES = 5 * 2**30
 # A first frame needs no more. What cannot be read of more than that is damaged, and is never given up.
 _BEGUN_BYTES = 2 * 2**20
 _GONE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}
-# Pause between two looks whether an upload is still there.
-_LOOK_SECONDS = 10.0
 
 
 class JoinHandler:
@@ -85,7 +81,9 @@ class JoinHandler:
             raise JobFault(TaskFailure.LIMIT_EXCEEDED, f"More than {most} clips or {most_bytes} bytes")
         runs = await self._whole(runs)
         paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
-        output, clips, encoded = await self._while_there(video_id, etag, self._made(context, paths))
+        output, clips, encoded = await while_there(
+            self._made(context, paths), lambda: self._locate(video_id, 0, 1, etag)
+        )
         key = f"{joined_prefix(video_id)}{entity_tags.unquoted(etag)}{output.suffix}"
         await self._publish(context, output, key)
         return {"key": key, "clips": clips, "encoded": encoded}
@@ -116,22 +114,6 @@ class JoinHandler:
             ffmpeg = _Ffmpeg(self._sandbox, self._limits, context, clips)
             await (ffmpeg.encode(output) if encoded else ffmpeg.copy(output))
         return output, len(clips), encoded
-
-    async def _while_there(self, video_id: str, etag: str, work: Coroutine[Any, Any, _Result]) -> _Result:
-        """What `work` brings; it is ended where the upload is deleted meanwhile, for others wait for its slot."""
-        working, watching = asyncio.create_task(work), asyncio.create_task(self._watch(video_id, etag))
-        try:
-            await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-            return await (working if working.done() else watching)
-        finally:
-            # Who is cancelled once more does not get the folder of a program that still writes into it.
-            await tasks.undisturbed(tasks.end(working, watching))
-
-    async def _watch(self, video_id: str, etag: str) -> NoReturn:
-        while True:
-            await asyncio.sleep(_LOOK_SECONDS)
-            with contextlib.suppress(ReelwayError):
-                await self._locate(video_id, 0, 1, etag)
 
     async def _extents(self, video_id: str, etag: str) -> list[Extent]:
         found: list[Extent] = []

@@ -43,6 +43,7 @@ from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
 from services.ffmpeg.worker.handler import JobContext
 from services.ffmpeg.worker.new_file import write_new
+from services.ffmpeg.worker.while_there import while_there
 
 log = logs.get_logger(__name__)
 
@@ -93,8 +94,9 @@ class TranscribeHandler:
             return {"outcome": "changed"}
         if not video.object_key:
             raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "the video is not whole yet", may_pass=True)
+        hearing = self._transcribe(context, video, parameters.get("language") or self._language)
         try:
-            result = await self._transcribe(context, video, parameters.get("language") or self._language)
+            result = await while_there(hearing, lambda: self._require_there(video_id))
         except TranscriptionError as error:
             log.warning("no transcript", video_id=video_id, reason=error.reason.name, why=error.detail)
             fault = JobFault(error.reason, error.reason.message, may_pass=error.reason.transient)
@@ -189,6 +191,11 @@ class TranscribeHandler:
         """The record; None where the video was deleted."""
         video = await if_found(self._catalog.look_up(video_id))
         return None if video is None or video.state in GONE else video
+
+    async def _require_there(self, video_id: str) -> None:
+        """Raises JobFault where the video was deleted."""
+        if await self._look_up(video_id) is None:
+            raise JobFault(TaskFailure.INPUT_UNAVAILABLE, "the video was deleted")
 
     async def _remove(self, video_id: str) -> None:
         """All that was heard in a video that was deleted."""
