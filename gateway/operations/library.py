@@ -63,4 +63,6 @@ class Library:
             except ReelwayError as late:
                 if late.reason is not ErrorReason.UPLOAD_SEALED:
                     raise
+                # The record may not say so yet: the sealing is under way, or its process died. Now it does.
+                await call(self._upload.Seal, upload_pb2.SealRequest(video_id=video_id))
                 await call(self._stub.Remove, request)

@@ -13,6 +13,8 @@ import redis.asyncio
 from reelway.v1 import media_pb2, upload_pb2
 
 from deploy.local.replica import Replica
+from gateway.operations.library import Library
+from services.common.caller import Caller, set_caller
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -33,6 +35,8 @@ class Rig:
 
     fleet: Fleet
     mortal: Replica
+    upload_target: str
+    """Of the one that stays."""
     client: JournalClient
 
     async def arm(self, point: str) -> None:
@@ -84,7 +88,7 @@ async def rig(redis_url: str, juicefs_s3: S3Server, tmp_path_factory: pytest.Tem
             open_channel(fleet.target("stream")) as stream,
             open_channel(fleet.target("catalog")) as catalog,
         ):
-            yield Rig(fleet, mortal, JournalClient(upload, stream, catalog, ""))
+            yield Rig(fleet, mortal, target, JournalClient(upload, stream, catalog, ""))
 
 
 def noise(size: int) -> bytes:
@@ -205,6 +209,20 @@ async def test_a_seal_or_compaction_that_dies_is_finished_by_the_next(rig: Rig) 
                 return not left and [f"videos/{video_id}.webm"] == await keys_under(objects, f"videos/{video_id}")
 
             await until(nothing_is_left)
+
+
+async def test_a_video_whose_seal_died_can_be_deleted_at_once(rig: Rig) -> None:
+    await rig.arm("seal.frozen")
+    anna = rig.client.as_user("anna")
+    video_id = (await anna.create()).video_id
+    await anna.append(video_id, WEBM)
+    async with rig.of_mortal() as mortal:
+        assert await refusal(mortal.as_user("anna").seal(video_id)) in BROKEN
+    await rig.has_died()
+    async with open_channel(rig.fleet.target("catalog")) as catalog, open_channel(rig.upload_target) as upload:
+        set_caller(Caller("anna"))
+        await Library(catalog, upload).remove(video_id)
+    assert await refusal(anna.video(video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
 async def test_a_video_deleted_while_it_is_compacted_leaves_nothing(rig: Rig) -> None:
