@@ -52,7 +52,8 @@ class Sealing:
         # First among those to be compacted, then frozen: a crash in between costs a look of the compactor.
         await self._store.await_compaction(video_id, self._clock.seconds())
         if not await self._store.step(video_id, JournalState.SEALED, size=size):
-            # It was aborted or compacted since we looked, or has grown.
+            # It was compacted since we looked, or has grown; or was given up, which its record need not say yet.
+            await self._journals.get(video_id)
             return await self._catalog.get(video_id=video_id)
         fault_points.reach("seal.frozen")
         # Read again: more may have been appended between the look and the freezing.

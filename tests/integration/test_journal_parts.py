@@ -486,6 +486,20 @@ async def test_an_abort_that_broke_off_can_be_repeated_by_its_owner(rig: Rig, mo
     assert await refusal(rig.journals.abort(video_id)) is ErrorReason.VIDEO_NOT_FOUND
 
 
+async def test_what_is_given_up_as_it_is_sealed_is_no_video(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the catalogue has buried it, its record says that it grows."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    step = rig.store.step
+
+    async def just_before(*args: Any, **fields: Any) -> bool:
+        await step(video_id, JournalState.ABORTED)
+        return await step(*args, **fields)
+
+    monkeypatch.setattr(rig.store, "step", just_before)
+    assert await refusal(rig.sealing.seal(video_id, ())) is ErrorReason.VIDEO_NOT_FOUND
+
+
 async def test_what_is_appended_as_an_idle_upload_is_given_up_keeps_it(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
