@@ -34,12 +34,13 @@ _UNITS = {
 
 
 def parse_size(value: object) -> object:
-    """Bytes from `8388608`, `8MiB` or `8 MB`; anything else is left for pydantic to refuse."""
-    if isinstance(value, str) and (match := re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())):
-        unit = _UNITS.get(match[2].upper())
-        if unit is not None:
-            return int(match[1]) * unit
-    return value
+    """Bytes from `8388608`, `8MiB` or `8 MB`; ValueError for any other text."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"(\d+)\s*([A-Za-z]*)", value.strip())
+    if match is None or match[2].upper() not in _UNITS:
+        raise ValueError("not a size such as 8388608, 8MiB or 8 MB")
+    return int(match[1]) * _UNITS[match[2].upper()]
 
 
 def parse_list(value: object) -> object:

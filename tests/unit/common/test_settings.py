@@ -213,9 +213,12 @@ def test_sizes_have_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["8 parsecs", "-1", "1.5GiB", "", "MiB"])
-def test_what_is_no_size_is_left_to_be_refused(text: str) -> None:
-    assert parse_size(text) == text
+@pytest.mark.parametrize("text", ["8 parsecs", "-1", "1.5GiB", "2G", "MiB"])
+def test_what_is_no_size_is_refused_with_the_way_to_write_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    monkeypatch.setenv("UPLOAD_MAX_BYTES", text)
+    assert refusal(GatewaySettings, capsys) == "settings: UPLOAD_MAX_BYTES: not a size such as 8388608, 8MiB or 8 MB\n"
 
 
 def test_settings_cannot_be_changed(monkeypatch: pytest.MonkeyPatch, bucket: None) -> None:
