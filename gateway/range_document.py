@@ -34,7 +34,7 @@ _BODY = {
 def range_answers(media_types: Sequence[str]) -> dict[int, Answer]:
     """The statuses of a route that serves bytes of one of `media_types`; for `answers` of the route.
 
-    HEAD gives the same but 206 and 416.
+    Range is defined for GET alone (RFC 9110 section 14.2).
     """
     return {
         200: Answer("The whole", media_types=media_types, headers=_BODY),
@@ -44,6 +44,12 @@ def range_answers(media_types: Sequence[str]) -> dict[int, Answer]:
             "One range, or several as multipart/byteranges",
             media_types=(*media_types, "multipart/byteranges"),
             headers={**_BODY, "Content-Range": "`bytes first-last/size`; with several ranges only in each part."},
+            to_head=False,
         ),
-        416: Answer("No such range", ErrorBody, headers={**_VALIDATORS, "Content-Range": "`bytes */size`."}),
+        416: Answer(
+            "No such range",
+            ErrorBody,
+            headers={**_VALIDATORS, "Content-Range": "`bytes */size`."},
+            to_head=False,
+        ),
     }

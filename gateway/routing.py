@@ -38,12 +38,14 @@ class Answer:
         model: type of the JSON body: anything pydantic can describe. None with no `media_types`: no body.
         media_types: of a body that is not JSON.
         headers: name to description, of headers worth knowing.
+        to_head: whether HEAD may be answered so, where GET may.
     """
 
     description: str
     model: Any = None
     media_types: Sequence[str] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    to_head: bool = True
 
 
 RETRY_AFTER: Mapping[str, str] = {"Retry-After": "Seconds after which the same call may succeed."}
@@ -170,6 +172,7 @@ class Routes:
             if (models or takes) and self._on_invalid is invalid_response:
                 answers.setdefault(422, Answer("The request is not valid", InvalidBody))
             answers = dict(sorted(answers.items()))
+            to_head = {status: answer for status, answer in answers.items() if answer.to_head}
             head = declaration.get("head")
             for verb in (method, "HEAD") if method == "GET" and head is not False else (method,):
                 self._operations.append(
@@ -180,7 +183,7 @@ class Routes:
                         summary=declaration["summary"],
                         description=inspect.getdoc(function) or "",
                         tag=self._tag,
-                        answers=_without_ranges(answers) if verb == "HEAD" else answers,
+                        answers=to_head if verb == "HEAD" else answers,
                         models=models,
                         takes=takes,
                         request_headers=declaration.get("request_headers", {}),
@@ -212,11 +215,6 @@ class Routes:
     def delete(self, path: str, **declaration: Unpack[Declaration]) -> Callable[[_Decorated], _Decorated]:
         """Declare a DELETE, see `route`."""
         return self.route("DELETE", path, **declaration)
-
-
-def _without_ranges(answers: Mapping[int, Answer]) -> dict[int, Answer]:
-    """Range is defined for GET alone (RFC 9110 section 14.2)."""
-    return {status: answer for status, answer in answers.items() if status not in (206, 416)}
 
 
 def register(router: web.UrlDispatcher, operations: Iterable[Operation]) -> None:

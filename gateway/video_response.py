@@ -30,6 +30,7 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
         307: Answer(
             "To a signed URL of the store, where the deployment redirects",
             headers={"Location": "The URL."},
+            to_head=False,
         ),
         404: Answer("No such video, or not yours to see", ErrorBody),
         409: Answer("Its clips cannot be joined", ErrorBody),
