@@ -12,6 +12,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway import openapi
+from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.routing import Answer, Operation, Routes
 from gateway.static_response import TYPES, Content, serve, serve_file
 
@@ -29,10 +30,11 @@ _POLICY = (
 _PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
 
 TITLE = "Reelway"
-DESCRIPTION = """\
+DESCRIPTION = f"""\
 Five REST dialects over one catalogue: what goes in through one is there in every other.
 
-Every path is served with and without its trailing slash. Where a bearer token is sent it must be valid.
+Every path is served with and without its trailing slash. Where a bearer token is sent it must be valid. An answer of
+which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken off; the rest can be asked for with Range.
 """
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from gateway.byte_range import MAX_RANGES
 from gateway.invalid_request import ErrorBody
 from gateway.routing import Answer
 
 #: Request headers such a route looks at; for `request_headers` of the route.
 RANGE_REQUEST_HEADERS: Mapping[str, str] = {
-    "Range": "`bytes=first-last`, open or suffix ranges, or several of them (RFC 9110 section 14).",
+    "Range": "`bytes=first-last`, open or suffix ranges, or several of them (RFC 9110 section 14); of more than "
+    f"{MAX_RANGES} the answer is the whole.",
     "If-Range": "An ETag, or the exact Last-Modified: Range counts only while it is current.",
     "If-Match": "Strong ETags or `*`; 412 when none is current.",
     "If-None-Match": "ETags or `*`; 304 when one is current.",

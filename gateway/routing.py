@@ -23,7 +23,7 @@ from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
 from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, invalid_response
-from gateway.request_body import defer_continue
+from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE, defer_continue
 from gateway.validation import BODIES, bound, models_of
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
@@ -64,7 +64,11 @@ SERVICE_ANSWERS: Mapping[int, Answer] = {**COMMON_ANSWERS, 504: Answer("It took 
 """What any call that reaches a service may be answered; for `answers` of the Routes of a dialect."""
 
 _BODY_ANSWERS: Mapping[int, Answer] = {
-    408: Answer("The body came too slowly", ErrorBody),
+    408: Answer(
+        f"The body came too slowly: nothing of it for {IDLE_TIMEOUT_S:g} s, or less than {SLOWEST_RATE} bytes a second "
+        "on average after its first minute",
+        ErrorBody,
+    ),
     413: Answer("The body is too large", ErrorBody),
     429: Answer("Too much is under way at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
     501: Answer("A Transfer-Encoding that is not known", ErrorBody),

@@ -82,7 +82,7 @@ class TaskBody(BaseModel):
 
     task_id: str
     status: Annotated[str, Field(description="pending, running, completed or failed")]
-    output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to URL, valid for 7 days")] = None
+    output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to signed URL")] = None
     error_message: str | None = None
 
 
@@ -201,7 +201,7 @@ async def plan(request: web.Request, json: RegisterBody) -> web.Response:
     answers={200: Answer("The task", TaskStatus), **_NOT_FOUND},
 )
 async def status(request: web.Request, path: TaskPath) -> web.Response:
-    """The task as it is now; URLs of its outputs are signed at each call."""
+    """The task as it is now; URLs of its outputs are signed at each call, as a rule for 7 days."""
     return _json(_status(await request.app[JOBS].get(path.task_id)))
 
 

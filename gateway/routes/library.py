@@ -231,7 +231,10 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     },
 )
 async def sign(request: web.Request, query: SignQuery) -> web.Response:
-    """Makes a form for one file: POST its fields, then the file, to `url` within a minute."""
+    """Makes a form for one file: POST its fields, then the file, to `url`.
+
+    The upload must begin before the `expiration` in its policy: a minute, unless the deployment has set another time.
+    """
     try:
         signed = await request.app[LIBRARY].sign(query.file_name, query.file_content_type)
     except ReelwayError as error:

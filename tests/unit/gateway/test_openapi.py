@@ -14,7 +14,11 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from pydantic import BaseModel, Field
 
 from gateway import openapi
+from gateway.api_docs import DESCRIPTION
+from gateway.broken_off import WRITE_TIMEOUT_S
+from gateway.byte_range import MAX_RANGES
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
+from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE
 from gateway.routes import DIALECTS
 from gateway.routing import Answer, Operation, Routes, StreamedBody
 from gateway.validation import BODIES
@@ -253,6 +257,14 @@ def test_whoever_brings_a_video_may_be_told_to_come_back() -> None:
     bringing = [operation for operation in _operations() if operation.takes is not None]
     assert len(bringing) == 3
     assert all(429 in operation.answers for operation in bringing)
+
+
+def test_the_patience_that_a_client_meets_is_told() -> None:
+    [upload] = [each for each in _operations() if (each.method, each.path) == ("POST", "/videos")]
+    assert f"{IDLE_TIMEOUT_S:g} s" in upload.answers[408].description
+    assert f"{SLOWEST_RATE} bytes" in upload.answers[408].description
+    assert f"{WRITE_TIMEOUT_S:g} s" in DESCRIPTION
+    assert f"{MAX_RANGES}" in RANGE_REQUEST_HEADERS["Range"]
 
 
 @pytest.mark.parametrize(
