@@ -219,7 +219,7 @@ _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
 REFUSED_BECAUSE = {
     "report": "writes a log file of its own",
     "progress": "is the service's own channel",
-    "pass": "two passes need two commands; use -crf or -b:v with -maxrate",
+    "pass": "a task has one pass; use -crf, or -b:v with -maxrate",
     "dump_attachment": "writes files that were not declared",
     "readrate": "files are read as fast as they can be processed",
     "stdin": "there is no standard input",
