@@ -1,4 +1,4 @@
-"""`python -m bench`: compare Reelway with S3, nginx and FastAPI on this machine. `make bench` calls it."""
+"""`python -m bench`: compare Reelway with S3, nginx, FastAPI and tus on this machine. `make bench` calls it."""
 
 import argparse
 import asyncio

@@ -1,6 +1,7 @@
 """`@tus/server` with its S3 store, and the client that drives it and us alike."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,8 +25,10 @@ class TusServer:
 
 
 def install() -> None:
-    """What package-lock.json names, from npm, unless it is there."""
+    """What package-lock.json names, from npm, unless it is there; PeerError where npm is not."""
     if not (FOLDER / "node_modules" / "@tus" / "server").exists():
+        if not shutil.which("npm"):
+            raise PeerError("npm is missing; install it (Debian: apt-get install npm), or leave appends out with ONLY")
         subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--silent"], cwd=FOLDER, check=True, timeout=300)
 
 
