@@ -115,28 +115,33 @@ class EditErrors(BaseModel):
 class SignQuery(BaseModel):
     """What is to be uploaded."""
 
-    file_content_type: str
-    file_name: str
+    file_content_type: Annotated[str, Field(description="One of `valid_file_types` of /video/upload/config")]
+    file_name: Annotated[
+        str, Field(description="1 to 255 of `a-z A-Z 0-9 ! @ _ . * ' ( ) -`, without a dot at the beginning")
+    ]
+
+
+NextPage = Annotated[str | None, Field(description="`next` of the page before; without it, the first page")]
 
 
 class ExploreQuery(BaseModel):
     """Which page."""
 
-    next: str | None = None
-    include_my: bool = False
+    next: NextPage = None
+    include_my: Annotated[bool, Field(description="The caller's own, too")] = False
 
 
 class PageQuery(BaseModel):
     """Which page."""
 
-    next: str | None = None
+    next: NextPage = None
 
 
 class WatchQuery(BaseModel):
     """Which video."""
 
-    user_id: str
-    hash_id: str
+    user_id: Annotated[str, Field(description="Whose it is")]
+    hash_id: Annotated[str, Field(description="Which of them")]
 
 
 class VideoPath(BaseModel):

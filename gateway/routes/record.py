@@ -91,8 +91,8 @@ class Recorded(BaseModel):
 class Page(BaseModel):
     """Which part of the list; all of it unless said otherwise."""
 
-    limit: Annotated[int | None, Field(ge=0)] = None
-    offset: Annotated[int, Field(ge=0)] = 0
+    limit: Annotated[int | None, Field(ge=0, description="How many at most; without it, all")] = None
+    offset: Annotated[int, Field(ge=0, description="How many of the oldest to leave out")] = 0
 
 
 _NOTHING_THERE = {

@@ -236,6 +236,8 @@ def test_every_operation_is_described(operation: Operation) -> None:
     if operation.takes or not operation.models.keys().isdisjoint(BODIES):
         assert {408, 413, 501} <= set(operation.answers)
     assert all(answer.description for answer in operation.answers.values())
+    query = operation.models["query"].model_fields if "query" in operation.models else {}
+    assert [name for name, field in query.items() if not field.description] == []
 
 
 @pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
