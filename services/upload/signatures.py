@@ -37,7 +37,8 @@ class Signatures:
             *_, count = await pipe.execute()
         if count > self._per_owner:
             await self.leave(video_id, owner)
-            raise ReelwayError(ErrorReason.TOO_MANY_UPLOADS, metadata={"most": str(self._per_owner)})
+            why = "Too many uploads that you signed for have not arrived"
+            raise ReelwayError(ErrorReason.TOO_MANY_UPLOADS, why, metadata={"most": str(self._per_owner)})
 
     async def leave(self, video_id: str, owner: str) -> None:
         """It has arrived, or will not."""

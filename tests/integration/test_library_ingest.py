@@ -115,7 +115,8 @@ async def test_signatures_are_limited_per_owner_until_their_uploads_arrive(
     signed = [await owner.sign() for _ in range(3)]
     query = {"file_name": "a.mp4", "file_content_type": "video/mp4"}
     for _ in range(2):
-        assert await owner.ask("GET", "/video/upload", 429, params=query) == {"detail": "Too many uploads are open"}
+        told = {"detail": "Too many uploads that you signed for have not arrived"}
+        assert await owner.ask("GET", "/video/upload", 429, params=query) == told
     await other.sign()
     assert await owner.post(signed[0], clips["clip.mp4"].data) == 204
     await notify(http, hook, event(signed[0].fields["key"]))
