@@ -28,7 +28,7 @@ class TranscriptView:
     """A transcript as clients are told of it."""
 
     state: str
-    """pending, running, completed or failed: the newest request."""
+    """pending, running, completed or failed: the newest request; pending, too, while there was none."""
     text: str | None
     """None while there is none; what an earlier request made until another one takes its place."""
     language: str | None

@@ -84,7 +84,9 @@ class Recorded(BaseModel):
     transcription: Annotated[
         Transcription | None, Field(description="null while it is not known; an empty text where nothing is said")
     ] = None
-    transcription_status: Annotated[str, Field(description="pending, running, completed or failed")] = "pending"
+    transcription_status: Annotated[
+        str, Field(description="pending, running, completed or failed; pending, too, while nobody has asked for it")
+    ] = "pending"
     transcription_error: Annotated[str | None, Field(description="Why it failed")] = None
 
 
