@@ -22,6 +22,7 @@ queue). Scores are milliseconds since the epoch by Redis' clock unless said othe
   {ff}:idem:LEN:OWNER:KEY string  ID, for as long as its record is kept
   {ff}:workers           zset    worker -> when it counts as gone
   {ff}:worker:WORKER     hash    its last claim, so that a repeated claim answers the same
+  {ff}:sweep             string  the front that sweeps, for as long as its lease lasts
   {ff}:sequence, {ff}:token       counters: registrations and ends; claims
   {ff}:wake, {ff}:cancel, {ff}:changed   channels: a kind has work, a job shall stop, a job is different
 """
