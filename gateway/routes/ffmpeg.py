@@ -41,7 +41,13 @@ class RegisterBody(BaseModel):
 
     ffmpeg_command: Annotated[str, Field(description="Arguments, with or without a leading `ffmpeg`")]
     input_files: Annotated[dict[str, str], Field(description="Placeholder to http(s):// or video://{id} address")]
-    output_files: Annotated[dict[str, str], Field(description="Placeholder to plain file name")]
+    output_files: Annotated[
+        dict[str, str],
+        Field(
+            description="Placeholder to plain file name: at most 127 letters, digits, blanks and `_ . ( ) + , @ -`, "
+            "the first a letter, a digit or `_`"
+        ),
+    ]
 
     @property
     def command(self) -> ffmpeg_pb2.CommandWork:

@@ -318,6 +318,7 @@ def test_what_is_not_known_is_refused_by_name(command: str, named: str) -> None:
         ("-vaapi_device /dev/dri/renderD128 -i in_1 out_1", "x.mp4", "there is no hardware acceleration here"),
         ("-i in_1 -c:v h264_nvenc out_1", "x.mp4", "there is no hardware acceleration here"),
         ("-c:v hevc_cuvid -i in_1 out_1", "x.mp4", "there is no hardware acceleration here"),
+        ("-i in_1 out_1", "a#b.mp4", "at most 127 letters, digits, blanks and '_.()+,@-'"),
         ("-i in_1 -pass 1 out_1", "x.mp4", "a task has one pass; use -crf, or -b:v with -maxrate"),
         ("-f concat -safe 0 -i in_1 out_1", "x.mp4", "-safe: is of the format concat; use the filter concat"),
         ("-f concat -i in_1 out_1", "x.mp4", "reads files that were not declared; use the filter concat"),
