@@ -108,7 +108,8 @@ class EmbeddedRedis:
 
         async def launch(port: int) -> Process:
             self._port = port
-            process = Process("redis", command(port), inherited(), self._log)
+            # It does not start in a locale that this machine lacks, which ssh may have brought along.
+            process = Process("redis", command(port), inherited(LC_ALL="C"), self._log)
             await process.start_answering(answers, START_SECONDS)
             return process
 

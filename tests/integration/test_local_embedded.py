@@ -52,6 +52,15 @@ async def test_the_wheels_redis_serves_where_none_is_on_path(tmp_path: Path, mon
     await server.stop()
 
 
+async def test_redis_starts_in_a_locale_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As ssh brings along from another machine."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LC_ALL", "xx_XX.UTF-8")
+    server = EmbeddedRedis(tmp_path / "redis")
+    await server.start()
+    await server.stop()
+
+
 async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path: Path) -> None:
     server = EmbeddedS3(tmp_path / "with space", "access", "secret-secret")
     await server.start()
