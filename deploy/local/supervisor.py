@@ -16,7 +16,7 @@ from services.common.backoff import Backoff
 from services.common.tasks import all_of
 
 RESTARTS = Backoff(first_seconds=0.5, longest_seconds=10.0)
-END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STEADY_SECONDS = 60.0  # a part that ran this long starts with a clean slate
 
 Say = Callable[[str], None]
@@ -66,7 +66,10 @@ class Supervisor:
             StartError: a part can't be started.
         """
         loop = asyncio.get_running_loop()
-        for number in END_SIGNALS:
+        # nohup(1) starts us with SIGHUP ignored, so that we outlive the terminal.
+        hangup = [] if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [signal.SIGHUP]
+        heard = [*END_SIGNALS, *hangup]
+        for number in heard:
             loop.add_signal_handler(number, self._on_signal)
         told = asyncio.create_task(self._told.wait())
         work = asyncio.create_task(self._work(ready))
@@ -77,7 +80,7 @@ class Supervisor:
                 task.cancel()
             await asyncio.gather(told, work, return_exceptions=True)
             await self._system.stop()
-            for number in END_SIGNALS:
+            for number in heard:
                 loop.remove_signal_handler(number)
         if not work.cancelled():
             work.result()

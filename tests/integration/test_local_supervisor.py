@@ -88,6 +88,22 @@ async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path:
     assert sum(again in line for line in said) >= 10
 
 
+async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+    """nohup(1) starts it with SIGHUP ignored."""
+    said = list[str]()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        supervisor = Supervisor(TwoScripts(tmp_path), Disk(tmp_path), said.append)
+        running = asyncio.create_task(supervisor.run(ready=lambda: said.append("ready")))
+        await until(lambda: "ready" in said)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        os.kill(os.getpid(), signal.SIGTERM)
+        await running
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.usefixtures("full")
 async def test_a_start_that_fails_on_a_full_disk_names_it(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=rf"^redis .* it said nothing \(DATA_DIR {tmp_path}: 15 MB left\)$"):
