@@ -54,14 +54,16 @@ if ! .venv/bin/python -I deploy/local/is_set_up.py >/dev/null 2>&1; then
     echo "setup: installing what requirements/$which_set.txt names, once"
 fi
 
+# Into .venv, whatever the shell's UV_SYSTEM_PYTHON, UV_PYTHON or a pip.conf with `user = true` say.
+export PIP_USER=0
 pip="./.venv/bin/python -m pip install -q --disable-pip-version-check"
 if [ "${INSTALLER:-uv}" = uv ] && ! .venv/bin/python -m uv --version >/dev/null 2>&1; then
     $pip --require-hashes -r requirements/installer.txt 2>/dev/null || echo "setup: no uv for this machine, using pip" >&2
 fi
 if [ "${INSTALLER:-uv}" = uv ] && .venv/bin/python -m uv --version >/dev/null 2>&1; then
     # The machine's own certificates, so that a mirror behind a private CA works.
-    export UV_SYSTEM_CERTS=1 VIRTUAL_ENV="$PWD/.venv"
-    install="./.venv/bin/python -m uv pip install -q"
+    export UV_SYSTEM_CERTS=1
+    install="./.venv/bin/python -m uv pip install -q --python .venv/bin/python"
 else
     install=$pip
 fi

@@ -23,7 +23,7 @@ def tree(tmp_path: Path) -> Path:
     python.parent.mkdir(parents=True)
     python.write_text(
         "#!/bin/sh\n"
-        'case "$*" in *install*) echo "$*" >>installed\n'
+        'case "$*" in *install*) echo "$* # PIP_USER=$PIP_USER" >>installed\n'
         "[ ! -e broken ] || { echo 'looking' >&2; echo 'error: no route to the index' >&2; exit 1; } ;; esac\n"
     )
     python.chmod(0o755)
@@ -48,6 +48,15 @@ def test_it_is_added_once(tree: Path) -> None:
     assert (said.count("\n"), warned, count) == (1, "", 1)
     assert "--require-hashes -r requirements/transcribe.txt" in (tree / "installed").read_text()
     assert bootstrap(tree) == ("", "", 1)
+
+
+def test_it_is_added_to_this_environment_alone(tree: Path) -> None:
+    """UV_SYSTEM_PYTHON and UV_PYTHON name another one, `user = true` of a pip.conf a folder beside it."""
+    bootstrap(tree, UV_SYSTEM_PYTHON="1")
+    assert " --python .venv/bin/python " in (tree / "installed").read_text()
+    (tree / ".venv" / ".transcribe").unlink()
+    bootstrap(tree, INSTALLER="pip")
+    assert "PIP_USER=0" in (tree / "installed").read_text().splitlines()[-1]
 
 
 @pytest.mark.parametrize("env", [{"RUN_TRANSCRIPTS": "0"}, {"TRANSCRIBE_ENGINE": "openai"}])
