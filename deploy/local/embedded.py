@@ -182,11 +182,13 @@ class EmbeddedS3:
         blocks = self._folder / "blocks"
         with _writing_into_data_dir():
             blocks.mkdir(parents=True, exist_ok=True)
-        env = inherited(
-            HOME=str(self._folder),  # it makes ~/.minio
-            MINIO_ROOT_USER=self._access_key,
-            MINIO_ROOT_PASSWORD=self._secret_key,
-        )
+        env = {
+            # Those in the shell are of a MinIO of its own; JuiceFS's gateway is built on that, and would obey them.
+            **{name: value for name, value in inherited().items() if not name.startswith("MINIO_")},
+            "HOME": str(self._folder),  # it makes ~/.minio
+            "MINIO_ROOT_USER": self._access_key,
+            "MINIO_ROOT_PASSWORD": self._secret_key,
+        }
         metadata = self._metadata
         volume = ["--storage", "file", "--bucket", f"{blocks}/"]
         format_command = [juicefs, "format", "--no-update", "--trash-days", "0", *volume, metadata, "reelway"]

@@ -85,6 +85,19 @@ async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path
     assert again.process.returncode == 0
 
 
+async def test_settings_of_a_minio_of_the_user_are_none_of_the_embedded_s3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is built on MinIO, and would refuse what is signed for another region than that one's."""
+    monkeypatch.setenv("MINIO_REGION", "eu-west-1")
+    server = EmbeddedS3(tmp_path, "access", "secret-secret")
+    await server.start()
+    await server.create_bucket("reelway")
+    async with client_of(S3Server(server.endpoint_url, "access", "secret-secret", server.region, "reelway")) as s3:
+        assert (await s3.get_bucket_location(Bucket="reelway"))["LocationConstraint"] != "eu-west-1"
+    await server.stop()
+
+
 @pytest.mark.parametrize(("access", "secret"), [("ab", "long-enough"), ("abc", "short")])
 async def test_s3_refuses_keys_that_the_gateway_would(tmp_path: Path, access: str, secret: str) -> None:
     with pytest.raises(StartError, match="3 or more characters"):
