@@ -86,7 +86,7 @@ class EmbeddedRedis:
         """
         server = find_redis_server()
         with _writing_into_data_dir():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
         def command(port: int) -> list[str]:
             settings = {
@@ -181,7 +181,8 @@ class EmbeddedS3:
         juicefs = find_juicefs()
         blocks = self._folder / "blocks"
         with _writing_into_data_dir():
-            blocks.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            blocks.mkdir(exist_ok=True)
         env = {
             # Those in the shell are of a MinIO of its own; JuiceFS's gateway is built on that, and would obey them.
             **{name: value for name, value in inherited().items() if not name.startswith("MINIO_")},

@@ -160,7 +160,7 @@ class System:
         folder = settings.data_dir.absolute()
         logs = folder / "logs"
         try:
-            logs.mkdir(parents=True, exist_ok=True)
+            logs.mkdir(mode=0o700, parents=True, exist_ok=True)
             for name, elsewhere in (("redis", settings.redis_url), ("s3", settings.s3_endpoint_url)):
                 if not elsewhere:
                     (logs / f"{name}.log").open("ab").close()

@@ -77,6 +77,17 @@ async def test_started_again_it_finds_its_data_and_its_keys(tmp_path: Path) -> N
         assert await terminal.ends(signal.SIGTERM) == 0
 
 
+async def test_nobody_else_reads_what_is_kept_in_a_folder_that_was_there(tmp_path: Path) -> None:
+    """As where a disk is mounted, or after `make token`."""
+    tmp_path.chmod(0o755)
+    async with make_run(tmp_path) as terminal:
+        await terminal.says("ready: ")
+        folders = [one for one in tmp_path.iterdir() if one.is_dir()]
+        assert len(folders) == 4
+        assert {oct(one.stat().st_mode & 0o777) for one in folders} == {"0o700"}
+        assert await terminal.ends(signal.SIGINT) == 0
+
+
 async def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     async with make_run(tmp_path) as terminal:
         await terminal.says("ready: ")
