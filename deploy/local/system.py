@@ -246,6 +246,8 @@ class System:
             # One client, one replica: there is no balancer that would have to hear of the end first.
             "DRAIN_NOTICE_SECONDS": self._env.get("DRAIN_NOTICE_SECONDS", "0"),
             "PYTHONUNBUFFERED": "1",
+            # Our files are UTF-8, and so are the lines that we read, whatever the locale.
+            "PYTHONUTF8": "1",
             "GLIBC_TUNABLES": self._env.get("GLIBC_TUNABLES") or TUNABLES,
         }
 

@@ -170,7 +170,9 @@ class Running:
 @pytest.fixture(scope="module")
 async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Running]:
     proxies = {"http_proxy": NOBODY, "HTTP_PROXY": NOBODY, "NO_PROXY": ".example.com"}
-    async with Running.start(tmp_path_factory.mktemp("data"), HOST="0.0.0.0", **GIVEN, **proxies) as one:
+    # Every machine has this locale; it stands for those whose encoding is not UTF-8.
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    async with Running.start(tmp_path_factory.mktemp("data"), HOST="0.0.0.0", **GIVEN, **proxies, **ascii_only) as one:
         yield one
 
 
@@ -206,6 +208,10 @@ async def test_a_proxy_of_the_machine_does_not_stand_between_its_parts(running: 
     """All of which are its own, and ready."""
     assert running.environment["http_proxy"] == NOBODY
     assert running.environment["no_proxy"] == running.environment["NO_PROXY"] == ".example.com,127.0.0.1"
+
+
+async def test_the_processes_read_their_files_as_utf_8_in_any_locale(running: Running) -> None:
+    assert running.environment["PYTHONUTF8"] == "1"
 
 
 async def test_a_second_run_on_the_same_data_is_refused(running: Running) -> None:
