@@ -60,7 +60,11 @@ class World:
     async def read(self, key: str, offset: int, length: int) -> AsyncIterator[bytes]:
         if key not in self.objects:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        yield self.objects[key][offset : offset + length]
+        piece = self.objects[key][offset : offset + length]
+        yield piece
+        if len(piece) < length:
+            # It went while it was read.
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
     # Who joins clips.
     async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
@@ -146,9 +150,11 @@ def joined() -> Version:
 
 async def test_a_joined_file_that_became_the_video_s_object_is_read_on_there() -> None:
     record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
-    world = World({"videos/v.mp4": b"j" * SIZE}, record)
-    assert await world.whole(joined()) == b"j" * SIZE
-    assert world.forgotten == 1
+    whole = bytes(range(SIZE))
+    for objects in ({}, {JOINED_KEY: whole[:7]}):
+        world = World(objects | {"videos/v.mp4": whole}, record)
+        assert await world.whole(joined()) == whole
+        assert world.forgotten == 1
 
 
 @pytest.mark.parametrize(
