@@ -100,14 +100,20 @@ async def test_a_job_goes_from_pending_through_running_to_completed(store: Redis
     assert await nothing_to_claim(store)
 
 
-async def test_registering_again_answers_the_first_job(store: RedisJobStore) -> None:
-    first = job(idempotency_key="k")
+@pytest.mark.parametrize("key", ["k", ""])
+async def test_registering_again_answers_the_first_job(store: RedisJobStore, key: str) -> None:
+    first = job(idempotency_key=key)
     assert (await store.register(first))[1]
-    again, created = await store.register(job(idempotency_key="k", spec={"n": 2}))
-    assert (again.id, again.spec, created) == (first.id, {"n": 1}, False)
-    same_id, created = await store.register(first)
-    assert (same_id.id, created) == (first.id, False)
+    for again in (first, job(idempotency_key="k", spec={"n": 2}) if key else first):
+        found, created = await store.register(again)
+        assert (found.id, found.spec, created) == (first.id, {"n": 1}, False)
     assert (await store.stats()).kinds[JobKind.COMMAND].unfinished == 1
+
+
+async def test_a_key_whose_job_was_lost_is_free(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    lost = await add(store, idempotency_key="k")
+    await client.delete(f"{{ff}}:job:{lost}")
+    assert (await store.register(job(idempotency_key="k")))[1]
 
 
 async def test_idempotency_keys_of_two_owners_are_two_keys(store: RedisJobStore) -> None:
@@ -237,6 +243,16 @@ async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: 
     assert await nothing_to_claim(store)
 
 
+async def test_a_retry_that_is_due_waits_for_nobody_s_claim(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    """Workers that have nothing to do hear of it."""
+    await add(store)
+    await store.fail(await take(store), FAULT, again=True)
+    await make_due(client)
+    await store.reap()
+    stats = await store.stats()
+    assert (stats.delayed, stats.kinds[JobKind.COMMAND].ready) == (0, 1)
+
+
 async def test_an_outage_is_no_try_and_its_pauses_are_as_long_as_it_has_lasted(
     client: redis.asyncio.Redis, store: RedisJobStore
 ) -> None:
@@ -322,6 +338,16 @@ async def test_a_cancel_whose_answer_was_lost_is_no_cancel_of_a_finished_job(cle
         assert await store.cancel(job_id) is Cancelled.FINISHED
 
 
+async def test_who_cancelled_a_running_job_is_told_so_when_it_has_ended(store: RedisJobStore) -> None:
+    """The answer to the first call was lost, and the worker was quicker than the second."""
+    job_id = await add(store)
+    lease = await take(store)
+    assert await store._call("cancel", job_id, "nonce", 60_000) == Cancelled.CANCELLING
+    assert await store.fail(lease, FAULT, again=True) == "cancelled"
+    assert await store._call("cancel", job_id, "nonce", 60_000) == Cancelled.CANCELLED
+    assert await store.cancel(job_id) is Cancelled.FINISHED
+
+
 async def test_a_job_waiting_for_its_retry_is_cancelled_at_once(store: RedisJobStore) -> None:
     job_id = await add(store)
     await store.fail(await take(store), FAULT, again=True)
@@ -384,6 +410,27 @@ async def test_a_flood_by_one_owner_delays_another_by_one_job(store: RedisJobSto
     assert lone in order
 
 
+async def test_what_an_owner_has_running_counts_for_its_next_turn(store: RedisJobStore) -> None:
+    for _ in range(3):
+        await add(store)
+        await take(store)
+    await add(store)
+    other = await add(store, "other")
+    assert (await take(store)).job.id == other
+
+
+async def test_a_job_that_is_tried_again_turns_no_clock_back(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    """Whoever comes then would come before those who have waited for long."""
+    mine = [await add(store) for _ in range(4)]
+    await store.fail(await take(store), FAULT, again=True)
+    for job_id in mine[1:3]:
+        assert (await take(store)).job.id == job_id
+    await make_due(client)
+    assert (await take(store)).job.id == mine[0]
+    await add(store, "other")
+    assert (await take(store)).job.id == mine[3]
+
+
 async def test_two_owners_who_keep_the_queue_full_share_evenly(store: RedisJobStore) -> None:
     for _ in range(50):
         await add(store, "a")
@@ -429,6 +476,16 @@ async def test_an_owner_has_no_more_running_than_its_quota(client: redis.asyncio
     await store.complete(leases[2], {})
     assert await store.cancel(mine[3]) is Cancelled.CANCELLED
     assert (await take(store)).job.id == mine[4]
+
+
+async def test_a_job_that_waits_for_its_next_try_holds_back_no_other(client: redis.asyncio.Redis) -> None:
+    store = with_policy(client, running_max=1, backoff_seconds=60)
+    await add(store)
+    second = await add(store)
+    first = await take(store)
+    assert await nothing_to_claim(store)
+    assert await store.fail(first, FAULT, again=True) == "retry"
+    assert (await take(store)).job.id == second
 
 
 @pytest.mark.parametrize("quota", [0, 5])
@@ -582,6 +639,32 @@ async def test_a_worker_that_gives_no_sign_is_counted_no_more(client: redis.asyn
     assert (await store.stats()).workers == 0
 
 
+async def test_workers_that_have_gone_leave_nothing(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
+    """Each start of one has a name of its own: what stayed would fill Redis."""
+    for name in ("stopped", "died"):
+        await add(store)
+        await take(store, name)
+        await store.renew(name, [])
+    await store.leave("stopped")
+    assert [key async for key in client.scan_iter("{ff}:worker:*")] == ["{ff}:worker:died"]
+    assert 0 < await client.pttl("{ff}:worker:died") <= 2 * POLICY.lease_seconds * 1000
+    await client.zadd("{ff}:workers", {"died": 1})
+    await store.reap()
+    assert await client.exists("{ff}:workers") == 0
+
+
+async def test_a_lease_without_a_record_keeps_no_other_from_being_reaped(
+    store: RedisJobStore, client: redis.asyncio.Redis
+) -> None:
+    lost, found = await add(store), await add(store)
+    for job_id in (lost, found):
+        await take(store)
+        await expire_lease(client, job_id)
+    await client.delete(f"{{ff}}:job:{lost}")
+    assert await store.reap() == {found: "requeued"}
+    assert await client.exists("{ff}:active") == 0
+
+
 async def test_a_job_whose_retry_began_is_due_no_more(store: RedisJobStore) -> None:
     job_id = await add(store)
     assert await store.fail(await take(store), FAULT, again=True) == "retry"
@@ -604,11 +687,11 @@ async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
     listener = asyncio.create_task(listen())
     await until(lambda: ("", "") in heard)
     job_id = await add(store)
-    await take(store)
+    await store.report(await take(store), Progress(0.5))
     await store.cancel(job_id)
     await until(lambda: ("{ff}:cancel", job_id) in heard)
     assert ("{ff}:wake", "command") in heard
-    assert heard.count(("{ff}:changed", job_id)) == 2
+    assert heard.count(("{ff}:changed", job_id)) == 3
     listener.cancel()
 
 

@@ -8,14 +8,21 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job import JobFailure, JobLease, NewJob, Progress
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import RedisJobStore
 
-POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.001, lost_workers_max=3, running_max=2)
+POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=60, lost_workers_max=3, running_max=2)
 KINDS = (JobKind.COMMAND, JobKind.PROBE)
 OWNERS = ("a", "b", "")
+STEPS = {
+    **dict.fromkeys(("register", "claim"), 8),
+    **dict.fromkeys(("complete", "again", "cancel"), 3),
+    **dict.fromkeys(("expire", "renew", "report", "upload", "due"), 2),
+    **dict.fromkeys(("fail", "outage", "release"), 1),
+}
+"""How often each thing happens, beside the others."""
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -24,18 +31,16 @@ async def test_any_order_of_operations_keeps_the_books(client: redis.asyncio.Red
     store = RedisJobStore(client, POLICY)
     ids: list[str] = []
     leases: list[JobLease] = []
-    for _ in range(150):
+    for number in range(1, 151):
         await step(rng, store, client, ids, leases)
-    await check_books(client, ids)
+        if number % 10 == 0:
+            await check_books(client, ids)
     await run_dry(store, client, ids)
 
 
 async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[str], leases: list[JobLease]) -> None:
     """One thing that could happen; leases that were lost stay in use, as a frozen worker's would."""
-    what = rng.choices(
-        ["register", "claim", "complete", "fail", "again", "outage", "release", "cancel", "expire", "renew"],
-        [8, 8, 3, 1, 3, 1, 1, 3, 2, 2],
-    )[0]
+    what = rng.choices(list(STEPS), list(STEPS.values()))[0]
     failure = JobFailure("X", "x")
     if what == "register":
         new = NewJob(str(uuid.uuid4()), rng.choice(KINDS), rng.choice(OWNERS), {}, rng.choice(list(Priority)))
@@ -49,6 +54,8 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
         if running := await client.zrange("{ff}:active", 0, -1):
             await client.zadd("{ff}:active", {rng.choice(running): 1})
         await store.reap()
+    elif what == "due":
+        await make_due(client)
     elif leases:
         lease = rng.choice(leases)
         match what:
@@ -62,6 +69,16 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
                 await store.release(lease)
             case "renew":
                 await store.renew("w", leases)
+            case "report":
+                await store.report(lease, Progress(0.5))
+            case "upload":
+                await store.begin_upload(lease, uuid.uuid4().hex, "ffmpeg-outputs/x")
+
+
+async def make_due(client: Any) -> None:
+    """Every retry that waits."""
+    for member in await client.zrange("{ff}:delayed", 0, -1):
+        await client.zadd("{ff}:delayed", {member: 1})
 
 
 async def check_books(client: Any, ids: list[str]) -> None:
@@ -74,7 +91,12 @@ async def check_books(client: Any, ids: list[str]) -> None:
     assert set(await client.zrange("{ff}:active", 0, -1)) == by_state[JobState.RUNNING]
     unfinished = {job_id for kind in KINDS for job_id in await client.zrange(f"{{ff}}:unfinished:{kind}", 0, -1)}
     assert unfinished == by_state[JobState.PENDING] | by_state[JobState.RUNNING]
+    delayed = {member.partition(":")[2] for member in await client.zrange("{ff}:delayed", 0, -1)}
+    assert {job["id"] for job in jobs if "due" in job} == delayed
+    assert {job["id"] for job in jobs if "progress" in job or "cancel" in job} <= by_state[JobState.RUNNING]
     finished = set(ids) - unfinished
+    uploads = {key.rpartition(":")[2] async for key in client.scan_iter("{ff}:uploads:*")}
+    assert uploads & finished == set(await client.zrange("{ff}:debris", 0, -1)), "who removes them knows of all"
     assert set(await client.zrange("{ff}:finished", 0, -1)) == finished
     for owner in OWNERS:
         mine = Counter(job["state"] for job in jobs if job["owner"] == owner)
@@ -90,8 +112,7 @@ async def run_dry(store: RedisJobStore, client: Any, ids: list[str]) -> None:
     for job_id in await client.zrange("{ff}:active", 0, -1):
         await client.zadd("{ff}:active", {job_id: 1})
     await store.reap()
-    for member in await client.zrange("{ff}:delayed", 0, -1):
-        await client.zadd("{ff}:delayed", {member: 1})
+    await make_due(client)
     while lease := await store.claim("w", uuid.uuid4().hex, KINDS):
         await store.complete(lease, {})
     await check_books(client, ids)
