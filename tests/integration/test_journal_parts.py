@@ -403,6 +403,17 @@ async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
     assert journal.state is JournalState.COMPACTED
 
 
+async def test_a_compacted_upload_leaves_nothing_in_redis_but_for_an_hour(rig: Rig) -> None:
+    """In which whoever reads its chunks is told what became of them."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM, idempotency_key="k")
+    await rig.sealing.seal(video_id, ())
+    assert await rig.compaction.compact(video_id)
+    left = [key async for key in rig.redis.scan_iter(f"{{journal:{video_id}}}*")]
+    assert len(left) == 3
+    assert all([0 < await rig.redis.ttl(key) <= 3600 for key in left])
+
+
 async def test_an_upload_that_is_about_to_be_sealed_is_not_struck_out(rig: Rig) -> None:
     """It is entered first: whoever compacts may look between the two, and must look again."""
     video_id = await rig.create()
