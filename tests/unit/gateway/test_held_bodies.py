@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import zlib
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Gauge
 from pydantic import BaseModel
 
 from gateway import request_body
 from gateway.chunk_body import read_fields
-from gateway.held_bodies import LARGEST
+from gateway.held_bodies import LARGEST, _Room
 from gateway.http_errors import response_of
 from gateway.multipart_form import FORM_TYPE, FormFile
 from gateway.routing import Answer, Routes, register
+from services.common.byte_pool import BytePool
 from services.common.caller import Caller, set_caller
 from services.common.errors import ReelwayError
 from tests.support.http_server import Wire, serving_app, wire
@@ -117,12 +119,28 @@ async def test_one_caller_holds_at_most_half(user: str, size: int, fitting: int)
         for _ in range(fitting):
             await begin(await greedy.enter_async_context(wire(port)), "/chunk", JSON, '{"chunk": "', size, user)
         await until(lambda: told() >= before + fitting * size)
+        # What one body gives back is its own room alone.
+        small = await greedy.enter_async_context(wire(port))
+        lines = (f"Content-Type: {URLENCODED}", "Content-Length: 7", user)
+        assert (await small.ask("POST", "/model", *lines, body=b"title=a")).status == 200
         refused = await greedy.enter_async_context(wire(port))
         await begin(refused, "/chunk", JSON, '{"chunk": "', size, user)
         assert (await refused.head()).status == 429
         body = b'{"title": "%s"}' % (b"A" * (MIB // 3))
         lines = (f"Content-Type: {JSON}", f"Content-Length: {len(body)}", "X-User: other")
         assert (await other.ask("POST", "/model", *lines, body=body)).status == 200
+
+
+def test_a_caller_who_holds_nothing_is_forgotten() -> None:
+    """There are as many as there are users."""
+    held = Counter[str]()
+    rooms = [_Room(MIB, BytePool(MIB, Gauge("held_for_a_test", "", registry=None)), held, "anna") for _ in range(2)]
+    for room in rooms:
+        room.grow(10)
+    rooms[0].give_back()
+    assert held == {"anna": 10}
+    rooms[1].give_back()
+    assert "anna" not in held
 
 
 async def test_an_answer_makes_room() -> None:
