@@ -5,9 +5,13 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel
 
+from services.common.errors import ReelwayError
+
 MOST_NAMED = 50
 """How many wrong things one answer names: with one for each value of a body, it would be many times as large."""
 _LONGEST_NAME = 200
+# What the services call the header Idempotency-Key.
+_IDEMPOTENCY_KEYS = {"request_id", "idempotency_key"}
 
 
 def shortened(name: str) -> str:
@@ -67,6 +71,14 @@ class InvalidRequestError(Exception):
     def content_type(cls, expected: str) -> InvalidRequestError:
         """A body of another type than the `expected` one."""
         return cls.at("header", "content-type", msg=f"Content-Type should be {expected}", kind="content_type")
+
+
+def in_its_place(error: ReelwayError) -> Exception:
+    """A refusal of what a header brought names that, not a field of a body."""
+    for violation in error.violations:
+        if violation.field in _IDEMPOTENCY_KEYS:
+            return InvalidRequestError.at("header", "idempotency-key", msg=violation.message, kind=violation.type)
+    return error
 
 
 def invalid_response(error: InvalidRequestError) -> web.Response:

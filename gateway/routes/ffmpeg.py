@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import ffmpeg_pb2
 
-from gateway.invalid_request import ErrorBody, InvalidRequestError
+from gateway.invalid_request import ErrorBody, in_its_place
 from gateway.keys import ENDLESS, JOBS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
@@ -160,14 +160,6 @@ def _status(task: ffmpeg_pb2.Task) -> TaskStatus:
     )
 
 
-def _in_its_place(error: ReelwayError) -> Exception:
-    """A refusal of what a header brought names that, not a field of a body."""
-    for violation in error.violations:
-        if violation.field == "request_id":
-            return InvalidRequestError.at("header", "idempotency-key", msg=violation.message, kind=violation.type)
-    return error
-
-
 def _json(body: BaseModel, status: int = 200) -> web.Response:
     return web.json_response(text=body.model_dump_json(), status=status)
 
@@ -190,7 +182,7 @@ async def register(request: web.Request, json: RegisterBody, headers: RegisterHe
     try:
         task = await request.app[JOBS].register(json.command, headers.idempotency_key)
     except ReelwayError as error:
-        raise _in_its_place(error) from None
+        raise in_its_place(error) from None
     return _json(TaskBody.model_validate(_status(task).model_dump(include=set(TaskBody.model_fields))))
 
 

@@ -12,7 +12,7 @@ from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, read_fields
 from gateway.http_errors import record_invalid
-from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError
+from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, in_its_place
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
@@ -179,7 +179,7 @@ async def update(request: web.Request) -> web.Response:
     except ReelwayError as error:
         if error.reason is ErrorReason.EMPTY_CHUNK:
             raise InvalidRequestError.at("body", _CHUNK_FIELDS[0], msg="The chunk is empty", kind="missing") from None
-        raise _not_found(error) from None
+        raise in_its_place(_not_found(error)) from None
     return web.json_response(
         RecordMessage(message="Chunk uploaded successfully").model_dump(),
         headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},

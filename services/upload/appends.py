@@ -21,7 +21,7 @@ from services.common.caller import current_caller
 from services.common.clock import Clock
 from services.common.containers import SNIFF_BYTES, begins_clip, sniff
 from services.common.error_catalog import ErrorReason
-from services.common.errors import FieldViolation, ReelwayError
+from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
@@ -75,7 +75,7 @@ class Appends:
             if header.idempotency_key:
                 done = await self._store.replay(header.video_id, header.idempotency_key)
                 if done is not None:
-                    return done
+                    return _repeated(done, sum([len(piece) async for piece in data_of(first, source, announced=True)]))
             largest = self._judge(header, journal, journal.clips)
             if (now := self._clock.seconds()) - journal.modified > _RESTED_SECONDS:
                 # It may be about to expire, while this chunk is on its way.
@@ -177,6 +177,7 @@ class Appends:
                 fault_points.reach("append.committed")
                 if answer.replayed:
                     self._undo(chunk)
+                    return _repeated(answer, chunk.length)
                 return answer
             chunk = await self._rekey(chunk, answer)
         self._undo(chunk)
@@ -206,6 +207,15 @@ class Appends:
                         await self._objects.delete(chunk.key)
 
         self.undoing.start(remove())
+
+
+def _repeated(first: Committed, length: int) -> Committed:
+    """The first answer to a chunk's idempotency key, for a chunk that is the same, as far as its length tells."""
+    if not length:
+        raise ReelwayError(ErrorReason.EMPTY_CHUNK)
+    if length != first.size - first.offset:
+        raise invalid_field("idempotency_key", "was used for a chunk of another length")
+    return first
 
 
 def _too_large(reason: ErrorReason, most: int) -> ReelwayError:

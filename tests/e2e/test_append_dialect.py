@@ -164,6 +164,10 @@ async def test_guards_in_headers(http: aiohttp.ClientSession) -> None:
     # A key may have any length.
     for key in ("k" * 5000, "k" * 5000, "k" * 4999 + "j"):
         assert await append(http, number, b"more", **{"Idempotency-Key": key}) == (200, LATER)
+    status, refused = await append(http, number, b"less", **{"Idempotency-Key": "chunk 1"})
+    place = ["header", "idempotency-key"]
+    wrong = {"loc": place, "msg": "was used for a chunk of another length", "type": "value_error"}
+    assert (status, refused) == (422, {"detail": [wrong]})
     status, _ = await append(http, number, data, **{"Content-Digest": digest[:12] + "A" * 43 + "=:"})
     assert status == 422
     for malformed in ("sha-256=:short:", "sha-256=nothing", "SHA-256=::", "sha-512=:AAAA:, sha-256=:%:"):

@@ -133,6 +133,15 @@ async def test_what_is_held_in_memory_may_be_larger_than_a_message(http: aiohttp
         assert answer.headers["Content-Range"].endswith(f"/{2 * len(data) - 64}")
 
 
+async def test_a_key_that_another_chunk_had_is_refused(http: aiohttp.ClientSession) -> None:
+    number, key = await begin(http), {"Idempotency-Key": "slice-1"}
+    assert await send(http, data=form(number, mp4_of(100)), headers=key) == UPLOADED
+    errors = {"idempotency-key": "was used for a chunk of another length"}
+    wrong = {"message": "Invalid request", "errors": errors}
+    assert await send(http, data=form(number, mp4_of(200)), headers=key) == (400, wrong)
+    assert await send(http, data=form(number, mp4_of(100)), headers=key) == UPLOADED
+
+
 async def test_the_id_may_come_behind_the_chunk_or_in_the_query(http: aiohttp.ClientSession) -> None:
     number, data = await begin(http), mp4_of(17 * 2**20)
     late = aiohttp.FormData()

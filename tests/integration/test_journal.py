@@ -158,6 +158,17 @@ async def test_a_retry_with_its_key_is_answered_as_the_first_was(client: Journal
     assert await client.append(other.video_id, WEBM, idempotency_key="last") == last
 
 
+async def test_a_key_is_of_one_chunk(client: JournalClient) -> None:
+    """Told that it was appended, a client would drop what the video does not have."""
+    video = await client.create()
+    first = await client.append(video.video_id, b"a" * 100, idempotency_key="one")
+    other = client.append(video.video_id, b"b" * 101, idempotency_key="one")
+    assert await refusal(other) is ErrorReason.INVALID_REQUEST
+    assert await refusal(client.append(video.video_id, b"", idempotency_key="one")) is ErrorReason.EMPTY_CHUNK
+    assert await client.append(video.video_id, b"a" * 100, idempotency_key="one") == first
+    assert await client.whole(video.video_id) == b"a" * 100
+
+
 @pytest.mark.parametrize("key", ["", "lost"])
 async def test_a_commit_whose_answer_was_lost_is_no_replay(client: JournalClient, fleet: Fleet, key: str) -> None:
     """The Redis client asks again by itself; a replay would remove the chunk that was just made part of the upload."""

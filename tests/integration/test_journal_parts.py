@@ -157,6 +157,7 @@ async def test_a_chunk_that_was_sent_twice_at_once_is_kept_once(rig: Rig, monkey
 
     monkeypatch.setattr(rig.store, "replay", not_yet)
     assert await rig.append(video_id, WEBM, idempotency_key="k") == dataclasses.replace(first, replayed=True)
+    assert await refusal(rig.append(video_id, b"another", idempotency_key="k")) is ErrorReason.INVALID_REQUEST
     assert len(await rig.keys(video_id)) == 1
     assert await rig.whole(video_id) == WEBM
 
