@@ -105,6 +105,16 @@ async def test_a_version_is_replaced_once(store: RedisVideoStore) -> None:
     assert await store.get(video.video_id) == rivals[answers.index(True)]
 
 
+async def test_a_change_whose_answer_was_lost_is_no_conflict(store: RedisVideoStore) -> None:
+    """The Redis client asks again by itself; who expected a version would be told that somebody else changed it."""
+    video = await new(store)
+    after = await step(store, video, "mine", title="new")
+    assert await store.replace(after, "mine")
+    assert not await store.replace(after, "another's")
+    await step(store, after, title="newer")
+    assert not await store.replace(after, "mine")
+
+
 async def test_what_is_not_there_is_not_replaced(store: RedisVideoStore) -> None:
     ghost = media_pb2.Video(video_id=str(uuid.uuid4()), number=7, version=2, state=READY)
     assert not await store.replace(ghost, "m")

@@ -11,6 +11,10 @@ local expected, version, record, id, number, mark, now, owner =
 if redis.call('EXISTS', marker) == 0 then
     return 'MISSING'
 end
+-- The client library repeats a call whose answer was lost: this very change may be in.
+if redis.call('ZSCORE', unsaved, id .. '/' .. mark) and redis.call('HGET', video, 'record') == record then
+    return 'OK'
+end
 local current = redis.call('HGET', video, 'version')
 if expected == 0 and current then
     return redis.call('HGET', video, 'record')
