@@ -25,6 +25,7 @@ from gateway.byte_range import ByteRange, Unsatisfiable, parse_range
 from gateway.conditional import Decision, Outcome, evaluate, http_date
 from gateway.stall_watch import StallWatch
 from services.common.byte_messages import Buffer
+from services.common.errors import ReelwayError
 from services.common.logs import get_logger
 
 #: Chunks that are there at once, and are written at once; never empty.
@@ -141,10 +142,15 @@ async def respond(
             await _write_all(request, response, first, batches, write_timeout)
         except _ViewerLeftError:
             break_off(request, VIEWER_LEFT)
-        except Exception:
+        except Exception as error:
             # The status is out: only a broken connection still tells the client that bytes are missing.
-            _log.exception("read failed in the middle of a response")
-            break_off(request, FAILED)
+            if isinstance(error, ReelwayError) and error.kind.http_status < 500:
+                # The video was deleted meanwhile, or made private.
+                _log.info("reading refused in the middle of a response", why=str(error))
+                break_off(request, error.kind.http_status)
+            else:
+                _log.exception("read failed in the middle of a response")
+                break_off(request, FAILED)
         except BaseException:
             break_off(request, VIEWER_LEFT)
             raise

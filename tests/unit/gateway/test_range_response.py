@@ -17,6 +17,8 @@ from structlog.testing import capture_logs
 
 from gateway.broken_off import BROKEN_OFF
 from gateway.range_response import Batch, Read, Representation, content_disposition, respond
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from tests.support.http_server import Answer, Wire, serving, wire
 from tests.support.waiting import until
 
@@ -272,6 +274,24 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
     assert [entry["event"] for entry in logs if entry["log_level"] == "error"] == [
         "read failed in the middle of a response"
     ]
+
+
+async def test_a_reader_that_is_refused_later_is_no_failure() -> None:
+    """Of a popular video that is deleted, each viewer was counted as a failure of ours, with a stack trace."""
+
+    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        yield (DATA[:70_000],)
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+
+    told: list[int] = []
+    with capture_logs() as logs:
+        async with viewer(read, broken_off=told) as connection:
+            await connection.send("GET")
+            await connection.head()
+            with contextlib.suppress(ConnectionResetError):
+                assert len(await connection.reader.read()) < SIZE
+    assert told == [404]
+    assert "error" not in [entry["log_level"] for entry in logs]
 
 
 async def test_a_reader_that_gives_too_much_is_not_believed() -> None:
