@@ -157,14 +157,14 @@ class S3Bytes:
         wanted = f"bytes {offset}-{end - 1}/".encode()
         async with self._ranges.get(await self._range_request(key, offset, end), end - offset) as answer:
             head = answer.head
-            if (
-                head.status != 206
-                or head.length != end - offset
-                or not head.headers.get(b"content-range", b"").startswith(wanted)
-            ):
-                # A store that answers another range than was asked for must never reach a viewer.
-                status = head.status if head.status >= 400 else 502
-                raise _Refused(status, answer.error_body().decode("utf-8", "replace"))
+            if head.status >= 300:
+                raise _Refused(head.status, answer.error_body().decode("utf-8", "replace"))
+            given = head.headers.get(b"content-range", b"")
+            if head.status != 206 or head.length != end - offset or not given.startswith(wanted):
+                # Another range than was asked for must never reach a viewer, nor its bytes the log.
+                raise _Refused(
+                    502, f"for an answer {head.status} of {head.length} bytes, range {given.decode('latin-1')!r}"
+                )
             async for piece in answer.pieces():
                 yield piece
 

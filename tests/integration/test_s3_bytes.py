@@ -193,8 +193,10 @@ async def test_the_request_s_id_goes_to_the_store() -> None:
     assert not any(signed)
 
 
-async def test_a_store_that_answers_another_range_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some answer 200 with the whole, or a 206 of another length: none of it may reach a viewer."""
+async def test_a_store_that_answers_another_range_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some answer 200 with the whole, or a 206 of another length: none of it may reach a viewer, or the log."""
     answers = [
         web.Response(status=200, body=b"x" * 100),
         web.Response(status=206, body=b"x" * 9),
@@ -219,6 +221,9 @@ async def test_a_store_that_answers_another_range_is_not_believed(monkeypatch: p
                 monkeypatch.setattr(store, "_backoff", Backoff(first_seconds=0))
                 assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
         assert asked == Backoff().attempts
+        logged = capsys.readouterr().out
+        assert f"{answers[kind].status} " in logged
+        assert "xxx" not in logged
 
 
 @pytest.mark.parametrize("status", [503, 500, 429])
