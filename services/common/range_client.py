@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import cast
 
+from aiohappyeyeballs import start_connection
 from yarl import URL
 
 _HEAD_BYTES = 2**14
@@ -26,6 +28,8 @@ LONG = 16 * 2**20
 """Only fast readers ask for ranges this long: more is read ahead for them."""
 _LONG_AHEAD = 4
 """So many pieces are read ahead then: each pause costs two system calls."""
+_NEXT_ADDRESS_SECONDS = 0.25
+"""After so long the next address of the server is tried beside those before it (RFC 8305, 5)."""
 _IDLE_SECONDS = 15.0
 """A connection unused for so long is closed: servers drop them at about that age without a word."""
 _IDLE_CONNECTIONS = 256
@@ -323,9 +327,12 @@ class RangeClient:
                 raise
 
     async def _connect(self) -> _Connection:
-        loop = asyncio.get_running_loop()
+        loop, name = asyncio.get_running_loop(), self._host if self._ssl else None
         async with asyncio.timeout(self._connect_seconds):
-            _, connection = await loop.create_connection(_Connection, self._host, self._port, ssl=self._ssl)
+            # One address that does not answer, such as IPv6 without a way out, would take all of that time.
+            addresses = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
+            made = await start_connection(addresses, happy_eyeballs_delay=_NEXT_ADDRESS_SECONDS)
+            _, connection = await loop.create_connection(_Connection, sock=made, ssl=self._ssl, server_hostname=name)
         return connection
 
     def _kept(self) -> _Connection | None:

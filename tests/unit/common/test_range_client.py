@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -303,3 +304,24 @@ async def test_few_connections_are_kept_and_none_for_long(monkeypatch: pytest.Mo
         assert await fetch(client, 4) == b"body"
         assert server.connections == 5
         await asyncio.wait_for(asyncio.gather(*closing), 10)
+
+
+async def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node that died stays in the name server's answer; IPv6 may have no way out."""
+    async with asking(raw(partial(b"abc"))) as (_, server):
+        with socket.socket() as silent, contextlib.ExitStack() as waiting:
+            silent.bind(("127.0.0.2", server.port))
+            silent.listen(0)
+            for _ in range(4):
+                # Those that find no room are not refused, but left without an answer.
+                one = waiting.enter_context(socket.socket())
+                one.setblocking(False)
+                one.connect_ex(silent.getsockname())
+            found = [
+                (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port))
+                for address in ("127.0.0.2", "127.0.0.1")
+            ]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+            client = RangeClient(URL(f"http://store.example:{server.port}"), 5, 5)
+            assert await fetch(client, 3) == b"abc"
+            client.close()
