@@ -38,7 +38,7 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
             decode_responses=text,
             socket_timeout=settings.redis_timeout_seconds,
             socket_connect_timeout=settings.redis_timeout_seconds,
-            health_check_interval=15,
+            # And no health checks before commands: they have retries of their own inside of these, five times as many.
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
             # A former primary keeps its connections; behind the same address there is another one by now.
             retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError],

@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+from pathlib import Path
 
 import pytest
+import redis.asyncio as redis
 import uvloop
 
+from deploy.local.embedded import EmbeddedRedis
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import connect, redis_errors
@@ -36,6 +39,19 @@ async def test_a_cancellation_is_never_lost(clean_redis: str) -> None:
         assert ended > 2
     finally:
         await client.aclose()
+
+
+async def test_a_server_that_lets_nobody_in_is_asked_a_few_times(tmp_path: Path) -> None:
+    """For each call, whose client retries to connect inside of its retries: one that loads its data is not stormed."""
+    server = EmbeddedRedis(tmp_path)
+    await server.start()
+    async with redis.Redis.from_url(server.url) as admin, connect(RedisSettings(redis_url=server.url)) as client:
+        await admin.config_set("requirepass", "secret")
+        before = (await admin.info("stats"))["total_connections_received"]
+        with pytest.raises(ReelwayError, match="AuthenticationError"), redis_errors():
+            await client.get("key")
+        assert (await admin.info("stats"))["total_connections_received"] - before <= 5
+    await server.stop()
 
 
 def test_a_connection_that_closes_as_it_is_written_to_is_a_store_that_is_away() -> None:
