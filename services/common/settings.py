@@ -96,9 +96,10 @@ def _check_authority(value: str) -> str:
 HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]+(/\S*)?)?$"), AfterValidator(_check_authority)]
 """http:// or https:// address; empty: none."""
 RedisUrl = Annotated[
-    str, Field(pattern=r"^((rediss?://[^\s/]+(/\d*)?(\?\S*)?)|unix://\S+)?$"), AfterValidator(_check_authority)
+    str, Field(pattern=r"^((rediss?://[^\s/?#]+(/\d*)?(\?[^\s@]*)?)|unix://\S+)?$"), AfterValidator(_check_authority)
 ]
-"""redis://, rediss:// or unix:// address with its database; empty: none."""
+"""redis://, rediss:// or unix:// address with its database; empty: none. A password is percent-encoded: what stands
+behind one of / ? # would be no part of the address."""
 
 
 def _check_authorities(value: str) -> str:

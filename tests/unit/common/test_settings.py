@@ -99,6 +99,8 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "REDIS_URL", "redis://127.0.0.1:port/0"),
         (UploadSettings, "REDIS_URL", "redis://127.0.0.1:6379/videos"),
         (UploadSettings, "REDIS_URL", "redis://[::1/0"),
+        (UploadSettings, "REDIS_URL", "redis://:12#34@redis.example.com:6379/0"),
+        (UploadSettings, "REDIS_URL", "redis://:12?34@redis.example.com:6379/0"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "0"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "200GiB"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "8 furlongs"),
