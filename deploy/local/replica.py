@@ -85,7 +85,8 @@ class Replica:
 
     async def _is_serving(self) -> bool:
         # A channel of its own pool: shared ones back off for seconds after the first refusal.
-        async with grpc.aio.insecure_channel(self.listen, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.enable_http_proxy", 0)]
+        async with grpc.aio.insecure_channel(self.listen, options=options) as channel:
             try:
                 stub: Any = health_pb2_grpc.HealthStub(channel)
                 answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=2)

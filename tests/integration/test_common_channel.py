@@ -59,6 +59,16 @@ async def test_a_replica_that_is_slow_to_greet_is_waited_for(slow_to_greet: str)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_no_proxy_stands_between_the_processes(slow_to_greet: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that the environment names is for the world outside; in a cluster it does not know our names."""
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_grpc_proxy", "elsewhere")  # gRPC takes it before no_proxy, which this machine may have set
+    async with open_channel(slow_to_greet) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_what_is_safe_to_repeat_is_tried_again_and_nothing_else() -> None:
     asked: Counter[str] = Counter()
 
