@@ -108,7 +108,7 @@ class Process:
         """Starts it; returns before it has done anything.
 
         Raises:
-            StartError: the file of its output can't be written.
+            StartError: the file of its output can't be written, or the machine starts no further process.
         """
         # The interpreter's start-up files are of no use to the tether: -I -S make it quick.
         command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(signal.SIGKILL))]
@@ -120,16 +120,19 @@ class Process:
                 except OSError as error:
                     raise StartError(f"the log of {self.name}: {self._output}: {error.strerror}") from error
                 out, self._log_begin = log.fileno(), log.tell()
-            child = await asyncio.create_subprocess_exec(
-                *command,
-                *self._argv,
-                env=self._env,
-                cwd=self._cwd,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=out,
-                stderr=asyncio.subprocess.STDOUT,
-                start_new_session=True,
-            )
+            try:
+                child = await asyncio.create_subprocess_exec(
+                    *command,
+                    *self._argv,
+                    env=self._env,
+                    cwd=self._cwd,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=asyncio.subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise StartError(f"{self.name} could not be started: {error.strerror}") from error
         self._child = child
         if child.stdout is not None and not isinstance(self._output, Path):
             self._pump = asyncio.create_task(self._read(child.stdout, self._output))

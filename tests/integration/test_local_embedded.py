@@ -259,6 +259,12 @@ async def test_what_it_said_last_is_no_line_of_an_earlier_run(tmp_path: Path) ->
     assert process.last_line() == "it said nothing"
 
 
+async def test_a_machine_that_starts_no_further_process_is_said(tmp_path: Path) -> None:
+    """Refused like a fork beyond `ulimit -u`: no folder, no start."""
+    with pytest.raises(StartError, match=r"^redis could not be started: No such file or directory$"):
+        await Process("redis", ["true"], {}, tmp_path / "log", cwd=tmp_path / "gone").start()
+
+
 async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     """When it is started again, too, after somebody has removed the folder: that is tried again, not a traceback."""
     process = Process("speaker", ["true"], dict(os.environ), tmp_path / "gone" / "speaker.log")
