@@ -334,4 +334,7 @@ class RedisJobStore:
                             # Told for the last channel; also where the client has subscribed anew by itself.
                             case {"type": "subscribe", "data": count} if count == len(channels):
                                 yield "", ""
+                            case None:
+                                # A connection that is dead without a word is noticed by what is written to it alone.
+                                await subscriber.ping()
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
