@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 import redis.asyncio
-from reelway.v1 import media_pb2, upload_pb2
+from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 
 from services.common import redis_client
 from services.common.byte_messages import AppendMessage
@@ -402,6 +402,24 @@ async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
     journal = await rig.store.get(video_id)
     assert journal is not None
     assert journal.state is JournalState.COMPACTED
+
+
+async def test_a_private_video_whose_bytes_are_not_found_is_not_taken_for_a_deleted_one(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever compacts it asks for it in its owner's name, though nobody has called."""
+    video_id = await sealed(rig)
+    await rig.parts.catalog.update("anna", catalog_pb2.UpdateVideoRequest(video_id=video_id, is_private=True))
+
+    async def not_found(*_: Any) -> None:
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+
+    as_user("")
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.parts.objects, "complete_multipart", not_found)
+        assert await refusal(rig.compaction.compact(video_id)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await rig.whole(video_id) == WEBM + b"more"
+    assert await rig.compaction.compact(video_id)
 
 
 async def test_a_compacted_upload_leaves_nothing_in_redis_but_for_an_hour(rig: Rig) -> None:
