@@ -105,6 +105,10 @@ async def test_a_block_is_kept_from_its_second_reading_on() -> None:
     assert await viewer.asks_for(last + 1, 5) == [(last + 1, 5)]
     assert await viewer.asks_for(last + 9, 5) == [(last, 12_345)]
     assert await viewer.asks_for(last, 12_345) == []
+    # Of a short range over a border both blocks were read.
+    border = 2 * BLOCK
+    assert await viewer.asks_for(border - 5, 10) == [(border - 5, 10)]
+    assert await viewer.asks_for(border - 5, 10) == [(BLOCK, BLOCK), (border, BLOCK)]
 
 
 async def test_whole_blocks_of_a_stream_are_kept_from_its_second_pass_on() -> None:
@@ -115,6 +119,14 @@ async def test_whole_blocks_of_a_stream_are_kept_from_its_second_pass_on() -> No
     # It entered the first one in the middle.
     assert kept(viewer.cache) == {1, 2, 3}
     assert await viewer.asks_for(BLOCK, len(DATA) - BLOCK) == []
+
+
+async def test_a_stream_goes_round_what_is_in_memory() -> None:
+    viewer = _Viewer(8 * BLOCK)
+    for _ in range(2):
+        await viewer.asks_for(BLOCK + 5, 10)
+    assert kept(viewer.cache) == {1}
+    assert await viewer.asks_for(0, len(DATA)) == [(0, BLOCK), (2 * BLOCK, BLOCK), (3 * BLOCK, 12_345)]
 
 
 async def test_one_reading_serves_all_who_wait_for_a_block() -> None:
