@@ -121,11 +121,14 @@ def test_a_chunk_that_moved_counts_where_it_went() -> None:
     assert [extent.key for extent, _ in chain([first, left, moved, last], None)] == [first.key, moved.key, last.key]
 
 
-def test_keys_that_are_no_chunks_are_passed_over() -> None:
+def test_what_is_no_chunk_is_passed_over() -> None:
     assert parse_key("journal/v/0000000000000007-ab-clip", 3) == Extent(
         7, 3, "journal/v/0000000000000007-ab-clip", True
     )
     for key in ("journal/v/x", "journal/v/0000000000000007", "journal/v/0000000000000007-", "journal/v/7-ab"):
         assert parse_key(key, 1) is None
+    first, empty, foreign = info(0, 10, "a"), info(10, 0, "empty"), ObjectInfo("journal/v/x", 5, LONG_AGO, '"x"')
+    # One without a byte goes on where it begins: whoever followed it would never come to an end.
+    assert [extent.key for extent, _ in chain([first, empty, foreign], None)] == [first.key]
     assert slices([], 0, 5) == []
     assert slices([Extent(0, 5, "k")], 2, 9) == [Slice("k", 2, 3)]
