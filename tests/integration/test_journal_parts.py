@@ -442,6 +442,25 @@ async def test_an_upload_that_is_about_to_be_sealed_is_not_struck_out(rig: Rig) 
     assert await rig.compaction.compact(video_id), "who entered it has died"
 
 
+async def test_an_upload_that_is_struck_out_as_it_is_sealed_is_entered_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever compacts it had looked just before."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    step = rig.store.step
+
+    async def struck_out(*args: Any, **fields: Any) -> bool:
+        stepped = await step(*args, **fields)
+        await rig.store.compaction_done(video_id)
+        return stepped
+
+    monkeypatch.setattr(rig.store, "step", struck_out)
+    await rig.sealing.seal(video_id, ())
+    assert await rig.store.to_compact(float("inf")) == [video_id]
+    assert rig.sealing.wake.is_set()
+
+
 async def test_what_redis_lost_is_looked_after_again(rig: Rig) -> None:
     """An upload that grows expires one day, whoever asks for it; and one that is sealed becomes one object."""
     growing, finished = await rig.create(), await sealed(rig)
