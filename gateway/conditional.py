@@ -49,7 +49,7 @@ def evaluate(method: str, headers: MultiMapping[str], etag: str, modify_time: da
     Args:
         method: request method, upper case.
         headers: request headers; several lines of one field count as one list.
-        etag: current entity tag with its quotes, `W/` in front if weak.
+        etag: current entity tag, a strong one, with its quotes.
         modify_time: time of the last change, timezone-aware; fractions of a second are dropped, as
             Last-Modified cannot carry them.
     """
@@ -114,10 +114,7 @@ def _matches(condition: str, etag: str, *, weak: bool) -> bool:
     """Whether a list of entity tags, or `*`, names `etag`; `weak` picks the comparison of section 8.8.3.2."""
     if condition.strip() == "*":
         return True
-    opaque = etag.removeprefix("W/")
-    if not weak and opaque != etag:
-        return False
-    return any(tag == opaque and (weak or not is_weak) for is_weak, tag in _entity_tags(condition))
+    return any(tag == etag and (weak or not is_weak) for is_weak, tag in _entity_tags(condition))
 
 
 def _entity_tags(condition: str) -> Iterator[tuple[bool, str]]:

@@ -103,11 +103,6 @@ def test_if_range(if_range: str | None, applies: bool) -> None:
     assert (decision.outcome, decision.range_applies) == (PROCEED, applies)
 
 
-def test_a_weak_etag_never_joins_ranges() -> None:
-    assert not evaluate("GET", CIMultiDict({"If-Range": 'W/"v1"'}), 'W/"v1"', MODIFIED).range_applies
-    assert evaluate("GET", CIMultiDict({"If-Match": 'W/"v1"'}), 'W/"v1"', MODIFIED).outcome is FAILED
-
-
 def test_range_is_for_get_alone() -> None:
     assert not evaluate("HEAD", CIMultiDict(), ETAG, MODIFIED).range_applies
 
