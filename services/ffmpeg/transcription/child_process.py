@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from services.common import tasks
 from services.ffmpeg.transcription.child import Request
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.words import Piece
@@ -81,10 +82,15 @@ async def run_child(
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
-        words = await last_words
+        # Whoever is cancelled again meanwhile waits, too: until it is dead it has its memory.
+        words = await tasks.undisturbed(_end_of(process, last_words))
     if returncode != 0:
         raise TranscriptionError(FailureReason.CRASHED, f"{_ending(returncode)}: {words}")
+
+
+async def _end_of(process: asyncio.subprocess.Process, last_words: asyncio.Task[str]) -> str:
+    await process.wait()
+    return await last_words
 
 
 async def _ask(stdin: asyncio.StreamWriter, request: Request, known: Sequence[Piece]) -> None:
