@@ -57,6 +57,8 @@ _LUA = Path(__file__).parent / "lua"
 _OPERATION_LUA = "return ops[table.remove(ARGV, 1)](unpack(ARGV))"
 _NO_LIMIT = 2**53
 _RECONNECT_SECONDS = 2.0
+# Redis is asked for a sign of life after so long, and has as long to give it.
+_SILENT_SECONDS = 3.0
 _POISON_MESSAGE = "The job stopped every worker that ran it; it probably needs too much memory"
 
 
@@ -327,14 +329,18 @@ class RedisJobStore:
             with contextlib.suppress(ReelwayError), redis_errors():
                 async with self._client.pubsub() as subscriber:
                     await subscriber.subscribe(*channels)
+                    asked = False
                     while True:
-                        match await subscriber.get_message(timeout=3.0):
+                        message = await subscriber.get_message(timeout=_SILENT_SECONDS)
+                        if message is None and asked:
+                            break  # The connection is dead without a word: behind a NAT that dropped it, as a rule.
+                        asked = message is None
+                        match message:
                             case {"type": "message", "channel": channel, "data": data}:
                                 yield channel, data
                             # Told for the last channel; also where the client has subscribed anew by itself.
                             case {"type": "subscribe", "data": count} if count == len(channels):
                                 yield "", ""
                             case None:
-                                # A connection that is dead without a word is noticed by what is written to it alone.
                                 await subscriber.ping()
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret

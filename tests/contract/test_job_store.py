@@ -713,6 +713,25 @@ async def test_waiters_are_told_that_they_may_have_missed_something(
     listener.cancel()
 
 
+async def test_a_subscription_that_is_dead_without_a_word_is_made_anew(
+    clean_redis: str, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As behind a NAT that has forgotten the connection, nothing comes, and nothing tells that nothing will."""
+    monkeypatch.setattr("services.ffmpeg.redis_job_store._SILENT_SECONDS", 0.3)
+    stood: list[tuple[str, str]] = []
+
+    async def listen() -> None:
+        async with connect(RedisSettings(redis_url=clean_redis)) as of_process:
+            async for event in RedisJobStore(of_process, JobPolicy()).listen("{ff}:cancel", "{ff}:wake"):
+                stood.append(event)  # noqa: PERF401 - seen while it grows
+
+    listener = asyncio.create_task(listen())
+    await until(lambda: stood == [("", "")])
+    await client.client_pause(2000, all=True)
+    await until(lambda: stood == [("", ""), ("", "")])
+    listener.cancel()
+
+
 async def test_every_key_lives_in_one_slot(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     await add(store, "owner}with{braces", idempotency_key="{k}")
     lease = await take(store)
