@@ -131,8 +131,10 @@ class Process:
                     stderr=asyncio.subprocess.STDOUT,
                     start_new_session=True,
                 )
-            except OSError as error:
-                raise StartError(f"{self.name} could not be started: {error.strerror}") from error
+            except (OSError, RuntimeError) as error:
+                # asyncio waits for each child in a thread of its own, which may be one too many.
+                why = error.strerror if isinstance(error, OSError) else error
+                raise StartError(f"{self.name} could not be started: {why}") from error
         self._child = child
         if child.stdout is not None and not isinstance(self._output, Path):
             self._pump = asyncio.create_task(self._read(child.stdout, self._output))

@@ -8,6 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -263,6 +264,14 @@ async def test_a_machine_that_starts_no_further_process_is_said(tmp_path: Path) 
     """Refused like a fork beyond `ulimit -u`: no folder, no start."""
     with pytest.raises(StartError, match=r"^redis could not be started: No such file or directory$"):
         await Process("redis", ["true"], {}, tmp_path / "log", cwd=tmp_path / "gone").start()
+
+
+async def test_a_machine_that_starts_no_further_thread_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncio waits for each child in one of its own."""
+    refusing = AsyncMock(side_effect=RuntimeError("can't start new thread"))
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", refusing)
+    with pytest.raises(StartError, match=r"^redis could not be started: can't start new thread$"):
+        await Process("redis", ["true"], {}, tmp_path / "log").start()
 
 
 async def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
