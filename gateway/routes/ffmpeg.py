@@ -44,8 +44,8 @@ class RegisterBody(BaseModel):
     output_files: Annotated[
         dict[str, str],
         Field(
-            description="Placeholder to plain file name: at most 127 letters, digits, blanks and `_ . ( ) + , @ -`, "
-            "the first a letter, a digit or `_`"
+            description="Placeholder to plain file name: at most 127 letters, digits, blanks and `_ . ( ) + , @ -` "
+            "(255 bytes), the first a letter, a digit or `_`"
         ),
     ]
 

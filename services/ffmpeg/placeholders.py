@@ -20,7 +20,7 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 # A key of S3 and a name in Content-Disposition: no separator, no leading dot or dash, nothing that ends blank.
 _OUTPUT_NAME = re.compile(r"\w[\w. ()+,@-]{0,126}")
 _PLAIN_NAME = (
-    "at most 127 letters, digits, blanks and '_.()+,@-', the first a letter, a digit or '_', "
+    "at most 127 letters, digits, blanks and '_.()+,@-' (255 bytes), the first a letter, a digit or '_', "
     "without '..', and without a blank or dot at the end"
 )
 _ESCAPE = r"\\(?:\r?\n|.)"
@@ -101,6 +101,6 @@ def check_output_names(outputs: Mapping[str, str]) -> None:
     for key, name in outputs.items():
         plain = _OUTPUT_NAME.fullmatch(name) and name.isprintable() and name[-1] not in " ." and ".." not in name
         if not plain or len(name.encode()) > 255:
-            raise CommandRefused(key, f"the output name '{name[:80]}' is not a plain file name: {_PLAIN_NAME}")
+            raise CommandRefused(key, f"the output name '{name[:30]}' is not a plain file name: {_PLAIN_NAME}")
     if repeated := sorted(name for name, count in Counter(outputs.values()).items() if count > 1):
         raise CommandRefused(repeated[0], "two outputs have this name")
