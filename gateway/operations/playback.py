@@ -160,7 +160,8 @@ class Playback:
         Where that cannot be told at once, the viewer goes on.
         """
         try:
-            async with asyncio.timeout(_SHARED_SECONDS):
+            # Longer than `stat` waits for a replica that hangs before it asks another one.
+            async with asyncio.timeout(2 * _SHARED_SECONDS):
                 await self.stat(video_id)
         except TimeoutError:
             pass

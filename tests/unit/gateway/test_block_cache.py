@@ -54,6 +54,9 @@ class _Backend:
         await asyncio.sleep(0)
         return DATA[offset : offset + length]
 
+    async def stat(self, request: stream_pb2.StatRequest) -> stream_pb2.StatResponse:
+        return STAT
+
     def open_window(self, video_id: str, etag: str, offset: int, length: int) -> _Window:
         self.asked.append((offset, length))
         return _Window(DATA[offset : offset + length])
