@@ -57,7 +57,7 @@ class Supervisor:
         self._told = asyncio.Event()
 
     async def run(self, ready: Callable[[], None]) -> None:
-        """Runs it until SIGINT, SIGTERM or SIGHUP; a second one of them does not wait for anything.
+        """Runs it until SIGINT, SIGTERM or a SIGHUP that is not ignored; a second one does not wait for anything.
 
         Args:
             ready: called once everything is.

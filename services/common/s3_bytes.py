@@ -42,7 +42,7 @@ _SIGNATURES = 10_000
 # The transport copies what the socket does not take at once: of a whole chunk that would be as much again.
 _WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
-# Whoever reads asks again, elsewhere, too; a part that is not written ends an upload of hours: some five seconds.
+# Whoever reads asks again, elsewhere, too; a part that is not written ends an upload of hours: five seconds of pauses.
 _WRITES = Backoff(attempts=8)
 
 

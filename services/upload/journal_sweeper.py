@@ -103,7 +103,8 @@ class JournalSweeper:
         journal = await self._store.get(video_id)
         if journal is not None and journal.state is JournalState.ABORTED:
             await self._journals.remove(journal)
-        await self._store.leave(video_id, owner)
+        else:
+            await self._store.leave(video_id, owner)
 
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append."""

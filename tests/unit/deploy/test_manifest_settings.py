@@ -305,7 +305,7 @@ def test_the_ingress_passes_on_any_body_as_it_comes_and_waits_for_slow_answers()
     assert int(told["proxy-read-timeout"]) >= 3600
 
 
-def test_a_pod_that_goes_lets_an_upload_take_as_long_as_the_ingress_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pod_that_goes_waits_out_a_silence_that_the_ingress_allows(monkeypatch: pytest.MonkeyPatch) -> None:
     (ingress,) = of_kind("production", "Ingress")
     longest = float(ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-send-timeout"])
     for name in ("gateway", "upload"):
