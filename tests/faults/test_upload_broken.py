@@ -58,6 +58,7 @@ async def test_parts_that_break_off_are_sent_again(weather: Weather, known: bool
     assert await is_whole(weather.parts, video, data)
 
 
+@pytest.mark.usefixtures("hasty_writes")
 async def test_a_store_that_stays_away_ends_the_upload_and_the_sweep_gets_what_is_left(
     juicefs_s3: S3Server, clean_redis: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -353,6 +354,7 @@ async def _has_multipart(parts: Foundation) -> bool:
     return bool((await parts.leftovers())["multiparts"])
 
 
+@pytest.mark.usefixtures("hasty_writes")
 async def test_an_upload_that_was_swept_while_it_was_frozen_makes_no_video(parts: Foundation) -> None:
     """A process that was stopped for longer than its lease wakes up to find its object gone."""
     data = mp4_of(100_000)

@@ -162,6 +162,7 @@ async def overtake(outputs: Outputs, objects: S3Objects, tmp_path: Path) -> None
     assert await objects.get(key_of(job_id, "a.mp4")) == b"fresh"
 
 
+@pytest.mark.usefixtures("hasty_writes")
 async def test_a_store_that_fails_leaves_nothing_to_see(
     s3_server: S3Server, objects: S3Objects, outputs: Outputs, tmp_path: Path
 ) -> None:

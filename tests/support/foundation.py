@@ -15,7 +15,7 @@ from services.catalog.catalog import Catalog
 from services.catalog.journal_changes import JournalChanges
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
-from services.common import redis_client
+from services.common import redis_client, s3_bytes
 from services.common.byte_messages import UploadMessage
 from services.common.caller import Caller, current_caller, set_caller
 from services.common.catalog_client import CatalogClient
@@ -43,6 +43,12 @@ def finished_video(container: media_pb2.Container.ValueType = media_pb2.CONTAINE
         etag='"e"',
         object_key=object_key(video_id, container),
     )
+
+
+@pytest.fixture
+def hasty_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many tries to write to the store as ever; only the seconds between them, some five in all, tell nothing."""
+    monkeypatch.setattr(s3_bytes, "_WRITES", replace(s3_bytes._WRITES, longest_seconds=0.01))
 
 
 class TurnedClock(SystemClock):

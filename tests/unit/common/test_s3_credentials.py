@@ -13,7 +13,6 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import MetadataRetrievalError
 
 from services.common import tasks
-from services.common.backoff import Backoff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
@@ -153,8 +152,8 @@ async def stuck_store() -> AsyncIterator[tuple[S3Settings, list[asyncio.StreamWr
         server.close()
 
 
-async def test_a_store_that_takes_nothing_more_is_one_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.common.s3_bytes._WRITES", Backoff(attempts=2, first_seconds=0))
+@pytest.mark.usefixtures("hasty_writes")
+async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
 
     async def pieces() -> AsyncIterator[bytes]:
         for _ in range(16):
