@@ -43,7 +43,7 @@ _SIGNATURES = 10_000
 _WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
 # Whoever reads asks again, elsewhere, too; a part that is not written ends an upload of hours: five seconds of pauses.
-_WRITES = Backoff(attempts=8)
+_READS, _WRITES = Backoff(), Backoff(attempts=8)
 
 
 class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
@@ -77,7 +77,6 @@ class S3Bytes:
         self._session = new_session()
         self._fetched: tuple[float, ReadOnlyCredentials] | None = None
         self._signatures = BoundedCache[str, tuple[float, dict[str, str]]](_SIGNATURES)
-        self._backoff = Backoff()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -151,7 +150,7 @@ class S3Bytes:
             except (*_TRANSIENT, _Refused) as error:
                 if isinstance(error, _Refused) and error.status in {404, 416}:
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
-                await self._pause_or_give_up("GET", attempt, error, self._backoff)
+                await self._pause_or_give_up("GET", attempt, error, _READS)
 
     async def _read_once(self, key: str, offset: int, end: int) -> AsyncIterator[memoryview]:
         wanted = f"bytes {offset}-{end - 1}/".encode()

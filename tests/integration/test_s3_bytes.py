@@ -22,7 +22,6 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import REQUEST_ID_HEADER, S3Objects
-from services.common.settings import S3Settings
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import Store
@@ -68,7 +67,7 @@ async def test_what_is_not_there_is_not_found(store: Store) -> None:
 
 async def test_a_range_that_is_partly_there_is_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer bytes than were promised must never look like all of them."""
-    monkeypatch.setattr(store.store, "_backoff", Backoff(first_seconds=0))
+    monkeypatch.setattr("services.common.s3_bytes._READS", Backoff(first_seconds=0))
     assert await reason_of(store.store, KEY, SIZE - 5, 10) is ErrorReason.STORE_UNAVAILABLE
 
 
@@ -141,20 +140,17 @@ async def test_what_a_slow_store_has_not_taken_is_kept_once(whole: bool) -> None
             got.update(piece)
         return web.Response(headers={"ETag": '"e"'})
 
-    async with serving(answer) as port:
-        values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
-        values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-        async with S3Bytes.open(S3Settings.model_validate(values)) as store:
-            body = data if whole else lambda: _one_piece(data)
-            tracemalloc.start()
-            try:
-                put = asyncio.create_task(store.put("videos/a.mp4", "video/mp4", len(data), body))
-                await begun.wait()
-                traced, _ = tracemalloc.get_traced_memory()
-            finally:
-                tracemalloc.stop()
-            wakes.set()
-            assert await put == '"e"'
+    async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
+        body = data if whole else lambda: _one_piece(data)
+        tracemalloc.start()
+        try:
+            put = asyncio.create_task(store.put("videos/a.mp4", "video/mp4", len(data), body))
+            await begun.wait()
+            traced, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        wakes.set()
+        assert await put == '"e"'
     assert got.digest() == hashlib.sha256(data).digest()
     assert traced < 2 * 2**20
 
@@ -179,9 +175,7 @@ async def test_the_request_s_id_goes_to_the_store() -> None:
     set_caller(Caller("anna", "trace-me-2"))
     try:
         async with serving(answer) as port:
-            values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
-            values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-            there = S3Settings.model_validate(values)
+            there = S3Server.at(f"http://127.0.0.1:{port}").settings
             async with S3Bytes.open(there) as store, S3Objects.open(there) as objects:
                 assert await read(store, "videos/a.mp4", 0, 10) == b"0123456789"
                 await store.put_part("videos/a.mp4", "upload", 1, 10, body)
@@ -205,6 +199,7 @@ async def test_a_store_that_answers_another_range_is_not_believed(
         web.Response(status=503, text="slow down"),
         web.Response(status=429, text="slow down"),
     ]
+    monkeypatch.setattr("services.common.s3_bytes._READS", Backoff(first_seconds=0))
     for kind in range(len(answers)):
         asked = 0
 
@@ -214,12 +209,8 @@ async def test_a_store_that_answers_another_range_is_not_believed(
             made = answers[kind]
             return web.Response(status=made.status, body=made.body)
 
-        async with serving(answer) as port:
-            values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
-            values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-            async with S3Bytes.open(S3Settings.model_validate(values)) as store:
-                monkeypatch.setattr(store, "_backoff", Backoff(first_seconds=0))
-                assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
+        async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
+            assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
         assert asked == Backoff().attempts
         logged = capsys.readouterr().out
         assert f"{answers[kind].status} " in logged
@@ -241,11 +232,8 @@ async def test_a_store_that_is_away_for_seconds_ends_no_upload(monkeypatch: pyte
         pauses.append(seconds)
 
     monkeypatch.setattr("services.common.s3_bytes.asyncio", SimpleNamespace(sleep=pause))
-    async with serving(restarting) as port:
-        values = {"s3_endpoint_url": f"http://127.0.0.1:{port}", "S3_BUCKET": "bucket"}
-        values |= {"aws_access_key_id": "key", "aws_secret_access_key": "secret"}
-        async with S3Bytes.open(S3Settings.model_validate(values)) as store:
-            assert await store.put_part("videos/a.mp4", "upload", 1, 3, lambda: _one_piece(b"abc")) == '"e"'
+    async with serving(restarting) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
+        assert await store.put_part("videos/a.mp4", "upload", 1, 3, lambda: _one_piece(b"abc")) == '"e"'
 
 
 async def test_listings_have_every_page(juicefs_store: Store) -> None:

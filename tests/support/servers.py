@@ -8,6 +8,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 import botocore.session
 import pytest
@@ -28,6 +29,11 @@ class S3Server:
     secret_key: str
     region: str
     bucket: str
+
+    @classmethod
+    def at(cls, endpoint_url: str) -> Self:
+        """One for which a test answers, whatever it is asked."""
+        return cls(endpoint_url, "abc", "secret", "us-east-1", "bucket")
 
     @property
     def environment(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings, load
 from tests.support.authority import Authority
+from tests.support.servers import S3Server
 
 
 @pytest.fixture
@@ -38,13 +39,7 @@ async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 async def test_all_clients_of_the_store_trust_the_same_authority(port: int) -> None:
     """The SDK alone would be ready to serve videos of which no byte can be read."""
-    settings = load(
-        S3Settings,
-        S3_BUCKET="bucket",
-        s3_endpoint_url=f"https://localhost:{port}",
-        aws_access_key_id="abc",
-        aws_secret_access_key="secret",
-    )
+    settings = S3Server.at(f"https://localhost:{port}").settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         await objects.check()
         assert await data.put("videos/a.mp4", "video/mp4", 3, b"abc") == '"e"'

@@ -19,6 +19,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
 from tests.support.http_server import serving
+from tests.support.servers import S3Server
 from tests.support.waiting import until
 
 
@@ -110,9 +111,7 @@ async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(mo
     ],
 )
 async def test_an_endpoint_may_name_its_port_and_have_a_path(endpoint: str, host: str, path: str) -> None:
-    settings = S3Settings(
-        S3_BUCKET="bucket", s3_endpoint_url=endpoint, aws_access_key_id="abc", aws_secret_access_key="secret"
-    )
+    settings = S3Server.at(endpoint).settings
     async with S3Bytes.open(settings) as data:
         lines = (await data._range_request("videos/a.mp4", 0, 10)).decode().split("\r\n")
     assert lines[:2] == [f"GET {path} HTTP/1.1", f"Host: {host}"]

@@ -5,8 +5,8 @@ from aiohttp import web
 
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.http_server import serving
+from tests.support.servers import S3Server
 
 
 async def test_no_client_of_the_store_goes_by_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,12 +21,7 @@ async def test_no_client_of_the_store_goes_by_a_proxy(monkeypatch: pytest.Monkey
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     async with serving(answer) as port:
-        settings = S3Settings(
-            S3_BUCKET="bucket",
-            s3_endpoint_url=f"http://127.0.0.1:{port}",
-            aws_access_key_id="abc",
-            aws_secret_access_key="secret",
-        )
+        settings = S3Server.at(f"http://127.0.0.1:{port}").settings
         async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
             await objects.check()
             assert await data.put("videos/a.mp4", "video/mp4", 3, b"abc") == '"e"'

@@ -5,8 +5,8 @@ from aiohttp import web
 
 from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
-from services.common.settings import S3Settings
 from tests.support.http_server import serving
+from tests.support.servers import S3Server
 
 WHY = "the region 'us-east-1' is wrong; expecting 'eu-west-1'"
 
@@ -26,12 +26,7 @@ async def test_a_bucket_of_another_region_is_said_and_not_served(
         return web.Response(status=400, text=f"<Error>{error}</Error>")
 
     async with serving(elsewhere) as port:
-        settings = S3Settings(
-            S3_BUCKET="bucket",
-            s3_endpoint_url=f"http://127.0.0.1:{port}",
-            aws_access_key_id="abc",
-            aws_secret_access_key="secret",
-        )
+        settings = S3Server.at(f"http://127.0.0.1:{port}").settings
         async with S3Objects.open(settings) as objects:
             with pytest.raises(ReelwayError):
                 await objects.check()
