@@ -1,15 +1,18 @@
 """What the job store promises, on a real Redis: one test a promise."""
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import uuid
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 import redis.asyncio
 
+from services.common import tasks
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -677,59 +680,55 @@ async def test_a_job_whose_retry_began_is_due_no_more(store: RedisJobStore) -> N
     assert (await get(store, job_id)).due_ms is None
 
 
-async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
+@contextlib.asynccontextmanager
+async def listening(store: RedisJobStore, *channels: str) -> AsyncIterator[list[tuple[str, str]]]:
+    """What is heard, as it grows, from the moment when the subscription stands."""
     heard: list[tuple[str, str]] = []
 
     async def listen() -> None:
-        async for event in store.listen("{ff}:changed", "{ff}:cancel", "{ff}:wake"):
+        async for event in store.listen(*channels):
             heard.append(event)  # noqa: PERF401 - seen while it grows
 
     listener = asyncio.create_task(listen())
-    await until(lambda: ("", "") in heard)
-    job_id = await add(store)
-    await store.report(await take(store), Progress(0.5))
-    await store.cancel(job_id)
-    await until(lambda: ("{ff}:cancel", job_id) in heard)
-    assert ("{ff}:wake", "command") in heard
-    assert heard.count(("{ff}:changed", job_id)) == 3
-    listener.cancel()
+    await until(lambda: heard == [("", "")])
+    yield heard
+    await tasks.end(listener)
+
+
+async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
+    async with listening(store, "{ff}:changed", "{ff}:cancel", "{ff}:wake") as heard:
+        job_id = await add(store)
+        await store.report(await take(store), Progress(0.5))
+        await store.cancel(job_id)
+        await until(lambda: ("{ff}:cancel", job_id) in heard)
+        assert ("{ff}:wake", "command") in heard
+        assert heard.count(("{ff}:changed", job_id)) == 3
+
+
+@pytest.fixture
+async def of_a_process(clean_redis: str) -> AsyncIterator[RedisJobStore]:
+    """A store whose client is one as processes have it, which subscribes anew by itself."""
+    async with connect(RedisSettings(redis_url=clean_redis)) as client:
+        yield RedisJobStore(client, JobPolicy())
 
 
 async def test_waiters_are_told_that_they_may_have_missed_something(
-    clean_redis: str, client: redis.asyncio.Redis
+    of_a_process: RedisJobStore, client: redis.asyncio.Redis
 ) -> None:
-    """A process's client subscribes anew by itself; what was published in between has reached nobody."""
-    stood: list[tuple[str, str]] = []
-
-    async def listen() -> None:
-        async with connect(RedisSettings(redis_url=clean_redis)) as of_process:
-            async for event in RedisJobStore(of_process, JobPolicy()).listen("{ff}:cancel", "{ff}:wake"):
-                stood.append(event)  # noqa: PERF401 - seen while it grows
-
-    listener = asyncio.create_task(listen())
-    await until(lambda: stood == [("", "")])
-    assert await client.client_kill_filter(_type="pubsub") == 1
-    await until(lambda: stood == [("", ""), ("", "")])
-    listener.cancel()
+    """What was published before the client had subscribed anew has reached nobody."""
+    async with listening(of_a_process, "{ff}:cancel", "{ff}:wake") as heard:
+        assert await client.client_kill_filter(_type="pubsub") == 1
+        await until(lambda: heard == [("", ""), ("", "")])
 
 
 async def test_a_subscription_that_is_dead_without_a_word_is_made_anew(
-    clean_redis: str, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+    of_a_process: RedisJobStore, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As behind a NAT that has forgotten the connection, nothing comes, and nothing tells that nothing will."""
     monkeypatch.setattr("services.ffmpeg.redis_job_store._SILENT_SECONDS", 0.3)
-    stood: list[tuple[str, str]] = []
-
-    async def listen() -> None:
-        async with connect(RedisSettings(redis_url=clean_redis)) as of_process:
-            async for event in RedisJobStore(of_process, JobPolicy()).listen("{ff}:cancel", "{ff}:wake"):
-                stood.append(event)  # noqa: PERF401 - seen while it grows
-
-    listener = asyncio.create_task(listen())
-    await until(lambda: stood == [("", "")])
-    await client.client_pause(2000, all=True)
-    await until(lambda: stood == [("", ""), ("", "")])
-    listener.cancel()
+    async with listening(of_a_process, "{ff}:cancel", "{ff}:wake") as heard:
+        await client.client_pause(2000, all=True)
+        await until(lambda: heard == [("", ""), ("", "")])
 
 
 async def test_every_key_lives_in_one_slot(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
