@@ -27,15 +27,18 @@ class RecordStore:
 
     async def load(self, key: str) -> media_pb2.Video | None:
         """The record under a key of `keys`; None for one that is gone or is no record (logged)."""
-        body = await self._objects.get(key)
-        if body is None:
-            return None
-        try:
-            # A newer release may have added fields; an older one must still be able to rebuild.
-            return json_format.Parse(body, media_pb2.Video(), ignore_unknown_fields=True)
-        except (json_format.ParseError, UnicodeDecodeError) as error:
-            log.error("unreadable record", key=key, error=str(error))
-            return None
+        # JuiceFS' gateway cuts the new record at the length of the old one for who reads while it is written.
+        for again in (True, False):
+            body = await self._objects.get(key)
+            if body is None:
+                return None
+            try:
+                # A newer release may have added fields; an older one must still be able to rebuild.
+                return json_format.Parse(body, media_pb2.Video(), ignore_unknown_fields=True)
+            except (json_format.ParseError, UnicodeDecodeError) as error:
+                if not again:
+                    log.error("unreadable record", key=key, error=str(error))
+        return None
 
     async def keys(self) -> AsyncIterator[str]:
         """The key of every record there is."""

@@ -18,7 +18,7 @@ from services.catalog.redis_video_store import LEASES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.object_keys import record_key
-from services.common.s3_objects import ObjectInfo
+from services.common.s3_objects import ObjectInfo, S3Objects
 from tests.support.clips import mp4_of
 from tests.support.foundation import Foundation, Store, finished_video, messages
 from tests.support.waiting import until
@@ -199,6 +199,22 @@ async def test_what_is_no_record_and_what_has_no_bytes_is_counted_and_left_out(n
     assert found == Rebuilt(videos=3, tombstones=1, unreadable=2, without_bytes=1)
     assert [video.number for video in (await near.catalog.page("berta", 10, ""))[0]] == [1]
     assert await near.videos.next_number() > 5
+
+
+async def test_a_record_that_is_read_in_the_middle_of_being_written_is_read_again(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = await near.catalog.create(media_pb2.Video(video_id=str(uuid.uuid4()), state=GROWING), "")
+    get, reads = S3Objects.get, 0
+
+    async def cut_at_first(self: S3Objects, key: str) -> bytes | None:
+        nonlocal reads
+        reads += 1
+        body = await get(self, key)
+        return body[:-9] if body and reads == 1 else body
+
+    monkeypatch.setattr(S3Objects, "get", cut_at_first)
+    assert await near.records.load(record_key(video.video_id)) == video
 
 
 async def test_bytes_that_a_late_listing_does_not_show_are_there(
