@@ -35,18 +35,6 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _encode(tag: bytes, pieces: Pieces) -> bytes:
-    return b"".join((tag, _varint(sum(map(len, pieces))), *pieces))
-
-
-def _decode(tag: bytes, message: bytes) -> memoryview | None:
-    """The payload where `message` is exactly one field of this tag; None where it is anything else."""
-    if message[:1] != tag:
-        return None
-    length, at = _read_varint(message, 1)
-    return memoryview(message)[at:] if length >= 0 and at + length == len(message) else None
-
-
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
     """The number at `at` and where it ends; -1 for none that a length may be."""
     length = shift = 0
@@ -61,15 +49,15 @@ def _read_varint(message: bytes, at: int) -> tuple[int, int]:
 
 def encode_read_response(pieces: Pieces) -> bytes:
     """Serialize ReadResponse or ReadRangeResponse from the pieces of its data."""
-    return _encode(_DATA_1, pieces)
+    return b"".join((_DATA_1, _varint(sum(map(len, pieces))), *pieces))
 
 
 def decode_read_response(message: bytes) -> memoryview:
     """The data of a ReadResponse or ReadRangeResponse, without a copy; ValueError on a foreign message."""
-    data = _decode(_DATA_1, message)
-    if data is None:
+    length, start = _read_varint(message, 1)
+    if message[:1] != _DATA_1 or length < 0 or start + length != len(message):
         raise ValueError("not a ReadResponse")
-    return data
+    return memoryview(message)[start:]
 
 
 @dataclass(frozen=True)
