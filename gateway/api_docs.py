@@ -41,7 +41,7 @@ which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken off; the rest c
 def routes(operations: Iterable[Operation]) -> Routes:
     """The document of `operations`, the pages and their files; none of them is in the document itself."""
     found = Routes("documentation")
-    document = openapi.build(TITLE, _version(), DESCRIPTION, operations)
+    document = openapi.build(TITLE, importlib.metadata.version("reelway"), DESCRIPTION, operations)
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     now = datetime.now(UTC)
     plain, packed = Content.of(text, now), Content.of(gzip.compress(text, mtime=0), now)
@@ -69,7 +69,3 @@ def routes(operations: Iterable[Operation]) -> Routes:
         return await serve_file(request, _STATIC / path, _FOREVER if "/" in path else _ASK_AGAIN)
 
     return found
-
-
-def _version() -> str:
-    return importlib.metadata.version("reelway")

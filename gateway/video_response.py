@@ -37,11 +37,6 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
     }
 
 
-def kind_of(stat: stream_pb2.StatResponse) -> ContainerKind:
-    """How the video's container is named and served."""
-    return KINDS.get(stat.container, _UNKNOWN)
-
-
 async def serve_video(
     request: web.Request, stat: stream_pb2.StatResponse, *, disposition: str, name: str, content_type: str = ""
 ) -> web.StreamResponse:
@@ -55,7 +50,7 @@ async def serve_video(
         content_type: instead of the container's own.
     """
     playback, settings = request.app[PLAYBACK], request.app[SETTINGS]
-    kind = kind_of(stat)
+    kind = KINDS.get(stat.container, _UNKNOWN)
     content_type = content_type or kind.content_type
     disposition = content_disposition(disposition, f"{name}.{kind.extension}")
     # A signed URL is signed for one method: HEAD costs no bytes, and is answered here.

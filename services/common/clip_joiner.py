@@ -98,11 +98,8 @@ class ClipJoiner:
         return (await call(self._stub.RegisterTask, request, system_caller())).task
 
     async def _look(self, task_id: str) -> ffmpeg_pb2.Task:
-        """The task, some moments from now."""
+        """The task as it is some moments from now."""
         await asyncio.sleep(_LOOK_SECONDS)
-        return await self._get(task_id)
-
-    async def _get(self, task_id: str) -> ffmpeg_pb2.Task:
         request = ffmpeg_pb2.GetTaskRequest(task_id=task_id)
         try:
             return (await call(self._stub.GetTask, request, system_caller())).task

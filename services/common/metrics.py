@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from services.common.settings import host_and_port, refuse
 
@@ -23,6 +23,6 @@ def serve_metrics(listen: str) -> None:
     if listen:
         host, port = host_and_port(listen)
         try:
-            start_http_server(port, addr=host, registry=REGISTRY)
+            start_http_server(port, addr=host)
         except OSError as error:
             refuse(f"METRICS_LISTEN: cannot listen on {listen}: {error.strerror}")

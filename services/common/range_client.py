@@ -122,9 +122,6 @@ class _Connection(asyncio.BufferedProtocol):
         except (BrokenAnswerError, ValueError) as error:
             self._fail(error if isinstance(error, BrokenAnswerError) else BrokenAnswerError(str(error)))
 
-    def eof_received(self) -> bool:
-        return False
-
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
         self._fail(BrokenAnswerError("the store closed the connection"))

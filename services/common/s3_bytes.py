@@ -230,7 +230,8 @@ class S3Bytes:
                 data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
                 async with self._http.put(URL(url, encoded=True), headers=headers, data=data) as response:
                     if response.status != 200:
-                        raise _Refused(response.status, await self._error_body(response))
+                        said = await response.content.read(2048)
+                        raise _Refused(response.status, said.decode("utf-8", "replace"))
                     await response.read()
                     return response.headers["ETag"]
             except (*_TRANSIENT, _Refused) as error:
@@ -245,11 +246,6 @@ class S3Bytes:
             log.warning("store failed", operation=operation, error=f"{type(error).__name__}: {error}"[:500])
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
         await asyncio.sleep(backoff.pause(max(attempt, 1)))
-
-    @staticmethod
-    async def _error_body(response: aiohttp.ClientResponse) -> str:
-        """The beginning of an error's body, for the log."""
-        return (await response.content.read(2048)).decode("utf-8", "replace")
 
 
 async def _whole(body: Buffer) -> AsyncIterator[Buffer]:

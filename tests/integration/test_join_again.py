@@ -71,13 +71,13 @@ class Rig:
     def looks(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         """Grows with each look at the task for those who wait in the first process."""
         joiner, looks = self._joiners[0], list[str]()
-        get = joiner._get
+        look = joiner._look
 
         async def noted(task_id: str) -> ffmpeg_pb2.Task:
             looks.append(task_id)
-            return await get(task_id)
+            return await look(task_id)
 
-        monkeypatch.setattr(joiner, "_get", noted)
+        monkeypatch.setattr(joiner, "_look", noted)
         return looks
 
     async def is_claimed(self) -> bool:
