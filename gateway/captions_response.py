@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from aiohttp import web
 
@@ -15,7 +15,7 @@ CAPTIONS_TYPE = "text/vtt"
 async def serve_captions(request: web.Request, captions: Captions, name: str) -> web.StreamResponse:
     """The WebVTT file: conditionals, ranges, HEAD; `name` without its extension."""
 
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (captions.data[offset : offset + length],)
 
     representation = Representation(

@@ -31,8 +31,8 @@ from services.common.logs import get_logger
 #: Chunks that are there at once, and are written at once; never empty.
 Batch: TypeAlias = Sequence[Buffer]
 #: Called with offset and length; yields exactly `length` bytes in chunks of any size. Errors raised before the
-#: first batch become the response; later ones break the connection off.
-Read: TypeAlias = Callable[[int, int], AsyncIterator[Batch]]
+#: first batch become the response; later ones break the connection off. Closed when the viewer leaves.
+Read: TypeAlias = Callable[[int, int], AsyncGenerator[Batch, None]]
 
 _log = get_logger(__name__)
 
@@ -199,8 +199,7 @@ class _Body:
         """The bytes of the response; raises where `read` gives more or fewer than it was asked for."""
         for opening, r in self.parts:
             head, missing = opening, r.length
-            source = read(r.offset, r.length)
-            try:
+            async with contextlib.aclosing(read(r.offset, r.length)) as source:
                 async for batch in source:
                     missing -= sum(map(len, batch))
                     if missing < 0:
@@ -208,9 +207,6 @@ class _Body:
                     # Nothing goes out before the first bytes are here.
                     yield (head, *batch) if head else batch
                     head = b""
-            finally:
-                if isinstance(source, AsyncGenerator):
-                    await source.aclose()
             if missing:
                 raise _WrongLengthError(r, missing)
         if self.closing:

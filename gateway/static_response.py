@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -84,7 +84,7 @@ async def serve(
             content, coding = packed, "gzip"
     data = content.data
 
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         for start in range(offset, offset + length, _PIECE):
             yield (data[start : min(start + _PIECE, offset + length)],)
 

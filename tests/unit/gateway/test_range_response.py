@@ -7,7 +7,7 @@ import contextlib
 import email
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from urllib.parse import unquote
 
@@ -40,7 +40,7 @@ class Reader:
         self.asked: list[tuple[int, int]] = []
         self.open = 0
 
-    async def __call__(self, offset: int, length: int) -> AsyncIterator[Batch]:
+    async def __call__(self, offset: int, length: int) -> AsyncGenerator[Batch, None]:
         self.asked.append((offset, length))
         self.open += 1
         try:
@@ -239,7 +239,7 @@ async def test_no_bytes_at_all() -> None:
 
 @pytest.mark.parametrize("asked", [[], ["Range: bytes=1-2"], ["Range: bytes=1-2,5-6"]])
 async def test_a_reader_that_fails_at_once_is_an_error_answer(asked: list[str]) -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         if length:
             raise web.HTTPServiceUnavailable
         yield (b"",)
@@ -252,7 +252,7 @@ async def test_a_reader_that_fails_at_once_is_an_error_answer(asked: list[str]) 
 @pytest.mark.parametrize("given", [70_000, SIZE - 1])
 @pytest.mark.parametrize("how", ["raises", "ends", "loses its connection"])
 async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: str) -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:given],)
         if how == "raises":
             raise RuntimeError("the store is gone")
@@ -279,7 +279,7 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
 async def test_a_reader_that_is_refused_later_is_no_failure() -> None:
     """Of a popular video that is deleted, each viewer was counted as a failure of ours, with a stack trace."""
 
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:70_000],)
         raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
 
@@ -295,7 +295,7 @@ async def test_a_reader_that_is_refused_later_is_no_failure() -> None:
 
 
 async def test_a_reader_that_gives_too_much_is_not_believed() -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:100_000],)
         yield (DATA[:100_000],)
 
@@ -317,7 +317,7 @@ class Endless(Reader):
 
     size = 1 << 40
 
-    async def __call__(self, offset: int, length: int) -> AsyncIterator[Batch]:
+    async def __call__(self, offset: int, length: int) -> AsyncGenerator[Batch, None]:
         self.asked.append((offset, length))
         self.open += 1
         try:
@@ -355,7 +355,7 @@ async def test_a_viewer_that_stops_reading_is_let_go() -> None:
 
 
 async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
-    async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+    async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:100_000],)
         await asyncio.sleep(0.4)
         yield (DATA[100_000:],)
