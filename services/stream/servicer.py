@@ -57,10 +57,8 @@ class StreamServicer:
             number=version.number,
         )
 
-    async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[bytes]:
-        window = self._playback.read(request.video_id, request.offset_bytes, request.length_bytes, request.etag)
-        async for message in window:
-            yield message
+    def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[bytes]:
+        return self._playback.read(request.video_id, request.offset_bytes, request.length_bytes, request.etag)
 
     async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> list[Buffer]:
         return await self._playback.read_range(
