@@ -11,7 +11,6 @@ import asyncio
 import fcntl
 import socket
 import struct
-import sys
 import termios
 from http import HTTPStatus
 from typing import Any
@@ -43,7 +42,7 @@ def _bound_patience(transport: asyncio.BaseTransport) -> None:
     answer whose handler is done, which nothing here watches any more.
     """
     connection = transport.get_extra_info("socket")
-    if connection is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+    if connection is not None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT_S * 1000))
 
 
@@ -55,7 +54,7 @@ def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
     who is far away they are the speed itself, so the kernel goes on choosing there: the handshake tells how far.
     """
     connection = transport.get_extra_info("socket")
-    if connection is None or not hasattr(socket, "TCP_INFO"):
+    if connection is None:
         return
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP_AT + 4)
     # 0 is a handshake that was not timed, as with SYN cookies.
@@ -119,7 +118,7 @@ class _Protocol(RequestHandler):
         if self._request_in_progress or self.transport.get_write_buffer_size():
             return True
         connection = self.transport.get_extra_info("socket")
-        if connection is None or sys.platform != "linux":
+        if connection is None:
             return False
         try:
             return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))

@@ -3,7 +3,6 @@
 import errno
 import random
 import socket
-import sys
 from pathlib import Path
 
 from deploy.local.process import StartError
@@ -60,18 +59,17 @@ def claim(host: str, port: int) -> socket.socket | None:
     """A mark that we are about to listen there, until it is closed or this process ends; None if somebody else has it.
 
     For servers that share their port (SO_REUSEPORT): of two systems that start at a time both would find it free, and
-    the kernel would spread connections over both. Only Linux has names that go with their owner; elsewhere nothing is
-    claimed.
+    the kernel would spread connections over both.
     """
     mark = socket.socket(socket.AF_UNIX)
-    if sys.platform == "linux":
-        try:
-            mark.bind(f"\0reelway:{host}:{port}")
-        except OSError as error:
-            mark.close()
-            if error.errno == errno.EADDRINUSE:
-                return None
-            raise
+    try:
+        # In Linux' abstract namespace, where a name goes with its owner (unix(7)).
+        mark.bind(f"\0reelway:{host}:{port}")
+    except OSError as error:
+        mark.close()
+        if error.errno == errno.EADDRINUSE:
+            return None
+        raise
     return mark
 
 

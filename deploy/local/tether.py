@@ -14,11 +14,10 @@ PR_SET_PDEATHSIG = 1
 
 def tie_to(parent: int, signal: int) -> None:
     """This process gets `signal` when `parent`, which started it, ends."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
-        # The parent may have gone before the call above: nobody would tell us any more.
-        if os.getppid() != parent:
-            sys.exit(1)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal, 0, 0, 0)
+    # The parent may have gone before the call above: nobody would tell us any more.
+    if os.getppid() != parent:
+        sys.exit(1)
 
 
 def main(parent: int, signal: int, command: list[str]) -> None:

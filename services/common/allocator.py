@@ -1,8 +1,7 @@
 """Tells glibc's allocator that this process handles buffers of half a MiB all day.
 
 By default each such buffer is a mapping of its own, made, faulted in page by page and given back: measured, a
-quarter of the CPU of moving video bytes. Kept in the heap instead they are reused. Elsewhere than on glibc
-nothing happens.
+quarter of the CPU of moving video bytes. Kept in the heap instead they are reused.
 
 What the heap grew by for many viewers at once is given back when they leave, and faulted in again for the next ones.
 By itself glibc gives back what is free at the heap's end alone, which one small buffer there prevents: measured, 1.4
@@ -44,10 +43,10 @@ class _Mallinfo2(ctypes.Structure):
 def keep_large_buffers() -> None:
     """Called once, before the process allocates much."""
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED)
-        libc.mallopt(_M_TRIM_THRESHOLD, 4 * _KEPT)
-        libc.mallopt(_M_TOP_PAD, _KEPT)
+    libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED)
+    libc.mallopt(_M_TRIM_THRESHOLD, 4 * _KEPT)
+    libc.mallopt(_M_TOP_PAD, _KEPT)
+    # glibc has it since 2.33.
     if hasattr(libc, "mallinfo2"):
         libc.mallinfo2.restype = _Mallinfo2
         threading.Thread(target=_give_back, args=(libc,), name="give-back", daemon=True).start()

@@ -13,6 +13,5 @@ def impatient_socket(address: aiohttp.AddrInfoType, seconds: float) -> socket.so
     Without it, whoever writes to a frozen store would wait for ever.
     """
     made = socket.socket(*address[:3])
-    if hasattr(socket, "TCP_USER_TIMEOUT"):
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
     return made
