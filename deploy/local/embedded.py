@@ -48,33 +48,44 @@ def find_juicefs() -> str:
     raise StartError("juicefs is missing: set S3_ENDPOINT_URL, or run `make run` to set up")
 
 
-class EmbeddedRedis:
-    """A redis-server on loopback whose data survives: each change is in its file before its answer; nothing is evicted.
+class _Server:
+    """What the embedded servers have in common.
 
     Args:
         folder: its data; made where it is missing.
-        log: the file that its output is appended to; default: `redis.log` in `folder`.
+        log: the file that its output is appended to; default: one of its name in `folder`.
     """
 
-    name = "redis"
+    name: str
 
     def __init__(self, folder: Path, log: Path | None = None) -> None:
         self._folder = folder.absolute()
-        self._log = log or self._folder / "redis.log"
+        self._log = log or self._folder / f"{self.name}.log"
         self._process: Process | None = None
         self._port = 0
-
-    @property
-    def url(self) -> str:
-        """Its URL, database 0."""
-        return f"redis://127.0.0.1:{self._port}/0"
 
     @property
     def process(self) -> Process:
         """The running server."""
         if self._process is None:
-            raise RuntimeError("redis was not started")
+            raise RuntimeError(f"{self.name} was not started")
         return self._process
+
+    async def stop(self) -> None:
+        """Ends it; it writes what it has first."""
+        if self._process is not None:
+            await self._process.stop(STOP_SECONDS)
+
+
+class EmbeddedRedis(_Server):
+    """A redis-server on loopback whose data survives: a change is in its file before its answer; nothing is evicted."""
+
+    name = "redis"
+
+    @property
+    def url(self) -> str:
+        """Its URL, database 0."""
+        return f"redis://127.0.0.1:{self._port}/0"
 
     async def start(self) -> None:
         """Starts it, and returns once it answers PING (so: once its data is loaded).
@@ -88,7 +99,14 @@ class EmbeddedRedis:
         with _writing_into_data_dir():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-        def command(port: int) -> list[str]:
+        async def answers() -> bool:
+            async with redis.asyncio.Redis.from_url(self.url, socket_timeout=5) as client:
+                with contextlib.suppress(RedisError, OSError):
+                    return bool(await client.ping())
+            return False
+
+        async def launch(port: int) -> Process:
+            self._port = port
             settings = {
                 "bind": "127.0.0.1",
                 "port": str(port),
@@ -98,30 +116,16 @@ class EmbeddedRedis:
                 "save": "",
                 "maxmemory-policy": "noeviction",
             }
-            return [server, *(word for key, value in settings.items() for word in (f"--{key}", value))]
-
-        async def answers() -> bool:
-            async with redis.asyncio.Redis.from_url(self.url, socket_timeout=5) as client:
-                with contextlib.suppress(RedisError, OSError):
-                    return bool(await client.ping())
-            return False
-
-        async def launch(port: int) -> Process:
-            self._port = port
+            command = [server, *(word for key, value in settings.items() for word in (f"--{key}", value))]
             # It does not start in a locale that this machine lacks, which ssh may have brought along.
-            process = Process("redis", command(port), inherited(LC_ALL="C"), self._log)
+            process = Process("redis", command, inherited(LC_ALL="C"), self._log)
             await process.start_answering(answers, START_SECONDS)
             return process
 
         self._process = await _launch(launch, self._port)
 
-    async def stop(self) -> None:
-        """Ends it; it writes what it has first."""
-        if self._process is not None:
-            await self._process.stop(STOP_SECONDS)
 
-
-class EmbeddedS3:
+class EmbeddedS3(_Server):
     """An S3 server on loopback over a local folder: JuiceFS's gateway, metadata in SQLite beside the blocks.
 
     ETags, user metadata and several buckets are switched on as S3 has them; nothing is cached beyond a second,
@@ -148,25 +152,15 @@ class EmbeddedS3:
         # Relative: an absolute path would need quoting that juicefs doesn't undo.
         metadata: str = "sqlite3://meta.db",
     ) -> None:
-        self._folder = folder.absolute()
+        super().__init__(folder, log)
         self._metadata = metadata
-        self._log = log or self._folder / "s3.log"
         self._access_key = access_key
         self._secret_key = secret_key
-        self._process: Process | None = None
-        self._port = 0
 
     @property
     def endpoint_url(self) -> str:
         """Where it answers; buckets are addressed by path."""
         return f"http://127.0.0.1:{self._port}"
-
-    @property
-    def process(self) -> Process:
-        """The running server."""
-        if self._process is None:
-            raise RuntimeError("s3 was not started")
-        return self._process
 
     async def start(self) -> None:
         """Starts it, and returns once it answers a signed ListBuckets.
@@ -224,11 +218,6 @@ class EmbeddedS3:
             port = int((self._folder / "port").read_text())
             return port if is_free("127.0.0.1", port) else 0
         return 0
-
-    async def stop(self) -> None:
-        """Ends it."""
-        if self._process is not None:
-            await self._process.stop(STOP_SECONDS)
 
     async def create_bucket(self, name: str) -> None:
         """Makes a bucket where there is none of that name.
