@@ -46,8 +46,8 @@ _STRANGER_SECONDS = 3600.0
 _WANTED = {media_pb2.VIDEO_STATE_PROCESSING, media_pb2.VIDEO_STATE_SIGNED}
 
 
-def _told_key(video_id: str) -> str:
-    return f"{{ingest}}:told:{video_id}"
+def _told_key(key: str) -> str:
+    return f"{{ingest}}:told:{key.removeprefix(INCOMING)}"
 
 
 def _video_id(key: str) -> str:
@@ -120,16 +120,16 @@ class Ingest:
                 try:
                     await self._tell_one(info)
                     with redis_errors():
-                        await self._redis.expire(_told_key(_video_id(info.key)), seconds)
+                        await self._redis.expire(_told_key(info.key), seconds)
                 except ReelwayError as error:
                     log.warning("arrival put off", key=info.key, why=str(error))
                     with redis_errors():
-                        await self._redis.delete(_told_key(_video_id(info.key)))
+                        await self._redis.delete(_told_key(info.key))
 
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
             for info in found:
-                pipe.set(_told_key(_video_id(info.key)), "1", nx=True, ex=_TOLD_SECONDS)
+                pipe.set(_told_key(info.key), "1", nx=True, ex=_TOLD_SECONDS)
             first: list[Any] = await pipe.execute()
         fault_points.reach("ingest.claimed")
         await asyncio.gather(*(one(info) for info, mine in zip(found, first, strict=True) if mine))

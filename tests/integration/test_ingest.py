@@ -1,4 +1,4 @@
-"""How often the catalogue is told of signed uploads that wait to be processed."""
+"""What a look at the store does with what it finds."""
 
 import uuid
 from typing import Any, cast
@@ -9,21 +9,25 @@ import pytest
 from reelway.v1 import library_pb2, media_pb2
 
 from services.common.lease import Lease
-from services.common.object_keys import incoming_key
+from services.common.object_keys import INCOMING, incoming_key
 from services.upload import ingest
 from services.upload.ingest import LEASE, Ingest
 from services.upload.signatures import Signatures
 from tests.support.foundation import Foundation
 
 
-@pytest.mark.parametrize(("waiting", "seconds"), [(2, 30), (6, 60)])
-async def test_the_more_wait_the_longer_each_is_left_alone(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch, waiting: int, seconds: int
-) -> None:
-    monkeypatch.setattr(ingest, "_TOLD_A_SECOND", 1 / 10)
+@pytest.fixture
+def looking(near: Foundation) -> Ingest:
     signatures = Signatures(near.redis, near.clock, per_owner=10, seconds=60)
     lease, channel = Lease(near.redis, LEASE, 60), cast(grpc.aio.Channel, Mock())
-    looking = Ingest(near.objects, channel, near.redis, signatures, lease=lease, clock=near.clock)
+    return Ingest(near.objects, channel, near.redis, signatures, lease=lease, clock=near.clock)
+
+
+@pytest.mark.parametrize(("waiting", "seconds"), [(2, 30), (6, 60)])
+async def test_the_more_wait_the_longer_each_is_left_alone(
+    near: Foundation, looking: Ingest, monkeypatch: pytest.MonkeyPatch, waiting: int, seconds: int
+) -> None:
+    monkeypatch.setattr(ingest, "_TOLD_A_SECOND", 1 / 10)
     note = AsyncMock(return_value=library_pb2.NoteArrivalResponse(state=media_pb2.VIDEO_STATE_PROCESSING))
     monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
     for _ in range(waiting):
@@ -33,3 +37,10 @@ async def test_the_more_wait_the_longer_each_is_left_alone(
     assert note.await_count == waiting
     marks: list[Any] = await near.redis.keys("{ingest}:told:*")
     assert {await near.redis.ttl(mark) for mark in marks} <= {seconds - 1, seconds}
+
+
+async def test_one_look_removes_all_that_no_form_can_have_brought(near: Foundation, looking: Ingest) -> None:
+    for name in ("one", "another/one"):
+        await near.objects.put(f"{INCOMING}{name}", b"bytes", "video/mp4")
+    await looking.look()
+    assert not [info.key async for info in near.objects.list(INCOMING)]
