@@ -50,13 +50,14 @@ class Lists:
 
     async def add(self, *videos: media_pb2.Video) -> None:
         for video in videos:
-            assert await self.store.create(video, "") is None
+            assert await self.store.create(video, "mark") is None
+            assert await self.store.saved(video, "mark")
 
     async def change(self, video: media_pb2.Video, **fields: object) -> None:
         for name, value in fields.items():
             setattr(video, name, value)
         video.version += 1
-        assert await self.store.replace(video, "")
+        assert await self.store.replace(video, "mark")
 
     async def explore(self, user: str = "", size: int = 30, token: str = "", own: bool = False) -> Page:
         return await self.library.explore(user, size, token, own)

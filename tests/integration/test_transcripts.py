@@ -221,7 +221,7 @@ async def test_a_sealed_recording_waits_until_it_is_one_object(parts: Foundation
     assert video is not None
     video.object_key = f"videos/{video_id}.webm"
     video.version += 1
-    assert await parts.videos.replace(video, "")
+    assert await parts.videos.replace(video, "mark")
     assert await due(parts) == [video_id]
 
 

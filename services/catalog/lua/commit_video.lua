@@ -40,7 +40,5 @@ end
 if owner ~= '' then
     redis.call('SADD', owners, owner)
 end
-if mark ~= '' then
-    redis.call('ZADD', unsaved, now, id .. '/' .. mark)
-end
+redis.call('ZADD', unsaved, now, id .. '/' .. mark)
 return 'OK'
