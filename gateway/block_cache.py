@@ -38,11 +38,6 @@ class BlockCache:
         self._once = BoundedCache[BlockKey, None](_REMEMBERED * (limit_bytes // BLOCK))
         self._loading = SingleFlight[BlockKey, bytes]()
 
-    @property
-    def enabled(self) -> bool:
-        """Whether there is room for a block at all."""
-        return self._limit >= BLOCK
-
     def get(self, key: BlockKey) -> bytes | None:
         """The block, if it is here."""
         block = self._blocks.get(key)
@@ -58,9 +53,7 @@ class BlockCache:
         return min((number for number in here if number in numbers), default=None)
 
     def is_wanted(self, key: BlockKey) -> bool:
-        """Whether the block was read before; notes this reading."""
-        if not self.enabled:
-            return False
+        """Whether the block was read before, and there is room for one at all; notes this reading."""
         if key in self._once:
             return True
         self._once[key] = None

@@ -35,27 +35,22 @@ _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
 
 
-def _bound_patience(transport: asyncio.BaseTransport) -> None:
+def _bound_patience(connection: socket.socket) -> None:
     """Let the kernel end a connection whose peer has taken nothing for as long as a viewer may take for one batch.
 
     Without this it keeps what nobody reads for as long as the peer's kernel answers (RFC 9293, 3.8.6.1): the end of an
     answer whose handler is done, which nothing here watches any more.
     """
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT_S * 1000))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(WRITE_TIMEOUT_S * 1000))
 
 
-def _bound_send_buffer(transport: asyncio.BaseTransport) -> None:
+def _bound_send_buffer(connection: socket.socket) -> None:
     """Keep the kernel from holding 4 MiB for a client that a few hundred KiB under way suffice for.
 
     Those are counted as ours where memory is limited, whoever stalls keeps them, and bytes that wait in a queue that
     long have left the processor's caches when they are read (measured: a sixth more speed of hot ranges). To a client
     who is far away they are the speed itself, so the kernel goes on choosing there: the handshake tells how far.
     """
-    connection = transport.get_extra_info("socket")
-    if connection is None:
-        return
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ROUND_TRIP_AT + 4)
     # 0 is a handshake that was not timed, as with SYN cookies.
     if 0 < struct.unpack_from("=I", info, _ROUND_TRIP_AT)[0] <= _NEAR_MICROSECONDS:
@@ -76,8 +71,9 @@ class _Protocol(RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._last_body: StreamReader = EMPTY_PAYLOAD
         super().connection_made(transport)
-        _bound_send_buffer(transport)
-        _bound_patience(transport)
+        connection = transport.get_extra_info("socket")
+        _bound_send_buffer(connection)
+        _bound_patience(connection)
 
     def data_received(self, data: bytes) -> None:
         """Tell whoever reads a body when its framing breaks.

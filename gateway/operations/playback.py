@@ -176,7 +176,7 @@ class Playback:
 
     def _end_of_run(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> int:
         """Where the next block begins that is in memory already; `end` if none is."""
-        if not (stat.sealed and self._cache.enabled):
+        if not stat.sealed:
             return end
         number = self._cache.first_within(stat.video_id, stat.etag, range(offset // BLOCK + 1, -(-end // BLOCK)))
         return end if number is None else number * BLOCK
@@ -248,19 +248,18 @@ class _Admission:
 
     def __init__(self, cache: BlockCache, stat: stream_pb2.StatResponse, offset: int) -> None:
         self._cache, self._stat, self._offset = cache, stat, offset
-        self._active = cache.enabled and stat.sealed
         self._pieces: list[memoryview] | None = None
         self._begin_block()
 
     def _begin_block(self) -> None:
         self._key = BlockKey(self._stat.video_id, self._stat.etag, self._offset // BLOCK)
-        wanted = self._active and self._cache.is_wanted(self._key)
+        wanted = self._stat.sealed and self._cache.is_wanted(self._key)
         # A block that the stream enters in its middle is not whole.
         self._pieces = [] if wanted and self._offset % BLOCK == 0 else None
 
     def add(self, chunk: memoryview) -> None:
         """The next bytes of the stream."""
-        if not self._active:
+        if not self._stat.sealed:
             return
         while chunk:
             block_end = min((self._key.number + 1) * BLOCK, self._stat.size_bytes)

@@ -49,8 +49,9 @@ def to_status(error: ReelwayError) -> grpc.Status:
 
 def from_rpc_error(error: grpc.RpcError) -> ReelwayError:
     """What the other side meant; a status without our details becomes the nearest reason."""
+    call = cast(grpc.Call, error)
     try:
-        status = rpc_status.from_call(cast(grpc.Call, error))
+        status = rpc_status.from_call(call)
     except ValueError:
         status = None
     reason: ErrorReason | None = None
@@ -65,5 +66,4 @@ def from_rpc_error(error: grpc.RpcError) -> ReelwayError:
     if reason is not None and status is not None:
         detail_text = "" if status.message == reason.value.message else status.message
         return ReelwayError(reason, detail_text, violations, metadata)
-    code = error.code() if hasattr(error, "code") else grpc.StatusCode.UNKNOWN
-    return ReelwayError(_BARE.get(code, ErrorReason.INTERNAL))
+    return ReelwayError(_BARE.get(call.code(), ErrorReason.INTERNAL))
