@@ -21,14 +21,14 @@ from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
 from services.common.byte_messages import Buffer
 
-# What is held goes on as what comes from a socket does: a message to a service has a limit.
+# What was held is sent on in pieces, like what comes from a socket: gRPC messages have a limit.
 _PIECE = 2**18
 _MOST_FIELDS = 100
-# A number is all that is collected of such a form, and kept for as long as its file takes.
+# Only the video's number is collected from such a form, and kept for as long as its file takes to arrive.
 _LIMITS = FormLimits(field_bytes=2**10)
-# The standard library makes some eighty bytes of each escape before it has one.
+# While it decodes, the standard library takes some eighty bytes of memory for each escape.
 _PERCENT_SLICE = 2**16
-# Base64 has nothing that counts as a value.
+# However long a chunk in Base64 is, none of its characters counts as a value (json_values.py).
 _MOST_JSON_VALUES = 1000
 _URLENCODED = "application/x-www-form-urlencoded"
 # Its type may have commas in it, as `codecs=vp8,opus` (RFC 2397; browsers do not quote them).
@@ -97,7 +97,7 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     claims = _claims(request)
     body = RequestBody(request)
     if request.content_type != FORM_TYPE or not request.body_exists:
-        # Of a compressed body it is the length before it is unpacked.
+        # The Content-Length of a compressed body is not the chunk's.
         size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
         return Chunk(aiter(body), replace(claims, size=size))
     form = MultipartForm(body, request.headers["Content-Type"], files=None, texts=())
@@ -148,12 +148,12 @@ async def _form_fields(request: web.Request, names: Collection[str], target: str
     name = next(iter(names))
     if part is None:
         raise _missing(name, target, form.fields.get(target) or request.query.get(target))
-    # As a file it has whatever bytes it has.
+    # A file is taken as it is, even one that begins as a data URL does.
     pieces = _no_data_url(part, name) if part.filename is None else aiter(part)
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
         return Chunk(_file(pieces, form), claims, form.fields.get(target))
-    # Nobody can say yet where it belongs.
+    # Which video it is for comes behind it: until then it has to be held.
     body.hold()
     held: list[Buffer] = []
     size = 0
@@ -217,12 +217,12 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
 
 
 def _is_data_url(value: bytes) -> bool:
-    """No container begins so."""
+    """Whether it begins as a data URL does, which no container does."""
     return value[: len(_DATA)].lower() == _DATA
 
 
 def _base64(encoded: bytes, name: str) -> bytes:
-    """What is encoded, whether a data URL is made of it or not."""
+    """The bytes that Base64 stands for, plain or in a data URL."""
     scheme = _DATA_URL.match(encoded)
     try:
         return base64.b64decode(encoded[scheme.end() :] if scheme else encoded, validate=True)
@@ -231,7 +231,7 @@ def _base64(encoded: bytes, name: str) -> bytes:
 
 
 async def _no_data_url(part: FilePart, name: str) -> AsyncIterator[Buffer]:
-    """A part that streams is not decoded."""
+    """The pieces of a part; InvalidRequestError for a data URL, which is not decoded while it streams."""
     head = b""
     async for piece in part:
         if len(head) < len(_DATA):

@@ -17,9 +17,9 @@ from services.common.error_translator import from_rpc_error
 _FIRST_MESSAGE = 2**17
 _MESSAGE = 2**20
 LONGEST_GATHERING = 5.0
-"""Seconds after which what a slow client has brought is sent, however little: who takes it sees that it lives."""
+"""Seconds after which what a slow client has brought is sent, however little, so that the service sees it alive."""
 
-# For what a client still sends when its answer is there.
+# How long a client may go on sending once the answer to its call is there.
 _REST_SECONDS = 900.0
 
 
@@ -101,7 +101,7 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
 
 
 def _is_told(status: grpc.aio.AioRpcError) -> bool:
-    """By the service or the transport.
+    """Whether it was given by the service or the transport.
 
     Where a call ends while a message is on its way, grpc.aio (1.85.1) gives it a status of its own, before the one that
     it ended with or over it.

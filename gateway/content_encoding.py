@@ -56,7 +56,7 @@ class DecodedContent:
         return b""
 
     def _decoded(self, data: bytes) -> Iterator[bytes]:
-        """Some may be empty."""
+        """What `data` unpacks to, in pieces, of which some may be empty."""
         for start in range(0, len(data), _MOST_ENCODED):
             rest, held_back = data[start : start + _MOST_ENCODED], False
             while rest or held_back:

@@ -10,7 +10,7 @@ from gateway.invalid_request import InvalidRequestError
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-# What every dialect with pages calls the token of one.
+# Where every dialect that has pages takes the token of one.
 _IN_QUERY = ["query", "next"]
 
 

@@ -71,7 +71,7 @@ def edge(
         try:
             check_expectation(request)
             check_host(request)
-            # Two of them are one that is no token: which of them counts must not be a matter of their order.
+            # Two such headers are joined to one that is no valid token: neither may win by its place.
             said = request.headers.getall("Authorization", None)
             user = await authenticator.user(None if said is None else ", ".join(said))
             if not user and request.match_info.handler not in open_handlers and not _is_preflight(request):

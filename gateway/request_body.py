@@ -106,7 +106,7 @@ class RequestBody:
         finally:
             self._watch.end()
             if not data:
-                # Ended or broken off: a minute's requests would be many timers.
+                # Ended or broken off. Left alone, the timers of all requests of a minute would pile up.
                 self._watch.close()
         # Of a compressed body a piece may be a byte or two, and the object around it many times that.
         self._newest = sys.getsizeof(data)

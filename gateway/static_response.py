@@ -21,7 +21,7 @@ TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
     ".png": "image/png",
 }
-# What a client who stops reading keeps here.
+# As much is held for a client who stops reading.
 _PIECE = 2**18
 
 

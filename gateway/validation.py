@@ -47,7 +47,7 @@ _CHARSETS = {
 }
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
-#: No route takes texts with as many commas.
+#: Commas in texts count, too; no route takes texts with so many.
 _MOST_JSON_VALUES = 2**16
 BODIES = ("json", "body")
 """Sources of which a handler takes at most one."""

@@ -27,7 +27,8 @@ log = logs.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 _AGAIN_SECONDS, _LONGEST_AGAIN_SECONDS = 30.0, 600.0
-# Workers tell outcomes themselves: what a look finds is a job that ended without one, later by this part of its time.
+# Workers write outcomes themselves: a look is for jobs that ended without one, and comes late by at most this part of
+# the time since they were registered.
 _AGAIN_PART = 0.25
 _AT_ONCE = 32
 # Doubles with each successor, so that the last one is begun most of a day after the first job ended.

@@ -42,7 +42,7 @@ def _require(user: str) -> None:
 
 
 def _without_words(video: media_pb2.Video) -> media_pb2.Video:
-    """What was heard in long talks would leave no room for a page of them."""
+    """Without the text of its transcript: those of long talks would leave no room for others on a page."""
     if video.transcript.result.text:
         video.transcript.result.ClearField("text")
     return video
@@ -124,7 +124,7 @@ class Library:
             before.CopyFrom(video)
             publishes = not video.HasField("listing_time")
             missing = [name for name in ("title", "description") if publishes and not request.HasField(name)]
-            # A title of nothing is none.
+            # A blank title counts as missing.
             if request.HasField("title") and not request.title.strip():
                 missing.insert(0, "title")
             if missing:

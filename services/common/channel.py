@@ -78,7 +78,7 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
     options: list[tuple[str, int | str]] = [
         *TRANSPORT_OPTIONS,
         ("grpc.service_config", _service_config(serving_only=serving_only)),
-        # One that the environment names is for the world outside.
+        # A proxy that the environment names is not for calls between our own processes.
         ("grpc.enable_http_proxy", 0),
         # A process that hangs is out of the rotation before the calls that it has run into CALL_SECONDS: they are tried
         # again elsewhere. Not more often than servers allow (server.py).

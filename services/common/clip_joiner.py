@@ -26,7 +26,7 @@ from services.common.tasks import SingleFlight
 
 _LOOK_SECONDS = 0.2
 _KNOWN = 1000
-# Doubles with each successor: while the records of all are kept, which is a month, there are some sixteen.
+# Doubles with each successor, of which there are some sixteen in the month for which their records are kept.
 _PAUSE_SECONDS = 60.0
 _PASSING = {TaskFailure.STORAGE_UNAVAILABLE, TaskFailure.INTERNAL}
 
@@ -83,7 +83,7 @@ class ClipJoiner:
         while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
                 raise _joining(task)
-            # One looks for all who wait, each of them for as long as it may.
+            # All who wait for this task share each look at it, and each gives up at its own deadline.
             task = await self._looking.run(task.task_id, functools.partial(self._look, task.task_id))
         if not _has_successor(task):
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""

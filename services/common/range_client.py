@@ -143,7 +143,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._wake()
             return
         self._missing = self._asked
-        # It is shorter than the first piece, or the whole answer.
+        # What came with the head fits into the first piece, or is the whole answer.
         if len(body) > self._asked:
             raise BrokenAnswerError("the answer is longer than it says")
         self._piece = self._new_piece()

@@ -72,7 +72,7 @@ def _client_config(settings: S3Settings) -> AioConfig:
         max_pool_connections=64,
         signature_version="s3v4",
         s3={"addressing_style": "path"},
-        # Those of the environment would carry records, and no byte of a video.
+        # The byte path (s3_bytes.py) knows no proxy, so none that the environment names may carry the rest.
         proxies={},
         connector_args={"socket_factory": partial(impatient_socket, seconds=settings.s3_read_seconds)},
         # Newer defaults add checksums that some S3 servers refuse.

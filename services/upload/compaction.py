@@ -41,7 +41,7 @@ log = logs.get_logger(__name__)
 
 # Uploads that a process compacts side by side: a long one must not keep the others waiting.
 _AT_ONCE = 4
-# Of each; a part reads some 2.5 MiB ahead of what it writes.
+# Parts of one upload that are made side by side; each reads some 2.5 MiB ahead of what it writes.
 _PARTS_AT_ONCE = 2
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0

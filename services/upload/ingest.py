@@ -42,7 +42,7 @@ _TOLD_SECONDS, _TOLD_A_SECOND = 30, 10
 _AT_ONCE = 32
 _BATCH = 500
 _STRANGER_SECONDS = 3600.0
-# The object is being made a video; or is about to be asked for.
+# In these states the object is still needed: a video is being made of it, or is about to be.
 _WANTED = {media_pb2.VIDEO_STATE_PROCESSING, media_pb2.VIDEO_STATE_SIGNED}
 
 

@@ -59,7 +59,7 @@ class Sealing:
         # Read again: more may have been appended between the look and the freezing.
         video = await self.record(await self._journals.get(video_id))
         fault_points.reach("seal.recorded")
-        # The compactor may have struck it out as not sealed just before it was.
+        # A compactor that looked just before it was sealed may have struck out the entry that was made above.
         await self._store.await_compaction(video_id, self._clock.seconds())
         self.wake.set()
         return video

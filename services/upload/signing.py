@@ -30,7 +30,7 @@ class SignedUpload:
 
 
 class Signing:
-    """Promises videos."""
+    """Signs forms, and records the videos that they promise."""
 
     def __init__(
         self,

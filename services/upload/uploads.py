@@ -91,7 +91,7 @@ class Uploads:
             upload = OpenUpload(video_id, object_key(video_id, container), current_caller().user)
             store = functools.partial(self._store_file, upload, container, header, first, data, room=room)
             work = asyncio.create_task(self._store_and_record(upload, store))
-            # What it holds it may hold for longer than this call lasts.
+            # The room is given back when the work ends, which may be after this call.
             until_it_ends = reserved.pop_all()
             work.add_done_callback(lambda _: until_it_ends.close())
         try:
