@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
@@ -26,6 +25,7 @@ from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices
+from services.common.joined import Joined
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix, object_key, object_keys
 from services.common.periodic import failures_logged
@@ -58,16 +58,6 @@ _UNSEALED_SECONDS = 60.0
 
 class Overtaken(Exception):
     """Another process, whose lease of this upload had run out, has noted a multipart upload meanwhile."""
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What an upload becomes."""
-
-    key: str
-    size: int
-    etag: str
-    container: media_pb2.Container.ValueType
 
 
 class Compaction:
@@ -169,8 +159,8 @@ class Compaction:
                 made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
                 # Who died between beginning an upload of parts and noting it has left one.
-                await self._objects.abort_multiparts(made.key)
-                await self._name_object(journal, made)
+                await self._objects.abort_multiparts(made.object_key)
+                await self._name_object(made)
             except ReelwayError as error:
                 if error.reason is ErrorReason.JOIN_FAILED:
                     await self._end_transcript(journal, error)
@@ -181,30 +171,36 @@ class Compaction:
                 await self._forget(journal)
                 return True
             fault_points.reach("compact.recorded")
-            await self._store.step(video_id, JournalState.COMPACTED, object_key=made.key)
+            await self._store.step(video_id, JournalState.COMPACTED, object_key=made.object_key)
             fault_points.reach("compact.switched")
         await self._remove_chunks(journal)
         await self._store.drop(video_id, _KEEP_JOURNAL_SECONDS)
         log.info("compacted", video_id=video_id, size=journal.size, chunks=journal.chunks)
         return True
 
-    async def _make_object(self, journal: Journal) -> _Made:
-        """The upload's one object, whole."""
+    async def _make_object(self, journal: Journal) -> catalog_pb2.AttachObjectRequest:
+        """Make the upload's one object, whole; what names it in the record."""
+        whole: Journal | Joined = journal
         if journal.clips > 1:
             # The clips as one file are a file in one piece: what is left is to copy it where it belongs.
-            joined = await self._joiner.joined(journal.video_id, journal.etag, 0, owner=journal.owner)
-            made = _Made(object_key(journal.video_id, joined.container), joined.size, joined.etag, joined.container)
-            extents = [Extent(0, joined.size, joined.key)]
+            whole = await self._joiner.joined(journal.video_id, journal.etag, 0, owner=journal.owner)
+            extents = [Extent(0, whole.size, whole.key)]
         else:
-            made = _Made(object_key(journal.video_id, journal.container), journal.size, journal.etag, journal.container)
             extents = [extent async for extent in every_extent(self._store, journal)]
-        key, parts, upload_id = made.key, plan(extents), journal.multipart
+        key, parts, upload_id = object_key(journal.video_id, whole.container), plan(extents), journal.multipart
+        made = catalog_pb2.AttachObjectRequest(
+            video_id=journal.video_id,
+            object_key=key,
+            size_bytes=whole.size,
+            etag=whole.etag,
+            container=whole.container,
+        )
         there = await self._objects.list_parts(key, upload_id) if upload_id else None
         if there is None:
             found = await self._objects.head(key)
-            if found is not None and found.size == made.size:
+            if found is not None and found.size == whole.size:
                 return made
-            begun = await self._objects.create_multipart(key, KINDS[made.container].content_type)
+            begun = await self._objects.create_multipart(key, KINDS[whole.container].content_type)
             fault_points.reach("compact.unnoted")
             upload_id = await self._store.set_multipart(journal.video_id, begun, journal.multipart)
             if upload_id != begun:
@@ -236,23 +232,15 @@ class Compaction:
 
         return await tasks.all_of(make(number, part) for number, part in enumerate(parts, 1))
 
-    async def _name_object(self, journal: Journal, made: _Made) -> None:
+    async def _name_object(self, made: catalog_pb2.AttachObjectRequest) -> None:
         """The record switches from the chunks to the object in this one step."""
-        found = await self._objects.head(made.key)
+        found = await self._objects.head(made.object_key)
         if found is None:
             # VIDEO_NOT_FOUND where it went with its video, which was deleted meanwhile.
-            await self._catalog.get(video_id=journal.video_id)
-        if found is None or found.size != made.size:
-            raise RuntimeError(f"{made.key} is not what was written")
-        await self._catalog.attach_object(
-            catalog_pb2.AttachObjectRequest(
-                video_id=journal.video_id,
-                object_key=made.key,
-                size_bytes=made.size,
-                etag=made.etag,
-                container=made.container,
-            )
-        )
+            await self._catalog.get(video_id=made.video_id)
+        if found is None or found.size != made.size_bytes:
+            raise RuntimeError(f"{made.object_key} is not what was written")
+        await self._catalog.attach_object(made)
 
     async def _end_transcript(self, journal: Journal, error: ReelwayError) -> None:
         """It would wait for ever for the one object that these clips never become."""
