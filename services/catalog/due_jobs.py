@@ -8,7 +8,6 @@ job.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol
 
 import grpc
@@ -35,15 +34,6 @@ _AT_ONCE = 32
 _PAUSE_SECONDS, _SUCCESSORS = 60.0, 10
 
 
-@dataclass(frozen=True)
-class DueJob:
-    """What a video is due for; the queue takes equal names for one job."""
-
-    name: str
-    work: ffmpeg_pb2.VideoWork
-    priority: ffmpeg_pb2.TaskPriority.ValueType = ffmpeg_pb2.TASK_PRIORITY_NORMAL
-
-
 class Duty(Protocol):
     """One kind of job, and the videos that are due for it."""
 
@@ -55,8 +45,8 @@ class Duty(Protocol):
     def queue_key(self) -> str:
         """Key of the list by time that they are in."""
 
-    def job(self, video: media_pb2.Video) -> DueJob | None:
-        """The job; None: it is not due any more."""
+    def job(self, video: media_pb2.Video) -> ffmpeg_pb2.RegisterTaskRequest | None:
+        """The job, under the name by which the queue knows it again; None: it is not due any more."""
 
     async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
         """Write the outcome of a job that ended without one; `error` is empty where it was cancelled."""
@@ -95,14 +85,15 @@ class DueJobs:
         job = video and self._duty.job(video)
         if not video or not job:
             return
-        task = await self._register(job, job.name)
+        task = await self._register(job)
         fault_points.reach(f"{self._duty.name}.registered")
         for number in range(_SUCCESSORS):
             if not _has_successor(task):
                 break
             if self._clock.seconds() < task.end_time.seconds + _PAUSE_SECONDS * 2**number:
                 return
-            task = await self._register(job, f"{self._duty.name}/{task.task_id}")
+            job.request_id = f"{self._duty.name}/{task.task_id}"
+            task = await self._register(job)
         if task.HasField("end_time"):
             self._log.error("a job was given up", video_id=video_id, task=task.task_id, why=task.error.reason)
             await self._duty.give_up(video, task.error)
@@ -111,10 +102,9 @@ class DueJobs:
         pause = min(_AGAIN_PART * (now - task.create_time.seconds), _LONGEST_AGAIN_SECONDS)
         await self._lists.put_off(self._duty.queue_key, video_id, now + pause)
 
-    async def _register(self, job: DueJob, name: str) -> ffmpeg_pb2.Task:
+    async def _register(self, job: ffmpeg_pb2.RegisterTaskRequest) -> ffmpeg_pb2.Task:
         """The task of this name as it is now; a new one if there is none."""
-        request = ffmpeg_pb2.RegisterTaskRequest(video=job.work, request_id=name, priority=job.priority)
-        return (await call(self._ffmpeg.RegisterTask, request)).task
+        return (await call(self._ffmpeg.RegisterTask, job)).task
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:

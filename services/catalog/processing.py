@@ -6,7 +6,6 @@ from reelway.v1 import ffmpeg_pb2, library_pb2, media_pb2
 
 from services.catalog.access import require_living
 from services.catalog.catalog import Catalog
-from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import PROCESSING, wants_processing
 from services.common import entity_tags, fault_points, logs
 from services.common.clock import Clock
@@ -64,7 +63,7 @@ class Processing:
 
         return await self._catalog.change(request.video_id, apply)
 
-    def job(self, video: media_pb2.Video) -> DueJob | None:
+    def job(self, video: media_pb2.Video) -> ffmpeg_pb2.RegisterTaskRequest | None:
         """The job that looks at it; None: nobody has to."""
         if not wants_processing(video):
             return None
@@ -76,7 +75,7 @@ class Processing:
             share=video.owner,
         )
         priority = ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE if upload else ffmpeg_pb2.TASK_PRIORITY_NORMAL
-        return DueJob(f"process-{video.video_id}", work, priority)
+        return ffmpeg_pb2.RegisterTaskRequest(video=work, request_id=f"process-{video.video_id}", priority=priority)
 
     async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
         """The job ended without an outcome."""

@@ -12,7 +12,6 @@ from reelway.v1 import ffmpeg_pb2, media_pb2, transcript_pb2
 
 from services.catalog.access import require_change, require_living
 from services.catalog.catalog import Catalog
-from services.catalog.due_jobs import DueJob
 from services.catalog.memberships import TRANSCRIBING, transcript_under_way, wants_transcript
 from services.common import logs
 from services.common.clock import Clock
@@ -137,7 +136,7 @@ class Transcripts:
 
         return await self._catalog.change(outcome.video_id, end)
 
-    def job(self, video: media_pb2.Video) -> DueJob | None:
+    def job(self, video: media_pb2.Video) -> ffmpeg_pb2.RegisterTaskRequest | None:
         """The job that hears it; None: nobody waits for it."""
         if not wants_transcript(video):
             return None
@@ -149,7 +148,8 @@ class Transcripts:
             share=video.owner,
         )
         # Names the video, its bytes, the engine and the model; and, where it failed before, which try this is.
-        return DueJob(f"transcribe-{self._hearing.key(video, language)}-{request}", work)
+        name = f"transcribe-{self._hearing.key(video, language)}-{request}"
+        return ffmpeg_pb2.RegisterTaskRequest(video=work, request_id=name)
 
     async def give_up(self, video: media_pb2.Video, error: ffmpeg_pb2.TaskError) -> None:
         """The job ended without an outcome."""
