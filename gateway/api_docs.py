@@ -29,7 +29,6 @@ _POLICY = (
 )
 _PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
 
-TITLE = "Reelway"
 DESCRIPTION = f"""\
 Five REST dialects over one catalogue: what goes in through one is there in every other.
 
@@ -41,7 +40,7 @@ which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken off; the rest c
 def routes(operations: Iterable[Operation]) -> Routes:
     """The document of `operations`, the pages and their files; none of them is in the document itself."""
     found = Routes("documentation")
-    document = openapi.build(TITLE, importlib.metadata.version("reelway"), DESCRIPTION, operations)
+    document = openapi.build("Reelway", importlib.metadata.version("reelway"), DESCRIPTION, operations)
     text = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
     now = datetime.now(UTC)
     plain, packed = Content.of(text, now), Content.of(gzip.compress(text, mtime=0), now)

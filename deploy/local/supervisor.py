@@ -19,8 +19,6 @@ RESTARTS = Backoff(first_seconds=0.5, longest_seconds=10.0)
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 STEADY_SECONDS = 60.0  # a part that ran this long starts with a clean slate
 
-Say = Callable[[str], None]
-
 
 class Runnable(Protocol):
     """What is supervised, see System."""
@@ -49,7 +47,7 @@ class Supervisor:
         restarts: the pauses before a part that dies is started again.
     """
 
-    def __init__(self, system: Runnable, disk: Disk, say: Say, restarts: Backoff = RESTARTS) -> None:
+    def __init__(self, system: Runnable, disk: Disk, say: Callable[[str], None], restarts: Backoff = RESTARTS) -> None:
         self._system = system
         self._disk = disk
         self._say = say

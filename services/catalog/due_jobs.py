@@ -37,13 +37,10 @@ _PAUSE_SECONDS, _SUCCESSORS = 60.0, 10
 class Duty(Protocol):
     """One kind of job, and the videos that are due for it."""
 
-    @property
-    def name(self) -> str:
-        """Its name in log lines and fault points."""
-
-    @property
-    def queue_key(self) -> str:
-        """Key of the list by time that they are in."""
+    name: str
+    """Its name in log lines and fault points."""
+    queue_key: str
+    """Key of the list by time that they are in."""
 
     def job(self, video: media_pb2.Video) -> ffmpeg_pb2.RegisterTaskRequest | None:
         """The job, under the name by which the queue knows it again; None: it is not due any more."""

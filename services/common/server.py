@@ -23,7 +23,6 @@ log = logs.get_logger(__name__)
 LIVENESS = "live"
 """Health service name that is SERVING as long as the process can answer at all."""
 
-Register = Callable[[grpc.aio.Server], None]
 Check = Callable[[], Awaitable[None]]
 
 
@@ -71,7 +70,7 @@ def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
 
 async def serve(
     settings: ServiceSettings,
-    register: Register,
+    register: Callable[[grpc.aio.Server], None],
     *,
     service_names: Sequence[str],
     ready: Mapping[str, Check],
