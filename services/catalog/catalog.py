@@ -21,6 +21,7 @@ from services.catalog.access import may_see, require_change, require_sealed
 from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.video_store import VideoStore
+from services.common import tasks
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.clock import Clock
@@ -96,6 +97,7 @@ class Catalog:
 
     def __init__(self, store: VideoStore, records: RecordStore, objects: S3Objects, clock: Clock) -> None:
         self._store, self._records, self._objects, self._clock = store, records, objects, clock
+        self._giving_up = tasks.Background()
 
     async def create(self, video: media_pb2.Video, user: str) -> media_pb2.Video:
         """Add a video owned by `user`; repeated by the same user, the record that the first call made.
@@ -165,7 +167,12 @@ class Catalog:
         INDEX_MISSING where the index was made again without this change.
         """
         while True:
-            await self._records.save(video)
+            try:
+                await self._records.save(video)
+            except BaseException:
+                # S3 may write it all the same: over a newer one, where we slept until the sweeper had taken the mark.
+                self._giving_up.start(self._mark_again(video.video_id, mark))
+                raise
             try:
                 if await self._store.saved(video, mark):
                     return
@@ -177,6 +184,13 @@ class Catalog:
             if newer is None:
                 return
             video = newer
+
+    async def _mark_again(self, video_id: str, mark: str) -> None:
+        """Have the sweeper write what the index has; nothing happens where the mark is there still."""
+        with contextlib.suppress(ReelwayError):
+            while (video := await self._store.get(video_id)) is not None:
+                if await self._store.mark(video, mark):
+                    return
 
     async def _put_back(self, video_id: str) -> None:
         """Write what the index has of a video over a record that it has lost; a newer one is written anyhow."""

@@ -31,9 +31,10 @@ from services.common.object_keys import (
     transcript_prefix,
 )
 from services.common.request_limits import TITLE_LENGTH
-from services.common.s3_objects import ObjectInfo
+from services.common.s3_objects import ObjectInfo, S3Objects
 from tests.support.foundation import Foundation, finished_video
 from tests.support.journal_client import refusal
+from tests.support.waiting import until
 
 READY = media_pb2.VIDEO_STATE_READY
 UpdateRequest = catalog_pb2.UpdateVideoRequest
@@ -94,39 +95,71 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
     assert await near.videos.unsaved_before(float("inf")) == []
 
 
+class HeldPut:
+    """The next PUT: the store has all of the request, and does it when it is told to, whether or not anybody waits."""
+
+    def __init__(self, objects: S3Objects, patch: pytest.MonkeyPatch) -> None:
+        self._objects, self._patch, self._put = objects, patch, objects.put
+        self._may_land = asyncio.Event()
+        self.sent: asyncio.Future[asyncio.Task[None]] = asyncio.get_running_loop().create_future()
+        patch.setattr(objects, "put", self._hold)
+
+    async def _hold(self, key: str, body: bytes, content_type: str) -> None:
+        self._patch.setattr(self._objects, "put", self._put)
+        landing = asyncio.create_task(self._later(key, body, content_type))
+        self.sent.set_result(landing)
+        await asyncio.shield(landing)
+
+    async def _later(self, key: str, body: bytes, content_type: str) -> None:
+        await self._may_land.wait()
+        await self._put(key, body, content_type)
+
+    async def land(self) -> None:
+        """Returns once it is done."""
+        self._may_land.set()
+        await self.sent.result()
+
+
+async def retitle(parts: Foundation, video_id: str) -> None:
+    await parts.catalog.update("anna", UpdateRequest(video_id=video_id, title="new"))
+    assert (await saved(parts, video_id)).title == "new"
+
+
 async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was given up by its caller, but S3 had all of its request: the older record comes behind the newer one."""
     video = await left_unsaved(near, draft())
-    held, may_come, came = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    put, puts = near.objects.put, 0
-
-    async def later(key: str, body: bytes, content_type: str) -> None:
-        await may_come.wait()
-        await put(key, body, content_type)
-        came.set()
-
-    async def first_one_later(key: str, body: bytes, content_type: str) -> None:
-        nonlocal puts
-        puts += 1
-        if puts > 1:
-            return await put(key, body, content_type)
-        store = asyncio.create_task(later(key, body, content_type))
-        held.set()
-        return await asyncio.shield(store)
-
-    def retitle(video: media_pb2.Video) -> bool:
-        video.title = "new"
-        return True
-
-    monkeypatch.setattr(near.objects, "put", first_one_later)
+    put = HeldPut(near.objects, monkeypatch)
     repeated = asyncio.create_task(near.catalog.change(video.video_id, lambda _: False))
-    await held.wait()
-    await near.catalog.change(video.video_id, retitle)
-    assert (await saved(near, video.video_id)).title == "new"
+    await put.sent
+    await retitle(near, video.video_id)
     repeated.cancel()
-    may_come.set()
-    await came.wait()
+    await put.land()
     near.clock.ahead = 31
+    await catalog_sweeper(near).sweep()
+    assert (await saved(near, video.video_id)).title == "new"
+    assert await near.videos.unsaved_before(float("inf")) == []
+
+
+async def test_so_is_what_a_process_gives_up_that_slept_until_the_sweep(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweeper has saved its record for it, so that no mark of it was left when a newer one came."""
+    video = await near.catalog.create(draft(), "anna")
+    put = HeldPut(near.objects, monkeypatch)
+    asleep = asyncio.create_task(near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="old")))
+    await put.sent
+    near.clock.ahead = 31
+    await catalog_sweeper(near).sweep()
+    await retitle(near, video.video_id)
+    assert await near.videos.unsaved_before(float("inf")) == []
+    asleep.cancel()
+    await put.land()
+
+    async def is_marked() -> bool:
+        return bool(await near.videos.unsaved_before(float("inf")))
+
+    await until(is_marked)
+    near.clock.ahead = 62
     await catalog_sweeper(near).sweep()
     assert (await saved(near, video.video_id)).title == "new"
     assert await near.videos.unsaved_before(float("inf")) == []
