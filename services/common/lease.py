@@ -65,6 +65,8 @@ class Lease:
             return working.result()
         finally:
             await tasks.end(working)
+            # It may have failed, too, as where Redis is away: looked at here, that is no error line.
+            _ = working.cancelled() or working.exception()
 
     async def guard(self, commands: Callable[[Pipeline], object]) -> list[Any]:
         """What the commands answer that `commands` queues; done in one step, while this holder has the lease.

@@ -1,6 +1,7 @@
 """Leases on a real Redis."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,6 +9,8 @@ import redis as blocking_redis
 import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
 
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 from tests.support.waiting import until
 
@@ -69,6 +72,26 @@ async def test_who_slept_past_a_lease_does_not_get_it_back(client: redis.Redis) 
     async with asyncio.timeout(10):
         with pytest.raises(LeaseLost):
             await mine.hold(work)
+
+
+async def test_work_that_fails_as_its_lease_is_lost_leaves_no_error_line(client: redis.Redis) -> None:
+    """Where Redis is away both fail of one fault, and whoever wanted the work hears of the lease."""
+    mine = Lease(client, "work", 0.4)
+    lines: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: lines.append(str(told["message"])))
+
+    async def work() -> None:
+        await client.delete("work")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    async with asyncio.timeout(10):
+        with pytest.raises(LeaseLost):
+            await mine.hold(work)
+    gc.collect()
+    assert lines == []
 
 
 async def test_what_is_guarded_is_done_by_the_holder_alone(client: redis.Redis) -> None:
