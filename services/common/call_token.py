@@ -43,7 +43,7 @@ class CallTokens:
         return token
 
     def user(self, token: str) -> str:
-        """The user of a token; UNAUTHENTICATED where it is not ours, or no longer valid."""
+        """The user of a token; CALL_TOKEN_REFUSED where it is not ours, or no longer valid."""
         now = time.time()
         if (checked := self._checked.get(token)) is not None and checked[0] > now:
             return checked[1]
@@ -57,9 +57,9 @@ class CallTokens:
                 options={"require": ["exp", "aud", "sub"], "verify_iat": False},
             )
         except jwt.PyJWTError as error:
-            raise ReelwayError(ErrorReason.UNAUTHENTICATED) from error
+            raise ReelwayError(ErrorReason.CALL_TOKEN_REFUSED) from error
         expiry, user = float(claims["exp"]), str(claims["sub"])
         if expiry > now + _LONGEST_LIFE_SECONDS:
-            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+            raise ReelwayError(ErrorReason.CALL_TOKEN_REFUSED, "The call token is good for too long")
         self._checked[token] = expiry, user
         return user

@@ -94,13 +94,22 @@ def new_request_id(offered: str | None = None) -> str:
 
 
 def from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:
-    """The caller that call metadata names; UNAUTHENTICATED where it does not prove it and has to."""
+    """The caller that call metadata names; CALL_TOKEN_REFUSED where it does not prove it and has to."""
     found = dict(metadata or ())
-    request_id = found.get(REQUEST_ID_KEY, "")
     if _trust.tokens is not None:
         scheme, _, token = str(found.get(TOKEN_KEY, "")).partition(" ")
         user = _trust.tokens.user(token if scheme.lower() == "bearer" else "")
     else:
         claimed = found.get(USER_KEY, b"")
         user = claimed.decode("utf-8", "replace") if isinstance(claimed, bytes) else claimed
-    return Caller(user, new_request_id(request_id if isinstance(request_id, str) else None))
+    return Caller(user, _request_id(found))
+
+
+def request_id_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """The id that call metadata names, whoever calls; a new one where there is none."""
+    return _request_id(dict(metadata or ()))
+
+
+def _request_id(found: dict[str, str | bytes]) -> str:
+    offered = found.get(REQUEST_ID_KEY)
+    return new_request_id(offered if isinstance(offered, str) else None)

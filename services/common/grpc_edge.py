@@ -33,6 +33,10 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
         error = ReelwayError(ErrorReason.INTERNAL)
     elif error.reason is ErrorReason.INTERNAL:
         log.error("internal error", method=method, detail=error.detail)
+    elif error.reason is ErrorReason.CALL_TOKEN_REFUSED:
+        # Ours, or of a peer of ours; in the first case it is not known whose call this is.
+        request_id = callers.request_id_of(context.invocation_metadata())
+        log.warning("call refused", method=method, why=str(error), request_id=request_id)
     await context.abort_with_status(to_status(error))
 
 

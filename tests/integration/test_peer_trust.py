@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import jwt
@@ -33,6 +35,7 @@ class Running:
     target: str
     health: str
     authority: Authority
+    log: Path
 
     def channel(self, authority: Authority | None) -> grpc.aio.Channel:
         key, certificate = authority.issue() if authority else (None, None)
@@ -47,7 +50,7 @@ async def stream(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     files = {"KEY": key, "CERT": certificate, "CA": authority.pem}
     for name, content in files.items():
         (folder / name).write_bytes(content)
-    running = Running(f"localhost:{free_port()}", f"127.0.0.1:{free_port()}", authority)
+    running = Running(f"localhost:{free_port()}", f"127.0.0.1:{free_port()}", authority, folder / "log")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -63,6 +66,7 @@ async def stream(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
         }
         | {f"GRPC_TLS_{name}_FILE": str(folder / name) for name in files},
         cwd=Path(__file__).parents[2],
+        stderr=running.log.open("wb"),
     )
     async with grpc.aio.insecure_channel(running.health) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -73,8 +77,9 @@ async def stream(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     assert await process.wait() == 0
 
 
-async def _stat(channel: grpc.aio.Channel, token: str | None) -> ReelwayError:
-    metadata = [("authorization", f"Bearer {token}")] if token is not None else []
+async def _stat(channel: grpc.aio.Channel, token: str | None, request_id: str = "") -> ReelwayError:
+    metadata = [("reelway-request-id", request_id)]
+    metadata += [("authorization", f"Bearer {token}")] if token is not None else []
     stub: stream_pb2_grpc.StreamServiceAsyncStub = stream_pb2_grpc.StreamServiceStub(channel)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.Stat(stream_pb2.StatRequest(video_id=VIDEO), timeout=15, metadata=metadata)
@@ -101,7 +106,22 @@ def _token(secret: str = SECRET, algorithm: str = "HS256", **claims: object) -> 
 )
 async def test_a_call_without_a_good_token_is_refused(stream: Running, token: str | None) -> None:
     async with stream.channel(stream.authority) as channel:
-        assert (await _stat(channel, token)).reason is ErrorReason.UNAUTHENTICATED
+        assert (await _stat(channel, token)).reason is ErrorReason.CALL_TOKEN_REFUSED
+
+
+@pytest.mark.parametrize(
+    ("token", "why"),
+    [(_token(secret="t" * 32), "InvalidSignatureError"), (_token(exp=time.time() - 1), "ExpiredSignatureError")],
+    ids=["another secret", "another clock"],
+)
+async def test_the_log_says_why_a_peer_s_call_is_refused(stream: Running, token: str, why: str) -> None:
+    """Every request then fails, and no user is to blame: each would be told that its own token is bad."""
+    async with stream.channel(stream.authority) as channel:
+        error = await _stat(channel, token, request_id := uuid4().hex)
+    assert error.kind.http_status == 503
+    line = next(json.loads(line) for line in stream.log.read_text().splitlines() if request_id in line)
+    assert (line["event"], line["level"]) == ("call refused", "warning")
+    assert why in line["why"]
 
 
 async def test_a_call_with_a_token_is_let_in(stream: Running) -> None:
@@ -137,6 +157,6 @@ async def test_a_token_that_was_good_once_is_refused_when_it_is_old() -> None:
         try:
             return tokens.user(token) == "nobody"
         except ReelwayError as error:
-            return error.reason is ErrorReason.UNAUTHENTICATED
+            return error.reason is ErrorReason.CALL_TOKEN_REFUSED
 
     await until(is_refused, 10)

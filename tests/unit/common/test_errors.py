@@ -15,7 +15,7 @@ from services.common.errors import FieldViolation, ReelwayError
 # gRPC code -> HTTP statuses that it may stand for (google.rpc.Code, and the contracts' own).
 HTTP_OF_CODE = {
     grpc.StatusCode.INTERNAL: {500},
-    grpc.StatusCode.UNAUTHENTICATED: {401},
+    grpc.StatusCode.UNAUTHENTICATED: {401, 503},
     grpc.StatusCode.PERMISSION_DENIED: {403},
     grpc.StatusCode.INVALID_ARGUMENT: {400, 422},
     grpc.StatusCode.RESOURCE_EXHAUSTED: {413, 429},
