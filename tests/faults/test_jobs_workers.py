@@ -110,11 +110,6 @@ async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
     assert min(took) < 1
 
 
-async def test_progress_moves_while_a_job_runs(store: RedisJobStore, workers: Workers) -> None:
-    await workers.start()
-    await until_half_done(store, await add(store, seconds=60))
-
-
 async def until_half_done(store: RedisJobStore, job_id: str) -> None:
     """Its worker has written the progress that a job with a child shows."""
 
