@@ -27,7 +27,7 @@ from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.isolation import Mode, detect_layers, examine, require_ready
-from services.ffmpeg.job import JobFailure, JobFault, Progress
+from services.ffmpeg.job import JobFailure, JobFault
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.process import Ended, RunResult, run_sandboxed
@@ -187,16 +187,6 @@ asyncio.run(run(WorkRoot(Path({str(tmp_path / "work")!r})).create("job"), SLOW, 
     root = WorkRoot(tmp_path / "work")
     assert root.sweep() == 1
     root.close()
-
-
-async def test_progress_moves_to_the_end(folder: WorkFolder) -> None:
-    seen: list[Progress] = []
-    made = plan("-f lavfi -i testsrc=s=320x240:r=25:d=4 -t 4 out_1", {}, {"out_1": "o.mp4"}, LIMITS)
-    outputs, _ = await run_plan(SANDBOX, made, folder, seen.append)
-    assert seen[-1].fraction == 1.0
-    assert seen[-1].media_seconds == pytest.approx(4, abs=0.2)
-    assert outputs[0].size > 1000
-    os.close(outputs[0].descriptor)
 
 
 async def test_a_failure_is_told_in_ffmpeg_s_words_without_paths(folder: WorkFolder) -> None:
