@@ -93,13 +93,6 @@ async def test_a_landscape_after_a_portrait_is_upright_in_it(joined: Any, tmp_pa
     assert [frame[2:] for frame in frames[5:]] == [["red", "blue", "black"]] * 5
 
 
-async def test_the_joined_picture_has_the_size_in_which_the_first_clip_is_shown(joined: Any, tmp_path: Path) -> None:
-    portrait, small = turned(painted(tmp_path / "clip.mp4")), painted(tmp_path / "small.mp4", size="64x48")
-    both = await joined(portrait, small)
-    assert (both.encoded, both.size) == (True, (96, 128))
-    assert seen(both.path, ABOVE, BELOW)[:5] == [["blue", "red"]] * 5
-
-
 async def test_clips_that_are_turned_upside_down_keep_their_size(joined: Any, tmp_path: Path) -> None:
     clip = painted(tmp_path / "clip.mp4")
     both = await joined(turned(clip, 180), clip)
