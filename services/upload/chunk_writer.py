@@ -122,13 +122,7 @@ class ChunkWriter:
             return await self._data.put(key, _TYPE, source.length, lambda: _each(kept))
         # The source sums up what is wanted.
         writer = MultipartWriter(
-            self._objects,
-            self._data,
-            key,
-            _TYPE,
-            room=room,
-            likely_size=source.declared or None,
-            hashing=False,
+            self._objects, self._data, key, _TYPE, room=room, likely_size=source.declared, hashing=False
         )
         async with writer:
             for piece in kept:

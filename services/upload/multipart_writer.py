@@ -35,10 +35,10 @@ class MultipartWriter:
         content_type: str,
         *,
         room: Reservation,
-        likely_size: int | None,
+        likely_size: int = 0,
         hashing: bool = True,
     ) -> None:
-        """The file will most likely have `likely_size` bytes, None: not known.
+        """The file will most likely have `likely_size` bytes, 0: not known.
 
         Without `hashing`, which costs a third of the CPU, `complete` answers the sum of nothing.
         """
@@ -126,7 +126,7 @@ class MultipartWriter:
                 self._end_part()
 
     def _begin_part(self) -> Part:
-        left = (self._likely_size or 0) - self._placed
+        left = self._likely_size - self._placed
         part, number = Part(min(PART, left) if left > 0 else None), len(self._sends) + 1
         send = asyncio.create_task(
             part.send(lambda length, body: self._data.put_part(self._key, self._upload_id, number, length, body))

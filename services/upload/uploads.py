@@ -144,10 +144,9 @@ class Uploads:
         *,
         room: Reservation,
     ) -> media_pb2.Video:
-        likely = header.declared_size_bytes or header.max_size_bytes or None
-        kind = KINDS[container]
+        likely, content_type = header.declared_size_bytes or header.max_size_bytes, KINDS[container].content_type
         async with MultipartWriter(
-            self._objects, self._data, upload.key, kind.content_type, room=room, likely_size=likely
+            self._objects, self._data, upload.key, content_type, room=room, likely_size=likely
         ) as writer:
             await self._write(writer, first, header)
             async for piece in data:

@@ -179,7 +179,7 @@ async def test_what_comes_in_tiny_pieces_takes_little_more_memory_than_it_has_by
     data = mp4_of(100_000)
     async with foundation(juicefs_store, clean_redis) as near:
         room = Buffers(PART).reserve(None)
-        writer = MultipartWriter(near.objects, near.store, "videos/tiny.mp4", "video/mp4", room=room, likely_size=None)
+        writer = MultipartWriter(near.objects, near.store, "videos/tiny.mp4", "video/mp4", room=room)
         async with writer:
             tracemalloc.start()
             try:

@@ -38,9 +38,7 @@ async def test_nothing_is_deleted_while_the_store_may_still_make_it() -> None:
     store: Any = None
 
     async def upload() -> None:
-        async with MultipartWriter(
-            objects, store, "key", "video/mp4", room=Buffers(PART).reserve(None), likely_size=None
-        ) as writer:
+        async with MultipartWriter(objects, store, "key", "video/mp4", room=Buffers(PART).reserve(None)) as writer:
             await writer.complete()
 
     work = asyncio.create_task(upload())
