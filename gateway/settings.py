@@ -73,7 +73,7 @@ class GatewaySettings(SizeSettings):
     upload_max_seconds: Seconds = Field(86_400.0, gt=0)
     """Longest time one upload may take."""
     playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")
-    """`redirect` answers stream and download with a 307 to a signed URL of the store, where clients reach it."""
+    """`redirect` answers stream and download with a 307 to a presigned URL of the store, where clients reach it."""
     redirect_seconds: Seconds = Field(3600.0, ge=1, le=604_800)
     """How long such a URL works."""
     block_cache_bytes: Size = 256 * 2**20

@@ -28,7 +28,7 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
     return {
         **range_answers(media_types),
         307: Answer(
-            "To a signed URL of the store, where the deployment redirects",
+            "To a presigned URL of the store, where the deployment redirects",
             headers={"Location": "The URL."},
             to_head=False,
         ),
@@ -53,10 +53,10 @@ async def serve_video(
     kind = KINDS.get(stat.container, _UNKNOWN)
     content_type = content_type or kind.content_type
     disposition = content_disposition(disposition, f"{name}.{kind.extension}")
-    # A signed URL is signed for one method: HEAD costs no bytes, and is answered here.
+    # A presigned URL is signed for one method: HEAD costs no bytes, and is answered here.
     if settings.playback_mode == "redirect" and stat.sealed and request.method == "GET":
         try:
-            url = await playback.signed_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
+            url = await playback.presigned_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
             return web.Response(status=307, headers={"Location": url})
         except ReelwayError as error:
             # Its chunks are becoming one object just now.

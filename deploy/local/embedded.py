@@ -213,7 +213,7 @@ class EmbeddedS3(_Server):
                 (self._folder / "port").write_text(f"{self._port}\n")
 
     def _last_port(self) -> int:
-        """The port of the last run where it is free: signed URLs that were given out hold on then."""
+        """The port of the last run where it is free: presigned URLs that were given out hold on then."""
         with contextlib.suppress(OSError, ValueError):
             port = int((self._folder / "port").read_text())
             return port if is_free("127.0.0.1", port) else 0

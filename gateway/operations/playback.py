@@ -99,7 +99,7 @@ class Playback:
                     raise
             await asyncio.sleep(0.2)
 
-    async def signed_url(self, video_id: str, seconds: int, content_type: str, disposition: str) -> str:
+    async def presigned_url(self, video_id: str, seconds: int, content_type: str, disposition: str) -> str:
         """An address at which the client reads the object from the store itself; VIDEO_NOT_FOUND, NOT_SEALED."""
         return await self._backend.presign(
             stream_pb2.PresignReadRequest(

@@ -88,7 +88,7 @@ class TaskBody(BaseModel):
 
     task_id: str
     status: Annotated[str, Field(description="pending, running, completed or failed")]
-    output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to signed URL")] = None
+    output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to presigned URL")] = None
     error_message: str | None = None
 
 

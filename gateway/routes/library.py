@@ -354,13 +354,13 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
     },
 )
 async def watch(request: web.Request, query: WatchQuery) -> web.Response:
-    """A published video and a signed URL at which a player finds it."""
+    """A published video and a presigned URL at which a player finds it."""
     shown = await request.app[LIBRARY].watch(query.user_id, query.hash_id)
     video = shown.video
     kind = KINDS[video.container]
     disposition = content_disposition("inline", f"{video.video_id}.{kind.extension}")
     try:
-        url = await request.app[PLAYBACK].signed_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
+        url = await request.app[PLAYBACK].presigned_url(video.video_id, _WATCH_SECONDS, kind.content_type, disposition)
     except ReelwayError as error:
         if error.reason is not ErrorReason.NOT_SEALED:
             raise

@@ -21,8 +21,8 @@ from services.common.video_state import step
 
 PAGE_SIZE = 30
 OWN_PAGE_SIZE = 500
-SIGNED_URL_BYTES = 2048
-"""What the signed address of a thumbnail counts in a page: it has some 500 bytes, more with a session's token."""
+PRESIGNED_URL_BYTES = 2048
+"""What the presigned URL of a thumbnail counts in a page: it has some 500 bytes, more with a session's token."""
 _FIRST_OWN_BYTES = PAGE_BYTES + 2**20
 """Of both lists of `own` together."""
 
@@ -49,7 +49,7 @@ def _without_words(video: media_pb2.Video) -> media_pb2.Video:
 
 
 def _shown_bytes(video: media_pb2.Video) -> int:
-    return video.ByteSize() + (SIGNED_URL_BYTES if video.thumbnail_key else 0)
+    return video.ByteSize() + (PRESIGNED_URL_BYTES if video.thumbnail_key else 0)
 
 
 class Library:

@@ -23,7 +23,7 @@ _MOST_URLS = 50_000
 
 
 class Thumbnails:
-    """Signed addresses of pictures, each made once a day: so a browser finds it in its cache, and a page is quick."""
+    """Presigned URLs of pictures, each made once a day: so a browser finds it in its cache, and a page is quick."""
 
     def __init__(self, objects: S3Objects, clock: Clock) -> None:
         self._objects, self._clock = objects, clock

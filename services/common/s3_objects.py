@@ -1,4 +1,4 @@
-"""The store off the byte path: small objects, listings, multipart book-keeping, signed URLs (aiobotocore).
+"""The store off the byte path: small objects, listings, multipart book-keeping, presigned URLs (aiobotocore).
 
 object_keys.py lists what it holds.
 """

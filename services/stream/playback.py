@@ -73,7 +73,7 @@ class Playback:
         return pieces
 
     async def presign(self, video_id: str, expires_seconds: int, content_type: str, disposition: str) -> str:
-        """A signed URL on the public endpoint. Errors as StreamService.PresignRead says."""
+        """A presigned URL on the public endpoint. Errors as StreamService.PresignRead says."""
         if not 1 <= expires_seconds <= LONGEST_EXPIRY:
             raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}", "out_of_range")
         video = await self._videos.get_fresh(video_id)

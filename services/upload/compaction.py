@@ -50,7 +50,7 @@ _RETRY_SECONDS = 15.0
 _HOPELESS = {ErrorReason.JOIN_FAILED, ErrorReason.NOT_A_VIDEO}
 _HOPELESS_SECONDS = 3600.0
 # A join may take an hour, and many may wait: each is looked at again after this part of its waiting time. The
-# transcript, and whoever watches by a signed URL, wait for the object that comes behind it.
+# transcript, and whoever watches by a presigned URL, wait for the object that comes behind it.
 _JOINING_PART, _JOINING_SECONDS, _LONGEST_JOINING_SECONDS = 0.25, 2.0, 15.0
 # An entry for an upload that is not sealed: whoever made it is about to seal it, or died.
 _UNSEALED_SECONDS = 60.0

@@ -26,7 +26,7 @@ from tests.support.servers import S3Server
 from tests.support.terminal import ROOT, Terminal, run_in_terminal
 from tests.support.waiting import is_alive, until
 
-# The S3 address is among them: signed URLs that were given out hold on.
+# The S3 address is among them: presigned URLs that were given out hold on.
 KEPT = ("AUTH_JWT_SECRET", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "S3_ENDPOINT_URL")
 
 

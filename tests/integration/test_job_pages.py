@@ -28,7 +28,7 @@ from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.servicer import FfmpegServicer
 from tests.support.journal_client import refusal
 
-# Thirty-two signed addresses.
+# Thirty-two presigned URLs.
 SPEC = {
     "command": "",
     "input_files": {f"in_{number}": "https://example.com/" + "x" * 4000 for number in range(32)},

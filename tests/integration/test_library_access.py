@@ -163,7 +163,7 @@ async def test_each_caller_gets_its_status(
             body = await response.read()
             got.append(response.status)
         if response.status == 200 and path.startswith("/video/"):
-            # What is listed is for whoever asked, and so are its signed addresses.
+            # What is listed is for whoever asked, and so are its presigned URLs.
             assert response.headers["Cache-Control"] == "no-store"
         if response.status == 401 and method != "HEAD":
             assert body == b'{"detail": "Unauthorized"}'

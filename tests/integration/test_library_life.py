@@ -237,7 +237,7 @@ async def test_a_video_of_another_door_gets_its_metadata(
 async def test_a_recording_can_be_watched_as_soon_as_it_is_one_object(
     system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
 ) -> None:
-    """Between its end and that moment there is nothing that a signed address could lead to: come back, it says."""
+    """Between its end and that moment there is nothing that a presigned URL could lead to: come back, it says."""
     owner = LibraryUser.new(system, http)
     data = clips["clip.webm"].data
     number = (await owner.ask("POST", "/api/record/videos", 201, json={"title": "Recorded", "description": ""}))[

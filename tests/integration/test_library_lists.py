@@ -10,7 +10,7 @@ import redis.asyncio as redis
 from reelway.v1 import library_pb2, media_pb2
 
 from services.catalog.catalog import Catalog
-from services.catalog.library import SIGNED_URL_BYTES, Library, Page
+from services.catalog.library import PRESIGNED_URL_BYTES, Library, Page
 from services.catalog.library_servicer import LibraryServicer
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import listed_for
@@ -162,7 +162,7 @@ async def test_a_page_of_ones_own_fits_a_message_however_long_the_descriptions(l
 async def test_a_first_page_fits_a_message_with_what_is_unfinished_and_its_thumbnails(lists: Lists) -> None:
     class Signs:
         async def presign_get(self, key: str, *options: object) -> str:
-            return "https://store/".ljust(SIGNED_URL_BYTES, "x")
+            return "https://store/".ljust(PRESIGNED_URL_BYTES, "x")
 
     text = "d" * DESCRIPTION_LENGTH
     finished = [lists.video("anna", thumbnail_key="thumbnail") for _ in range(1000)]

@@ -1,4 +1,4 @@
-"""Signed addresses of thumbnails: made once a day, unless what they are signed with does not last so long."""
+"""Presigned URLs of thumbnails: made once a day, unless what they are signed with does not last so long."""
 
 import uuid
 from unittest.mock import Mock

@@ -262,7 +262,7 @@ async def test_a_finished_multipart_upload_may_be_finished_again(store: Store) -
     assert await store.objects.get("videos/twice.mp4") is None
 
 
-async def test_signed_urls_give_what_they_say(store: Store) -> None:
+async def test_presigned_urls_give_what_they_say(store: Store) -> None:
     url = await store.objects.presign_get(KEY, 60, "application/octet-stream", 'attachment; filename="a b.mp4"')
     async with aiohttp.ClientSession() as http:
         async with http.get(URL(url, encoded=True), headers={"Range": "bytes=5-9"}) as answer:
@@ -273,7 +273,7 @@ async def test_signed_urls_give_what_they_say(store: Store) -> None:
             assert answer.status in {200, 403}
 
 
-async def test_signed_urls_are_for_the_endpoint_that_clients_reach(juicefs_store: Store) -> None:
+async def test_presigned_urls_are_for_the_endpoint_that_clients_reach(juicefs_store: Store) -> None:
     given = juicefs_store.server.settings.model_copy(update={"s3_public_endpoint_url": "https://cdn.example"})
     async with S3Objects.open(given) as objects:
         assert (await objects.presign_get("videos/a.mp4", 60, "", "")).startswith(

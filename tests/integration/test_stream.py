@@ -1,4 +1,4 @@
-"""StreamService as a client of it sees it: exact bytes, limits, versions, signed addresses."""
+"""StreamService as a client of it sees it: exact bytes, limits, versions, presigned URLs."""
 
 import contextlib
 from collections.abc import AsyncIterator

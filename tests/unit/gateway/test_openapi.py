@@ -281,7 +281,7 @@ def test_the_patience_that_a_client_meets_is_told() -> None:
 def test_a_videos_answers_are_the_same_in_every_dialect(path: str) -> None:
     answers, of_head = (each.answers for each in _operations() if each.path == path)
     assert {206, 307, 404, 409, 416} <= set(answers)
-    # Range is defined for GET alone (RFC 9110, 14.2), and a signed URL is for one method.
+    # Range is defined for GET alone (RFC 9110, 14.2), and a presigned URL is for one method.
     assert set(answers) - set(of_head) == {206, 307, 416}
     # A video that grows may begin with no container that is known.
     assert "application/octet-stream" in answers[200].media_types
