@@ -16,7 +16,7 @@ from aiohttp import web
 from gateway.held_bodies import LARGEST
 from gateway.invalid_request import InvalidRequestError
 from gateway.json_values import check_number_of_values
-from gateway.multipart_form import FORM_TYPE, FilePart, FormLimits, MultipartForm
+from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
 from services.common.byte_messages import Buffer
@@ -25,7 +25,7 @@ from services.common.byte_messages import Buffer
 _PIECE = 2**18
 _MOST_FIELDS = 100
 # Only the video's number is collected from such a form, and kept for as long as its file takes to arrive.
-_LIMITS = FormLimits(field_bytes=2**10)
+_FIELD_BYTES = 2**10
 # While it decodes, the standard library takes some eighty bytes of memory for each escape.
 _PERCENT_SLICE = 2**16
 # However long a chunk in Base64 is, none of its characters counts as a value (json_values.py).
@@ -143,7 +143,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
 
 async def _form_fields(request: web.Request, names: Collection[str], target: str, claims: ChunkClaims) -> Chunk:
     body = RequestBody(request)
-    form = MultipartForm(body, request.headers["Content-Type"], files=names, texts=(target,), limits=_LIMITS)
+    form = MultipartForm(body, request.headers["Content-Type"], files=names, texts=(target,), field_bytes=_FIELD_BYTES)
     part = await form.next_file()
     name = next(iter(names))
     if part is None:

@@ -28,6 +28,14 @@ FORM_TYPE = "multipart/form-data"
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
 _PLAIN_ENCODINGS = ("", "7bit", "8bit", "binary")
 
+# What a form may cost; beyond it the form is refused.
+_MOST_PARTS = 100
+_PART_HEADER_BYTES = 2**13
+_FIELD_BYTES = 2**20
+"""All fields that are collected, together."""
+_PREAMBLE_BYTES = 2**16
+"""What stands before the first part, and is skipped."""
+
 
 class Source(Protocol):
     """Where the body comes from; `RequestBody` is one."""
@@ -35,23 +43,6 @@ class Source(Protocol):
     async def read(self) -> bytes:
         """The next bytes, b"" at the end; raises when the body breaks off."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class FormLimits:
-    """What a form may cost; beyond it the form is refused.
-
-    Attributes:
-        parts: number of parts.
-        part_header_bytes: headers of one part.
-        field_bytes: all collected fields together.
-        preamble_bytes: what stands before the first part, and is skipped.
-    """
-
-    parts: int = 100
-    part_header_bytes: int = 8 * 1024
-    field_bytes: int = 1024 * 1024
-    preamble_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +70,7 @@ class MultipartForm:
         files: names of the fields that `next_file` returns, with a filename or without; None: whatever has a
             filename. Other files are skipped.
         texts: names of the other fields that are collected in `fields`; None: all. The rest is skipped.
-        limits: what the form may cost.
+        field_bytes: all fields that are collected may have together.
 
     Raises:
         InvalidRequestError: not multipart/form-data, or no usable boundary.
@@ -92,7 +83,7 @@ class MultipartForm:
         *,
         files: Collection[str] | None = (),
         texts: Collection[str] | None = None,
-        limits: FormLimits | None = None,
+        field_bytes: int = _FIELD_BYTES,
     ) -> None:
         media_type, parameters = parse_parameters(content_type)
         if media_type != FORM_TYPE:
@@ -104,7 +95,7 @@ class MultipartForm:
         self._source = source
         self._files = files
         self._texts = texts
-        self._limits = limits or FormLimits()
+        self._most_field_bytes = field_bytes
         self._delimiter = b"\r\n--" + boundary.encode("ascii")
         # With a line break in front the first boundary looks like all others.
         self._data = b"\r\n"
@@ -135,7 +126,7 @@ class MultipartForm:
             Exception: whatever the source raises when the body breaks off.
         """
         if self._part is None and not self._ended:
-            await self._skip(self._content(), self._limits.preamble_bytes)
+            await self._skip(self._content(), _PREAMBLE_BYTES)
         elif self._part is not None:
             await self._skip(self._part)
         while await self._begins_part():
@@ -158,7 +149,7 @@ class MultipartForm:
         """Whether another part follows the delimiter that was just read; False after the closing one."""
         if self._ended:
             return False
-        line = await self._until(b"\r\n", self._limits.part_header_bytes, closing=b"--")
+        line = await self._until(b"\r\n", _PART_HEADER_BYTES, closing=b"--")
         if line == b"--":
             self._ended = True
             self._part = None
@@ -170,7 +161,7 @@ class MultipartForm:
         if line.strip(b" \t"):
             raise _malformed("A boundary is followed by something else")
         self._parts += 1
-        if self._parts > self._limits.parts:
+        if self._parts > _MOST_PARTS:
             raise _malformed("The form has too many parts")
         return True
 
@@ -199,7 +190,7 @@ class MultipartForm:
         return None
 
     async def _headers(self) -> dict[str, str]:
-        limit = self._limits.part_header_bytes
+        limit = _PART_HEADER_BYTES
         headers: dict[str, str] = {}
         while line := await self._until(b"\r\n", limit):
             limit -= len(line)
@@ -255,7 +246,7 @@ class MultipartForm:
     async def _counted(self, pieces: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
         async for piece in pieces:
             self._field_bytes += len(piece)
-            if self._field_bytes > self._limits.field_bytes:
+            if self._field_bytes > self._most_field_bytes:
                 raise _malformed("The fields of the form are too long")
             yield piece
 
@@ -305,10 +296,9 @@ class FormFile:
         """
         if not request.body_exists:
             raise InvalidRequestError.missing("body", field)
-        limits = FormLimits()
-        around = limits.preamble_bytes + limits.field_bytes + limits.part_header_bytes
+        around = _PREAMBLE_BYTES + _FIELD_BYTES + _PART_HEADER_BYTES
         body = RequestBody(request, max_size=max_size + around)
-        form = MultipartForm(body, request.headers.get("Content-Type", ""), files=(field,), texts=(), limits=limits)
+        form = MultipartForm(body, request.headers.get("Content-Type", ""), files=(field,), texts=())
         part = await form.next_file()
         if part is None:
             raise InvalidRequestError.missing("body", field)
