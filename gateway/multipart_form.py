@@ -149,7 +149,7 @@ class MultipartForm:
         """Whether another part follows the delimiter that was just read; False after the closing one."""
         if self._ended:
             return False
-        line = await self._until(b"\r\n", _PART_HEADER_BYTES, closing=b"--")
+        line = await self._line(_PART_HEADER_BYTES, closing=b"--")
         if line == b"--":
             self._ended = True
             self._part = None
@@ -192,7 +192,7 @@ class MultipartForm:
     async def _headers(self) -> dict[str, str]:
         limit = _PART_HEADER_BYTES
         headers: dict[str, str] = {}
-        while line := await self._until(b"\r\n", limit):
+        while line := await self._line(limit):
             limit -= len(line)
             name, colon, value = line.partition(b":")
             if not colon:
@@ -200,16 +200,16 @@ class MultipartForm:
             headers.setdefault(name.decode("latin-1").strip().lower(), value.decode("utf-8", "replace").strip())
         return headers
 
-    async def _until(self, mark: bytes, limit: int, *, closing: bytes | None = None) -> bytes:
-        """The bytes before `mark`, which is consumed, too; or `closing` as soon as they begin with that."""
+    async def _line(self, limit: int, *, closing: bytes | None = None) -> bytes:
+        """The bytes before the next line break, which is consumed, too; or `closing` once they begin with that."""
         while True:
-            end = self._data.find(mark, self._position, self._position + limit + len(mark))
+            end = self._data.find(b"\r\n", self._position, self._position + limit + 2)
             if closing is not None and self._data.startswith(closing, self._position):
                 self._position += len(closing)
                 return closing
             if end >= 0:
                 found = self._data[self._position : end]
-                self._position = end + len(mark)
+                self._position = end + 2
                 return found
             rest = self._data[self._position :]
             if len(rest) > limit:
