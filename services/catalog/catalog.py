@@ -134,26 +134,29 @@ class Catalog:
         if existing is not None:
             if existing.owner != user or existing.state in GONE:
                 raise ReelwayError(ErrorReason.VIDEO_EXISTS)
-            return await self.change(existing.video_id, lambda _: False)
+            return await self.change(existing.video_id, lambda _: None)
         await self.save(new, mark)
         return new
 
-    async def change(self, video_id: str, apply: Callable[[media_pb2.Video], bool]) -> media_pb2.Video:
-        """The record with `apply` done to it, and durable; `apply` says whether it changed anything, or raises.
+    async def change(self, video_id: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
+        """The record with `apply` done to it, and durable.
 
-        It is given tombstones, too, and judges who may do what; again, where another change came between.
+        `apply` is given tombstones, too, and judges who may do what; again, where another change came between.
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND where there never was one; SERVICE_UNAVAILABLE where others always come first.
         """
         for attempt in range(1, _CHANGE.attempts + 1):
-            video = await self.look_up(video_id)
+            video, before = await self.look_up(video_id), media_pb2.Video()
+            before.CopyFrom(video)
+            apply(video)
             # One that changes nothing saves what is not known to be saved: a first call may have died before it did,
             # and this answer promises it. It needs a mark like every other: its PUT may land after a newer record's.
-            changed = apply(video)
+            changed = video != before
             if not changed and await self._store.is_saved(video):
                 return video
-            video.version += changed
+            # The index counts on from its own version: it takes no other than the next one.
+            video.version = before.version + changed
             mark = uuid.uuid4().hex
             if await (self._store.replace(video, mark) if changed else self._store.mark(video, mark)):
                 await self.save(video, mark)
@@ -207,14 +210,9 @@ class Catalog:
         if stored is None or stored.version <= (await self.look_up(video_id)).version:
             return False
 
-        def take(video: media_pb2.Video) -> bool:
-            if stored.version <= video.version:
-                return False
-            version = video.version
-            video.CopyFrom(stored)
-            # The index counts on from its own: it takes no other version than the next one.
-            video.version = version
-            return True
+        def take(video: media_pb2.Video) -> None:
+            if stored.version > video.version:
+                video.CopyFrom(stored)
 
         await self.change(video_id, take)
         return True
@@ -258,12 +256,10 @@ class Catalog:
         """
         check_texts(request.title, request.description)
 
-        def apply(video: media_pb2.Video) -> bool:
+        def apply(video: media_pb2.Video) -> None:
             require_change(video, user)
             if request.expected_version and request.expected_version != video.version:
                 raise ReelwayError(ErrorReason.VERSION_CONFLICT)
-            before = media_pb2.Video()
-            before.CopyFrom(video)
             if request.HasField("title"):
                 video.title = request.title
             if request.HasField("description"):
@@ -272,7 +268,6 @@ class Catalog:
                 if not video.owner:
                     raise invalid_field("is_private", "a video that nobody owns cannot be private")
                 video.is_private = request.is_private
-            return video != before
 
         return await self.change(request.video_id, apply)
 
@@ -282,19 +277,18 @@ class Catalog:
         One that grows is deleted by the system alone, behind the end of its upload.
         """
 
-        def end(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> None:
             if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video.owner, user) or user == SYSTEM_USER):
                 # A try that broke off, perhaps before S3 had its tombstone.
-                return False
+                return
             if not (user == SYSTEM_USER and video.state == media_pb2.VIDEO_STATE_UPLOADING):
                 require_change(video, user)
                 require_sealed(video)
             step(video, media_pb2.VIDEO_STATE_DELETING)
-            return True
 
         await self.bury(video_id, end)
 
-    async def bury(self, video_id: str, apply: Callable[[media_pb2.Video], bool]) -> None:
+    async def bury(self, video_id: str, apply: Callable[[media_pb2.Video], None]) -> None:
         """Hide a video at once, where `apply` makes a tombstone of it, then remove its objects.
 
         What takes longer than a caller waits, as thousands of chunks do, is left to the sweeper.
@@ -316,9 +310,9 @@ class Catalog:
         for prefix in (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id)):
             await self._objects.delete_all(prefix)
 
-        def empty(video: media_pb2.Video) -> bool:
+        def empty(video: media_pb2.Video) -> None:
             if video.state != media_pb2.VIDEO_STATE_DELETING:
-                return False
+                return
             rest = media_pb2.Video(
                 video_id=video.video_id,
                 number=video.number,
@@ -330,6 +324,5 @@ class Catalog:
             step(rest, media_pb2.VIDEO_STATE_DELETED)
             rest.modify_time.FromDatetime(self._clock.now())
             video.CopyFrom(rest)
-            return True
 
         await self.change(video_id, empty)

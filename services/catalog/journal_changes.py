@@ -22,34 +22,32 @@ class JournalChanges:
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         """Make a growing video final; VIDEO_NOT_FOUND, NOT_A_VIDEO, VIDEO_CHANGED."""
 
-        def freeze(video: media_pb2.Video) -> bool:
+        def freeze(video: media_pb2.Video) -> None:
             require_living(video)
             if request.container not in KINDS:
                 raise ReelwayError(ErrorReason.NOT_A_VIDEO)
             if video.state == media_pb2.VIDEO_STATE_READY:
                 if video.etag != request.etag and not video.object_key:
                     raise ReelwayError(ErrorReason.VIDEO_CHANGED)
-                return False
+                return
             step(video, media_pb2.VIDEO_STATE_READY)
             video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
             video.modify_time.CopyFrom(request.modify_time)
             if not request.HasField("modify_time"):
                 video.modify_time.FromDatetime(self._clock.now())
-            return True
 
         return await self._catalog.change(request.video_id, freeze)
 
     async def attach_object(self, request: catalog_pb2.AttachObjectRequest) -> media_pb2.Video:
         """Name a final video's object; VIDEO_NOT_FOUND, VIDEO_CHANGED."""
 
-        def attach(video: media_pb2.Video) -> bool:
+        def attach(video: media_pb2.Video) -> None:
             require_living(video)
             if video.object_key == request.object_key:
-                return False
+                return
             if video.state != media_pb2.VIDEO_STATE_READY or video.object_key:
                 raise ReelwayError(ErrorReason.VIDEO_CHANGED)
             video.object_key, video.container = request.object_key, request.container
             video.size_bytes, video.etag = request.size_bytes, request.etag
-            return True
 
         return await self._catalog.change(request.video_id, attach)

@@ -116,12 +116,10 @@ class Library:
         _require(user)
         check_texts(request.title, request.description)
 
-        def apply(video: media_pb2.Video) -> bool:
+        def apply(video: media_pb2.Video) -> None:
             finished = video.state in (media_pb2.VIDEO_STATE_DRAFT, media_pb2.VIDEO_STATE_READY)
             if not is_own(video, user) or not finished:
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-            before = media_pb2.Video()
-            before.CopyFrom(video)
             publishes = not video.HasField("listing_time")
             missing = [name for name in ("title", "description") if publishes and not request.HasField(name)]
             # A blank title counts as missing.
@@ -136,7 +134,6 @@ class Library:
             for name in ("title", "description", "is_private"):
                 if request.HasField(name):
                     setattr(video, name, getattr(request, name))
-            return video != before
 
         return await self._catalog.change(request.video_id, apply)
 
@@ -144,16 +141,15 @@ class Library:
         """Delete an own video; VIDEO_NOT_FOUND, STILL_PROCESSING, NOT_SEALED."""
         _require(user)
 
-        def end(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> None:
             if video.state == media_pb2.VIDEO_STATE_DELETING and video.owner == user:
                 # A try that broke off; its caller is told of the video's end, not that there never was one.
-                return False
+                return
             if not is_own(video, user):
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
             if video.state == media_pb2.VIDEO_STATE_PROCESSING:
                 raise ReelwayError(ErrorReason.STILL_PROCESSING)
             require_sealed(video)
             step(video, media_pb2.VIDEO_STATE_DELETING)
-            return True
 
         await self._catalog.bury(video_id, end)

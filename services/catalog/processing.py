@@ -28,13 +28,11 @@ class Processing:
     async def note_arrival(self, video_id: str, size: int) -> media_pb2.Video:
         """A SIGNED video's bytes are there; the record as it is now. VIDEO_NOT_FOUND."""
 
-        def arrive(video: media_pb2.Video) -> bool:
-            if video.state != media_pb2.VIDEO_STATE_SIGNED:
-                return False
-            step(video, media_pb2.VIDEO_STATE_PROCESSING)
-            video.size_bytes = size
-            video.upload_time.FromDatetime(self._clock.now())
-            return True
+        def arrive(video: media_pb2.Video) -> None:
+            if video.state == media_pb2.VIDEO_STATE_SIGNED:
+                step(video, media_pb2.VIDEO_STATE_PROCESSING)
+                video.size_bytes = size
+                video.upload_time.FromDatetime(self._clock.now())
 
         video = await self._catalog.change(video_id, arrive)
         fault_points.reach("arrival.noted")
@@ -45,10 +43,10 @@ class Processing:
         if not request.HasField("processed") and not request.failure:
             raise invalid_field("outcome", "must be set")
 
-        def apply(video: media_pb2.Video) -> bool:
+        def apply(video: media_pb2.Video) -> None:
             require_living(video)
             if not wants_processing(video):
-                return False
+                return
             video.process_time.FromDatetime(self._clock.now())
             upload = video.state == media_pb2.VIDEO_STATE_PROCESSING
             if request.HasField("processed"):
@@ -59,7 +57,6 @@ class Processing:
             elif upload:
                 step(video, media_pb2.VIDEO_STATE_FAILED)
                 video.failure = request.failure
-            return True
 
         return await self._catalog.change(request.video_id, apply)
 
@@ -93,13 +90,11 @@ class Processing:
             return
         log.info("a signed upload never arrived", video_id=video_id)
 
-        def end(video: media_pb2.Video) -> bool:
-            if video.state != media_pb2.VIDEO_STATE_SIGNED:
-                return False
-            step(video, media_pb2.VIDEO_STATE_DELETING)
-            # Who was promised a video never had one: its tombstone makes nobody known.
-            video.owner = ""
-            return True
+        def end(video: media_pb2.Video) -> None:
+            if video.state == media_pb2.VIDEO_STATE_SIGNED:
+                step(video, media_pb2.VIDEO_STATE_DELETING)
+                # Who was promised a video never had one: its tombstone makes nobody known.
+                video.owner = ""
 
         await self._catalog.bury(video_id, end)
 

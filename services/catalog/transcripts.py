@@ -64,25 +64,24 @@ class Transcripts:
 
         states = {media_pb2.VIDEO_STATE_READY, *([media_pb2.VIDEO_STATE_UPLOADING] if first_only else [])}
 
-        def ask(video: media_pb2.Video) -> bool:
+        def ask(video: media_pb2.Video) -> None:
             require_change(video, user)
             if video.state not in states:
                 raise ReelwayError(ErrorReason.NOT_SEALED)
             transcript = video.transcript
             if first_only and transcript.request:
-                return False
+                return
             if transcript_under_way(video):
                 if self._hearing.language_of(transcript) != (language or self._hearing.language):
                     raise ReelwayError(ErrorReason.TRANSCRIPT_UNDER_WAY)
-                return False
+                return
             if transcript.state == media_pb2.TRANSCRIPT_STATE_COMPLETED and self._made(video, language):
-                return False
+                return
             transcript.state = media_pb2.TRANSCRIPT_STATE_PENDING
             transcript.request += 1
             transcript.requested_language = language
             transcript.request_time.FromDatetime(self._clock.now())
             transcript.ClearField("failure")
-            return True
 
         return (await self._catalog.change(video_id, ask)).transcript
 
@@ -105,13 +104,11 @@ class Transcripts:
     async def start(self, video_id: str, request: int) -> media_pb2.Video:
         """A worker begins; the record as it is then. VIDEO_NOT_FOUND for a deleted video."""
 
-        def begin(video: media_pb2.Video) -> bool:
+        def begin(video: media_pb2.Video) -> None:
             require_living(video)
             wanted = video.transcript.request == request
-            if not wanted or video.transcript.state != media_pb2.TRANSCRIPT_STATE_PENDING:
-                return False
-            video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
-            return True
+            if wanted and video.transcript.state == media_pb2.TRANSCRIPT_STATE_PENDING:
+                video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
 
         return await self._catalog.change(video_id, begin)
 
@@ -120,11 +117,11 @@ class Transcripts:
         if outcome.WhichOneof("outcome") is None:
             raise invalid_field("outcome", "must be set")
 
-        def end(video: media_pb2.Video) -> bool:
+        def end(video: media_pb2.Video) -> None:
             require_living(video)
             transcript = video.transcript
             if transcript.request != outcome.request or not transcript_under_way(video):
-                return False
+                return
             if outcome.WhichOneof("outcome") == "result":
                 transcript.state = media_pb2.TRANSCRIPT_STATE_COMPLETED
                 transcript.result.CopyFrom(outcome.result)
@@ -132,7 +129,6 @@ class Transcripts:
             else:
                 transcript.state = media_pb2.TRANSCRIPT_STATE_FAILED
                 transcript.failure.CopyFrom(outcome.failure)
-            return True
 
         return await self._catalog.change(outcome.video_id, end)
 

@@ -129,7 +129,7 @@ async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, mo
     """It was given up by its caller, but S3 had all of its request: the older record comes behind the newer one."""
     video = await left_unsaved(near, draft())
     put = HeldPut(near.objects, monkeypatch)
-    repeated = asyncio.create_task(near.catalog.change(video.video_id, lambda _: False))
+    repeated = asyncio.create_task(near.catalog.change(video.video_id, lambda _: None))
     await put.sent
     await retitle(near, video.video_id)
     repeated.cancel()
@@ -190,11 +190,11 @@ async def test_what_changes_nothing_saves_nothing_that_is_saved(near: Foundation
     catalog = Catalog(near.videos, records, near.objects, near.clock)
     video = await catalog.create(draft(), "anna")
     for _ in range(3):
-        assert await catalog.change(video.video_id, lambda _: False) == video
+        assert await catalog.change(video.video_id, lambda _: None) == video
     assert records.saves == 1
     unsaved = await left_unsaved(near, draft())
     for _ in range(3):
-        assert await catalog.change(unsaved.video_id, lambda _: False) == unsaved
+        assert await catalog.change(unsaved.video_id, lambda _: None) == unsaved
     assert records.saves == 2
     assert await saved(near, unsaved.video_id) == unsaved
 
