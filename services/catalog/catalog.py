@@ -183,10 +183,8 @@ class Catalog:
                 if error.reason is ErrorReason.INDEX_MISSING:
                     await self._put_back(video.video_id)
                 raise
-            newer = await self._store.get(video.video_id)
-            if newer is None:
-                return
-            video = newer
+            # Where the index has lost it meanwhile, it is `saved` that says so.
+            video = await self._store.get(video.video_id) or video
 
     async def _mark_again(self, video_id: str, mark: str) -> None:
         """Have the sweeper write what the index has; nothing happens where the mark is there still."""

@@ -236,6 +236,24 @@ async def test_a_slow_writer_does_not_leave_an_older_record(near: Foundation) ->
     assert await near.catalog.get("anna", video_id=video.video_id) == record
 
 
+async def test_a_change_that_was_overtaken_and_then_lost_with_the_index_is_not_acknowledged(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis is emptied, and filled again without the video, as its writer is about to read what overtook it."""
+    video = await near.catalog.create(draft(), "anna")
+    saved = near.videos.saved
+
+    async def overtaken(*_: object) -> bool:
+        await near.redis.flushall()
+        await near.videos.finish_load(0)
+        monkeypatch.setattr(near.videos, "saved", saved)
+        return False
+
+    monkeypatch.setattr(near.videos, "saved", overtaken)
+    request = UpdateRequest(video_id=video.video_id, title="lost")
+    assert await refusal(near.catalog.update("anna", request)) is ErrorReason.INDEX_MISSING
+
+
 async def test_nor_does_a_repeated_creation(near: Foundation) -> None:
     records = Overtaken(near)
     slow = Catalog(near.videos, records, near.objects, near.clock)
