@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from aiohttp import web
 
 from gateway.invalid_request import InvalidRequestError
@@ -24,7 +22,7 @@ def response_of(error: ReelwayError) -> web.Response:
         detail = detail or [{"loc": place, "msg": error.message, "type": error.reason.name.lower()}]
     response = web.json_response({"detail": detail}, status=kind.http_status)
     if kind.retry_seconds is not None:
-        response.headers["Retry-After"] = str(math.ceil(kind.retry_seconds))
+        response.headers["Retry-After"] = str(kind.retry_seconds)
     if error.reason is ErrorReason.UNAUTHENTICATED:
         response.headers["WWW-Authenticate"] = "Bearer"
     return response

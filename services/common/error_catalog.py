@@ -16,7 +16,7 @@ class ErrorKind:
     http_status: int
     message: str
     """For a person; may be replaced by a more exact one, never by an internal one."""
-    retry_seconds: float | None = None
+    retry_seconds: int | None = None
     """Worth trying again after so long; None: the same call will fail again."""
 
 
@@ -44,13 +44,13 @@ class ErrorReason(enum.Enum):
     TOO_MANY_CHUNKS = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The video has too many chunks")
     TOO_MANY_CLIPS = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The video has too many clips to be joined")
     CLIPS_TOO_LARGE = ErrorKind(_C.RESOURCE_EXHAUSTED, 413, "The clips are too large together to be joined")
-    TOO_MANY_UPLOADS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many uploads are open", 60.0)
+    TOO_MANY_UPLOADS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many uploads are open", 60)
     CHECKSUM_MISMATCH = ErrorKind(_C.INVALID_ARGUMENT, 422, "The chunk does not have the checksum it should")
     OFFSET_MISMATCH = ErrorKind(_C.FAILED_PRECONDITION, 409, "The video does not end at this offset")
     UPLOAD_SEALED = ErrorKind(_C.FAILED_PRECONDITION, 409, "The upload is finished")
-    UPLOAD_BUSY = ErrorKind(_C.UNAVAILABLE, 503, "Too many chunks come at once", 1.0)
+    UPLOAD_BUSY = ErrorKind(_C.UNAVAILABLE, 503, "Too many chunks come at once", 1)
     NO_DATA = ErrorKind(_C.NOT_FOUND, 404, "The video has no data yet")
-    JOINING = ErrorKind(_C.ABORTED, 503, "The clips are being joined", 2.0)
+    JOINING = ErrorKind(_C.ABORTED, 503, "The clips are being joined", 2)
     JOIN_FAILED = ErrorKind(_C.FAILED_PRECONDITION, 409, "The clips cannot be joined to one video")
     INVALID_FILE_NAME = ErrorKind(_C.INVALID_ARGUMENT, 400, "The file name is not valid")
     UNSUPPORTED_TYPE = ErrorKind(_C.INVALID_ARGUMENT, 400, "The file type is not supported")
@@ -69,11 +69,11 @@ class ErrorReason(enum.Enum):
     TASK_NOT_FOUND = ErrorKind(_C.NOT_FOUND, 404, "Task not found")
     TASK_FINISHED = ErrorKind(_C.FAILED_PRECONDITION, 409, "The task has finished")
     TASK_NOT_RETRYABLE = ErrorKind(_C.FAILED_PRECONDITION, 409, "Only a failed or cancelled task is retried")
-    STORE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "Storage is not available right now", 2.0)
-    INDEX_MISSING = ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30.0)
-    SERVICE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2.0)
-    TOO_MANY_REQUESTS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5.0)
+    STORE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "Storage is not available right now", 2)
+    INDEX_MISSING = ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30)
+    SERVICE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2)
+    TOO_MANY_REQUESTS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5)
     TIMEOUT = ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long")
     COMMAND_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed")
     INPUT_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed")
-    ISOLATION_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30.0)
+    ISOLATION_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30)

@@ -41,7 +41,7 @@ def to_status(error: ReelwayError) -> grpc.Status:
         )
         status.details.add().Pack(bad)
     if kind.retry_seconds is not None:
-        delay = duration_pb2.Duration(nanos=int(kind.retry_seconds % 1 * 1e9), seconds=int(kind.retry_seconds))
+        delay = duration_pb2.Duration(seconds=kind.retry_seconds)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
     rich: grpc.Status = rpc_status.to_status(status)
     return rich

@@ -96,6 +96,7 @@ def test_a_status_tells_when_to_try_again() -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, ErrorReason.TIMEOUT),
         (grpc.StatusCode.CANCELLED, ErrorReason.SERVICE_UNAVAILABLE),
         (grpc.StatusCode.INTERNAL, ErrorReason.SERVICE_UNAVAILABLE),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, ErrorReason.TOO_MANY_REQUESTS),
         (grpc.StatusCode.UNKNOWN, ErrorReason.INTERNAL),
         (grpc.StatusCode.UNIMPLEMENTED, ErrorReason.INTERNAL),
     ],
@@ -106,6 +107,16 @@ def test_a_status_of_grpc_itself_becomes_the_nearest_reason_without_its_words(
     error = from_rpc_error(Received(Bare(code)))
     assert error.reason is reason
     assert "10.0.0.7" not in error.message
+
+
+def test_a_status_that_its_details_contradict_is_taken_by_its_code() -> None:
+    status = to_status(ReelwayError(ErrorReason.VIDEO_NOT_FOUND))
+
+    class Contradicted:
+        code, details = grpc.StatusCode.UNAVAILABLE, status.details
+        trailing_metadata = status.trailing_metadata
+
+    assert from_rpc_error(Received(Contradicted())).reason is ErrorReason.SERVICE_UNAVAILABLE
 
 
 def test_a_reason_of_a_newer_release_is_taken_by_its_code() -> None:
