@@ -16,7 +16,7 @@ from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.byte_messages import Buffer
 from services.common.clip_joiner import ClipJoiner
-from services.common.entity_tags import journal_of_joined, journal_size
+from services.common.entity_tags import journal_of_joined
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent, read_slices, slices
@@ -67,8 +67,6 @@ class Versions:
             return _of_record(video)
         if journal_of_joined(etag):
             return await self._joined_before(video, etag)
-        if video.state == media_pb2.VIDEO_STATE_READY and video.object_key and journal_size(etag) < 0:
-            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         located = None
         try:
             located = await self._uploads.locate(video.video_id, offset, length, etag)

@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common.clip_joiner import ClipJoiner
+from services.common.entity_tags import of_joined
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.joined import Joined
@@ -37,6 +38,8 @@ class World:
         self.extents: list[upload_pb2.Extent] = []
         self.most, self.asked, self.forgotten = 4096, 0, 0
         self.object_key, self.clips, self.waited = "", 1, 0.0
+        self.refusal: ErrorReason | None = None
+        self.joined_before: Joined | None = None
         self.versions = Versions(
             cast(VideoCache, self), cast(UploadClient, self), cast(S3Bytes, self), cast(ClipJoiner, self)
         )
@@ -48,6 +51,8 @@ class World:
     # The upload service.
     async def locate(self, video_id: str, offset: int, length: int, etag: str) -> upload_pb2.LocateExtentsResponse:
         self.asked += 1
+        if self.refusal is not None:
+            raise ReelwayError(self.refusal)
         found = [one for one in self.extents if one.offset_bytes + one.length_bytes > offset][: self.most]
         upload = upload_pb2.Upload(
             video_id=video_id, etag=JOURNAL, size_bytes=SIZE, clip_count=self.clips, modify_time=APPENDED
@@ -70,6 +75,9 @@ class World:
     async def joined(self, video_id: str, etag: str, wait_seconds: float, *, owner: str) -> Joined:
         self.waited = wait_seconds
         return Joined(JOINED_KEY, SIZE, JOINED, media_pb2.CONTAINER_MP4)
+
+    async def known(self, video_id: str, etag: str) -> Joined | None:
+        return self.joined_before if etag == JOURNAL else None
 
     def forget(self, video_id: str) -> None:
         self.forgotten += 1
@@ -125,6 +133,34 @@ async def test_clips_that_became_a_joined_object_are_not_read_on_in_it() -> None
     world.record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
     world.object_key, world.clips = "videos/v.mp4", 2
     assert await refusal(world.whole(version)) is ErrorReason.VIDEO_CHANGED
+
+
+async def test_what_became_an_object_behind_an_older_record_is_read_there_or_not_at_all() -> None:
+    """The upload service is done with the chunks; the catalogue's next answer names the object."""
+    before = media_pb2.Video(video_id="v", state=READY)
+    world = World({})
+    world.refusal = ErrorReason.UPLOAD_SEALED
+    world.record = media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=JOINED, size_bytes=SIZE)
+    for etag in ("", JOINED):
+        assert (await world.versions.find(before, etag)).key == "videos/v.mp4"
+    assert await refusal(world.versions.find(before, JOURNAL)) is ErrorReason.VIDEO_CHANGED
+    world.record = before
+    assert await refusal(world.versions.find(before)) is ErrorReason.VIDEO_CHANGED
+    world.refusal = ErrorReason.STORE_UNAVAILABLE
+    assert await refusal(world.versions.find(before)) is ErrorReason.STORE_UNAVAILABLE
+
+
+async def test_who_reads_joined_clips_reads_on_in_this_file_alone() -> None:
+    """More may have been appended since, and what is joined again differs."""
+    world = chunked(3)
+    world.clips = 3
+    etag = of_joined(JOURNAL, "mp4", "stored")
+    assert await refusal(world.versions.find(world.record, etag)) is ErrorReason.VIDEO_CHANGED
+    world.joined_before = Joined(JOINED_KEY, SIZE, etag, media_pb2.CONTAINER_MP4)
+    version = await world.versions.find(world.record, etag)
+    assert (version.key, version.etag, version.sealed) == (JOINED_KEY, etag, False)
+    world.joined_before = Joined(JOINED_KEY, SIZE, of_joined(JOURNAL, "mp4", "other"), media_pb2.CONTAINER_MP4)
+    assert await refusal(world.versions.find(world.record, etag)) is ErrorReason.VIDEO_CHANGED
 
 
 async def test_joined_clips_are_as_old_as_their_last_append() -> None:
