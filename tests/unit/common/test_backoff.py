@@ -1,5 +1,7 @@
 """Bounded retries."""
 
+import asyncio
+
 import pytest
 
 from services.common.backoff import Backoff, retry
@@ -37,6 +39,17 @@ async def test_what_is_not_worth_it_is_not_tried_again() -> None:
     call = Flaky(10)
     with pytest.raises(OSError, match="failure 1"):
         await retry(call, lambda error: isinstance(error, ValueError), QUICK)
+
+
+async def test_between_two_tries_there_is_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    await retry(Flaky(3), lambda _: True, Backoff(first_seconds=1))
+    assert [step / 2 <= pause <= step for step, pause in zip((1, 2, 2), pauses, strict=True)] == [True] * 3
 
 
 def test_pauses_double_up_to_a_limit_and_are_spread() -> None:
