@@ -9,6 +9,7 @@ import pytest
 import redis.asyncio as redis
 from reelway.v1 import library_pb2, media_pb2
 
+from services.catalog import library_store
 from services.catalog.catalog import Catalog
 from services.catalog.library import PRESIGNED_URL_BYTES, Library, Page
 from services.catalog.library_servicer import LibraryServicer
@@ -264,6 +265,44 @@ async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
     assert await lists.explore_all("anna", size=30) == ids(behind)[::-1]
 
 
+async def test_a_page_is_full_though_own_videos_between_are_left_out(lists: Lists) -> None:
+    owners = ["anna"] * 8 + ["boris"]
+    await lists.store.load([lists.video(owner, listed=number) for number, owner in enumerate(owners * 9, 1)])
+    first = await lists.explore("anna", size=5)
+    last = await lists.explore("anna", size=5, token=first.token)
+    assert [len(page.videos) for page in (first, last)] == [5, 4]
+    whole = await lists.explore("anna", size=9)
+    assert (len(whole.videos), whole.token) == (9, ""), "nothing is left, so there is no next page"
+
+
+async def test_a_look_ends_after_very_many_own_videos(lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library_store, "_MOST_LOOKED_AT", 10)
+    behind = lists.video("boris", listed=1)
+    await lists.store.load([behind, *(lists.video("anna", listed=1000 + number) for number in range(50))])
+    page = await lists.explore("anna", size=3)
+    assert not page.videos
+    assert page.token, "it says where to go on"
+    assert await lists.explore_all("anna", size=3) == [behind.video_id]
+
+
+async def test_of_two_that_look_at_once_one_is_given_a_video_and_none_what_is_done(
+    lists: Lists, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = library_store.LibraryStore(lists.client)
+    await lists.client.zadd("due", {"taken": 1, "done": 1, "left": 1, "later": 20})
+    look = lists.client.zrange
+
+    async def slow(*args: Any, **options: Any) -> object:
+        found = await look(*args, **options)
+        await lists.client.zadd("due", {"taken": 40})
+        await lists.client.zrem("due", "done")
+        return found
+
+    monkeypatch.setattr(lists.client, "zrange", slow)
+    assert await store.claim("due", 10, 30, 32) == ["left"]
+    assert await look("due", 0, -1, withscores=True) == [(b"later", 20), (b"left", 30), (b"taken", 40)]
+
+
 async def test_a_rebuilt_index_lists_the_same(lists: Lists) -> None:
     videos = [
         lists.video("anna", listed=number + 1 if number % 2 else None, is_private=number % 3 == 0)
@@ -311,3 +350,4 @@ async def test_a_deep_page_costs_what_the_first_does(lists: Lists) -> None:
         assert len((await lists.explore(token=token)).videos) == 30
         costs.append(await sent() - before)
     assert costs[1] < 1.2 * costs[0], "bytes that Redis had to send"
+    assert max(costs) < 20_000 * len(middle.videos[0].video_id), "it does not send the whole list"
