@@ -270,6 +270,7 @@ async def test_nor_does_a_repeated_creation(near: Foundation) -> None:
         ({"video_id": "0DB06C3C-0000-4000-8000-000000000000"}, "video_id"),
         ({"state": media_pb2.VIDEO_STATE_DELETED}, "state"),
         ({"state": media_pb2.VIDEO_STATE_UNSPECIFIED}, "state"),
+        ({"state": media_pb2.VIDEO_STATE_SIGNED}, "state"),
         ({"title": "x" * 256}, "title"),
         ({"description": "x" * 10_001}, "description"),
         ({"file_name": "x" * 256}, "file_name"),
@@ -355,6 +356,7 @@ async def test_an_update_changes_what_is_set_and_counts(near: Foundation) -> Non
         assert await near.catalog.update("anna", nothing) == changed, "a version is a change"
     stale = UpdateRequest(video_id=video.video_id, title="x", expected_version=1)
     assert await refusal(near.catalog.update("anna", stale)) is ErrorReason.VERSION_CONFLICT
+    await near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="x" * TITLE_LENGTH))
     long = UpdateRequest(video_id=video.video_id, title="x" * (TITLE_LENGTH + 1))
     assert await refusal(near.catalog.update("anna", long)) is ErrorReason.INVALID_REQUEST
 

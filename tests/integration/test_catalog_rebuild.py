@@ -84,7 +84,11 @@ async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> No
     assert (await parts.videos.get_by_number(deleted.number)) is not None
 
 
-async def test_rebuilding_what_is_there_changes_nothing(near: Foundation) -> None:
+@pytest.mark.parametrize("at_once", [1, 2, 1000])
+async def test_rebuilding_what_is_there_changes_nothing(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("services.catalog.rebuild._BATCH", at_once)
     await fill(near)
     before = await catalogue(near)
     lease = near.rebuild_lease()
@@ -117,6 +121,30 @@ async def test_the_index_is_made_again_by_itself(near: Foundation) -> None:
         assert await catalogue(near) == before
     finally:
         keeper.cancel()
+
+
+async def test_who_is_writing_a_record_has_the_time_of_a_call_before_the_index_goes(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video = await fill(near)
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        assert not await near.videos.exists()
+        assert await near.videos.get_unguarded(video.video_id) is not None
+        waited.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    for _ in range(2):
+        await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=10)
+        # The second time nobody can have written anything.
+        await near.redis.flushall()
+    assert waited == [10]
+
+
+async def test_a_new_system_counts_from_one(near: Foundation) -> None:
+    await index_made_again(near)
+    assert await near.videos.next_number() == 1
 
 
 async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Foundation) -> None:
