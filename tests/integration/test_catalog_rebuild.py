@@ -147,6 +147,43 @@ async def test_a_new_system_counts_from_one(near: Foundation) -> None:
     assert await near.videos.next_number() == 1
 
 
+async def test_what_another_replica_made_again_meanwhile_is_left_alone(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was done with it between the look for the index and the lease."""
+    await fill(near)
+    before = await catalogue(near)
+    await near.redis.flushall()
+    lease, released, closed = near.rebuild_lease(), asyncio.Event(), asyncio.Event()
+    take, release = lease.take, lease.release
+
+    async def late() -> bool:
+        await index_made_again(near)
+        await near.redis.delete(LEASES + "rebuild")
+        monkeypatch.setattr(near.videos, "close_index", close)
+        return await take()
+
+    async def close(*_: object) -> bool:
+        closed.set()
+        return True
+
+    async def give_back() -> None:
+        await release()
+        released.set()
+
+    monkeypatch.setattr(lease, "take", late)
+    monkeypatch.setattr(lease, "release", give_back)
+    keeper = asyncio.create_task(keep_index(near.records, near.objects, near.videos, lease))
+    try:
+        async with asyncio.timeout(30):
+            await released.wait()
+    finally:
+        keeper.cancel()
+    assert not closed.is_set()
+    assert await near.rebuild_lease().take(), "the lease was given back"
+    assert await catalogue(near) == before
+
+
 async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Foundation) -> None:
     """`rebuild` on an index that is there: what stands only in Redis is saved first."""
     await fill(near)
