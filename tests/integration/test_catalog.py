@@ -581,6 +581,23 @@ async def test_what_was_found_of_a_video_that_went_meanwhile_is_thrown_away(near
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
 
 
+async def test_an_arrival_that_is_told_again_changes_nothing(near: Foundation) -> None:
+    """By an event that the store repeats, or by the look at the bucket behind it."""
+    processing = Processing(near.catalog, near.objects, near.clock)
+    video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED, file_name="a.mp4")
+    signed = await near.catalog.create(video, "anna")
+    arrived = await processing.note_arrival(video.video_id, 5)
+    assert (arrived.state, arrived.size_bytes) == (media_pb2.VIDEO_STATE_PROCESSING, 5)
+    assert arrived.HasField("upload_time")
+    assert await processing.note_arrival(video.video_id, 6) == arrived
+    near.clock.ahead = 100
+    found = library_pb2.Processed(container=media_pb2.CONTAINER_MP4, size_bytes=5, object_key="videos/a", width=640)
+    draft = await processing.finish(library_pb2.FinishProcessingRequest(video_id=video.video_id, processed=found))
+    assert (draft.state, draft.title, draft.width) == (media_pb2.VIDEO_STATE_DRAFT, "a.mp4", 640)
+    assert draft.modify_time.ToSeconds() >= signed.modify_time.ToSeconds() + 99, "it is the time of the bytes"
+    assert await processing.note_arrival(video.video_id, 6) == draft
+
+
 async def test_a_signed_upload_whose_arrival_nobody_noticed_for_a_day_is_not_given_up(near: Foundation) -> None:
     """The upload service was away: its bytes are there all the same."""
     video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
