@@ -217,8 +217,7 @@ class Catalog:
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         """The video, regardless of who may see it and even if it is gone; VIDEO_NOT_FOUND if there never was one."""
-        # Only a UUID in its usual form can be a video's.
-        video = await self._store.get(video_id) if is_uuid(video_id) else None
+        video = await self._store.get(video_id)
         if video is None:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return video

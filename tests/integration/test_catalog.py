@@ -696,3 +696,4 @@ def test_any_other_token_is_refused(token: str) -> None:
 async def test_a_video_id_that_cannot_be_is_not_found(near: Foundation) -> None:
     for video_id in ("x", "..", "0DB06C3C-0000-4000-8000-000000000000", str(uuid.uuid4())[:-1], "é"):
         assert await refusal(near.catalog.get("", video_id=video_id)) is ErrorReason.VIDEO_NOT_FOUND
+        assert await refusal(near.catalog.delete("", video_id)) is ErrorReason.VIDEO_NOT_FOUND

@@ -10,7 +10,7 @@ end
 -- The mark is gone: the index was made again, and these version numbers belong to other changes now; unless this very
 -- record is current: then the sweeper was here, or this call was, and its answer was lost.
 if not redis.call('ZSCORE', KEYS[2], member)
-    and (current > saved or redis.sha1hex(redis.call('HGET', KEYS[1], 'record')) ~= ARGV[3]) then
+    and redis.sha1hex(redis.call('HGET', KEYS[1], 'record')) ~= ARGV[3] then
     return -1
 end
 if current > saved then
