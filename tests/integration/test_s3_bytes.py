@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
 import aiohttp
@@ -21,11 +22,12 @@ from services.common.caller import NOBODY, Caller, set_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
-from services.common.s3_objects import REQUEST_ID_HEADER, S3Objects
+from services.common.s3_objects import REQUEST_ID_HEADER, S3Objects, Slice
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import Store
 from tests.support.http_server import serving
+from tests.support.journal_client import refusal
 from tests.support.servers import S3Server
 
 KEY = "videos/00000000-0000-4000-8000-000000000000.mp4"
@@ -74,8 +76,19 @@ async def test_a_range_that_is_partly_there_is_no_answer(store: Store, monkeypat
 async def test_wrong_keys_are_no_fault_of_the_video_s(juicefs_store: Store) -> None:
     """moto looks at no signature."""
     wrong = dataclasses.replace(juicefs_store.server, secret_key="a-wrong-secret-key")
-    async with S3Bytes.open(wrong.settings) as store:
+    async with S3Bytes.open(wrong.settings) as store, S3Objects.open(wrong.settings) as objects:
         assert await reason_of(store, KEY, 0, 10) is ErrorReason.STORE_UNAVAILABLE
+        # Nor does a store that refuses to look say that there is nothing: what has no object is removed, or made again.
+        for call in (
+            objects.get(KEY),
+            objects.head(KEY),
+            objects.copy_if(KEY, "videos/copy.mp4", "video/mp4", '"e"'),
+            objects.copy_part("videos/copy.mp4", "upload", 1, Slice(KEY, 0, 5)),
+            objects.list_parts("videos/copy.mp4", "upload"),
+            objects.complete_multipart("videos/copy.mp4", "upload", []),
+            objects.abort_multipart("videos/copy.mp4", "upload"),
+        ):
+            assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
 
 
 @pytest.fixture
@@ -260,6 +273,31 @@ async def test_a_finished_multipart_upload_may_be_finished_again(store: Store) -
     await store.objects.delete("videos/twice.mp4")
     assert await store.objects.head("videos/twice.mp4") is None
     assert await store.objects.get("videos/twice.mp4") is None
+
+
+async def test_a_copy_is_made_of_what_is_there_and_of_nothing_else(juicefs_store: Store) -> None:
+    """moto looks at no entity tag of a source, and begins every upload in 2010."""
+    objects, target = juicefs_store.objects, "videos/copy.mp4"
+    await objects.put(KEY, DATA, "video/mp4")
+    upload_id = await objects.create_multipart(target, "video/mp4")
+    assert await objects.list_parts(target, upload_id) == {}
+    assert await refusal(objects.copy_part(target, upload_id, 1, Slice("videos/nothing.mp4", 0, 5))) is (
+        ErrorReason.VIDEO_NOT_FOUND
+    )
+    etag = await objects.copy_part(target, upload_id, 1, Slice(KEY, 5, 10))
+    assert await objects.list_parts(target, upload_id) == {1: (10, etag)}
+    assert await objects.abort_multiparts(target, datetime.now(UTC) - timedelta(days=1)) == 0
+    assert await objects.abort_multiparts(target) == 1
+    assert await objects.list_parts(target, upload_id) is None
+
+    info = await objects.head(KEY)
+    assert info is not None
+    for source, known in (("videos/nothing.mp4", info.etag), (KEY, '"another"')):
+        assert not await objects.copy_if(source, target, "video/webm", known)
+        assert await objects.head(target) is None
+    assert await objects.copy_if(KEY, target, "video/webm", info.etag)
+    assert await objects.get(target) == DATA
+    await objects.delete(target)
 
 
 async def test_presigned_urls_give_what_they_say(store: Store) -> None:
