@@ -223,7 +223,7 @@ def bad_headers(secret: str) -> dict[str, str]:
         "garbage": "Bearer garbage",
         "nothing": "Bearer ",
         "no scheme": token.removeprefix("Bearer "),
-        "another scheme": "Basic YW5uYTpzZWNyZXQ=",
+        "another scheme": token.replace("Bearer", "Basic"),
         "empty": "",
         "expired": signed(good | {"exp": now - 120}),
         "no exp": signed({"sub": "anna"}),
@@ -380,6 +380,22 @@ async def test_a_key_server_that_is_away(own_server: KeyServer, monkeypatch: pyt
         # It may be a new one.
         unknown = own_server.token("old", published_as="new")
         assert await user_of(fresh, unknown, refusal=away) is None
+
+
+async def test_a_key_that_is_published_no_more_is_used_until_it_is_too_old(
+    own_server: KeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
+    own_server.add("new")
+    revoked, kept = own_server.token("old"), own_server.token("new")
+    async with aiohttp.ClientSession() as http:
+        for seconds, user in ((1000, "anna"), (0, None)):
+            settings = GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=seconds)
+            reader = Authenticator(settings, http)
+            assert await user_of(reader, revoked) == "anna"
+            key = own_server.keys.pop("old")
+            assert (await user_of(reader, revoked), await user_of(reader, kept)) == (user, "anna")
+            own_server.keys["old"] = key
 
 
 async def test_keys_that_were_just_fetched_are_used_however_short_their_time(own_server: KeyServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import hmac
 import json
 import time
 import zlib
@@ -17,10 +18,12 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from pydantic import SecretStr
 
 from gateway import auth
 from gateway.auth import Authenticator
 from gateway.settings import GatewaySettings
+from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from tests.support.costs import at_most
@@ -204,19 +207,24 @@ async def test_a_token_without_a_key_id_is_checked_with_none_of_several_keys(bes
             assert await told(authenticator, token()) == ("anna" if GOOD in keys else ErrorReason.UNAUTHENTICATED)
 
 
-async def test_the_only_key_may_be_replaced_while_nobody_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("key", "algorithm"), [(FITTING[1][0], "ES256"), (rsa.generate_private_key(65_537, 2048), "RS256")]
+)
+async def test_the_only_key_may_be_replaced_while_nobody_names_it(
+    key: Any, algorithm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one of another kind, or of the same."""
     keys = [NAMELESS]
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=key_set(*keys))
 
-    curve = FITTING[1][0]
     async with believing(answer, algorithms=ALL) as authenticator:
         assert await told(authenticator, token(key_id=None)) == "anna"
-        keys[:] = [OTHER]
-        assert await told(authenticator, token(curve, "ES256", None)) is ErrorReason.UNAUTHENTICATED
+        keys[:] = [published(key) | {"kid": None}]
+        assert await told(authenticator, token(key, algorithm, None)) is ErrorReason.UNAUTHENTICATED
         monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
-        assert await told(authenticator, token(curve, "ES256", None)) == "anna"
+        assert await told(authenticator, token(key, algorithm, None)) == "anna"
         assert await told(authenticator, token(key_id=None)) is ErrorReason.UNAUTHENTICATED
 
 
@@ -255,6 +263,39 @@ async def test_a_key_that_is_not_public_checks_nothing(key: dict[str, Any]) -> N
     async with believing(key_set(key), algorithms=ALL) as authenticator:
         for each in (*tokens, token(SHARED, "HS256"), token(SHARED, "HS512")):
             assert await told(authenticator, each) is ErrorReason.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize(
+    ("claims", "taken"),
+    [
+        ({"sub": "x" * 255}, True),
+        ({"sub": "x" * 256}, False),
+        ({"sub": ""}, False),
+        ({"sub": 5}, False),
+        # Our own loops and workers call in this name, and may do what no user may.
+        ({"sub": SYSTEM_USER}, False),
+        ({"sub": "x", "more": "x" * 10_000}, True),
+        ({"sub": "x", "more": "x" * 20_000}, False),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_whom_a_token_may_speak_for(claims: dict[str, Any], taken: bool) -> None:
+    said = claims | {"exp": int(time.time()) + 60}
+    head, body = (base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=") for part in ({"alg": "HS256"}, said))
+    signature = base64.urlsafe_b64encode(hmac.digest(SHARED, head + b"." + body, "sha256")).rstrip(b"=")
+    async with aiohttp.ClientSession() as http:
+        authenticator = Authenticator(GatewaySettings(auth_jwt_secret=SecretStr(SHARED.decode())), http)
+        found = await told(authenticator, "  " + b".".join((head, body, signature)).decode())
+    assert found == (claims["sub"] if taken else ErrorReason.UNAUTHENTICATED)
+
+
+async def test_without_a_secret_no_token_is_good() -> None:
+    """Not even one that nothing was signed with."""
+    head, body = token(SHARED, "HS256").split(".")[:2]
+    signature = base64.urlsafe_b64encode(hmac.digest(b"", f"{head}.{body}".encode(), "sha256")).decode().rstrip("=")
+    async with aiohttp.ClientSession() as http:
+        authenticator = Authenticator(GatewaySettings(), http)
+        assert await told(authenticator, f"{head}.{body}.{signature}") is ErrorReason.UNAUTHENTICATED
 
 
 async def test_who_leaves_during_a_fetch_takes_the_keys_from_nobody() -> None:
