@@ -146,17 +146,16 @@ class Authenticator:
             return ""
         scheme, _, token = header.partition(" ")
         token = token.strip()
-        if scheme.lower() != "bearer" or not token or len(token) > _LONGEST_TOKEN:
+        if scheme.lower() != "bearer" or len(token) > _LONGEST_TOKEN:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         try:
-            claims = await self._claims(token)
+            user: str = (await self._claims(token))["sub"]
             # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
-            str(claims["sub"]).encode()
+            user.encode()
         except (jwt.PyJWTError, ValueError, TypeError) as error:  # The last is PyJWT's for a key of another kind.
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
-        user = claims["sub"]
-        if not isinstance(user, str) or not user or len(user) > 255 or user == SYSTEM_USER:
+        if not user or len(user) > 255 or user == SYSTEM_USER:
             raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         return user
 
