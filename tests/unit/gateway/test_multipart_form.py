@@ -54,7 +54,8 @@ async def test_as_curl_sends_it() -> None:
 
 
 async def test_chunks_pass_through_uncopied() -> None:
-    chunks = [bytes([n]) * 100_000 for n in range(3)]
+    # Each ends as a delimiter might begin, and does not.
+    chunks = [bytes([n]) * 100_000 + b"\rx\r\n-x" for n in range(3)]
     head = b'--B\r\nContent-Disposition: form-data; name="video"\r\n\r\n'
     body = Body(head, *chunks, b"\r\n--B--\r\n")
     file = await MultipartForm(body, "multipart/form-data; boundary=B", files=("video",)).next_file()
@@ -105,6 +106,14 @@ async def test_a_file_too_many_is_not_lost_behind_a_success() -> None:
         ('form-data; name="video"; filename="x"; filename*=UTF-8\'\'gr%C3%B6%C3%9Fe.mp4', "größe.mp4"),
         ('form-data; name="video"; filename*=utf-8\'de\'%e2%82%ac.mp4; filename="x"', "€.mp4"),
         ('form-data; name="video"; filename="x"; filename*=klingon\'\'%00', "x"),
+        ('form-data; name="video"; filename="x"; filename*=UTF-8\'%61.mp4', "x"),
+        ("form-data; name=video; filename*=ISO-8859-1''%A3.mp4", "£.mp4"),
+        ("form-data; name=video; filename*=UTF-8''%FF.mp4", "\ufffd.mp4"),
+        ("form-data; name=video; filename*=UTF-8''a; filename*=UTF-8''b", "a"),
+        ("form-data ; name=video ; filename=a.mp4 ", "a.mp4"),
+        # A quote that nothing closes is a part of the name.
+        ('form-data; name=video; filename="', '"'),
+        ('form-data; name=video; filename="a', '"a'),
     ],
 )
 async def test_names(disposition: str, filename: str | None) -> None:
@@ -178,10 +187,43 @@ async def test_malformed(malformed: MultipartForm, words: str) -> None:
             pass
 
 
+async def test_as_much_as_the_limits_allow() -> None:
+    disposition = b'Content-Disposition: form-data; name="n"'
+    limits = FormLimits(parts=3, part_header_bytes=len(disposition), field_bytes=6, preamble_bytes=70)
+    body = b"x" * 68 + b"".join([b"\r\n--B\r\n" + disposition + b"\r\n\r\nab"] * 3) + b"\r\n--B--"
+    read = MultipartForm(Body(body), "multipart/form-data; boundary=B", limits=limits)
+    assert (await read.finish()).getall("n") == ["ab"] * 3
+
+
+async def test_what_stands_behind_a_form_is_read() -> None:
+    """A body that is not read to its end costs the connection, and may have broken off."""
+    body = Body(b"--B\r\n" + part('form-data; name="n"', b"v") + b"\r\n--B--\r\n", b"what", b"ever")
+    assert await MultipartForm(body, "multipart/form-data; boundary=B").finish() == {"n": "v"}
+    assert body.chunks == []
+
+
 async def test_what_nobody_asked_for_is_not_kept() -> None:
     parts = (part('form-data; name="a"', b"1"), part('form-data; name="b"', b"2" * 2_000_000))
     assert await form(*parts, texts=("a",)).finish() == {"a": "1"}
     assert await form(*parts, texts=()).finish() == {}
+
+
+@pytest.mark.parametrize("encoding", ["7bit", "8bit", "binary", "Binary"])
+async def test_encodings_that_change_nothing(encoding: str) -> None:
+    encoded = part('form-data; name="n"', b"v", f"Content-Transfer-Encoding: {encoding}")
+    assert await form(encoded).finish() == {"n": "v"}
+
+
+@pytest.mark.parametrize("length", [1, 40, 10_000])
+async def test_the_size_of_a_file_is_told_before_its_bytes(length: int) -> None:
+    """Exactly where it is the last of its form; the parts that go to the store begin with it."""
+    fields = b"--B\r\n" + part('form-data; name="n"', b"v") + b"\r\n"
+    body = fields + b"--B\r\n" + part('form-data; name="video"', b"x" * 5000) + b"\r\n--B--\r\n"
+    chunks = [body[start : start + length] for start in range(0, len(body), length)]
+    read = MultipartForm(Body(*chunks), "multipart/form-data; boundary=B", files=("video",))
+    assert await read.next_file() is not None
+    assert (read.likely_size(len(body)), read.likely_size(None), read.likely_size(100)) == (5000, 0, 0)
+    assert read.likely_size(len(body) + 1000) == 6000, "where something follows"
 
 
 async def test_no_parts() -> None:
