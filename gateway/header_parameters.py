@@ -36,4 +36,4 @@ def _extended(text: str) -> str | None:
     _, quote, encoded = rest.partition("'")
     if not quote or charset.lower() not in ("utf-8", "iso-8859-1"):
         return None
-    return unquote(encoded, encoding=charset, errors="replace")
+    return unquote(encoded, encoding=charset)

@@ -152,9 +152,7 @@ class MultipartForm:
         line = await self._line(_PART_HEADER_BYTES, closing=b"--")
         if line == b"--":
             self._ended = True
-            self._part = None
             # The epilogue means nothing, but an unread body would cost the connection.
-            self._data = b""
             while await self._source.read():
                 pass
             return False
@@ -205,7 +203,6 @@ class MultipartForm:
         while True:
             end = self._data.find(b"\r\n", self._position, self._position + limit + 2)
             if closing is not None and self._data.startswith(closing, self._position):
-                self._position += len(closing)
                 return closing
             if end >= 0:
                 found = self._data[self._position : end]
@@ -233,8 +230,7 @@ class MultipartForm:
             self._data, self._position = held_back, 0
             if end > start:
                 yield data if end - start == len(data) else memoryview(data)[start:end]
-            more = await self._more()
-            self._data = held_back + more if held_back else more
+            self._data = held_back + await self._more()
 
     def _possible_delimiter(self, data: bytes, start: int) -> int:
         """Where a delimiter may begin that the next chunk completes; the end of `data` if nowhere."""
