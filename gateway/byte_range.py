@@ -73,8 +73,8 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | Unsatisfiabl
     """
     if header is None:
         return None
-    unit, separator, range_set = header.partition("=")
-    if not separator or unit.strip().lower() != "bytes":
+    unit, _, range_set = header.partition("=")
+    if unit.strip().lower() != "bytes":
         return None
     # Empty list members are legal and mean nothing (RFC 9110 section 5.6.1.2).
     specs = [spec for member in range_set.split(",") if (spec := member.strip(" \t"))]
@@ -91,7 +91,7 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | Unsatisfiabl
             length = min(_position(last_digits), size)
             if length:
                 ranges.append(ByteRange(size - length, length))
-            elif size == 0 and _position(last_digits):
+            elif _position(last_digits):
                 # The last n bytes of nothing: satisfiable by section 14.1.2, but no Content-Range can say so.
                 whole_of_nothing = True
             continue
@@ -105,7 +105,7 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | Unsatisfiabl
         return None
     if not ranges:
         return Unsatisfiable(size)
-    if len(ranges) > 1 and (sum(r.length for r in ranges) > size or _overlaps(ranges) > 1):
+    if sum(r.length for r in ranges) > size or _overlaps(ranges) > 1:
         return None
     return ranges
 

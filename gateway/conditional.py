@@ -80,7 +80,7 @@ def evaluate(method: str, headers: MultiMapping[str], etag: str, modify_time: da
 @functools.lru_cache(4096)
 def http_date(moment: datetime) -> str:
     """`moment`, timezone-aware, as an IMF-fixdate; fractions of a second are dropped."""
-    return format_datetime(moment.astimezone(UTC).replace(microsecond=0), usegmt=True)
+    return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
 def parse_http_date(value: str | None) -> datetime | None:
@@ -90,7 +90,7 @@ def parse_http_date(value: str | None) -> datetime | None:
     for date_format in _DATE_FORMATS:
         try:
             # Two digits mean 1969 to 2068: none of them is more than 50 years ahead, as the section forbids.
-            return datetime.strptime(value.strip(), date_format).replace(tzinfo=UTC)
+            return datetime.strptime(value, date_format).replace(tzinfo=UTC)
         except ValueError:
             continue
     return None
@@ -112,7 +112,7 @@ def _field(headers: MultiMapping[str], name: str) -> str | None:
 
 def _matches(condition: str, etag: str, *, weak: bool) -> bool:
     """Whether a list of entity tags, or `*`, names `etag`; `weak` picks the comparison of section 8.8.3.2."""
-    if condition.strip() == "*":
+    if condition == "*":
         return True
     return any(tag == etag and (weak or not is_weak) for is_weak, tag in _entity_tags(condition))
 

@@ -73,6 +73,7 @@ def test_whatever_is_sent_stays_inside_the_video(header: str, size: int) -> None
         (None, 10, None),
         ("bytes=0-1", 10, [ByteRange(0, 2)]),
         ("Bytes=0-1", 10, [ByteRange(0, 2)]),
+        ("bytes =0-1", 10, [ByteRange(0, 2)]),
         ("bytes=0-", 10, [ByteRange(0, 10)]),
         ("bytes=9-9", 10, [ByteRange(9, 1)]),
         ("bytes=5-99", 10, [ByteRange(5, 5)]),
@@ -80,6 +81,7 @@ def test_whatever_is_sent_stays_inside_the_video(header: str, size: int) -> None
         ("bytes=10-", 10, Unsatisfiable(10)),
         ("bytes=-0", 10, Unsatisfiable(10)),
         ("bytes=99-, 0-0", 10, [ByteRange(0, 1)]),
+        ("bytes=0-4,5-9", 10, [ByteRange(0, 5), ByteRange(5, 5)]),
         ("bytes=-1,0-0", 10, [ByteRange(9, 1), ByteRange(0, 1)]),
         # Not bytes, or not a range: as if it were not there.
         ("frames=0-1", 10, None),
