@@ -215,6 +215,7 @@ async def test_precondition_failed() -> None:
         head = await connection.ask("HEAD", "/", 'If-Match: "v0"')
         assert (await connection.ask("GET", "/", "Range: bytes=0-1")).body == DATA[:2]
     assert (answer.status, answer.body) == (412, b'{"detail": "Precondition failed"}')
+    assert {"etag", "last-modified", "cache-control"} <= answer.headers.keys()
     assert head.status == 412
 
 
@@ -250,7 +251,7 @@ async def test_a_reader_that_fails_at_once_is_an_error_answer(asked: list[str]) 
 
 
 @pytest.mark.parametrize("given", [70_000, SIZE - 1])
-@pytest.mark.parametrize("how", ["raises", "ends", "loses its connection"])
+@pytest.mark.parametrize("how", ["raises", "ends", "loses its connection", "finds nobody who has it"])
 async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: str) -> None:
     async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:given],)
@@ -258,6 +259,8 @@ async def test_a_reader_that_fails_later_breaks_the_connection(given: int, how: 
             raise RuntimeError("the store is gone")
         if how == "loses its connection":
             raise ConnectionResetError
+        if how == "finds nobody who has it":
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
 
     told: list[int] = []
     with capture_logs() as logs:
@@ -291,6 +294,27 @@ async def test_a_reader_that_is_refused_later_is_no_failure() -> None:
             with contextlib.suppress(ConnectionResetError):
                 assert len(await connection.reader.read()) < SIZE
     assert told == [404]
+    assert "error" not in [entry["log_level"] for entry in logs]
+
+
+async def test_a_viewer_who_leaves_between_two_writes_is_no_failure() -> None:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+            yield (DATA[:70_000],)
+            assert request.transport is not None
+            request.transport.abort()  # as it does itself when it meets a peer that is gone
+            yield (DATA[70_000:],)
+
+        response = await respond(request, REPRESENTATION, read)
+        told.append(request[BROKEN_OFF])
+        return response
+
+    told: list[int] = []
+    with capture_logs() as logs:
+        async with serving(handler) as port, wire(port) as connection:
+            await connection.send("GET")
+            await until(lambda: bool(told))
+    assert told == [499]
     assert "error" not in [entry["log_level"] for entry in logs]
 
 
@@ -398,7 +422,7 @@ async def test_a_slow_viewer_is_kept() -> None:
         ("größe.mp4", "attachment; filename=\"gr__e.mp4\"; filename*=UTF-8''gr%C3%B6%C3%9Fe.mp4"),
         ("100%.mp4", "attachment; filename=\"100%.mp4\"; filename*=UTF-8''100%25.mp4"),
         ("../etc/x\r\nSet-Cookie: a.mp4", 'attachment; filename="etcxSet-Cookie: a.mp4"'),
-        ("C:\\x.mp4", 'attachment; filename="C:x.mp4"'),
+        ("C:\\x~1.mp4", 'attachment; filename="C:x~1.mp4"'),
         ("", 'attachment; filename="video"'),
         ("\ud800.mp4", 'attachment; filename="mp4"'),
     ],
