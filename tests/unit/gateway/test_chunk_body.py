@@ -75,14 +75,16 @@ async def test_json_of_a_chunk_may_be_escaped_and_have_other_fields() -> None:
     assert answer.headers["video-id"].endswith("[b], end")
 
 
-async def test_a_sum_in_any_of_several_lines_counts() -> None:
+async def test_a_sum_among_others_counts() -> None:
     async def tell(request: web.Request) -> web.Response:
         return web.Response(body=(await read_raw_or_file(request)).claims.sha256)
 
     digest = hashlib.sha256(b"x").digest()
-    lines = ("Content-Digest: sha-512=:AAAA:", f"Content-Digest: sha-256=:{base64.b64encode(digest).decode()}:")
+    said, other = f"sha-256=:{base64.b64encode(digest).decode()}:", "sha-512=:AAAA:"
     async with serving(tell) as port, wire(port) as connection:
-        assert (await connection.ask("POST", "/", "Content-Length: 0", *lines)).body == digest
+        for values in ((other, said), (f"{said} , {other}",), (f"{said};q=1",)):
+            lines = [f"Content-Digest: {value}" for value in values]
+            assert (await connection.ask("POST", "/", "Content-Length: 0", *lines)).body == digest
 
 
 async def raw_or_file(request: web.Request) -> web.Response:
@@ -114,6 +116,19 @@ async def test_a_form_that_is_not_whole_has_no_chunk(behind: str) -> None:
         async with serving(handler) as port, wire(port) as connection:
             answer = await connection.ask("POST", path, *lines, body=body)
         assert answer.status == 400
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        (JSON, b'{"video_id": 1}'),
+        (URLENCODED, b"video_id=1"),
+        (f"{FORM_TYPE}; boundary=x", b'--x\r\nContent-Disposition: form-data; name="video_id"\r\n\r\n1\r\n--x--\r\n'),
+    ],
+)
+async def test_what_is_there_is_not_named_as_missing(content_type: str, body: bytes) -> None:
+    answer = await ask(content_type, body)
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
 
 
 @pytest.mark.parametrize("value", ["AAA", "AA*AAA==", "AAAA AAAA", "\u00e4AAA", "-_-_", 7, ["AAAA"]])
@@ -201,7 +216,10 @@ async def test_all_that_is_missing_is_named(content_type: str, body: bytes) -> N
         assert json.loads(answer.body)["errors"] == dict.fromkeys(missing, "Field required")
 
 
-@pytest.mark.parametrize("value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "", "9" * 19, "9" * 5000])
+# Two of them are digits that are not ASCII, as UTF-8 on the wire: a superscript and an Arabic one.
+@pytest.mark.parametrize(
+    "value", ["-1", "+1", "1.0", "1e3", "0x1", "\xb2", "\xc2\xb2", "\xd9\xa3", "", "9" * 19, "9" * 5000]
+)
 async def test_an_offset_that_is_no_number_of_bytes_is_refused(value: str) -> None:
     async with serving(raw_or_file) as port, wire(port) as connection:
         answer = await connection.ask("POST", "/", "Content-Length: 0", f"Upload-Offset: {value}")

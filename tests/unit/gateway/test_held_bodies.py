@@ -143,6 +143,28 @@ def test_a_caller_who_holds_nothing_is_forgotten() -> None:
     assert "anna" not in held
 
 
+def test_what_is_kept_for_small_bodies_no_other_takes() -> None:
+    """A body is small until it is longer than 64 KiB, in however many pieces it comes."""
+    pool, held = BytePool(MIB, Gauge("kept_for_a_test", "", registry=None)), Counter[str]()
+    large, small = (_Room(MIB, pool, held, "anna") for _ in range(2))
+    large.grow(MIB // 2 - MIB // 8)
+    for room, size, fits in ((large, 1, False), (small, 2**16, True), (small, 1, False)):
+        with contextlib.nullcontext() if fits else pytest.raises(ReelwayError):
+            room.grow(size)
+
+
+async def test_a_long_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_body, "WHOLE_BODY_S", 0.0)
+    monkeypatch.setattr(request_body, "HELD_RATE", 1000)
+    before = told()
+    async with serving(MIB) as port, wire(port) as connection:
+        lines = (f"Content-Type: {JSON}", "Content-Length: 30014")
+        await connection.send("POST", "/model", *lines, body=b'{"title": "')
+        await until(lambda: told() > before)
+        connection.writer.write(b"A" * 30_001 + b'"}')
+        assert (await connection.head()).status == 200
+
+
 async def test_an_answer_makes_room() -> None:
     before = told()
     async with serving(4 * MIB) as port, wire(port) as connection:
@@ -189,9 +211,13 @@ async def test_a_body_that_drips_is_given_up(
         assert status == (413 if length > LARGEST and (path, content_type) != ("/chunk", FORM) else 408)
 
 
-@pytest.mark.parametrize(("path", "name"), [("/file", "video"), ("/chunk?video_id=1", "chunk")])
-async def test_what_is_sent_on_as_it_comes_takes_no_room(path: str, name: str) -> None:
-    body = PART % "title" + "A" * MIB + "\r\n" + PART % name + "bytes\r\n--B--\r\n"
+@pytest.mark.parametrize(
+    ("path", "name", "before"),
+    [("/file", "video", "x"), ("/chunk?video_id=1", "chunk", "x"), ("/chunk", "chunk", "video_id")],
+)
+async def test_what_is_sent_on_as_it_comes_takes_no_room(path: str, name: str, before: str) -> None:
+    fields = PART % "title" + "A" * MIB + "\r\n" + PART % before + "1\r\n"
+    body = fields + PART % name + "bytes\r\n--B--\r\n"
     async with serving(0) as port, wire(port) as connection:
         lines = (f"Content-Type: {FORM}", f"Content-Length: {len(body)}")
         assert (await connection.ask("POST", path, *lines, body=body.encode())).body == b"5"

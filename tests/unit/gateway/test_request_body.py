@@ -64,6 +64,13 @@ async def test_continue_comes_when_the_body_is_wanted() -> None:
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
 
 
+async def test_nothing_but_an_answer_comes_to_a_client_of_http_1_0() -> None:
+    """It does not know what a 100 is (RFC 9110, 10.1.1)."""
+    async with serving(echo_length) as port, wire(port) as connection:
+        connection.writer.write(b"POST / HTTP/1.0\r\nContent-Length: 0\r\nExpect: 100-continue\r\n\r\n")
+        assert (await connection.head()).status == 200
+
+
 async def test_a_refusal_comes_instead_of_continue() -> None:
     async with serving(echo_length) as port, wire(port) as connection:
         await connection.send("POST", "/", "Content-Length: 9000000", "Expect: 100-continue")
@@ -75,6 +82,21 @@ async def test_a_client_that_sends_nothing_is_given_up() -> None:
         await connection.send("POST", "/", "Content-Length: 10", body=b"abc")
         async with asyncio.timeout(30):
             assert (await connection.head()).status == 408
+
+
+async def test_a_client_whose_bytes_nobody_takes_is_kept() -> None:
+    """The store may be slow."""
+
+    async def take_slowly(request: web.Request) -> web.Response:
+        body = RequestBody(request, idle_timeout=0.1)
+        first = await body.read()
+        await asyncio.sleep(0.3)
+        connection.writer.write(b"behind")
+        return web.Response(body=first + b"".join([piece async for piece in body]))
+
+    async with serving(take_slowly) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", "Content-Length: 10", body=b"now ")
+    assert (answer.status, answer.body) == (200, b"now behind")
 
 
 async def test_a_client_that_sends_slowly_is_kept() -> None:

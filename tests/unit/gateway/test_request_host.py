@@ -48,7 +48,7 @@ async def test_answers_repeat_a_host_that_is_one(host: str, origin: str) -> None
     [
         "",
         "a:b",
-        "foo:99999",
+        "foo:65536",
         "h:-1",
         "h:+8",
         "h:80:80",
@@ -82,6 +82,12 @@ async def test_a_host_that_is_none_is_refused(host: str) -> None:
     """RFC 9112, section 3.2."""
     answer = await ask(host)
     assert (answer.status, json.loads(answer.body)) == (400, {"detail": "The Host is not valid"})
+
+
+async def test_an_older_client_need_not_name_one() -> None:
+    async with serving(tell) as port, wire(port) as connection:
+        connection.writer.write(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await connection.head()).status == 200
 
 
 @pytest.mark.parametrize("host", ["a:b", "h:99999", "h:+8", "a%40b", "a,b", "a'b", "[1:2]", "[v1.x]", "x" * 256])
