@@ -220,6 +220,8 @@ async def test_cors(api: VideosApi, path: str) -> None:
         name.strip().lower() for name in preflight.headers["Access-Control-Allow-Headers"].split(",")
     }
     exposed = {"content-range", "accept-ranges", "etag", "content-length", "x-request-id"}
+    # What a recorder in a page goes on by.
+    exposed |= {"upload-offset", "retry-after"}
     for reply in (
         await api.call("GET", path, origin | {"Range": "bytes=0-1"}),
         await api.call("GET", UNKNOWN, origin),
