@@ -201,6 +201,9 @@ async def test_a_browser_may_ask_before_it_has_shown_its_token(gateways: Gateway
         reply = await api.call("OPTIONS", "/videos", asked)
         assert reply.status in {200, 204}
         assert reply.headers["Access-Control-Allow-Origin"]
+    # Neither is one without the other.
+    for method, headers in (("GET", {"Access-Control-Request-Method": "GET"}), ("OPTIONS", {})):
+        assert (await gateways.deny.call(method, "/videos", headers)).status == 401
 
 
 def unsigned(claims: dict[str, Any], algorithm: str, **headers: str) -> str:
