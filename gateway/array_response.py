@@ -41,7 +41,7 @@ async def array_response(
                     await response.write((opening + json.dumps(page)[1:-1]).encode())
                     watch.end()
                     opening = ", "
-                page, following = following, None if following is None else await anext(pages, None)
+                page, following = following, await anext(pages, None)
             await response.write(b"[]" if opening == "[" else b"]")
         except ConnectionError:
             break_off(request, VIEWER_LEFT)

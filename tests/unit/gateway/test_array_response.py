@@ -8,9 +8,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
+from structlog.testing import capture_logs
 
+from gateway import array_response as module
 from gateway.array_response import array_response
+from gateway.broken_off import BROKEN_OFF
 from tests.support.http_server import serving, wire
+from tests.support.waiting import until
 
 Row = dict[str, object]
 
@@ -40,6 +44,7 @@ async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes
         ClientSession() as http,
         http.get(f"http://127.0.0.1:{port}/") as response,
     ):
+        assert response.status != 200 or response.content_type == "application/json"
         return response.status, await response.read()
 
 
@@ -81,3 +86,57 @@ async def test_what_fails_behind_it_is_no_shorter_list() -> None:
     async with asyncio.timeout(10):
         with pytest.raises(ClientPayloadError):
             await listed([ROWS, ROWS, LookupError()])
+
+
+async def outcome_of(pages: Callable[[web.Request], AsyncGenerator[list[Row], None]], *, reads: bool = True) -> int:
+    """How the answer ended, as it is logged; 0: whole."""
+    ended: list[int] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        try:
+            return await array_response(request, pages(request))
+        finally:
+            ended.append(request.get(BROKEN_OFF, 0))
+
+    async with serving(answer) as port, wire(port) as connection:
+        if not reads:
+            connection.stop_reading()
+        await connection.send("GET")
+        await until(lambda: bool(ended))
+    return ended[0]
+
+
+async def test_a_client_is_not_given_up_for_the_time_that_a_page_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.1)
+
+    async def slow(_: web.Request) -> AsyncGenerator[list[Row], None]:
+        yield ROWS
+        yield ROWS
+        yield ROWS
+        await asyncio.sleep(0.3)
+        yield ROWS
+
+    assert await outcome_of(slow) == 0
+
+
+async def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.1)
+
+    async def endless(_: web.Request) -> AsyncGenerator[list[Row], None]:
+        while True:
+            yield [{"title": "x" * 2**20}]
+
+    assert await outcome_of(endless, reads=False) == 499
+
+
+async def test_a_client_who_leaves_between_two_pages_is_no_failure() -> None:
+    async def pages(request: web.Request) -> AsyncGenerator[list[Row], None]:
+        for _ in range(3):
+            yield ROWS
+        assert request.transport is not None
+        request.transport.abort()  # as it does itself when it meets a peer that is gone
+        yield ROWS
+
+    with capture_logs() as logs:
+        assert await outcome_of(pages) == 499
+    assert "error" not in [entry["log_level"] for entry in logs]
