@@ -18,11 +18,11 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
-from services.ffmpeg.transcription.transcribe import Outcome, Progress, Transcriber, Transcript
+from services.ffmpeg.transcription.transcribe import Progress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
 from tests.support.folder_pieces import FolderPieces
 from tests.support.programs import installed
-from tests.support.speech import clips, make, make_reading, normal, word_error_rate
+from tests.support.speech import clips, make, word_error_rate
 
 MIB = 1 << 20
 
@@ -67,27 +67,6 @@ def test_the_measure_counts_errors() -> None:
     assert word_error_rate("a", "a b c") == 2
 
 
-async def test_readings_in_a_webm_become_text_and_cues_in_time(hear: Hearing, tmp_path: Path) -> None:
-    """Each clip begins at a known second; the recording itself begins with a pause of 2 s."""
-    media = tmp_path / "reading.webm"
-    begins = await make_reading(media)
-    transcript = await hear(media)
-
-    assert transcript.outcome is Outcome.SPEECH
-    assert transcript.model == "base"
-    assert transcript.language.code == "en"
-    assert word_error_rate(" ".join(text for _, text in clips()), transcript.text) <= 0.15
-    assert all(len(cue.text) <= 84 and cue.end - cue.start <= 7 for cue in transcript.cues)
-    for begin, (wav, text) in zip(begins, clips(), strict=True):
-        first = normal(text)[:2]
-        cue = next(cue for cue in transcript.cues if normal(cue.text)[:2] == first)
-        assert abs(cue.start - begin) <= 1.0, (wav.name, cue)
-    probe = tmp_path / "captions.srt"
-    (tmp_path / "captions.vtt").write_text(transcript.vtt)
-    await make("-i", str(tmp_path / "captions.vtt"), str(probe))
-    assert probe.read_text().count("-->") == len(transcript.cues)
-
-
 async def test_a_synthetic_voice_that_begins_late(hear: Hearing, tmp_path: Path) -> None:
     """Only the picture is there for the first three seconds: times are the video's, not the sound track's."""
     media = tmp_path / "late.webm"
@@ -100,27 +79,6 @@ async def test_a_synthetic_voice_that_begins_late(hear: Hearing, tmp_path: Path)
     transcript = await hear(media, "en")
     assert word_error_rate(text, transcript.text) <= 0.25
     assert transcript.cues[0].start == pytest.approx(3.0, abs=1.0)
-
-
-@pytest.mark.parametrize(
-    ("source", "outcome"),
-    [
-        ("anullsrc=r=48000:d=20", Outcome.NO_SPEECH),
-        ("sine=frequency=440:duration=20", Outcome.NO_SPEECH),
-        ("anoisesrc=color=brown:duration=20:amplitude=0.3", Outcome.NO_SPEECH),
-        ("", Outcome.NO_AUDIO),
-    ],
-)
-async def test_where_nothing_is_said_there_is_no_text(
-    hear: Hearing, tmp_path: Path, source: str, outcome: Outcome
-) -> None:
-    media = tmp_path / "quiet.webm"
-    sound = ("-f", "lavfi", "-i", source, "-c:a", "libopus") if source else ()
-    await make("-f", "lavfi", "-i", "testsrc=size=64x36:rate=5:duration=2", *sound, "-c:v", "libvpx", str(media))
-    transcript = await hear(media)
-    assert (transcript.outcome, transcript.text, transcript.cues) == (outcome, "", ())
-    assert transcript.vtt == "WEBVTT\n\n"
-    assert transcript.language.code == ""
 
 
 async def test_what_is_no_media_is_a_failure_that_says_so(hear: Hearing, tmp_path: Path) -> None:
