@@ -62,21 +62,6 @@ async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_
         assert await catalog.is_ready()
 
 
-async def test_a_process_that_refuses_its_settings_is_named_with_its_own_words(
-    tmp_path: Path, redis_url: str, juicefs_s3: S3Server
-) -> None:
-    with pytest.raises(StartError, match="ended with status 1: settings: STAND_IN: cannot be 'fail'"):
-        async with start_system(
-            tmp_path,
-            services=STAND_INS[:1],
-            launch=Process,
-            redis_url=redis_url,
-            s3=juicefs_s3,
-            env={"STAND_IN": "fail"},
-        ):
-            pass
-
-
 async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
     missing = S3Server(
         juicefs_s3.endpoint_url, juicefs_s3.access_key, juicefs_s3.secret_key, juicefs_s3.region, "not-there"
