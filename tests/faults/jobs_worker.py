@@ -1,9 +1,8 @@
 """The real worker with a handler that a test scripts.
 
 Commands run as ever. A probe's spec here: `pause` before all, `seconds` to work in a child process (`again` of them in
-every later attempt), `record` a file that gets a line for each such start (the child's pid), `die` to take the worker
-with it, `fault` to fail by it, `full` a folder in which there is no room as long as it has a file `full`, `outputs`
-names to publish.
+every later attempt), `record` a file that gets a line for each such start (the child's pid), `fault` to fail by it,
+`full` a folder in which there is no room as long as it has a file `full`, `outputs` names to publish.
 """
 
 import asyncio
@@ -58,8 +57,6 @@ async def act_in_child(context: JobContext, spec: Mapping[str, Any]) -> None:
         if record := spec.get("record"):
             with Path(record).open("a") as file:  # noqa: ASYNC230 - one short line
                 file.write(f"{child.pid}\n")
-        if spec.get("die"):
-            os.kill(os.getpid(), signal.SIGKILL)
         context.show(Progress(fraction=0.5))
         await child.wait()
     finally:

@@ -191,25 +191,6 @@ def _runs_in(command_line: Path, folder: bytes) -> bool:
     return words[0].endswith(b"/ffmpeg") and any(folder in word for word in words)
 
 
-async def test_a_job_that_kills_its_workers_ends_as_poison(
-    store: RedisJobStore, workers: Workers, tmp_path: Path
-) -> None:
-    record = tmp_path / "record"
-    job_id = await add(store, seconds=0, die=True, record=str(record))
-    for started in range(1, 5):
-        assert await exit_code(await workers.start()) == -signal.SIGKILL
-        assert len(await children(record, started)) == started
-        await _expire(store, job_id)
-        await store.reap()
-    job = await get(store, job_id)
-    assert job.failure is not None
-    assert (job.state, job.failure.reason, job.attempt) == ("failed", "POISON", 4)
-
-
-async def _expire(store: RedisJobStore, job_id: str) -> None:
-    await store._client.zadd("{ff}:active", {job_id: 1})
-
-
 async def test_a_passing_fault_is_tried_again_and_a_lasting_one_is_not(store: RedisJobStore, workers: Workers) -> None:
     await workers.start()
     passing = await add(store, fault="INPUT_UNAVAILABLE", may_pass=True)
