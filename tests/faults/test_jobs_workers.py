@@ -19,7 +19,7 @@ from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Cancelled, RedisJobStore
 from tests.faults.jobs_rig import SHORT_LEASE, Workers, add, children, exit_code, get, until_state
 from tests.support.servers import S3Server
-from tests.support.waiting import is_alive, until, until_ended
+from tests.support.waiting import until, until_ended
 
 # A second or two of encoding.
 SLOW_COMMAND: dict[str, Any] = {
@@ -134,22 +134,7 @@ async def test_a_drain_lets_a_short_job_finish_and_takes_nothing_new(
     assert (await get(store, later)).state == "pending"
 
 
-async def test_a_drain_gives_back_what_is_too_long_uncounted(
-    store: RedisJobStore, workers: Workers, tmp_path: Path
-) -> None:
-    record = tmp_path / "record"
-    worker = await workers.start(DRAIN_SECONDS="0.5")
-    job_id = await add(store, seconds=30, record=str(record))
-    (child,) = await children(record)
-    worker.signal(signal.SIGTERM)
-    assert await exit_code(worker, 10) == 0
-    assert not is_alive(child)
-    job = await get(store, job_id)
-    assert (job.state, job.tries, job.lost_workers) == ("pending", 0, 0)
-    assert not any(workers.work_folder.iterdir()), "a work folder is left"
-
-
-async def test_a_drain_in_the_middle_of_commands_loses_none(
+async def test_a_drain_in_the_middle_of_commands_gives_them_back_uncounted(
     store: RedisJobStore, workers: Workers, objects: S3Objects
 ) -> None:
     worker = await workers.start(SLOTS_COMMAND="2", DRAIN_SECONDS="0.2")
@@ -162,6 +147,7 @@ async def test_a_drain_in_the_middle_of_commands_loses_none(
     worker.signal(signal.SIGTERM)
     assert await exit_code(worker) == 0
     assert encoders(workers.work_folder) == []
+    assert not any(workers.work_folder.iterdir()), "a work folder is left"
     for job_id in ids:
         job = await get(store, job_id)
         assert (job.state, job.tries, job.lost_workers) == ("pending", 0, 0)
