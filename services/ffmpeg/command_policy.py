@@ -98,9 +98,9 @@ class _Group:
         """The values of -map."""
         return tuple(option.text for option in self.options if option.rule.name == "map")
 
-    def value(self, *names: str) -> str | None:
+    def value(self, name: str) -> str | None:
         """The last value of an option, by its name without a specifier."""
-        return next((option.text for option in reversed(self.options) if option.rule.name in names), None)
+        return next((option.text for option in reversed(self.options) if option.rule.name == name), None)
 
     def has(self, names: frozenset[str]) -> bool:
         return any(option.rule.name in names for option in self.options)

@@ -124,11 +124,9 @@ class _GuardedResolver(AbstractResolver):
 class Fetcher:
     """Downloads; one for a worker, closed with it."""
 
-    def __init__(
-        self, policy: AddressPolicy, limits: DownloadLimits | None = None, resolver: AbstractResolver | None = None
-    ) -> None:
+    def __init__(self, policy: AddressPolicy, limits: DownloadLimits, resolver: AbstractResolver | None = None) -> None:
         self._policy = policy
-        self._limits = limits or DownloadLimits()
+        self._limits = limits
         self._resolver = resolver
         self._session: aiohttp.ClientSession | None = None
 

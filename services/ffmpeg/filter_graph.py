@@ -109,8 +109,7 @@ def parse_options(text: str) -> tuple[RawOption, ...]:
 
 def parse_graph(text: str, option: str) -> RawGraph:
     """The graph `text` that `option` gave; raises CommandRefused where ffmpeg would not read it either."""
-    reader = _Reader(text, option)
-    return reader.graph()
+    return _Reader(text, option).graph()
 
 
 class _Reader:

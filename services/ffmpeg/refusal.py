@@ -18,10 +18,9 @@ class CommandRefused(ReelwayError):
     """A command that will not run: names the option, filter or value, and why. HTTP 400."""
 
     def __init__(self, subject: str, why: str) -> None:
-        self.subject = shown(subject, _SUBJECT_CHARS)
-        self.why = shown(why, _WHY_CHARS)
+        subject, why = shown(subject, _SUBJECT_CHARS), shown(why, _WHY_CHARS)
         super().__init__(
             ErrorReason.COMMAND_REFUSED,
-            f"{self.subject}: {self.why}" if subject else self.why,
-            metadata={"subject": self.subject, "why": self.why},
+            f"{subject}: {why}" if subject else why,
+            metadata={"subject": subject, "why": why},
         )

@@ -39,7 +39,7 @@ class Hearing:
         self.pieces = FolderPieces(folder / "pieces")
         self._root = root
 
-    async def __call__(self, media: Path, language: str = "", progress: Progress | None = None) -> Transcript:
+    async def __call__(self, media: Path, language: str = "", progress: Progress = lambda _: None) -> Transcript:
         folder = self._root.create("hearing")
         try:
             inside = folder.path / "in" / "video"

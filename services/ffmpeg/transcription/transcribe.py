@@ -64,9 +64,7 @@ class Transcriber:
     """Seconds for one attempt, however short the audio; longer audio gets its own length."""
     child_environment: Mapping[str, str] = field(default_factory=dict)
 
-    async def transcribe(
-        self, audio: Audio, pieces: PieceStore, language: str = "", progress: Progress | None = None
-    ) -> Transcript:
+    async def transcribe(self, audio: Audio, pieces: PieceStore, language: str, progress: Progress) -> Transcript:
         """Hear a file's sound.
 
         Each piece is stored before the next one counts; what `pieces` holds is not heard again. The pieces stay
@@ -88,7 +86,7 @@ class Transcriber:
         return await self._hear(pcm, seconds, pieces, language, progress)
 
     async def _hear(
-        self, pcm: Path, seconds: float, pieces: PieceStore, language: str, progress: Progress | None
+        self, pcm: Path, seconds: float, pieces: PieceStore, language: str, progress: Progress
     ) -> Transcript:
         known = await pieces.load()
         request = Request(os.getpid(), self.memory, str(pcm), language, self.config)
@@ -103,8 +101,7 @@ class Transcriber:
             else:
                 await pieces.save(event)
                 heard[event.span] = event
-            if progress:
-                progress(_fraction(plan, heard))
+            progress(_fraction(plan, heard))
 
         await run_child(request, known, max(self.min_timeout, seconds), self.child_environment, take)
         if len(heard) != len(plan.spans):

@@ -57,10 +57,9 @@ class Worker:
         *,
         fence: Fence,
         times: WorkerTimes,
-        name: str = "",
     ) -> None:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
-        self.name = name or uuid.uuid4().hex
+        self.name = uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
