@@ -58,6 +58,8 @@ class Lease:
         if not await self.take():
             raise LeaseLost
         working = asyncio.create_task(work())
+        # Where Redis is away, the renewal and the work may both fail of that.
+        working.add_done_callback(tasks.look_at)
         try:
             while not (await asyncio.wait([working], timeout=self.seconds / 4))[0]:
                 if not await self._renew():
@@ -65,8 +67,6 @@ class Lease:
             return working.result()
         finally:
             await tasks.end(working)
-            # It may have failed, too, as where Redis is away: looked at here, that is no error line.
-            _ = working.cancelled() or working.exception()
 
     async def guard(self, commands: Callable[[Pipeline], object]) -> list[Any]:
         """What the commands answer that `commands` queues; done in one step, while this holder has the lease.

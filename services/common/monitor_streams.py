@@ -28,6 +28,8 @@ def ended_by(drained: asyncio.Event, handler: Any) -> Any:
 
     async def stream(request: Any, context: Any) -> None:
         answering, end = asyncio.create_task(answer(request, context)), asyncio.create_task(drained.wait())
+        # It breaks, where its client goes while it writes.
+        answering.add_done_callback(tasks.look_at)
         try:
             await asyncio.wait((answering, end), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():

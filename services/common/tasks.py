@@ -31,6 +31,12 @@ class Background:
         await asyncio.gather(*self._going)
 
 
+def look_at(ended: asyncio.Task[Any]) -> None:
+    """A task's callback: its failure is no error line of asyncio's, where nobody is left to hear of it."""
+    if not ended.cancelled():
+        ended.exception()
+
+
 class SingleFlight(Generic[_Key, _Result]):
     """Work that is done once for all who ask for it at the same time."""
 
@@ -42,8 +48,8 @@ class SingleFlight(Generic[_Key, _Result]):
         task = self._going.get(key)
         if task is None:
             task = self._going[key] = asyncio.create_task(self._once(key, work))
-            # Where all who asked have left, a failure is nobody's: looked at here, it is no error line.
-            task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+            # All who asked may have left.
+            task.add_done_callback(look_at)
         # One who leaves must not take it from the others.
         return await asyncio.shield(task)
 

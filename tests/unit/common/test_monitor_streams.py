@@ -1,0 +1,31 @@
+"""Streams of health and reflection: how they end."""
+
+import asyncio
+import gc
+from typing import Any
+
+import grpc
+
+from services.common.monitor_streams import ended_by
+
+
+async def test_a_stream_that_breaks_as_its_client_goes_leaves_no_error_line() -> None:
+    begun, lines = asyncio.Event(), list[str]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: lines.append(str(told["message"])))
+
+    async def watch(request: Any, context: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise ConnectionError("the message could not be sent")
+
+    handler = ended_by(asyncio.Event(), grpc.unary_stream_rpc_method_handler(watch))
+    call = asyncio.create_task(handler.unary_stream(None, None))
+    await begun.wait()
+    call.cancel()
+    await asyncio.wait([call])
+    # It is told when the task is collected, which the call holds.
+    del call
+    gc.collect()
+    assert lines == []
