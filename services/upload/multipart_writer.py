@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 from types import TracebackType
 
@@ -56,7 +55,7 @@ class MultipartWriter:
         self.size = 0
 
     async def __aenter__(self) -> MultipartWriter:
-        """Begins the multipart upload."""
+        """Begins the multipart upload; NotUndone where it is not known whether the store did."""
         begun = asyncio.create_task(self._objects.create_multipart(self._key, self._content_type))
         try:
             self._upload_id = await asyncio.shield(begun)
@@ -64,11 +63,16 @@ class MultipartWriter:
             # The request is on its way: only its answer tells what is to be aborted.
             await tasks.to_the_end(self._abort_begun(begun))
             raise
+        except ReelwayError as failure:
+            # The store may have begun it all the same.
+            raise NotUndone from failure
         return self
 
     async def _abort_begun(self, begun: asyncio.Task[str]) -> None:
-        with contextlib.suppress(ReelwayError):
+        try:
             await self._objects.abort_multipart(self._key, await begun)
+        except ReelwayError as failure:
+            raise NotUndone from failure
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

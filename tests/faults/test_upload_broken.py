@@ -215,6 +215,32 @@ async def test_whatever_ends_an_upload_makes_room_for_the_next(juicefs_store: St
         assert await fits(parts)
 
 
+@pytest.mark.parametrize("client_leaves", [False, True])
+async def test_what_the_store_began_without_an_answer_is_swept(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch, client_leaves: bool
+) -> None:
+    begin, begun, may_fail = parts.objects.create_multipart, asyncio.Event(), asyncio.Event()
+
+    async def unanswered(key: str, content_type: str) -> str:
+        await begin(key, content_type)
+        begun.set()
+        await may_fail.wait()
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    monkeypatch.setattr(parts.objects, "create_multipart", unanswered)
+    upload = asyncio.create_task(parts.uploads.upload(messages(mp4_of(100_000))))
+    await begun.wait()
+    if client_leaves:
+        upload.cancel()
+        await asyncio.wait([upload])
+    may_fail.set()
+    await asyncio.wait([upload])
+    await parts.uploads.undoing.wait()
+    parts.clock.ahead = 61
+    await parts.sweeper().sweep()
+    assert await parts.leftovers() == NOTHING
+
+
 async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(parts: Foundation) -> None:
     """Whether the record was made is not known; the bytes stay until it is."""
     for done in (False, True):
