@@ -28,6 +28,7 @@ SECONDS = Histogram("reelway_http_request_seconds", "Duration of requests", ["ro
 IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 
 _REQUEST_ID = "X-Request-Id"
+_REFUSED = web.RequestKey("refused", str)
 _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Upload-Offset, Retry-After"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 _KNOWN = frozenset(_METHODS.split(", "))
@@ -83,6 +84,7 @@ def edge(
         except ReelwayError as error:
             if error.reason is ErrorReason.INTERNAL:
                 log.error("internal error behind the gateway", path=request.path)
+            request[_REFUSED] = error.reason.name
             return response_of(error)
         except web.HTTPException as error:
             if error.status < 400:
@@ -121,7 +123,8 @@ def edge(
             # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
             routine = request.path in _PROBED if status == 200 else status in _ROUTINE
             say = log.debug if routine else log.info
-            say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4))
+            why = {"reason": request[_REFUSED]} if _REFUSED in request else {}
+            say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4), **why)
 
     return middleware
 

@@ -9,28 +9,35 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common.readiness_log import ReadinessLog
+
 _SECONDS = 2.0
 
 
 class Readiness:
-    """Asks the services' health when asked itself."""
+    """Asks the services' health when asked itself; the log tells what has become of it."""
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
         self._channels = channels
+        self._log = ReadinessLog()
         self.draining = False
 
     async def missing(self) -> list[str]:
         """Names of the services that cannot be reached or do not serve; `gateway` itself while it drains."""
         if self.draining:
             return ["gateway"]
-        states = await asyncio.gather(*map(self._serves, self._channels.values()))
-        return [name for name, serves in zip(self._channels, states, strict=True) if not serves]
+        whys = await asyncio.gather(*map(self._failure, self._channels.values()))
+        failures = {name: why for name, why in zip(self._channels, whys, strict=True) if why}
+        self._log.tell(failures)
+        return list(failures)
 
     @staticmethod
-    async def _serves(channel: grpc.aio.Channel) -> bool:
+    async def _failure(channel: grpc.aio.Channel) -> str:
+        """Why it does not serve; empty: it does."""
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
-        except grpc.aio.AioRpcError:
-            return False
-        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+        except grpc.aio.AioRpcError as error:
+            return f"{error.code().name}: {error.details()}"
+        serves = answer.status == health_pb2.HealthCheckResponse.SERVING
+        return "" if serves else health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
