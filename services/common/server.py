@@ -16,6 +16,7 @@ from grpc_reflection.v1alpha import reflection
 from services.common import logs, metrics
 from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.grpc_edge import Edge
+from services.common.readiness_log import ReadinessLog
 from services.common.settings import ServiceSettings, refuse
 
 log = logs.get_logger(__name__)
@@ -24,13 +25,16 @@ LIVENESS = "live"
 """Health service name that is SERVING as long as the process can answer at all."""
 
 Check = Callable[[], Awaitable[None]]
+_CHECK_SECONDS = 5
 
 
 async def _failure(check: Check) -> str:
     """Why it did not pass; empty: it did."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(_CHECK_SECONDS):
             await check()
+    except TimeoutError:
+        return f"no answer within {_CHECK_SECONDS} s"
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
@@ -38,18 +42,15 @@ async def _failure(check: Check) -> str:
 
 async def _watch_readiness(health: health_aio.HealthServicer, ready: Mapping[str, Check]) -> None:
     """Say SERVING while all of `ready` pass, NOT_SERVING while one raises; the log names those."""
-    waits_for: set[str] | None = None
+    readiness_log = ReadinessLog()
+    serves: bool | None = None
     while True:
         whys = await asyncio.gather(*map(_failure, ready.values()))
         failures = {name: why for name, why in zip(ready, whys, strict=True) if why}
-        if failures.keys() != waits_for:
-            waits_for = set(failures)
-            status = health_pb2.HealthCheckResponse.NOT_SERVING if failures else health_pb2.HealthCheckResponse.SERVING
+        readiness_log.tell(failures)
+        if serves is not (serves := not failures):
+            status = health_pb2.HealthCheckResponse.SERVING if serves else health_pb2.HealthCheckResponse.NOT_SERVING
             await health.set("", status)
-            if failures:
-                log.warning("not ready", why="; ".join(f"{name}: {why}" for name, why in failures.items()))
-            else:
-                log.info("ready")
         await asyncio.sleep(0.3 if failures else 2.0)
 
 
