@@ -3,6 +3,7 @@
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -37,8 +38,19 @@ async def port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await runner.cleanup()
 
 
-async def test_all_clients_of_the_store_trust_the_same_authority(port: int) -> None:
+@pytest.mark.parametrize("flags", [ssl.VERIFY_DEFAULT, ssl.VERIFY_X509_STRICT], ids=["as it is", "as Python 3.13 is"])
+async def test_all_clients_of_the_store_trust_the_same_authority(
+    port: int, flags: ssl.VerifyFlags, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The SDK alone would be ready to serve videos of which no byte can be read."""
+    make = ssl.create_default_context
+
+    def with_flags(*args: Any, **kwargs: Any) -> ssl.SSLContext:
+        context = make(*args, **kwargs)
+        context.verify_flags |= flags
+        return context
+
+    monkeypatch.setattr(ssl, "create_default_context", with_flags)
     settings = S3Server.at(f"https://localhost:{port}").settings
     async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data:
         await objects.check()
