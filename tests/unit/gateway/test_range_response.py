@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 from structlog.testing import capture_logs
 
+from gateway import range_response
 from gateway.broken_off import BROKEN_OFF
 from gateway.range_response import Batch, Read, Representation, content_disposition, respond
 from services.common.error_catalog import ErrorReason
@@ -376,6 +377,14 @@ async def test_a_viewer_that_stops_reading_is_let_go() -> None:
             connection.stop_reading()
             await closed(reader)
     assert [entry["event"] for entry in logs] == ["viewer stopped reading"]
+
+
+async def test_what_asyncio_would_keep_for_a_slow_viewer_is_not_given_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two versions of Python pause nobody who uses `writelines`; aiohttp knows which."""
+    monkeypatch.setattr(range_response, "SKIP_WRITELINES", True)
+    monkeypatch.setattr(asyncio.WriteTransport, "writelines", None)
+    async with viewer(Reader()) as connection:
+        assert (await connection.ask("GET")).body == DATA
 
 
 async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
