@@ -16,7 +16,7 @@ from gateway.http_errors import response_of, response_of_http
 from gateway.idle_connections import IdleConnections
 from gateway.request_body import ClientGoneError, check_expectation
 from gateway.request_host import check_host
-from services.common import logs
+from services.common import logs, metrics
 from services.common.caller import Caller, current_caller, new_request_id, set_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -24,7 +24,9 @@ from services.common.errors import ReelwayError
 log = logs.get_logger(__name__)
 
 REQUESTS = Counter("reelway_http_requests_total", "Requests answered", ["route", "method", "status"])
-SECONDS = Histogram("reelway_http_request_seconds", "Duration of requests", ["route", "method"])
+SECONDS = Histogram(
+    "reelway_http_request_seconds", "Duration of requests", ["route", "method"], buckets=metrics.DURATIONS
+)
 IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 
 _REQUEST_ID = "X-Request-Id"

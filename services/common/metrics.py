@@ -6,14 +6,12 @@ from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from services.common.settings import host_and_port, refuse
 
+DURATIONS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+"""Bounds of histograms, in seconds: from an answer out of memory to an upload."""
+
 RPC_STARTED = Counter("reelway_rpc_started_total", "RPCs begun", ["method"])
 RPC_HANDLED = Counter("reelway_rpc_handled_total", "RPCs ended, by status", ["method", "code"])
-RPC_SECONDS = Histogram(
-    "reelway_rpc_seconds",
-    "Duration of RPCs",
-    ["method"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
-)
+RPC_SECONDS = Histogram("reelway_rpc_seconds", "Duration of RPCs", ["method"], buckets=DURATIONS)
 RPC_IN_FLIGHT = Gauge("reelway_rpc_in_flight", "RPCs under way", ["method"])
 BYTES = Counter("reelway_bytes_total", "Bytes of videos moved", ["direction"])
 

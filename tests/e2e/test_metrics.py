@@ -33,6 +33,8 @@ async def test_requests_bytes_and_jobs_are_counted(system: RunningSystem, mp4: b
         ("gateway", "reelway_http_requests_total", {"route": STREAM, "method": "GET", "status": "206"}, 1),
         ("gateway", "reelway_http_requests_total", {"route": "unknown", "status": "404"}, 1),
         ("gateway", "reelway_http_request_seconds_count", {"route": STREAM, "method": "GET"}, 3),
+        # The bounds go as far as an upload takes.
+        ("gateway", "reelway_http_request_seconds_bucket", {"route": STREAM, "method": "GET", "le": "1800.0"}, 3),
         ("upload", "reelway_bytes_total", {"direction": "in"}, len(mp4)),
         ("stream", "reelway_bytes_total", {"direction": "out"}, len(mp4) - 1),
         ("upload", "reelway_rpc_handled_total", {"method": "/reelway.v1.UploadService/UploadVideo", "code": "OK"}, 1),
