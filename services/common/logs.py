@@ -70,7 +70,7 @@ def configure(process: str, level: str, log_format: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("botocore", "aiobotocore", "asyncio", "urllib3"):
+    for noisy in ("botocore", "aiobotocore", "asyncio", "urllib3", "grpc", "redis"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_fault)
 

@@ -54,3 +54,13 @@ def test_a_reader_that_went_is_no_error(capsys: pytest.CaptureFixture[str]) -> N
     library.error("ExecuteBatchError raised in core by servicer method [%s]", "/reelway.v1.StreamService/Read")
     library.error("Unexpected [%s] raised by servicer method", "KeyError")
     assert json.loads(capsys.readouterr().err)["event"] == "Unexpected [KeyError] raised by servicer method"
+
+
+@pytest.mark.parametrize("library", ["grpc._cython.cygrpc", "redis.asyncio.connection", "botocore.hooks"])
+def test_of_our_libraries_debug_shows_what_went_wrong_alone(library: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They have a line for each call and connection, in which ours are lost."""
+    logs.configure("stream", "DEBUG", "json")
+    logging.getLogger(library).debug("[_cygrpc] Loaded running loop: id(loop)=1")
+    logging.getLogger(library).warning("broken")
+    logs.get_logger("test").debug("rpc")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["broken", "rpc"]
