@@ -220,14 +220,15 @@ def _even(side: float) -> int:
 
 def _fit(clip: Clip, shape: Shape) -> str:
     # Whole in the frame, whatever its shape, on black. `dar` is that of the picture upright, with its pixels stretched:
-    # one step, as large as the frame at most, while to make the pixels square first could take any memory.
+    # one step, as large as the frame at most, while to make the pixels square first could take any memory. Anew for
+    # each frame, since a picture may change its size: a window that is recorded, a camera of a call.
     width, height = shape.width, shape.height
     # One header tells the colours of all, and not every ffmpeg converts them of its own accord.
     told = f"setparams=colorspace={clip.matrix}," if clip.is_matrix_guessed else ""
     return (
         f"{told}scale=w='max(2,2*round(min({width},{height}*dar)/2))':h='max(2,2*round(min({height},{width}/dar)/2))'"
-        f":out_color_matrix={_MATRICES[shape.matrix]}:out_range=tv,"
-        f"pad={width}:{height}:-1:-1,setsar=1,format=yuv420p"
+        f":out_color_matrix={_MATRICES[shape.matrix]}:out_range=tv:eval=frame,"
+        f"pad={width}:{height}:-1:-1:eval=frame,setsar=1,format=yuv420p"
     )
 
 
@@ -285,7 +286,7 @@ def encode_arguments(
         # Silence tells concat how long each clip is, which it does not know of a single frame.
         graph.append("[a]anullsink")
     threads = ("-threads", str(limits.threads))
-    inputs = [argument for clip in clips for argument in (*threads, *INPUT_GUARD, "-i", f"file:{clip.path}")]
+    inputs = [argument for clip in clips for argument in (*threads, *_reading(clip))]
     sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()
     order = ("-bf", "0") if is_part else ()
     colours = ("-colorspace", shape.matrix, "-color_range", "tv")
@@ -294,6 +295,13 @@ def encode_arguments(
     timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000", *_LASTING)
     drawn = (*inputs, "-filter_complex", ";".join(graph))
     return [*_QUIET, *drawn, *picture, *timing, *sound, *_for(output), f"file:{output}"]
+
+
+def _reading(clip: Clip) -> tuple[str, ...]:
+    # ffmpeg would begin the whole graph anew at a frame of another size, and with it the time of what is joined. What
+    # turns a picture cannot do without.
+    going_on = () if clip.is_turned else ("-reinit_filter:v", "0")
+    return (*going_on, *INPUT_GUARD, "-i", f"file:{clip.path}")
 
 
 def _for(output: Path) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.clips import described, make_clip
+from tests.support.clips import changing, described, make_clip
 from tests.support.joins import PROGRAMS
 from tests.support.programs import installed, static
 
@@ -196,3 +196,13 @@ async def test_clips_whose_streams_have_another_order_are_not_mixed_up(joined: A
     orders = [("-map", "0", "-map", "1"), ("-map", "1", "-map", "0")]
     clips = [painted(tmp_path / f"{index}.mp4", codec=(*sound, *order)) for index, order in enumerate(orders)]
     assert seen((await joined(*clips)).path, LEFT, RIGHT) == [["red", "blue"]] * 10
+
+
+@PROGRAMS
+async def test_a_picture_that_changes_its_size_keeps_its_proportions(joined: Any, tmp_path: Path, program: Any) -> None:
+    vp8 = ("-c:v", "libvpx", "-deadline", "realtime")
+    sizes = [painted(tmp_path / f"{size}.webm", size=size, codec=vp8) for size in ("64x48", "48x96")]
+    both = await joined(painted(tmp_path / "clip.mp4"), changing(tmp_path / "window.webm", *sizes), program=program())
+    assert (both.encoded, both.size) == (True, (128, 96))
+    frames = seen(both.path, (0.4, 0.5), (0.6, 0.5), (0.02, 0.5))
+    assert frames == [["red", "blue", "red"]] * 10 + [["red", "blue", "black"]] * 5

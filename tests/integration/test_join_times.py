@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from services.ffmpeg.job import JobFault
-from tests.support.clips import described, make_clip
+from tests.support.clips import changing, described, make_clip
 from tests.support.joins import PROGRAMS
 from tests.support.programs import installed
 
@@ -150,3 +150,16 @@ async def test_clips_whose_pictures_wait_for_their_order_follow_at_once(joined: 
     both = await joined(*clips)
     assert not both.encoded
     assert gaps(both.path) == pytest.approx([0.04] * 29, abs=0.002)
+
+
+@PROGRAMS
+async def test_a_clip_whose_picture_changes_its_size_keeps_its_time(joined: Any, tmp_path: Path, program: Any) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=d=0.4")
+    vp8 = (*sound, "-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")
+    sizes = [make_clip(tmp_path / f"{size}.webm", vp8, size=size) for size in ("64x48", "48x96")]
+    clip = make_clip(tmp_path / "clip.mp4", (*sound, *X264, "-c:a", "aac"))
+    both = await joined(clip, changing(tmp_path / "window.webm", *sizes), clip, program=program())
+    assert both.encoded
+    # Where one file ends and the next begins, its sound may last a little longer than its picture.
+    assert gaps(both.path) == pytest.approx([0.04] * 39, abs=0.06)
+    assert times(both.path)[30] == pytest.approx(1.2, abs=0.1)

@@ -56,6 +56,15 @@ def make_clip(path: Path, arguments: Sequence[str], *, seconds: float = 0.4, siz
     return path
 
 
+def changing(path: Path, *clips: Path) -> Path:
+    """The packets of these files in one, as of a window that is recorded while its size changes."""
+    listing = path.with_suffix(".txt")
+    listing.write_text("".join(f"file {clip}\n" for clip in clips))
+    command = [find().ffmpeg, "-v", "error", "-nostdin", "-f", "concat", "-safe", "0", "-i", str(listing), "-c", "copy"]
+    subprocess.run([*command, str(path)], check=True, timeout=60)
+    return path
+
+
 def described(path: Path, *arguments: str) -> Any:
     """What ffprobe says of a file, asked by these arguments: the static build, which starts quickly."""
     command = [static("ffprobe"), "-v", "error", "-of", "json", *arguments, str(path)]
