@@ -45,6 +45,9 @@ _LUMA_FORMATS = ("yuv", "nv", "p01", "uyvy", "yuyv")
 _AAC = ("-c:a", "aac", "-b:a", "160k")
 # Silence is written where a clip has no sound for a while: raw samples in a part would move together.
 _GAPLESS = "aresample=async=1:min_hard_comp=0.01:first_pts=0"
+# In these formats sound has no times of its own, and what is missing of one clip's moves that of all later ones. So it
+# is written anew, with the silence, by a codec that loses nothing.
+_GAPLESS_CODECS = {".avi": "pcm_s16le", ".ogg": "flac"}
 _SOUND = f"{_GAPLESS},aformat=sample_rates=48000:channel_layouts=stereo"
 
 
@@ -234,11 +237,12 @@ def _fit(clip: Clip, shape: Shape) -> str:
 
 def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> list[str]:
     """The arguments that join matching clips of `in` packet by packet; writes the list that they name."""
-    first = clips[0]
+    first, codec = clips[0], _GAPLESS_CODECS.get(output.suffix)
     sound = ("-map", f"0:{first.audio_index}") if first.audio else ()
-    streams = ("-map", f"0:{first.video_index}", *sound)
+    streams = ("-map", f"0:{first.video_index}", *sound, "-c", "copy")
+    gapless = ("-af", _GAPLESS, "-c:a", codec) if first.audio and codec else ()
     listed = _listed([_entry(clip.path, clip.duration_seconds) for clip in clips], folder)
-    return [*listed, *streams, "-c", "copy", *_for(output), f"file:{output}"]
+    return [*listed, *streams, *gapless, *_for(output), f"file:{output}"]
 
 
 def parts_arguments(files: Sequence[Path], folder: WorkFolder, output: Path) -> list[str]:

@@ -163,3 +163,22 @@ async def test_a_clip_whose_picture_changes_its_size_keeps_its_time(joined: Any,
     # Where one file ends and the next begins, its sound may last a little longer than its picture.
     assert gaps(both.path) == pytest.approx([0.04] * 39, abs=0.06)
     assert times(both.path)[30] == pytest.approx(1.2, abs=0.1)
+
+
+@PROGRAMS
+@pytest.mark.parametrize(
+    ("name", "codecs"),
+    [
+        ("short.avi", ("-c:v", "mpeg4", "-c:a", "libmp3lame")),
+        ("short.ogg", ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+    ],
+)
+async def test_sound_that_ends_before_its_picture_is_followed_by_silence_where_a_file_has_no_times_of_sound(
+    joined: Any, tmp_path: Path, program: Any, name: str, codecs: tuple[str, ...]
+) -> None:
+    beep = ("-f", "lavfi", "-i", "aevalsrc='if(lt(t,0.2),0,sin(2764*t))':d=0.6")
+    clip = make_clip(tmp_path / name, (*beep, *codecs), seconds=1, size="64x48")
+    both = await joined(*[clip] * 4, program=program())
+    starts = times(both.path)[::25]
+    assert (both.encoded, len(starts)) == (False, 4)
+    assert heard(both.path) == pytest.approx([start + 0.2 for start in starts], abs=0.08)

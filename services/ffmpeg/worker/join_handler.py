@@ -60,7 +60,7 @@ class JoinHandler:
     """Handler of JobKind.JOIN. Spec: `video_id` and `parameters` with the `etag` of the upload's version.
 
     Result: `key` of the joined file; `clips` that are in it, all or all but a last one that has only begun; and
-    `encoded`: false where every packet was taken as it was.
+    `encoded`: false where every packet of the picture was taken as it was.
     """
 
     def __init__(self, sandbox: Sandbox, uploads: UploadClient, outputs: Outputs, limits: JoinLimits) -> None:
