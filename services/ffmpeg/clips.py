@@ -62,7 +62,6 @@ class Clip:
     audio: tuple[Any, ...] | None
     audio_index: int
     """-1 where it has no sound."""
-    streams: int
     is_turned: bool
     """Its header has a player turn or mirror the picture."""
     width: int
@@ -101,7 +100,6 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         video_index=int(video.get("index", -1)),
         audio=_parameters(audio) if audio else None,
         audio_index=int(audio["index"]) if audio else -1,
-        streams=len(streams),
         is_turned=bool(turn),
         width=width,
         height=height,
@@ -146,7 +144,7 @@ def match(clips: Sequence[Clip], extension: str) -> bool:
     first = clips[0]
     if first.is_turned and extension not in _TURNING:
         return False
-    return all((clip.video, clip.audio, clip.streams) == (first.video, first.audio, first.streams) for clip in clips)
+    return all((clip.video, clip.audio) == (first.video, first.audio) for clip in clips)
 
 
 async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip]) -> bool:

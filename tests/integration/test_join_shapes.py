@@ -198,6 +198,26 @@ async def test_clips_whose_streams_have_another_order_are_not_mixed_up(joined: A
     assert seen((await joined(*clips)).path, LEFT, RIGHT) == [["red", "blue"]] * 10
 
 
+def with_words(path: Path) -> Path:
+    """The same packets in a file that has a track of subtitles, too."""
+    target, words = path.with_stem("words"), path.with_suffix(".srt")
+    words.write_text("1\n00:00:00,000 --> 00:00:00,200\nwords\n")
+    command = [installed(), "-v", "error", "-i", str(path), "-i", str(words), "-map", "0", "-map", "1", "-c", "copy"]
+    codec = "mov_text" if path.suffix == ".mov" else "srt"
+    subprocess.run([*command, "-c:s", codec, str(target)], check=True, timeout=60)
+    return target
+
+
+@PROGRAMS
+@pytest.mark.parametrize("container", ["mov", "mkv"])
+async def test_what_no_join_keeps_need_not_match(joined: Any, tmp_path: Path, program: Any, container: str) -> None:
+    sound = ("-f", "lavfi", "-i", "sine=d=0.2", *X264, "-c:a", "aac")
+    clip = painted(tmp_path / f"clip.{container}", codec=sound)
+    both = await joined(clip, with_words(clip), clip, program=program())
+    assert not both.encoded
+    assert seen(both.path, LEFT, RIGHT) == [["red", "blue"]] * 15
+
+
 @PROGRAMS
 async def test_a_picture_that_changes_its_size_keeps_its_proportions(joined: Any, tmp_path: Path, program: Any) -> None:
     vp8 = ("-c:v", "libvpx", "-deadline", "realtime")

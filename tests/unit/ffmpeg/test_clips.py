@@ -29,7 +29,6 @@ def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected
         video_index=0,
         audio=None,
         audio_index=-1,
-        streams=1,
         is_turned=False,
         width=width,
         height=height,
