@@ -152,3 +152,16 @@ def children() -> list[int]:
     tasks = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for task in tasks for pid in task.read_text().split()]
     return [pid for pid in pids if re.search(b"transcription.child", Path(f"/proc/{pid}/cmdline").read_bytes())]
+
+
+async def test_an_hour_without_sound_is_silence(tmp_path: Path) -> None:
+    """As of a recorder whose machine slept: what is not there takes no memory beyond that of what is heard."""
+    media, root = tmp_path / "slept.mkv", WorkRoot(tmp_path / "work")
+    sound = ("-f", "lavfi", "-i", "sine=d=1:r=48000", "-af", "asetpts='PTS+gte(T,0.5)*3600/TB'", "-ac", "2")
+    await make(*sound, "-c:a", "pcm_f32le", str(media))
+    folder = root.create("hearing")
+    inside = folder.path / "in" / "video"
+    await asyncio.to_thread(os.link, media, inside)
+    samples = await CagedAudio(SANDBOX, folder, inside).decode(2 * 3600)
+    assert samples.stat().st_size == pytest.approx(3601 * 2 * 16000, rel=0.001)
+    root.close()

@@ -82,12 +82,13 @@ def extract_arguments(media: Path, pcm: Path, max_seconds: float) -> list[str]:
     """What ffmpeg is told.
 
     `first_pts=0` pads sound that begins late, so that times are those of the video. A file can claim any length
-    of silence; a second beyond the limit is enough to notice.
+    of silence; a second beyond the limit is enough to notice. ffmpeg holds all of a gap in memory at once, so the sound
+    is made as small as it is wanted before gaps are filled.
     """
     return [
         *("-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"),
         *(*INPUT_GUARD, "-i", f"file:{media}"),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aresample=async=1:first_pts=0"),
-        *("-ac", "1", "-ar", str(SAMPLE_RATE), "-t", f"{max_seconds + 1:.0f}"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn"),
+        *("-af", f"aformat=s16:{SAMPLE_RATE}:mono,aresample=async=1:first_pts=0", "-t", f"{max_seconds + 1:.0f}"),
         *("-c:a", "pcm_s16le", "-f", "s16le", f"file:{pcm}"),
     ]

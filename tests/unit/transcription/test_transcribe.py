@@ -190,7 +190,7 @@ def test_ffmpegs_arguments() -> None:
     assert arguments == [
         *("-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-threads", "1"),
         *("-protocol_whitelist", "file", "-format_whitelist", "…", "-i", "file:/j/in/0.webm"),
-        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aresample=async=1:first_pts=0", "-ac", "1", "-ar", "16000"),
+        *("-map", "0:a:0", "-vn", "-sn", "-dn", "-af", "aformat=s16:16000:mono,aresample=async=1:first_pts=0"),
         *("-t", "3601", "-c:a", "pcm_s16le", "-f", "s16le", "file:/j/out/a"),
     ]
 
