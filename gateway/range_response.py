@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import functools
 import secrets
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,7 +21,6 @@ from typing import TypeAlias
 from urllib.parse import quote
 
 from aiohttp import web
-from aiohttp.http_writer import SKIP_WRITELINES
 
 from gateway.broken_off import FAILED, VIEWER_LEFT, WRITE_TIMEOUT_S, break_off
 from gateway.byte_range import ByteRange, Unsatisfiable, parse_range
@@ -37,6 +37,9 @@ Batch: TypeAlias = Sequence[Buffer]
 Read: TypeAlias = Callable[[int, int], AsyncGenerator[Batch, None]]
 
 _log = get_logger(__name__)
+
+# There `writelines` of asyncio's loop pauses nobody who writes faster than the viewer reads (CVE-2024-12254).
+_IS_PAUSE_FORGOTTEN = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 9) or (3, 13, 0) <= sys.version_info[:3] < (3, 13, 2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,8 +231,7 @@ class _ViewerLeftError(Exception):
 
 def _write(transport: asyncio.Transport, batch: Batch) -> None:
     """Give the connection all of it, in one system call where it can take that much."""
-    if SKIP_WRITELINES:
-        # Before Python 3.12.9 and 3.13.2 asyncio's goes on whatever is not taken: all would be kept for a slow viewer.
+    if _IS_PAUSE_FORGOTTEN and isinstance(asyncio.get_running_loop(), asyncio.SelectorEventLoop):
         transport.write(b"".join(batch))
     else:
         transport.writelines(batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway import multipart_form
 from gateway.header_parameters import parse_parameters
 from gateway.invalid_request import InvalidRequestError
 from gateway.multipart_form import MultipartForm
@@ -187,11 +188,12 @@ async def test_malformed(malformed: MultipartForm, words: str) -> None:
             pass
 
 
-async def test_as_much_as_the_limits_allow() -> None:
+async def test_as_much_as_the_limits_allow(monkeypatch: pytest.MonkeyPatch) -> None:
     disposition = b'Content-Disposition: form-data; name="n"'
-    limits = FormLimits(parts=3, part_header_bytes=len(disposition), field_bytes=6, preamble_bytes=70)
+    for name, most in (("_MOST_PARTS", 3), ("_PART_HEADER_BYTES", len(disposition)), ("_PREAMBLE_BYTES", 70)):
+        monkeypatch.setattr(multipart_form, name, most)
     body = b"x" * 68 + b"".join([b"\r\n--B\r\n" + disposition + b"\r\n\r\nab"] * 3) + b"\r\n--B--"
-    read = MultipartForm(Body(body), "multipart/form-data; boundary=B", limits=limits)
+    read = MultipartForm(Body(body), "multipart/form-data; boundary=B", field_bytes=6)
     assert (await read.finish()).getall("n") == ["ab"] * 3
 
 

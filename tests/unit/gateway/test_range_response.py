@@ -9,6 +9,7 @@ import random
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
+from unittest.mock import Mock, call
 from urllib.parse import unquote
 
 import pytest
@@ -300,7 +301,7 @@ async def test_a_reader_that_is_refused_later_is_no_failure() -> None:
 
 async def test_a_viewer_who_leaves_between_two_writes_is_no_failure() -> None:
     async def handler(request: web.Request) -> web.StreamResponse:
-        async def read(offset: int, length: int) -> AsyncIterator[Batch]:
+        async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
             yield (DATA[:70_000],)
             assert request.transport is not None
             request.transport.abort()  # as it does itself when it meets a peer that is gone
@@ -379,12 +380,17 @@ async def test_a_viewer_that_stops_reading_is_let_go() -> None:
     assert [entry["event"] for entry in logs] == ["viewer stopped reading"]
 
 
-async def test_what_asyncio_would_keep_for_a_slow_viewer_is_not_given_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two versions of Python pause nobody who uses `writelines`; aiohttp knows which."""
-    monkeypatch.setattr(range_response, "SKIP_WRITELINES", True)
-    monkeypatch.setattr(asyncio.WriteTransport, "writelines", None)
-    async with viewer(Reader()) as connection:
-        assert (await connection.ask("GET")).body == DATA
+@pytest.mark.parametrize(
+    ("is_forgotten", "written"), [(True, call.write(b"abc")), (False, call.writelines((b"ab", b"c")))]
+)
+async def test_who_writes_to_a_slow_viewer_is_paused(
+    monkeypatch: pytest.MonkeyPatch, is_forgotten: bool, written: object
+) -> None:
+    """`writelines` of some versions of asyncio pauses nobody: all would be kept for the viewer."""
+    monkeypatch.setattr(range_response, "_IS_PAUSE_FORGOTTEN", is_forgotten)
+    transport = Mock(asyncio.Transport)
+    range_response._write(transport, (b"ab", b"c"))
+    assert transport.method_calls == [written]
 
 
 async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
