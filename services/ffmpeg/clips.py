@@ -23,7 +23,7 @@ _SAME = (
     *("sample_fmt", "sample_rate", "channels", "channel_layout"),
 )
 _ENTRIES = (
-    f"format=format_name,start_time,duration:stream={','.join(_SAME)}"
+    f"format=format_name,start_time,duration:stream=duration,{','.join(_SAME)}"
     ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation:packet=dts_time"
 )
 # Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
@@ -45,9 +45,10 @@ _LUMA_FORMATS = ("yuv", "nv", "p01", "uyvy", "yuyv")
 _AAC = ("-c:a", "aac", "-b:a", "160k")
 # Silence is written where a clip has no sound for a while: raw samples in a part would move together.
 _GAPLESS = "aresample=async=1:min_hard_comp=0.01:first_pts=0"
-# In these formats sound has no times of its own, and what is missing of one clip's moves that of all later ones. So it
-# is written anew, with the silence, by a codec that loses nothing.
+# In these formats sound has no times of its own, and what is missing of one clip's moves that of all later ones. Where
+# that can be heard, it is written anew, with the silence, by a codec that loses nothing.
 _GAPLESS_CODECS = {".avi": "pcm_s16le", ".ogg": "flac"}
+_HEARD_SECONDS = 0.1
 _SOUND = f"{_GAPLESS},aformat=sample_rates=48000:channel_layouts=stereo"
 
 
@@ -74,6 +75,8 @@ class Clip:
     """It is an MP4 or a MOV, whose edit list may hide frames."""
     duration_seconds: float
     """From the beginning of its first stream; 0 where the file does not tell."""
+    silent_seconds: float
+    """By which its sound, if it has any, ends before its picture; 0 where the file does not tell."""
 
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
@@ -108,6 +111,9 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         is_iso=str(container.get("format_name")).startswith("mov,"),
         duration_seconds=_seconds(container, report.get("packets", [])),
+        silent_seconds=max(float(video["duration"]) - float(audio["duration"]), 0.0)
+        if audio and "duration" in video and "duration" in audio
+        else 0.0,
     )
 
 
@@ -238,7 +244,8 @@ def copy_arguments(clips: Sequence[Clip], folder: WorkFolder, output: Path) -> l
     first, codec = clips[0], _GAPLESS_CODECS.get(output.suffix)
     sound = ("-map", f"0:{first.audio_index}") if first.audio else ()
     streams = ("-map", f"0:{first.video_index}", *sound, "-c", "copy")
-    gapless = ("-af", _GAPLESS, "-c:a", codec) if first.audio and codec else ()
+    is_late = sum(clip.silent_seconds for clip in clips[:-1]) > _HEARD_SECONDS
+    gapless = ("-af", _GAPLESS, "-c:a", codec) if codec and is_late else ()
     listed = _listed([_entry(clip.path, clip.duration_seconds) for clip in clips], folder)
     return [*listed, *streams, *gapless, *_for(output), f"file:{output}"]
 

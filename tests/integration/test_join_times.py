@@ -165,14 +165,17 @@ async def test_a_clip_whose_picture_changes_its_size_keeps_its_time(joined: Any,
     assert times(both.path)[30] == pytest.approx(1.2, abs=0.1)
 
 
-@PROGRAMS
-@pytest.mark.parametrize(
+WITHOUT_TIMES = pytest.mark.parametrize(
     ("name", "codecs"),
     [
-        ("short.avi", ("-c:v", "mpeg4", "-c:a", "libmp3lame")),
-        ("short.ogg", ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
+        ("clip.avi", ("-c:v", "mpeg4", "-c:a", "libmp3lame")),
+        ("clip.ogg", ("-c:v", "libvpx", "-deadline", "realtime", "-c:a", "libopus")),
     ],
 )
+
+
+@PROGRAMS
+@WITHOUT_TIMES
 async def test_sound_that_ends_before_its_picture_is_followed_by_silence_where_a_file_has_no_times_of_sound(
     joined: Any, tmp_path: Path, program: Any, name: str, codecs: tuple[str, ...]
 ) -> None:
@@ -182,3 +185,19 @@ async def test_sound_that_ends_before_its_picture_is_followed_by_silence_where_a
     starts = times(both.path)[::25]
     assert (both.encoded, len(starts)) == (False, 4)
     assert heard(both.path) == pytest.approx([start + 0.2 for start in starts], abs=0.08)
+
+
+def sounds(path: Path) -> list[str]:
+    """The hash of each packet of sound."""
+    packets = described(path, "-select_streams", "a:0", "-show_packets", "-show_data_hash", "sha256")["packets"]
+    return [packet["data_hash"] for packet in packets]
+
+
+@PROGRAMS
+@WITHOUT_TIMES
+async def test_sound_that_lasts_as_long_as_its_picture_is_copied_there_too(
+    joined: Any, tmp_path: Path, program: Any, name: str, codecs: tuple[str, ...]
+) -> None:
+    clip = make_clip(tmp_path / name, ("-f", "lavfi", "-i", "sine=d=1", *codecs), seconds=1, size="64x48")
+    both = await joined(clip, clip, program=program())
+    assert (both.encoded, sounds(both.path)) == (False, sounds(clip) * 2)

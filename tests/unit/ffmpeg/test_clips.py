@@ -36,6 +36,7 @@ def test_a_shape_is_even_and_within_the_limits(width: int, height: int, expected
         is_matrix_guessed=True,
         is_iso=True,
         duration_seconds=1.0,
+        silent_seconds=0.0,
     )
     shape = Shape.of([clip], LIMITS)
     assert (shape.width, shape.height, shape.sound) == (*expected, False)
