@@ -69,10 +69,7 @@ class BlockCache:
             self._size -= len(dropped)
 
     async def load(self, key: BlockKey, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
-        """The block, fetched unless it is here; one fetch serves everybody who waits for it."""
-        block = self.get(key)
-        if block is not None:
-            return block
+        """Fetch a block that is not here, and keep it; one fetch serves everybody who waits for it."""
         return await self._loading.run(key, lambda: self._fetch(key, fetch))
 
     async def _fetch(self, key: BlockKey, fetch: Callable[[], Awaitable[bytes]]) -> bytes:
