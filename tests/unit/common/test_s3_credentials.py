@@ -57,6 +57,11 @@ async def test_a_signature_and_its_credentials_are_used_for_a_minute(monkeypatch
     """A read is signed once for its many ranges; those of a role end, and S3 takes no signature of yesterday."""
     now, keys = 1000.0, iter(("KEY1", "KEY2", "KEY3"))
     signed: list[str] = []
+    sign, made = S3Bytes._sign, list[str]()
+
+    async def counted(self: S3Bytes, method: str, url: str, headers: dict[str, str]) -> dict[str, str]:
+        made.append(url)
+        return await sign(self, method, url, headers)
 
     class Role:
         async def get_frozen_credentials(self) -> ReadOnlyCredentials:
@@ -71,6 +76,7 @@ async def test_a_signature_and_its_credentials_are_used_for_a_minute(monkeypatch
 
     monkeypatch.setattr(AioSession, "get_credentials", role)
     monkeypatch.setattr("services.common.s3_bytes.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(S3Bytes, "_sign", counted)
     async with serving(missing) as port:
         settings = S3Settings(
             S3_BUCKET="b", s3_endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="", aws_secret_access_key=""
@@ -78,10 +84,12 @@ async def test_a_signature_and_its_credentials_are_used_for_a_minute(monkeypatch
         async with S3Bytes.open(settings) as data:
             for seconds in (0, 59, 2, 59, 2):
                 now += seconds
-                with pytest.raises(ReelwayError) as raised:
-                    [piece async for piece in data.read("key", 0, 1)]
-                assert raised.value.reason is ErrorReason.VIDEO_NOT_FOUND
-    assert signed == ["KEY1", "KEY1", "KEY2", "KEY2", "KEY3"]
+                for key in ("key", "other"):
+                    with pytest.raises(ReelwayError) as raised:
+                        [piece async for piece in data.read(key, 0, 1)]
+                    assert raised.value.reason is ErrorReason.VIDEO_NOT_FOUND
+    assert signed == ["KEY1"] * 4 + ["KEY2"] * 4 + ["KEY3"] * 2
+    assert len(made) == 6, "once for each key and minute"
 
 
 async def test_a_role_whose_credentials_cannot_be_had_is_a_store_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
