@@ -139,7 +139,6 @@ async def serve(
             broken = True
             log.error("a background loop ended", exc_info=task.exception())
         log.info("draining", seconds=settings.drain_seconds)
-        loops[0].cancel()
         await health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_notice_seconds)
         # Its first step, before it waits, is to take no more calls.
