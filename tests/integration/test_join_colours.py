@@ -35,7 +35,7 @@ def is_near(found: Sequence[tuple[int, ...]], wanted: tuple[int, ...]) -> bool:
 
 
 @PROGRAMS
-@pytest.mark.parametrize("order", [("smpte170m", "bt709"), ("bt709", "smpte170m"), ("bt709", "bt2020nc")])
+@pytest.mark.parametrize("order", [("bt709", "smpte170m"), ("bt709", "bt2020nc")])
 async def test_a_colour_is_the_same_in_clips_that_count_it_otherwise(
     joined: Any, tmp_path: Path, program: Any, order: tuple[str, str]
 ) -> None:
