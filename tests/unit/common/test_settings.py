@@ -240,10 +240,9 @@ def test_the_public_endpoint_is_the_internal_one_unless_given(monkeypatch: pytes
     assert load(S3Settings).endpoint == "https://s3.eu-north-1.amazonaws.com"
 
 
-@pytest.mark.parametrize("module", ["services.upload", "services.stream", "services.catalog"])
-def test_a_process_without_its_bucket_ends_with_status_2_and_one_line(module: str) -> None:
+def test_a_process_without_its_bucket_ends_with_status_2_and_one_line() -> None:
     ended = subprocess.run(
-        [sys.executable, "-m", module], check=False, capture_output=True, text=True, env={}, timeout=60
+        [sys.executable, "-m", "services.stream"], check=False, capture_output=True, text=True, env={}, timeout=60
     )
     assert ended.returncode == 2
     assert ended.stderr.splitlines() == ["settings: S3_BUCKET: Field required"]
