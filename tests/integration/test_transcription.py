@@ -6,8 +6,8 @@ import asyncio
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,6 @@ from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.transcribe import Progress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
-from tests.support import first_words
 from tests.support.folder_pieces import FolderPieces
 from tests.support.programs import installed
 from tests.support.speech import clips, make, word_error_rate
@@ -115,35 +114,54 @@ async def test_whisper_refuses_a_language_that_is_none(hear: Hearing, tmp_path: 
     assert raised.value.reason is FailureReason.UNSUPPORTED_LANGUAGE
 
 
-async def test_five_minutes_of_speech_take_bounded_memory(hear: Hearing, tmp_path: Path) -> None:
-    """The longest piece, with speech throughout, costs the most memory that a piece can cost."""
-    hear.transcriber = replace(hear.transcriber, config=replace(hear.transcriber.config, engine=first_words.NAME))
-    reading = clips()
-    once, media = tmp_path / "once.wav", tmp_path / "long.wav"
+@pytest.mark.timeout(400)
+async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: Hearing, tmp_path: Path) -> None:
+    """One of the pieces is speech throughout, which costs the most memory that a piece can cost."""
+    media = tmp_path / "long.wav"
+    once, reading = tmp_path / "once.wav", clips()
+    shortest, its_text = reading[1]
     await make(
         *(word for wav, _ in reading for word in ("-i", str(wav))),
         *("-filter_complex", "concat=n=5:v=0:a=1", str(once)),
     )
-    # 297 s of speech, and a sentence in the piece behind it.
+    # A sentence, then silence to 310 s; 300 s of speech; silence, and the sentence once more near the end.
     await make(
-        *("-stream_loop", "11", "-i", str(once), "-i", str(reading[1][0])),
-        *("-filter_complex", "[0]apad=whole_dur=330[a];[a][1]concat=n=2:v=0:a=1", str(media)),
+        *("-i", str(shortest), "-stream_loop", "11", "-i", str(once), "-i", str(shortest)),
+        "-filter_complex",
+        "[0]apad=whole_dur=310[a];[1]apad=whole_dur=830[b];[2]apad=whole_dur=60[c];[a][b][c]concat=n=3:v=0:a=1",
+        str(media),
     )
     peak = 0
+    killed = False
+    notes: list[float] = []
 
     def watch(done: float) -> None:
-        nonlocal peak
-        if 0 < done < 1:
-            (child,) = children()
-            status = Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1]
-            peak = int(status.split()[0]) * 1024
+        nonlocal peak, killed
+        (child,) = children()
+        status = Path(f"/proc/{child}/status").read_text().split("VmHWM:")[1]
+        peak = max(peak, int(status.split()[0]) * 1024)
+        notes.append(done)
+        if done > 0 and not killed:
+            killed = True
+            os.kill(child, signal.SIGKILL)
 
+    with pytest.raises(TranscriptionError, match="SIGKILL") as raised:
+        await hear(media, progress=watch)
+    assert raised.value.reason.transient
+    (first,) = await hear.pieces.load()
+    notes.clear()
     transcript = await hear(media, progress=watch)
-    first, second = sorted(await hear.pieces.load(), key=lambda piece: piece.start)
-    # Half a minute of silence before the sentence is not heard.
-    assert first.heard.speech_seconds > 250
-    assert second.heard.speech_seconds < 10
-    assert transcript.cues[-1].start == pytest.approx(330, abs=1.0)
+
+    assert transcript.audio_seconds == pytest.approx(1200, abs=1)
+    pieces = sorted(await hear.pieces.load(), key=lambda piece: piece.start)
+    assert len(pieces) == 5
+    speech = [piece.heard.speech_seconds for piece in pieces]
+    assert (max(speech) > 250, min(speech) < 30) == (True, True), "silence is no speech"
+    assert notes[0] == pytest.approx(first.end / 16_000 / transcript.audio_seconds)
+    assert len(notes) == 5, "the first piece was heard again"
+    truth = " ".join(text for _, text in reading)
+    assert word_error_rate(" ".join([its_text, *[truth] * 12, its_text]), transcript.text) <= 0.15
+    assert transcript.cues[-1].start == pytest.approx(1140, abs=1.0)
     assert 100 * MIB < peak <= 1000 * MIB, f"{peak / MIB:.0f} MiB"
 
 
