@@ -19,6 +19,7 @@ from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.catalog.record_store import RecordStore
 from services.catalog.sweeper import Sweeper
+from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
@@ -382,6 +383,28 @@ async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) 
     assert await refusal(near.catalog.get("anna", video_id=video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     assert await refusal(near.catalog.delete("anna", video.video_id)) is ErrorReason.VIDEO_NOT_FOUND
     assert (await near.catalog.create(draft(), "")).number == video.number + 1
+
+
+async def test_a_video_that_grows_is_deleted_by_the_system_alone_and_no_other_one_is(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    growing = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_UPLOADING)
+    await near.catalog.create(growing, "anna")
+    for user in ("", "berta"):
+        assert await refusal(near.catalog.delete(user, growing.video_id)) is ErrorReason.NOT_THE_OWNER
+    assert await refusal(near.catalog.delete("anna", growing.video_id)) is ErrorReason.NOT_SEALED
+    finished = await near.catalog.create(draft(), "anna")
+    assert await refusal(near.catalog.delete(SYSTEM_USER, finished.video_id)) is ErrorReason.NOT_THE_OWNER
+
+    async def failing(key: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(near.objects, "delete", failing)
+        for _ in range(2):
+            assert await refusal(near.catalog.delete(SYSTEM_USER, growing.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    await near.catalog.delete(SYSTEM_USER, growing.video_id)
+    assert (await saved(near, growing.video_id)).state == media_pb2.VIDEO_STATE_DELETED
 
 
 async def test_deleting_takes_all_that_was_made_of_a_video(near: Foundation) -> None:
