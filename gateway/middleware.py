@@ -29,7 +29,8 @@ SECONDS = Histogram(
 )
 IN_FLIGHT = Gauge("reelway_http_requests_in_flight", "Requests under way")
 
-_REQUEST_ID = "X-Request-Id"
+_REQUEST_ID_HEADER = "X-Request-Id"
+_REQUEST_ID = web.RequestKey("request_id", str)
 _REFUSED = web.RequestKey("refused", str)
 _EXPOSED = "Content-Range, Accept-Ranges, ETag, Content-Length, X-Request-Id, Upload-Offset, Retry-After"
 _METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
@@ -102,7 +103,7 @@ def edge(
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
         started = time.perf_counter()
-        set_caller(Caller(request_id=new_request_id(request.headers.get(_REQUEST_ID))))
+        set_caller(Caller(request_id=new_request_id(request.headers.get(_REQUEST_ID_HEADER))))
         request[_REQUEST_ID] = current_caller().request_id
         status = 499  # a handler that is cancelled: the client has gone
         idle.request_began(request.protocol)
@@ -155,7 +156,7 @@ def cors(origins: tuple[str, ...]) -> tuple[Middleware, Callable[[web.Request, w
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         # What we run on is nobody's business.
         response.headers["Server"] = "Reelway"
-        response.headers[_REQUEST_ID] = request.get(_REQUEST_ID, "")
+        response.headers[_REQUEST_ID_HEADER] = request.get(_REQUEST_ID, "")
         # Nearly all of them depend on who asks, or change within a second; a cache keeps what says nothing.
         response.headers.setdefault("Cache-Control", "no-store")
         if not anybody:
