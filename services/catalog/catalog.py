@@ -172,16 +172,14 @@ class Catalog:
         while True:
             try:
                 await self._records.save(video)
-            except BaseException:
-                # S3 may write it all the same: over a newer one, where we slept until the sweeper had taken the mark.
-                self._giving_up.start(self._mark_again(video.video_id, mark))
-                raise
-            try:
                 if await self._store.saved(video, mark):
                     return
-            except ReelwayError as error:
-                if error.reason is ErrorReason.INDEX_MISSING:
+            except BaseException as error:
+                if isinstance(error, ReelwayError) and error.reason is ErrorReason.INDEX_MISSING:
                     await self._put_back(video.video_id)
+                else:
+                    # S3 has it, or may write it yet: over a newer one, where we slept until the sweeper took the mark.
+                    self._giving_up.start(self._mark_again(video.video_id, mark))
                 raise
             # Where the index has lost it meanwhile, it is `saved` that says so.
             video = await self._store.get(video.video_id) or video

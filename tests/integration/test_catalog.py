@@ -141,19 +141,31 @@ async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, mo
     assert await near.videos.unsaved_before(float("inf")) == []
 
 
+@pytest.mark.parametrize("is_landed", [False, True], ids=["in the midst of its PUT", "behind it"])
 async def test_so_is_what_a_process_gives_up_that_slept_until_the_sweep(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, is_landed: bool
 ) -> None:
     """The sweeper has saved its record for it, so that no mark of it was left when a newer one came."""
     video = await near.catalog.create(draft(), "anna")
-    put = HeldPut(near.objects, monkeypatch)
+    put, is_asked = HeldPut(near.objects, monkeypatch), asyncio.Event()
     asleep = asyncio.create_task(near.catalog.update("anna", UpdateRequest(video_id=video.video_id, title="old")))
     await put.sent
     near.clock.ahead = 31
     await catalog_sweeper(near).sweep()
     await retitle(near, video.video_id)
     assert await near.videos.unsaved_before(float("inf")) == []
-    asleep.cancel()
+
+    async def unanswered(*_: object) -> bool:
+        is_asked.set()
+        return await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(near.videos, "saved", unanswered)
+        if is_landed:
+            await put.land()
+            await is_asked.wait()
+        asleep.cancel()
+        await asyncio.wait([asleep])
     await put.land()
 
     async def is_marked() -> bool:
