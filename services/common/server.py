@@ -31,11 +31,11 @@ _CHECK_SECONDS = 5
 async def _failure(check: Check) -> str:
     """Why it did not pass; empty: it did."""
     try:
-        async with asyncio.timeout(_CHECK_SECONDS):
+        async with asyncio.timeout(_CHECK_SECONDS) as limit:
             await check()
-    except TimeoutError:
-        return f"no answer within {_CHECK_SECONDS} s"
     except Exception as error:
+        if limit.expired():
+            return f"no answer within {_CHECK_SECONDS} s"
         return f"{type(error).__name__}: {error}"
     return ""
 
