@@ -46,7 +46,7 @@ _AAC = ("-c:a", "aac", "-b:a", "160k")
 # Silence is written where a clip has no sound for a while: raw samples in a part would move together.
 _GAPLESS = "aresample=async=1:min_hard_comp=0.01:first_pts=0"
 # In these formats sound has no times of its own, and what is missing of one clip's moves that of all later ones. Where
-# that can be heard, it is written anew, with the silence, by a codec that loses nothing.
+# that can be heard, it is written anew, with the silence, by a codec that compresses nothing away.
 _GAPLESS_CODECS = {".avi": "pcm_s16le", ".ogg": "flac"}
 _HEARD_SECONDS = 0.1
 _SOUND = f"{_GAPLESS},aformat=sample_rates=48000:channel_layouts=stereo"
@@ -76,7 +76,7 @@ class Clip:
     duration_seconds: float
     """From the beginning of its first stream; 0 where the file does not tell."""
     silent_seconds: float
-    """By which its sound, if it has any, ends before its picture; 0 where the file does not tell."""
+    """By which its sound, if it has any, ends before its picture; infinite where the file tells no end of it."""
 
 
 async def describe_clip(sandbox: Sandbox, folder: WorkFolder, path: Path) -> Clip:
@@ -111,8 +111,9 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         is_iso=str(container.get("format_name")).startswith("mov,"),
         duration_seconds=_seconds(container, report.get("packets", [])),
-        silent_seconds=max(float(video["duration"]) - float(audio["duration"]), 0.0)
-        if audio and "duration" in video and "duration" in audio
+        # Of Ogg only the last 64 KiB are looked at: sound that has no page there ended before.
+        silent_seconds=max(float(video.get("duration", 0)) - float(audio.get("duration", -math.inf)), 0.0)
+        if audio
         else 0.0,
     )
 
