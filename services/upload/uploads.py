@@ -33,15 +33,6 @@ from services.upload.open_uploads import OpenUpload, OpenUploads
 
 log = logs.get_logger(__name__)
 
-# Answers after which it is not known whether the catalog has the record.
-_UNCERTAIN = {
-    ErrorReason.STORE_UNAVAILABLE,
-    ErrorReason.SERVICE_UNAVAILABLE,
-    ErrorReason.TIMEOUT,
-    ErrorReason.INTERNAL,
-    ErrorReason.INDEX_MISSING,  # lost, perhaps, only after the record was written to S3
-}
-
 
 class _Undecided(Exception):
     """The record may or may not exist: the entry stays, and the sweeper decides."""
@@ -183,7 +174,8 @@ class Uploads:
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
             return recorded
         except ReelwayError as error:
-            if error.reason in _UNCERTAIN:
+            if error.kind.http_status >= 500:
+                # It is not known whether the catalog has the record.
                 raise _Undecided from error
             try:
                 await self._objects.delete(upload.key)

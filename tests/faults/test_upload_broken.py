@@ -241,10 +241,13 @@ async def test_what_the_store_began_without_an_answer_is_swept(
     assert await parts.leftovers() == NOTHING
 
 
-async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(parts: Foundation) -> None:
-    """Whether the record was made is not known; the bytes stay until it is."""
+@pytest.mark.parametrize("reason", [ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.CALL_TOKEN_REFUSED])
+async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(
+    parts: Foundation, reason: ErrorReason
+) -> None:
+    """Whether the record was made is not known, nor by a try before the last one; the bytes stay until it is."""
     for done in (False, True):
-        parts.near.failure, parts.near.after = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), done
+        parts.near.failure, parts.near.after = ReelwayError(reason), done
         with pytest.raises(ReelwayError) as refused:
             await parts.uploads.upload(messages(mp4_of(100_000)))
         assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
