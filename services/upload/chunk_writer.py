@@ -85,6 +85,7 @@ class ChunkWriter:
 
         Raises:
             ReelwayError: `largest.refusal`, LENGTH_MISMATCH, STORE_UNAVAILABLE.
+            NotUndone: the store failed, and something of it may be left there.
         """
         source = _Source(pieces, declared, largest, sums)
         if 0 < declared <= PART:

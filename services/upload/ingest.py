@@ -6,7 +6,7 @@ object stays until its video is made of it; so a crash anywhere, or an event tha
 Redis keys:
 
     {ingest}:lease        who looks at the store
-    {ingest}:told:<id>    the catalog was told of this object lately
+    {ingest}:told:<name>  this object under incoming/ was seen to lately
 """
 
 from __future__ import annotations

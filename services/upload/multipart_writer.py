@@ -17,7 +17,7 @@ from services.upload.part_plan import PART, SMALL_PIECE
 
 
 class NotUndone(Exception):
-    """The store failed while a broken-off upload was being removed; something of it may be left."""
+    """The store failed while an upload was begun, or a broken-off one removed; something of it may be left."""
 
 
 class MultipartWriter:

@@ -4,7 +4,7 @@
 |---|---|
 | real speech, recorded, sent in chunks, finalized: words and times | test_a_recording_is_heard |
 | captions on the video in a browser | test_chromium_shows_the_captions |
-| noise, a tone, no sound: completed and empty | test_nothing_is_said |
+| silence, noise, a tone, no sound: completed and empty | test_nothing_is_said |
 | on demand, for the caller's own videos, over REST and gRPC | test_on_demand |
 | without an engine a transcript fails and says why, and nothing else does | test_without_an_engine |
 | clips that never become one video fail, and do not wait for ever | test_clips_that_cannot_be_joined |
@@ -209,6 +209,7 @@ async def test_chromium_shows_the_captions(anna: LibraryUser, reading: Reading) 
 
 async def test_nothing_is_said(anna: LibraryUser, tmp_path: Path) -> None:
     sounds = {
+        "silence": ("-f", "lavfi", "-i", "anullsrc=r=48000:d=3", "-c:a", "libopus"),
         "noise": ("-f", "lavfi", "-i", "anoisesrc=color=brown:duration=20:amplitude=0.3", "-c:a", "libopus"),
         "tone": ("-f", "lavfi", "-i", "sine=frequency=440:duration=3", "-c:a", "libopus"),
         "mute": (),
