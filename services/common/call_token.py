@@ -60,6 +60,6 @@ class CallTokens:
             raise ReelwayError(ErrorReason.CALL_TOKEN_REFUSED) from error
         expiry, user = float(claims["exp"]), str(claims["sub"])
         if expiry > now + _LONGEST_LIFE_SECONDS:
-            raise ReelwayError(ErrorReason.CALL_TOKEN_REFUSED, "The call token is good for too long")
+            raise ReelwayError(ErrorReason.CALL_TOKEN_REFUSED) from ValueError("the token is good for too long")
         self._checked[token] = expiry, user
         return user

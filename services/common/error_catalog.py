@@ -30,7 +30,7 @@ class ErrorReason(enum.Enum):
     INTERNAL = ErrorKind(_C.INTERNAL, 500, "Internal error")
     UNAUTHENTICATED = ErrorKind(_C.UNAUTHENTICATED, 401, "Unauthorized")
     # No fault of the user, whose own token was good: two of our processes have different secrets, or clocks.
-    CALL_TOKEN_REFUSED = ErrorKind(_C.UNAUTHENTICATED, 503, "The call token is not valid", 5)
+    CALL_TOKEN_REFUSED = ErrorKind(_C.UNAUTHENTICATED, 503, "A service refused the call of another one", 5)
     NOT_THE_OWNER = ErrorKind(_C.PERMISSION_DENIED, 403, "Not the owner of this video")
     INVALID_REQUEST = ErrorKind(_C.INVALID_ARGUMENT, 422, "Invalid request")
     INVALID_PAGE_TOKEN = ErrorKind(_C.INVALID_ARGUMENT, 422, "Invalid page token")
