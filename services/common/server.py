@@ -43,14 +43,16 @@ async def _failure(check: Check) -> str:
 async def _watch_readiness(health: health_aio.HealthServicer, ready: Mapping[str, Check]) -> None:
     """Say SERVING while all of `ready` pass, NOT_SERVING while one raises; the log names those."""
     readiness_log = ReadinessLog()
-    serves: bool | None = None
+    served: bool | None = None
     while True:
         whys = await asyncio.gather(*map(_failure, ready.values()))
         failures = {name: why for name, why in zip(ready, whys, strict=True) if why}
         readiness_log.tell(failures)
-        if serves is not (serves := not failures):
+        serves = not failures
+        if serves is not served:
             status = health_pb2.HealthCheckResponse.SERVING if serves else health_pb2.HealthCheckResponse.NOT_SERVING
             await health.set("", status)
+        served = serves
         await asyncio.sleep(0.3 if failures else 2.0)
 
 
