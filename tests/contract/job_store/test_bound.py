@@ -1,18 +1,14 @@
 """What one owner can make the store keep, and for how long, is bounded, on a real Redis."""
 
-import uuid
-
 import pytest
 import redis.asyncio
 
 from services.common.caller import SYSTEM_USER
-from services.ffmpeg.job import JobFailure, NewJob
 from services.ffmpeg.job_policy import JobPolicy
-from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
+from tests.contract.job_store.rig import FAULT, add, expire_lease, take
 
 POLICY = JobPolicy(kept_max=3)
-FAULT = JobFailure("FFMPEG_FAILED", "no such filter")
 
 
 @pytest.fixture
@@ -20,17 +16,11 @@ def store(client: redis.asyncio.Redis) -> RedisJobStore:
     return RedisJobStore(client, POLICY)
 
 
-async def add(store: RedisJobStore, owner: str = "anna", key: str = "") -> str:
-    new = NewJob(str(uuid.uuid4()), JobKind.COMMAND, owner, {"n": 1}, idempotency_key=key)
-    return (await store.register(new))[0].id
-
-
 async def end(store: RedisJobStore, job_id: str, how: str) -> None:
     if how == "cancel":
         await store.cancel(job_id)
         return
-    lease = await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND])
-    assert lease is not None
+    lease = await take(store)
     assert lease.job.id == job_id
     if how.startswith("cancel, "):
         await store.cancel(job_id)
@@ -40,7 +30,7 @@ async def end(store: RedisJobStore, job_id: str, how: str) -> None:
         case "cancel, release":
             await store.release(lease)
         case "lose":
-            await store._client.zadd("{ff}:active", {job_id: 1})
+            await expire_lease(store._client, job_id)
             await store.reap()
         case _:
             await store.complete(lease, {"seconds": [1]})
@@ -57,10 +47,10 @@ async def test_whoever_cancels_for_ever_takes_no_more_of_redis_for_it(
         return sum([await client.memory_usage(key, samples=0) or 0 async for key in client.scan_iter("{ff}:*")])
 
     for number in range(5):
-        await end(store, await add(store, key=f"k{number}"), "cancel")
+        await end(store, await add(store, idempotency_key=f"k{number}"), "cancel")
     after_five = await taken()
     for number in range(5, 200):
-        await end(store, await add(store, key=f"k{number}"), "cancel")
+        await end(store, await add(store, idempotency_key=f"k{number}"), "cancel")
     assert await taken() < after_five + 1000
 
 
@@ -69,8 +59,7 @@ async def test_whoever_cancels_for_ever_takes_no_more_of_redis_for_it(
 async def test_the_records_that_ended_first_go_first(store: RedisJobStore, owner: str, how: str) -> None:
     # The first to be registered is the last to end: it stays.
     late = await add(store, owner)
-    lease = await store.claim("w0", "nonce", [JobKind.COMMAND])
-    assert lease is not None
+    lease = await take(store)
     ids = [await add(store, owner) for _ in range(5)]
     for number, job_id in enumerate(ids, 1):
         await end(store, job_id, how)
@@ -105,7 +94,7 @@ async def test_a_record_is_kept_for_as_long_as_its_end_asks(
 
 async def test_what_waits_or_runs_and_what_others_have_stays(store: RedisJobStore) -> None:
     running = await add(store)
-    assert await store.claim("w0", "nonce", [JobKind.COMMAND])
+    await take(store)
     waiting, other = await add(store), await add(store, "other")
     await store.cancel(other)
     for _ in range(10):
@@ -116,21 +105,21 @@ async def test_what_waits_or_runs_and_what_others_have_stays(store: RedisJobStor
 
 async def test_the_system_s_own_records_stay_for_those_who_ask_what_became_of_them(store: RedisJobStore) -> None:
     """Whether a video's job is begun again, and when, is read from how it ended (due_jobs.py, clip_joiner.py)."""
-    ids = [await add(store, SYSTEM_USER, f"process-{number}") for number in range(10)]
+    ids = [await add(store, SYSTEM_USER, idempotency_key=f"process-{number}") for number in range(10)]
     for job_id in ids:
         await store.cancel(job_id)
-    assert [await add(store, SYSTEM_USER, f"process-{number}") for number in range(10)] == ids
+    assert [await add(store, SYSTEM_USER, idempotency_key=f"process-{number}") for number in range(10)] == ids
 
 
 async def test_lists_and_idempotency_know_no_record_that_went(store: RedisJobStore) -> None:
     ids = []
     for number in range(5):
-        ids.append(await add(store, key=f"k{number}"))
+        ids.append(await add(store, idempotency_key=f"k{number}"))
         await end(store, ids[-1], "cancel")
     listed = [job.id for job in await store.list_owned("anna", 100)]
     assert sorted(listed) == sorted(ids[2:])
-    assert [await add(store, key=f"k{number}") for number in (2, 3, 4)] == ids[2:]
-    assert await add(store, key="k0") != ids[0]
+    assert [await add(store, idempotency_key=f"k{number}") for number in (2, 3, 4)] == ids[2:]
+    assert await add(store, idempotency_key="k0") != ids[0]
 
 
 async def test_a_bound_that_was_lowered_is_kept_soon(client: redis.asyncio.Redis) -> None:

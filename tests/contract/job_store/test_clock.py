@@ -1,13 +1,11 @@
 """Redis' clock may be set back: what the queue wrote as times to come is then further away than anything can be."""
 
-import uuid
-
 import redis.asyncio
 
-from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_policy import JobPolicy
-from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
+from tests.contract.job_store.rig import FAULT, add, make_due, take
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
@@ -15,18 +13,11 @@ HOUR_MS = 3_600_000
 OUTAGE_PAUSE_MS = 300_000
 LEASE = JobPolicy(lease_seconds=0.2, tries_max=3, backoff_seconds=0.05)
 LONG_LEASE = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=30)
-FAULT = JobFailure("INPUT_UNAVAILABLE", "in_1 could not be fetched")
-
-
-async def claim(store: RedisJobStore) -> JobLease | None:
-    return await store.claim("w1", uuid.uuid4().hex, [JobKind.COMMAND])
 
 
 async def running(store: RedisJobStore) -> JobLease:
-    await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {}))
-    lease = await claim(store)
-    assert lease is not None
-    return lease
+    await add(store)
+    return await take(store)
 
 
 async def scores(client: redis.asyncio.Redis, name: str) -> dict[str, float]:
@@ -91,6 +82,6 @@ async def test_what_is_within_a_lease_or_a_pause_stays_as_it_is(client: redis.as
         assert await store.reap() == {}
         assert [await scores(client, name) for name in ("active", "delayed", "workers")] == before
         # At once, for the second try: its pause is the longest there is.
-        await client.zadd("{ff}:delayed", dict.fromkeys(before[1], 1))
-        second = await claim(store) or second
+        await make_due(client)
+        second = await take(store)
     assert second.job.tries == 2

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import redis.asyncio
 
-from services.ffmpeg.job import JobFailure, JobLease, NewJob, Progress
+from services.ffmpeg.job import JobLease, Progress
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import RedisJobStore
+from tests.contract.job_store.rig import FAULT, add, expire_lease, make_due
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=60, lost_workers_max=3, running_max=2)
 KINDS = (JobKind.COMMAND, JobKind.PROBE)
@@ -41,10 +42,9 @@ async def test_any_order_of_operations_keeps_the_books(client: redis.asyncio.Red
 async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[str], leases: list[JobLease]) -> None:
     """One thing that could happen; leases that were lost stay in use, as a frozen worker's would."""
     what = rng.choices(list(STEPS), list(STEPS.values()))[0]
-    failure = JobFailure("X", "x")
     if what == "register":
-        new = NewJob(str(uuid.uuid4()), rng.choice(KINDS), rng.choice(OWNERS), {}, rng.choice(list(Priority)))
-        ids.append((await store.register(new))[0].id)
+        kind, owner, priority = rng.choice(KINDS), rng.choice(OWNERS), rng.choice(list(Priority))
+        ids.append(await add(store, owner, kind=kind, priority=priority))
     elif what == "claim":
         if lease := await store.claim(rng.choice("vw"), uuid.uuid4().hex, KINDS):
             leases.append(lease)
@@ -52,7 +52,7 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
         await store.cancel(rng.choice(ids))
     elif what == "expire":
         if running := await client.zrange("{ff}:active", 0, -1):
-            await client.zadd("{ff}:active", {rng.choice(running): 1})
+            await expire_lease(client, rng.choice(running))
         await store.reap()
     elif what == "due":
         await make_due(client)
@@ -62,9 +62,9 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
             case "complete":
                 await store.complete(lease, {})
             case "fail" | "again":
-                await store.fail(lease, failure, again=what == "again")
+                await store.fail(lease, FAULT, again=what == "again")
             case "outage":
-                await store.fail(lease, failure, again=True, outage=True)
+                await store.fail(lease, FAULT, again=True, outage=True)
             case "release":
                 await store.release(lease)
             case "renew":
@@ -73,12 +73,6 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
                 await store.report(lease, Progress(0.5))
             case "upload":
                 await store.begin_upload(lease, uuid.uuid4().hex, "ffmpeg-outputs/x")
-
-
-async def make_due(client: Any) -> None:
-    """Every retry that waits."""
-    for member in await client.zrange("{ff}:delayed", 0, -1):
-        await client.zadd("{ff}:delayed", {member: 1})
 
 
 async def check_books(client: Any, ids: list[str]) -> None:
@@ -110,7 +104,7 @@ async def check_books(client: Any, ids: list[str]) -> None:
 async def run_dry(store: RedisJobStore, client: Any, ids: list[str]) -> None:
     """Workers that only succeed bring every job to an end."""
     for job_id in await client.zrange("{ff}:active", 0, -1):
-        await client.zadd("{ff}:active", {job_id: 1})
+        await expire_lease(client, job_id)
     await store.reap()
     await make_due(client)
     while lease := await store.claim("w", uuid.uuid4().hex, KINDS):
