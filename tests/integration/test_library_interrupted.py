@@ -3,20 +3,15 @@
 import pytest
 from reelway.v1 import media_pb2
 
-from services.catalog.library import Library
-from services.catalog.library_store import LibraryStore
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.signatures import Signatures
 from services.upload.signing import Signing
+from tests.integration.catalog_rig import library_of
 from tests.support.foundation import Foundation, as_user, finished_video
 from tests.support.journal_client import refusal
 
 ANNA = "anna"
-
-
-def library(parts: Foundation) -> Library:
-    return Library(parts.catalog, parts.videos, LibraryStore(parts.redis), parts.clock)
 
 
 async def new_video(parts: Foundation) -> media_pb2.Video:
@@ -32,7 +27,7 @@ async def test_a_deletion_that_the_store_broke_off_is_carried_through_by_the_nex
 ) -> None:
     """The channel tries again by itself: its caller must not be told that there never was such a video."""
     video = await new_video(near)
-    delete = library(near).remove if by == "library" else near.catalog.delete
+    delete = library_of(near).remove if by == "library" else near.catalog.delete
 
     async def failing(*_: object) -> None:
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
