@@ -1,0 +1,113 @@
+"""A sweep removes what nobody can need any more, and nothing that somebody may."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from reelway.v1 import media_pb2
+
+from services.common.entity_tags import unquoted
+from services.common.lease import Lease
+from services.common.object_keys import joined_prefix
+from services.common.s3_objects import ObjectInfo
+from services.upload.journal import Chunk
+from services.upload.redis_journal_store import LEASES
+from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
+from tests.support.clips import WEBM
+from tests.support.journal_client import keys_under
+
+
+async def test_what_an_append_may_still_commit_is_not_swept(rig: Rig) -> None:
+    """Only what is older than any append can be; of what is committed nothing, however old."""
+    objects = rig.parts.objects
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    [committed] = await rig.keys(video_id)
+    stored = Chunk.new(video_id, len(WEBM), begins_clip=False).key
+    await objects.put(stored, b"stored, and not committed yet", "application/octet-stream")
+    under_way = Chunk.new(video_id, len(WEBM), begins_clip=False).key
+    await objects.create_multipart(under_way, "application/octet-stream")
+    await rig.sweeper.sweep_orphans()
+    assert set(await rig.keys(video_id)) == {committed, stored, under_way}
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await rig.keys(video_id) == [committed]
+
+
+async def test_the_chunks_of_a_sealed_upload_wait_for_their_compaction(rig: Rig) -> None:
+    """However long nobody gets round to it; one that nobody knows of is known again."""
+    video_id = await rig.create()
+    for data in (WEBM, b"more"):
+        await rig.append(video_id, data)
+    await rig.sealing.seal(video_id, ())
+    await rig.store.compaction_done(video_id)
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await rig.whole(video_id) == WEBM + b"more"
+    assert await rig.store.to_compact(float("inf")) == [video_id]
+
+
+async def test_a_sweep_lists_all_chunks_together(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request for each upload would be as many as there are uploads, though most have few chunks."""
+    objects = rig.parts.objects
+    listed, listing = list[str](), objects.list
+    ids = [await rig.create() for _ in range(3)]
+    for video_id in ids:
+        await rig.append(video_id, WEBM)
+        for at in range(2):
+            await objects.put(Chunk.new(video_id, at, begins_clip=False).key, b"left", "application/octet-stream")
+        await objects.put(f"{joined_prefix(video_id)}{'0' * 32}-7.mp4", b"joined", "video/mp4")
+
+    async def noted(prefix: str) -> AsyncIterator[ObjectInfo]:
+        listed.append(prefix)
+        async for info in listing(prefix):
+            yield info
+
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    with monkeypatch.context() as patch:
+        patch.setattr(objects, "list", noted)
+        await rig.sweeper.sweep_orphans()
+    assert listed == ["journal/", "joined/"]
+    assert [len(await rig.keys(video_id)) for video_id in ids] == [1, 1, 1]
+    assert await keys_under(objects, "joined/") == []
+
+
+async def test_a_sweep_ends_where_another_replica_has_taken_over(rig: Rig) -> None:
+    video_id = await rig.create()
+    await rig.parts.objects.put(Chunk.new(video_id, 0, begins_clip=False).key, b"left", "application/octet-stream")
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    other = Lease(rig.redis, LEASES + "orphans", 60)
+    assert await other.take()
+    await rig.sweeper.sweep_orphans()
+    assert len(await rig.keys(video_id)) == 1
+    await other.release()
+    await rig.sweeper.sweep_orphans()
+    assert await rig.keys(video_id) == []
+
+
+async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:
+    broken, idle = sorted([await rig.create() for _ in range(2)])
+    for video_id in (broken, idle):
+        await rig.append(video_id, WEBM)
+        await rig.store.looked_at(video_id, "anna", 0)
+        await rig.parts.objects.put(Chunk.new(video_id, 0, begins_clip=False).key, b"left", "application/octet-stream")
+    await rig.redis.hdel(f"{{journal:{broken}}}", "owner")
+    rig.parts.clock.ahead = 86_400 + 60
+    await rig.sweeper.sweep_orphans()
+    assert len(await rig.keys(idle)) == 1
+    await rig.sweeper.expire_idle()
+    assert (await rig.parts.catalog.look_up(idle)).state == media_pb2.VIDEO_STATE_READY
+
+
+async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
+    """Those of the version that there is, however old; of an earlier one as long as an orphan."""
+    objects = rig.parts.objects
+    video_id = await rig.create()
+    etag = (await rig.append(video_id, WEBM)).etag
+    current, earlier = (f"{joined_prefix(video_id)}{version}.mp4" for version in (unquoted(etag), "0" * 32 + "-7"))
+    for key in (current, earlier):
+        await objects.put(key, b"joined", "video/mp4")
+    await rig.sweeper.sweep_orphans()
+    assert await keys_under(objects, joined_prefix(video_id)) == sorted([current, earlier])
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    await rig.sweeper.sweep_orphans()
+    assert await keys_under(objects, joined_prefix(video_id)) == [current]
