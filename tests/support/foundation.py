@@ -31,6 +31,9 @@ from services.upload.sweeper import Sweeper
 from services.upload.uploads import Uploads
 from tests.support.servers import S3Server
 
+Messages = AsyncIterator[UploadMessage]
+"""What a client sends of one upload."""
+
 
 def finished_video(container: media_pb2.Container.ValueType = media_pb2.CONTAINER_MP4) -> media_pb2.Video:
     """A record as the catalogue is told it of a whole file, whose five bytes are in the store or not."""
@@ -141,6 +144,10 @@ class Foundation:
         assert body is not None
         return body
 
+    async def is_whole(self, video: media_pb2.Video, data: bytes) -> bool:
+        """Whether the video's object has these bytes; a difference of megabytes is nothing to print."""
+        return await self.bytes_of(video.object_key) == data
+
     async def leftovers(self) -> dict[str, list[str]]:
         """All that an upload may leave: nothing in any of the lists where it left nothing."""
         return {
@@ -248,7 +255,7 @@ def as_user(user: str) -> None:
 
 async def messages(
     data: bytes, sizes: Iterable[int] = (), *, name: str = "clip.mp4", declared: int = 0, most: int = 0
-) -> AsyncIterator[UploadMessage]:
+) -> Messages:
     """An upload's messages: pieces of these sizes, then of 512 KiB."""
     header = upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
     yield UploadMessage(header=header)
