@@ -7,81 +7,29 @@
 | in 003, explore, user and watch allow anonymous | test_the_library_s_front_is_open_in_every_mode |
 | a bad token is 401 everywhere, never anonymous | test_a_bad_token_is_401_everywhere |
 | `exp` is required, `alg` is pinned | test_a_bad_token_is_401_everywhere, test_a_token_of_another_algorithm |
-| keys from a JWKS URL, rotated | test_keys_are_rotated |
+| keys from a JWKS URL, rotated | test_keys_of_a_key_server, tests/integration/test_keys.py |
 | `aud` and `iss` are checked when configured | test_audience_and_issuer |
 | what a holder creates is theirs | test_what_a_holder_creates_is_theirs |
 """
 
-import asyncio
 import base64
 import hmac
 import json
-import re
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import jwt
 import pytest
-from aiohttp import web
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from multidict import CIMultiDict
 
-from gateway import auth
-from gateway.auth import Authenticator
-from gateway.settings import GatewaySettings
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
 from tests.support.http_server import serving
+from tests.support.key_server import AUDIENCE, ISSUER, KeyServer
 from tests.support.system import RunningSystem
 from tests.support.videos_api import VideosApi, catalog_side, more, several, videos_api
-
-AUDIENCE, ISSUER = "reelway-tests", "https://idp.example"
-
-
-class KeyServer:
-    """Publishes keys, and signs with them."""
-
-    def __init__(self) -> None:
-        self.keys: dict[str, Any] = {}
-        self.fetched = 0
-        self.broken = False
-        self.url = ""
-
-    def add(self, key_id: str, kind: str = "RS256") -> None:
-        self.keys[key_id] = (
-            rsa.generate_private_key(public_exponent=65_537, key_size=2048)
-            if kind == "RS256"
-            else ec.generate_private_key(ec.SECP256R1())
-        )
-
-    def token(self, key_id: str, algorithm: str = "RS256", published_as: str = "", **claims: Any) -> str:
-        told = {"sub": "anna", "exp": int(time.time()) + 60, "aud": AUDIENCE, "iss": ISSUER} | claims
-        told = {name: value for name, value in told.items() if value is not None}
-        return jwt.encode(told, self.keys[key_id], algorithm, headers={"kid": published_as or key_id})
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.fetched += 1
-        if self.broken:
-            raise web.HTTPInternalServerError
-        published = []
-        for key_id, key in self.keys.items():
-            algorithm: Any = (
-                jwt.algorithms.RSAAlgorithm if isinstance(key, rsa.RSAPrivateKey) else jwt.algorithms.ECAlgorithm
-            )
-            use = "enc" if key_id == "encryption" else "sig"
-            published.append(json.loads(algorithm.to_jwk(key.public_key())) | {"kid": key_id, "use": use})
-        # A key set of any length comes in pieces.
-        answer = web.StreamResponse(headers={"Content-Type": "application/json"})
-        await answer.prepare(request)
-        for piece in re.findall(r".{1,200}", json.dumps({"keys": published})):
-            await answer.write(piece.encode())
-            await asyncio.sleep(0.005)
-        return answer
 
 
 @pytest.fixture(scope="module")
@@ -319,90 +267,3 @@ async def test_what_a_holder_creates_is_theirs(gateways: Gateways, system: Runni
     async with catalog_side(system) as catalog:
         assert (await catalog.get(hers)).owner == str(user)
         assert (await catalog.get(nobody_s)).owner == ""
-
-
-# --- the gateway's reader of keys, without waiting for its limits
-
-
-@pytest.fixture
-async def own_server() -> AsyncIterator[KeyServer]:
-    server = KeyServer()
-    server.add("old")
-    async with serving(server.answer) as port:
-        server.url = f"http://127.0.0.1:{port}/jwks"
-        yield server
-
-
-async def user_of(
-    authenticator: Authenticator, token: str, *, refusal: ErrorReason = ErrorReason.UNAUTHENTICATED
-) -> str | None:
-    try:
-        return await authenticator.user(f"Bearer {token}")
-    except ReelwayError as error:
-        assert error.reason is refusal
-        return None
-
-
-async def test_keys_are_rotated(own_server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A new key works at once, an old one until it is no longer published, and no flood reaches the key server."""
-    settings = GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=1000)
-    async with aiohttp.ClientSession() as http:
-        reader = Authenticator(settings, http)
-        old = own_server.token("old")
-        assert [await user_of(reader, old) for _ in range(3)] == ["anna"] * 3
-        assert own_server.fetched == 1
-        own_server.add("new")
-        new = own_server.token("new")
-        for number in range(20):
-            assert await user_of(reader, own_server.token("old", published_as=f"unknown-{number}")) is None
-        assert own_server.fetched == 1, "unknown ids are asked for at most each ten seconds"
-        monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
-        assert await user_of(reader, new) == "anna"
-        assert await user_of(reader, old) == "anna"
-        assert own_server.fetched == 2
-        del own_server.keys["old"]
-        assert await user_of(reader, own_server.token("new", published_as="unknown")) is None
-        assert (await user_of(reader, old), await user_of(reader, new)) == (None, "anna")
-
-
-async def test_a_key_server_that_is_away(own_server: KeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys that are fresh go on; too old ones do not, for one may have been revoked, and no token is called bad."""
-    away = ErrorReason.SERVICE_UNAVAILABLE
-    monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
-    async with aiohttp.ClientSession() as http:
-        fresh = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=1000), http)
-        stale = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=0), http)
-        token = own_server.token("old")
-        own_server.broken = True
-        assert await user_of(fresh, token, refusal=away) is None
-        own_server.broken = False
-        assert await user_of(fresh, token) == "anna"
-        own_server.broken = True
-        assert await user_of(fresh, token) == "anna"
-        assert await user_of(stale, token, refusal=away) is None
-        # It may be a new one.
-        unknown = own_server.token("old", published_as="new")
-        assert await user_of(fresh, unknown, refusal=away) is None
-
-
-async def test_a_key_that_is_published_no_more_is_used_until_it_is_too_old(
-    own_server: KeyServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(auth, "_LEAST_SECONDS_BETWEEN_FETCHES", 0.0)
-    own_server.add("new")
-    revoked, kept = own_server.token("old"), own_server.token("new")
-    async with aiohttp.ClientSession() as http:
-        for seconds, user in ((1000, "anna"), (0, None)):
-            settings = GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=seconds)
-            reader = Authenticator(settings, http)
-            assert await user_of(reader, revoked) == "anna"
-            key = own_server.keys.pop("old")
-            assert (await user_of(reader, revoked), await user_of(reader, kept)) == (user, "anna")
-            own_server.keys["old"] = key
-
-
-async def test_keys_that_were_just_fetched_are_used_however_short_their_time(own_server: KeyServer) -> None:
-    async with aiohttp.ClientSession() as http:
-        reader = Authenticator(GatewaySettings(auth_jwks_url=own_server.url, auth_jwks_ttl_seconds=0), http)
-        token = own_server.token("old")
-        assert [await user_of(reader, token) for _ in range(2)] == ["anna"] * 2
