@@ -16,6 +16,7 @@ from gateway.keys import ENDLESS, JOBS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
+from services.common.uuids import UuidText
 
 routes = Routes("004 ffmpeg-api", answers=SERVICE_ANSWERS)
 
@@ -73,7 +74,7 @@ class RegisterHeaders(BaseModel):
 class TaskPath(BaseModel):
     """Which task."""
 
-    task_id: str
+    task_id: UuidText
 
 
 class PageQuery(BaseModel):

@@ -19,6 +19,7 @@ from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.request_limits import DESCRIPTION_LENGTH, TITLE_LENGTH
+from services.common.uuids import UuidText
 
 _WATCH_SECONDS = 7 * 86_400
 _FAILURES = {
@@ -141,13 +142,13 @@ class WatchQuery(BaseModel):
     """Which video."""
 
     user_id: Annotated[str, Field(description="Whose it is")]
-    hash_id: Annotated[str, Field(description="Which of them")]
+    hash_id: Annotated[UuidText, Field(description="Which of them")]
 
 
 class VideoPath(BaseModel):
     """Which video."""
 
-    hash_id: str
+    hash_id: UuidText
 
 
 class UserPath(BaseModel):

@@ -15,6 +15,7 @@ from gateway.operations.transcripts import TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
+from services.common.uuids import UuidText
 
 routes = Routes("000 Video-Stream-API", answers=SERVICE_ANSWERS)
 
@@ -22,7 +23,7 @@ routes = Routes("000 Video-Stream-API", answers=SERVICE_ANSWERS)
 class VideoPath(BaseModel):
     """Which video."""
 
-    video_id: str
+    video_id: UuidText
 
 
 class Transcribed(BaseModel):

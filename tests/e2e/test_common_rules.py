@@ -9,11 +9,13 @@ Each rule of the contract, and the test that fails without it:
 | X-Request-Id | test_every_answer_has_a_request_id |
 | no shared cache keeps an answer | test_every_answer_says_who_may_keep_it |
 | errors are JSON; 422 as documented; nothing internal told | test_errors_are_json, test_no_answer_tells_of_the_inside |
+| an id in capitals is the same id | test_an_id_may_come_back_in_capitals |
 | CORS | test_cors, test_only_pages_of_configured_origins_may_read |
 """
 
 import asyncio
 import itertools
+import json
 import re
 from uuid import uuid4
 
@@ -35,6 +37,8 @@ from tests.support.videos_api import (
     videos_api,
 )
 from tests.support.waiting import until
+
+JSON = {"Content-Type": "application/json"}
 
 
 async def test_a_private_video_is_its_owner_s(api: VideosApi, system: RunningSystem, mp4: bytes) -> None:
@@ -63,6 +67,26 @@ async def test_a_private_video_is_its_owner_s(api: VideosApi, system: RunningSys
         return (await api.call("GET", stream, system.authorization(anna))).status == 404
 
     await until(gone)
+
+
+async def test_an_id_may_come_back_in_capitals(api: VideosApi, system: RunningSystem, mp4: bytes) -> None:
+    """As Swift writes a UUID, whatever it was read from."""
+    anna = uuid4()
+    user = system.authorization(anna)
+    video_id = (await api.new_video(mp4, user)).upper()
+    command = {"ffmpeg_command": "-i in_1 out_1", "output_files": {"out_1": "a.mp4"}}
+    task = {**command, "input_files": {"in_1": f"video://{video_id}"}}
+    registered = await api.call("POST", "/ffmpeg/register", user | JSON, json.dumps(task))
+    edit = json.dumps({"title": "Mine", "description": ""})
+    for method, path, status, body in (
+        ("GET", f"/videos/{video_id}/stream", 200, None),
+        ("PUT", f"/video/my/{video_id}", 204, edit),
+        ("GET", f"/video/watch?user_id={anna}&hash_id={video_id}", 200, None),
+        ("GET", f"/ffmpeg/status/{registered.json['task_id'].upper()}", 200, None),
+        ("GET", f"/videos/{video_id.replace('-', '')}/stream", 404, None),
+    ):
+        reply = await api.call(method, path, user | JSON, body)
+        assert reply.status == status, (path, reply.body)
 
 
 UNKNOWN = "/videos/4d1c6c5e-5b0f-4c39-9a3d-1f0e8b7a2c64/stream"
