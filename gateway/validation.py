@@ -13,6 +13,7 @@ Of what is given several times the last counts.
 
 from __future__ import annotations
 
+import codecs
 import functools
 import inspect
 import typing
@@ -157,7 +158,8 @@ async def _bind_json(request: web.Request, model: type[BaseModel]) -> BaseModel:
     if not body:
         raise InvalidRequestError.missing("body")
     check_number_of_values(body, _MOST_JSON_VALUES)
-    return model.model_validate_json(body)
+    # What .NET writes as UTF-8 begins with one, which a parser may ignore (RFC 8259, section 8.1).
+    return model.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
 
 
 async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:

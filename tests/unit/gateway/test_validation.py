@@ -157,9 +157,10 @@ async def test_a_compressed_body(connection: Wire, path: str, content_type: str,
     assert refused == wrong((["body"], "The body cannot be decoded", "body_encoding"))
 
 
+@pytest.mark.parametrize("mark", [b"", codecs.BOM_UTF8])
 @pytest.mark.parametrize("path", ["/json", "/json/", "/as/json", "/as/json/"])
-async def test_json(connection: Wire, path: str) -> None:
-    body = b'{"title": "a", "tags": ["x"]}'
+async def test_json(connection: Wire, path: str, mark: bytes) -> None:
+    body = mark + b'{"title": "a", "tags": ["x"]}'
     assert await ask(connection, path, JSON, body=body) == (200, {"title": "a", "tags": ["x"]})
 
 
