@@ -206,7 +206,7 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise InvalidRequestError.at("body", msg="Not a JSON object", kind="json_invalid")
+        raise InvalidRequestError.at("body", msg="Neither a form nor a JSON object", kind="json_invalid")
     encoded = next((value.pop(each) for each in names if each in value), None)
     told = str(value[target]) if isinstance(value.get(target), str | int) else None
     if encoded is None:

@@ -149,11 +149,11 @@ async def _read_whole(request: web.Request) -> bytes:
         raise web.HTTPRequestEntityTooLarge(most) from None
 
 
-async def _bind_json(request: web.Request, model: type[BaseModel]) -> BaseModel:
+async def _bind_json(request: web.Request, model: type[BaseModel], accepted: str = "application/json") -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
     is_json = request.content_type == "application/json" or request.content_type.endswith("+json")
     if request.body_exists and not is_json:
-        raise InvalidRequestError.content_type("application/json")
+        raise InvalidRequestError.content_type(accepted)
     body = await _read_whole(request)
     if not body:
         raise InvalidRequestError.missing("body")
@@ -182,7 +182,7 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
         except ValueError:
             raise web.HTTPRequestEntityTooLarge(most) from None
     else:
-        return await _bind_json(request, model)
+        return await _bind_json(request, model, "application/json or a form's")
     return model.model_validate(dict(fields))
 
 

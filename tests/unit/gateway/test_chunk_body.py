@@ -131,6 +131,11 @@ async def test_what_is_there_is_not_named_as_missing(content_type: str, body: by
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
 
 
+async def test_a_raw_body_is_told_what_it_is_to_be() -> None:
+    answer = await ask("video/webm", b"\x1aE\xdf\xa3")
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"body": "Neither a form nor a JSON object"})
+
+
 @pytest.mark.parametrize("value", ["AAA", "AA*AAA==", "AAAA AAAA", "\u00e4AAA", "-_-_", 7, ["AAAA"]])
 async def test_what_is_no_base64_is_no_chunk(value: object) -> None:
     """What a lenient decoder makes of it are not the bytes that were meant."""

@@ -218,9 +218,10 @@ async def test_worse_json(connection: Wire, body: bytes) -> None:
 
 async def test_json_by_another_name_is_refused(connection: Wire) -> None:
     for content_type in ("Content-Type: text/plain", "X: y"):
-        assert await ask(connection, "/json", content_type, body=b'{"title": "a"}') == wrong(
-            (["header", "content-type"], "Content-Type should be application/json", "content_type")
-        )
+        for path, expected in (("/json", "application/json"), ("/body", "application/json or a form's")):
+            assert await ask(connection, path, content_type, body=b'{"title": "a"}') == wrong(
+                (["header", "content-type"], f"Content-Type should be {expected}", "content_type")
+            )
     status, _ = await ask(connection, "/json", "Content-Type: application/merge-patch+json", body=b'{"title": "a"}')
     assert status == 200
 
