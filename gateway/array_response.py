@@ -1,10 +1,10 @@
-"""Answers with a JSON array of any length, a page at a time, so that one page is what it takes of memory."""
+"""Answers with a JSON array of any length, a piece at a time, so that a piece is what it takes of memory."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 
 from aiohttp import web
 
@@ -14,35 +14,47 @@ from services.common.logs import get_logger
 
 _log = get_logger(__name__)
 
+_PIECE = 2**16
+Pages = AsyncGenerator[Iterable[dict[str, object]], None]
 
-async def array_response(
-    request: web.Request, pages: AsyncGenerator[list[dict[str, object]], None]
-) -> web.StreamResponse:
-    """The elements of all pages, of which there is at least one, as one array.
+
+async def _pieces(pages: Pages) -> AsyncGenerator[str, None]:
+    """The array as JSON, in pieces of some 64 KiB; there is at least one."""
+    piece, opening = "[", ""
+    async with contextlib.aclosing(pages):
+        async for page in pages:
+            for element in page:
+                # Escaped, most of the world's letters would take two to three times as much.
+                piece += opening + json.dumps(element, ensure_ascii=False)
+                opening = ", "
+                if len(piece) >= _PIECE:
+                    yield piece
+                    piece = ""
+    yield piece + "]"
+
+
+async def array_response(request: web.Request, pages: Pages) -> web.StreamResponse:
+    """The elements of all pages as one array; each is made when its turn comes.
 
     Raises:
-        Exception: whatever the first two pages raise; a later failure breaks the connection off.
+        Exception: whatever `pages` raise before the second piece; a later failure breaks the connection off.
     """
-    async with contextlib.aclosing(pages):
-        page: list[dict[str, object]] | None = await anext(pages)
-        following = await anext(pages, None)
+    async with contextlib.aclosing(_pieces(pages)) as pieces:
+        piece: str | None = await anext(pieces)
+        following = await anext(pieces, None)
         if following is None:
-            return web.json_response(page)
+            return web.json_response(text=piece)
         response = web.StreamResponse(headers={"Content-Type": "application/json; charset=utf-8"})
         watch = StallWatch(WRITE_TIMEOUT_S, lambda: break_off(request, VIEWER_LEFT))
-        opening = "["
         try:
             await response.prepare(request)
             if request.method == "HEAD":
                 return response  # of which aiohttp would not leave out what is written here
-            while page is not None:
-                if page:
-                    watch.begin()
-                    await response.write((opening + json.dumps(page)[1:-1]).encode())
-                    watch.end()
-                    opening = ", "
-                page, following = following, await anext(pages, None)
-            await response.write(b"[]" if opening == "[" else b"]")
+            while piece is not None:
+                watch.begin()
+                await response.write(piece.encode())
+                watch.end()
+                piece, following = following, await anext(pieces, None)
         except ConnectionError:
             break_off(request, VIEWER_LEFT)
         except Exception:

@@ -218,7 +218,7 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
 async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
     """The caller's own videos, those that nobody owns, and those that others have published."""
     base, pages = _base(request), request.app[APPENDS].list(query.offset, query.limit)
-    return await array_response(request, ([_rendered(base, video) for video in page] async for page in pages))
+    return await array_response(request, ((_rendered(base, video) for video in page) async for page in pages))
 
 
 @routes.get(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 
 import pytest
 from aiohttp import ClientPayloadError, ClientSession, web
@@ -48,7 +48,8 @@ async def listed(pages: Sequence[Sequence[Row] | Exception]) -> tuple[int, bytes
         return response.status, await response.read()
 
 
-ROWS: list[Row] = [{"id": number, "title": f'"{number}", [x]'} for number in range(5)]
+ROWS: list[Row] = [{"id": number, "title": f'"{number}", [x], \U0001f600'} for number in range(5)]
+LONG: list[Row] = [{"title": "x" * 2**16}]  # a piece of its own
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,8 @@ ROWS: list[Row] = [{"id": number, "title": f'"{number}", [x]'} for number in ran
         [[], ROWS],
         [ROWS, []],
         [[], [], []],
+        [LONG, ROWS, [*LONG, *LONG], [], ROWS],
+        [ROWS, LONG],
     ],
 )
 async def test_pages_are_one_array(pages: list[list[Row]]) -> None:
@@ -68,7 +71,7 @@ async def test_pages_are_one_array(pages: list[list[Row]]) -> None:
     assert (status, json.loads(body)) == (200, [row for page in pages for row in page])
 
 
-@pytest.mark.parametrize("pages", [[ROWS], [ROWS, ROWS, ROWS]])
+@pytest.mark.parametrize("pages", [[ROWS], [LONG, LONG, LONG]])
 async def test_head_has_no_body(pages: list[list[Row]]) -> None:
     """On one connection a body would be taken for the next answer."""
     async with serving(listing(pages)) as port, wire(port) as connection:
@@ -85,10 +88,10 @@ async def test_what_fails_behind_it_is_no_shorter_list() -> None:
     """The status is out: a client must not take what came so far for all that there is."""
     async with asyncio.timeout(10):
         with pytest.raises(ClientPayloadError):
-            await listed([ROWS, ROWS, LookupError()])
+            await listed([LONG, LONG, LookupError()])
 
 
-async def outcome_of(pages: Callable[[web.Request], AsyncGenerator[list[Row], None]], *, reads: bool = True) -> int:
+async def outcome_of(pages: Callable[[web.Request], AsyncGenerator[Iterable[Row], None]], *, reads: bool = True) -> int:
     """How the answer ended, as it is logged; 0: whole."""
     ended: list[int] = []
 
@@ -110,11 +113,11 @@ async def test_a_client_is_not_given_up_for_the_time_that_a_page_takes(monkeypat
     monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.1)
 
     async def slow(_: web.Request) -> AsyncGenerator[list[Row], None]:
-        yield ROWS
-        yield ROWS
-        yield ROWS
+        yield LONG
+        yield LONG
+        yield LONG
         await asyncio.sleep(0.3)
-        yield ROWS
+        yield LONG
 
     assert await outcome_of(slow) == 0
 
@@ -129,13 +132,31 @@ async def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyP
     assert await outcome_of(endless, reads=False) == 499
 
 
+async def test_of_a_page_no_more_is_made_than_the_client_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A page in JSON is several times what the catalogue sends: some fifty clients would fill a gateway."""
+    monkeypatch.setattr(module, "WRITE_TIMEOUT_S", 0.1)
+    made = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal made
+        while made < 1000:
+            made += 1
+            yield {"title": "x" * 2**16}
+
+    async def page(_: web.Request) -> AsyncGenerator[Iterable[Row], None]:
+        yield rows()
+
+    assert await outcome_of(page, reads=False) == 499
+    assert made < 500  # the sockets' buffers take some
+
+
 async def test_a_client_who_leaves_between_two_pages_is_no_failure() -> None:
     async def pages(request: web.Request) -> AsyncGenerator[list[Row], None]:
         for _ in range(3):
-            yield ROWS
+            yield LONG
         assert request.transport is not None
         request.transport.abort()  # as it does itself when it meets a peer that is gone
-        yield ROWS
+        yield LONG
 
     with capture_logs() as logs:
         assert await outcome_of(pages) == 499
