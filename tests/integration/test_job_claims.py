@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis.asyncio
+from prometheus_client import REGISTRY
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -187,3 +188,25 @@ async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
     job = await store.get(job_id)
     assert job is not None
     assert (job.attempt, job.lost_workers) == (2, 0)
+
+
+def ended(outcome: str) -> float | None:
+    return REGISTRY.get_sample_value("reelway_jobs_ended_total", {"kind": "command", "outcome": outcome})
+
+
+async def test_an_attempt_whose_worker_died_is_counted_by_who_finds_its_job(
+    client: redis.asyncio.Redis, tmp_path: Path
+) -> None:
+    store = RedisJobStore(client, JobPolicy())
+    job_id = await add(store)
+    short = RedisJobStore(client, JobPolicy(lease_seconds=0.05))
+    assert await short.claim("the dead one", uuid.uuid4().hex, [JobKind.COMMAND]) is not None
+    async with working(store, tmp_path, times=WorkerTimes(stalled_check=0.1, drain=0, renew=0.1)):
+        before = ended("died")
+        # A series that begins with its first failure hides that from every rate.
+        assert before is not None
+        assert ended("failed") is not None
+        await until(lambda: ended("died") == before + 1)
+    job = await store.get(job_id)
+    assert job is not None
+    assert job.lost_workers == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import os
 import random
 import time
@@ -27,6 +28,8 @@ from services.ffmpeg.worker.handler import Handlers
 log = logs.get_logger(__name__)
 
 ENDED = Counter("reelway_jobs_ended_total", "Attempts ended, by outcome", ["kind", "outcome"])
+# Each begins at 0: a rate knows nothing of the first one where its series begins with it.
+_OUTCOMES = ("completed", "cancelled", "released", "retry", "outage", "failed", "lost", "broken", "died")
 RUNNING = Gauge("reelway_jobs_running", "Attempts under way", ["kind"])
 
 # Even without a wake-up (lost with a connection) work is found within this time; also moves due retries.
@@ -61,6 +64,8 @@ class Worker:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
+        for kind, outcome in itertools.product(self._free, _OUTCOMES):
+            ENDED.labels(kind.value, outcome)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
@@ -236,6 +241,9 @@ class Worker:
             with contextlib.suppress(ReelwayError):
                 for job_id, what in (await self._store.reap()).items():
                     log.warning("lease ran out", job=job_id, outcome=what)
+                    # Whoever ran it cannot tell any more.
+                    if (job := await self._store.get(job_id)) is not None:
+                        ENDED.labels(job.kind.value, "died").inc()
             if swept := await asyncio.to_thread(self._work.sweep):
                 log.warning("work folders of dead workers removed", workers=swept)
 
