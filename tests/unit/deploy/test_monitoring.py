@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from gateway.routes import DIALECTS
 from gateway.video_response import VIDEO_TYPES
+from services.ffmpeg.job_policy import JobPolicy
 from tests.support.manifests import KUBERNETES, of_kind, processes
 
 MONITORING = KUBERNETES / "monitoring"
@@ -73,6 +74,13 @@ def test_a_process_without_a_pod_is_missed_until_somebody_has_had_a_week() -> No
     (down,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayDown"]
     assert re.findall(r"max_over_time\(up\{[^}]*\}\[(\w+)\]\)", down) == ["7d"]
     assert "offset" not in down
+
+
+def test_one_job_that_kills_its_workers_is_told() -> None:
+    """No attempt of it fails: each ends with its worker, which is up again before anybody would miss it."""
+    (restarts,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayRestarts"]
+    (too_many,) = re.findall(r"> (\d+)$", restarts.strip())
+    assert int(too_many) < JobPolicy.lost_workers_max
 
 
 def test_certificates_that_pods_must_be_restarted_for_are_those_that_they_read() -> None:
