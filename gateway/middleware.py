@@ -23,7 +23,7 @@ from services.common.errors import ReelwayError
 
 log = logs.get_logger(__name__)
 
-REQUESTS = Counter("reelway_http_requests_total", "Requests answered", ["route", "method", "status"])
+REQUESTS = Counter("reelway_http_requests_total", "Requests answered", ["route", "method", "status", "reason"])
 SECONDS = Histogram(
     "reelway_http_request_seconds", "Duration of requests", ["route", "method"], buckets=metrics.DURATIONS
 )
@@ -47,9 +47,9 @@ _READING = {"GET", "HEAD", "OPTIONS"}
 
 
 @functools.cache
-def _measures(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
-    """Looked up once: of all three there are few."""
-    return REQUESTS.labels(route, method, str(status)), SECONDS.labels(route, method)
+def _measures(route: str, method: str, status: int, reason: str) -> tuple[Counter, Histogram]:
+    """Looked up once: of each there are few."""
+    return REQUESTS.labels(route, method, str(status), reason), SECONDS.labels(route, method)
 
 
 def _route(request: web.Request) -> str:
@@ -120,13 +120,14 @@ def edge(
             idle.request_ended(request.protocol)
             route, seconds = _route(request), time.perf_counter() - started
             method = request.method if request.method in _KNOWN else "other"
-            requests, durations = _measures(route, method, status)
+            reason = request.get(_REFUSED, "")
+            requests, durations = _measures(route, method, status, reason)
             requests.inc()
             durations.observe(seconds)
             # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
             routine = request.path in _PROBED if status == 200 else status in _ROUTINE
             say = log.debug if routine else log.info
-            why = {"reason": request[_REFUSED]} if _REFUSED in request else {}
+            why = {"reason": reason} if reason else {}
             say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4), **why)
 
     return middleware

@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 
 from gateway.routes import DIALECTS
 from gateway.video_response import VIDEO_TYPES
+from services.common.error_catalog import ErrorReason
 from services.ffmpeg.job_policy import JobPolicy
 from tests.support.manifests import KUBERNETES, of_kind, processes
 
@@ -74,6 +75,13 @@ def test_a_process_without_a_pod_is_missed_until_somebody_has_had_a_week() -> No
     (down,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayDown"]
     assert re.findall(r"max_over_time\(up\{[^}]*\}\[(\w+)\]\)", down) == ["7d"]
     assert "offset" not in down
+
+
+def test_who_waits_for_a_join_meets_no_error() -> None:
+    """It is told so by a 503, every few seconds, for as long as the join of a long recording takes."""
+    (errors,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayErrors"]
+    (left_out,) = re.findall(r'reason!="([^"]+)"', errors)
+    assert ErrorReason[left_out] is ErrorReason.JOINING
 
 
 def test_one_job_that_kills_its_workers_is_told() -> None:

@@ -38,8 +38,8 @@ async def outcome_of(error: Exception) -> tuple[Answer, list[str]]:
     return answer, [entry["event"] for entry in logs if entry["log_level"] == "error"]
 
 
-def counted(status: int) -> float:
-    labels = {"route": "/raises", "method": "GET", "status": str(status)}
+def counted(status: int, reason: str) -> float:
+    labels = {"route": "/raises", "method": "GET", "status": str(status), "reason": reason}
     return REGISTRY.get_sample_value("reelway_http_requests_total", labels) or 0
 
 
@@ -58,9 +58,10 @@ def counted(status: int) -> float:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 async def test_what_a_handler_raises(error: Exception, status: int, told: str | None, logged: list[str]) -> None:
-    before = counted(status)
+    reason = error.reason.name if isinstance(error, ReelwayError) else ""
+    before = counted(status, reason)
     answer, defects = await outcome_of(error)
-    assert (answer.status, defects, counted(status)) == (status, logged, before + 1)
+    assert (answer.status, defects, counted(status, reason)) == (status, logged, before + 1)
     assert answer.headers.get("allow") == ("PUT" if status == 405 else None)
     if told is not None:
         assert told == (answer.headers["location"] if status == 307 else json.loads(answer.body)["detail"])
