@@ -251,7 +251,10 @@ async def _write_all(
     watch = StallWatch(write_timeout, stalled)
     batch: Batch | None = first
     try:
-        writer = await response.prepare(request)
+        try:
+            writer = await response.prepare(request)
+        except ConnectionError as error:
+            raise _ViewerLeftError from error
         if writer is None:
             raise _ViewerLeftError
         while batch is not None:
