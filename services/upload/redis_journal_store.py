@@ -96,7 +96,10 @@ class RedisJournalStore:
                 pipe.expire(waiting, _HALF_RESTORED_SECONDS)
                 await pipe.execute()
             flat = [text for pair in _fields(journal).items() for text in pair]
-            return bool(await self._create(keys=[key, key + ":extents", waiting], args=flat))
+            answer = int(await self._create(keys=[key, key + ":extents", waiting], args=[len(extents), *flat]))
+        if answer < 0:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return answer == 1
 
     async def get(self, video_id: str) -> Journal | None:
         """The journal; None where there is none."""

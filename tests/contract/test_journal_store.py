@@ -119,6 +119,26 @@ async def test_what_a_restoring_process_left_goes_by_itself(
     assert 0 < await client.ttl(left) <= 3600
 
 
+@pytest.mark.parametrize("lost", [1000, 1500])
+async def test_a_journal_whose_extents_were_lost_on_the_way_is_none(
+    store: RedisJournalStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Another server takes over that has not all of them: the sweeper would remove the chunks that none names."""
+    create: Any = store._create
+    extents = extents_of([7] * 1500)
+    journal = journal_of(extents)
+
+    async def loses_them(**options: Any) -> Any:
+        await client.zremrangebyrank(options["keys"][2], 0, lost - 1)
+        return await create(**options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_create", loses_them)
+        assert await refusal(store.create(journal, extents)) is ErrorReason.STORE_UNAVAILABLE
+    assert await store.get(journal.video_id) is None
+    assert await store.create(journal, extents)
+
+
 @pytest.mark.parametrize(
     ("state", "reason"),
     [(JournalState.SEALED, ErrorReason.UPLOAD_SEALED), (JournalState.ABORTED, ErrorReason.VIDEO_NOT_FOUND)],
