@@ -76,7 +76,7 @@ async def _rebuild(
     await store.clear(lease)
     # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
     stored = {info.key async for info in objects.list(VIDEOS)}
-    found, last_number = Rebuilt(), 0
+    found, last_number, indexed = Rebuilt(), 0, set[int]()
     limit = asyncio.Semaphore(_READS_AT_ONCE)
 
     async def read(key: str) -> media_pb2.Video | None:
@@ -100,7 +100,10 @@ async def _rebuild(
             else:
                 found.videos += 1
             videos.append(video)
-        await store.load(videos, lease)
+        indexed.update(video.number for video in videos)
+        # A server that comes back, or takes over, is a moment behind: what it lacks nobody would ever miss.
+        if await store.load(videos, lease) != len(indexed):
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
 
     batch: list[str] = []
     async for key in records.keys():

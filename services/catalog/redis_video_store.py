@@ -249,9 +249,12 @@ class RedisVideoStore:
         if keys:
             await self._do(lambda pipe: pipe.unlink(*keys), lease)
 
-    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> None:
-        """Index records as they are, unmarked; part of a rebuild, before `finish_load`."""
-        await self._do(lambda pipe: _index(videos, pipe), lease)
+    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> int:
+        """Index records as they are, unmarked; part of a rebuild, before `finish_load`.
+
+        How many numbers the index has then: other than the caller's count where Redis lost what was loaded before.
+        """
+        return int((await self._do(lambda pipe: _index(videos, pipe), lease))[-1])
 
     async def finish_load(self, last_number: int, lease: Lease | None = None) -> None:
         """Set the counter, then the marker: from here on the index is served."""
@@ -282,3 +285,4 @@ def _index(videos: Sequence[media_pb2.Video], pipe: Pipeline) -> None:
         pipe.hset(_NUMBERS, mapping={str(video.number): video.video_id for video in videos})
     if owners := {known_owner(video) for video in videos} - {""}:
         pipe.sadd(_OWNERS, *owners)
+    pipe.hlen(_NUMBERS)

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
@@ -235,6 +236,30 @@ async def test_bytes_that_a_late_listing_does_not_show_are_there(
         patch.setattr(near.objects, "list", late)
         found = await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert found == Rebuilt(videos=4, tombstones=1)
+    assert await catalogue(near) == before
+
+
+async def test_a_rebuild_whose_beginning_redis_lost_ends_without_an_index(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that comes back, or takes over, is a moment behind: what it lacks nobody would ever miss."""
+    await fill(near)
+    before, load = await catalogue(near), near.videos.load
+
+    async def loses_it(*arguments: Any) -> int:
+        loaded = await load(*arguments)
+        await near.videos.clear()
+        monkeypatch.undo()
+        return loaded
+
+    monkeypatch.setattr("services.catalog.rebuild._BATCH", 2)
+    monkeypatch.setattr(near.videos, "load", loses_it)
+    lease = near.rebuild_lease()
+    with pytest.raises(ReelwayError) as refused:
+        await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
+    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+    assert not await near.videos.exists()
+    await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
     assert await catalogue(near) == before
 
 
