@@ -31,6 +31,8 @@ _MAX_LINE_BYTES = 64 * 1024
 _LEAST_ROOM_BYTES = 64 * 1024
 # There may be room again when it is looked for, and a quota is not seen. Lines of a file's metadata begin with blanks.
 _NO_ROOM = re.compile(rb"^\S.*: (?:No space left on device|Disk quota exceeded)", re.MULTILINE)
+# ffmpeg takes SIGTERM for a wish to finish its file early; newer ones end with EPERM's -1 as well, and say so.
+_TOLD_TO_END, _REFUSED = 255, os.strerror(errno.EPERM).encode()
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -179,8 +181,8 @@ def _require_whitelists(argv: Sequence[str]) -> None:
 def _verdict(code: int, folder: WorkFolder, stderr: bytearray) -> Ended:
     if code == FAILED_STATUS and FAILED_MARK.encode() in stderr:
         return Ended.SANDBOX
-    if code in (-signal.SIGKILL, -signal.SIGTERM):
-        # The kernel's memory killer, or an operator.
+    if code in (-signal.SIGKILL, -signal.SIGTERM) or (code == _TOLD_TO_END and _REFUSED not in stderr):
+        # The kernel's memory killer, an operator, or whoever shuts the machine down.
         return Ended.KILLED
     disk = os.statvfs(folder.path)
     # Status 0 proves nothing then: ffmpeg 5.1 does not notice when its last write fails.

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from services.common.task_failure import TaskFailure
 from services.ffmpeg import process
 from services.ffmpeg.binaries import find
 from services.ffmpeg.clips import describe_clip
@@ -22,6 +23,7 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
+from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import JoinLimits, Limits
 from services.ffmpeg.process import Ended, ToldFullError, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
@@ -30,7 +32,7 @@ from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join_handler import _Ffmpeg
 from tests.support.clips import make_clip
-from tests.support.programs import ffmpeg_in, installed
+from tests.support.programs import ffmpeg_in, installed, static
 from tests.support.waiting import until
 
 SANDBOX = Sandbox(installed(), find().ffprobe, detect_layers())
@@ -112,7 +114,9 @@ async def test_what_a_command_makes_ffmpeg_say_is_told_from_a_full_disk(folder: 
     assert result.ended is Ended.NO_SPACE_TOLD
 
 
-async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:
+# Told to end, ffmpeg finishes its file: SIGTERM goes to all processes of a machine that is shut down.
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+async def test_a_kill_that_was_not_ours(folder: WorkFolder, how: signal.Signals) -> None:
     clip = make_clip(folder.path / "in/long.mp4", ("-c:v", "mpeg4"), seconds=30, size="16x16")
     # No faster than it plays: it cannot end before it is killed.
     argv = [SANDBOX.ffmpeg, "-nostdin", "-re", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
@@ -122,6 +126,16 @@ async def test_a_kill_that_was_not_ours(folder: WorkFolder) -> None:
     # Before it says something, the launcher may be turning into it: /proc names no arguments then.
     await until(lambda: bool(said))
     (pid,) = ffmpeg_in(folder.path)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(pid, how)
     with pytest.raises(RuntimeError, match="killed from outside"):
         (await running).require_conclusive()
+
+
+async def test_a_command_that_ffmpeg_does_not_permit_is_no_kill(folder: WorkFolder) -> None:
+    """Of a newer ffmpeg it has the same status."""
+    made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mxf"})
+    sandbox = replace(SANDBOX, ffmpeg=static())
+    with pytest.raises(JobFault) as raised:
+        await run_plan(sandbox, made, folder, lambda _: None)
+    assert raised.value.reason is TaskFailure.FFMPEG_FAILED
+    assert "Operation not permitted" in raised.value.failure.message
