@@ -99,6 +99,7 @@ async def ask(
     argv += [*INPUT_GUARD, "-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=on_line)
     result.require_conclusive()
+    result.require_time()
     if result.ended is not Ended.SUCCEEDED:
         if result.ended is not Ended.FAILED or result.exit_code < 0:
             raise ProbeCutShort(result.ended.value)

@@ -74,6 +74,8 @@ class RunResult:
     """The end of standard error, at most 64 KiB."""
     cpu_seconds: float
     """As last seen, a quarter of a second before the end at most."""
+    seconds: float
+    """From its start to its end."""
 
     def require_room(self) -> None:
         """Raise OSError ENOSPC where the disk was full, ToldFullError where nobody but the program says so."""
@@ -87,6 +89,11 @@ class RunResult:
         self.require_room()
         if not self.ended.conclusive:
             raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
+
+    def require_time(self) -> None:
+        """Raise RuntimeError where time ran out of which the machine gave the program less than half."""
+        if self.ended is Ended.WALL_CLOCK and self.cpu_seconds < self.seconds / 2:
+            raise RuntimeError(f"{self.ended.value}, with {self.cpu_seconds:.1f} s of CPU in {self.seconds:.1f} s")
 
     def fault(self, message: str) -> JobFault:
         """What a job fails with whose program did not succeed; `message` is for its owner."""
@@ -156,6 +163,7 @@ async def run_sandboxed(
         exit_code=code,
         stderr=bytes(stderr),
         cpu_seconds=watch.cpu_seconds,
+        seconds=time.monotonic() - started,
     )
 
 

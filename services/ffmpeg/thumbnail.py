@@ -46,6 +46,8 @@ async def thumbnail(
         result.require_conclusive()
         if result.ended is Ended.SUCCEEDED and target.is_file() and target.stat().st_size:
             return target.read_bytes()
+    # Far into a video the decoder may have much to do; to its first frame only a machine that stands still is long.
+    result.require_time()
     return None
 
 

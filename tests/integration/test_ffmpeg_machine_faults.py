@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from services.common.task_failure import TaskFailure
-from services.ffmpeg import process
+from services.ffmpeg import probe, process, thumbnail
 from services.ffmpeg.binaries import find
 from services.ffmpeg.clips import describe_clip
 from services.ffmpeg.command_policy import plan
@@ -27,7 +27,6 @@ from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import JoinLimits, Limits
 from services.ffmpeg.process import Ended, ToldFullError, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
-from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.join_handler import _Ffmpeg
@@ -72,7 +71,7 @@ async def test_a_full_disk(disk: Path, folder: WorkFolder, monkeypatch: pytest.M
     clip = await describe_clip(SANDBOX, folder, folder.path / "in/0.mp4")
     fill(disk, monkeypatch)
     with pytest.raises(OSError, match="disk full") as raised:
-        await thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True)
+        await thumbnail.thumbnail(SANDBOX, folder, folder.path / "in/0.mp4", 0, whole=True)
     assert raised.value.errno == errno.ENOSPC
     # Its packets fit into ffmpeg's buffer; it ends with status 0.
     made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mkv"})
@@ -139,3 +138,20 @@ async def test_a_command_that_ffmpeg_does_not_permit_is_no_kill(folder: WorkFold
         await run_plan(sandbox, made, folder, lambda _: None)
     assert raised.value.reason is TaskFailure.FFMPEG_FAILED
     assert "Operation not permitted" in raised.value.failure.message
+
+
+async def test_a_disk_that_stands_still(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or a machine: a program that got next to nothing of its time has found nothing out."""
+    for module in (probe, thumbnail):
+        monkeypatch.setattr(module, "_LIMITS", replace(module._LIMITS, wall_seconds=1))
+    clip = folder.path / "in/1.mp4"
+    # Nobody ever writes: to open it takes for ever.
+    os.mkfifo(clip)
+    looks = [
+        probe.probe(SANDBOX, folder, clip),
+        describe_clip(SANDBOX, folder, clip),
+        thumbnail.thumbnail(SANDBOX, folder, clip, 0, whole=True),
+    ]
+    for found in await asyncio.gather(*looks, return_exceptions=True):
+        assert isinstance(found, RuntimeError)
+        assert "ran longer than allowed" in str(found)

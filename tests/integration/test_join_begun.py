@@ -123,7 +123,7 @@ def end_probes(monkeypatch: pytest.MonkeyPatch, ended: Ended, of: str, exit_code
     async def run(sandbox: Any, argv: Any, *arguments: Any, **options: Any) -> RunResult:
         result = await run_sandboxed(sandbox, argv, *arguments, **options)
         is_meant = any(argument.endswith(of) for argument in argv)
-        return replace(result, ended=ended, exit_code=exit_code) if is_meant else result
+        return replace(result, ended=ended, exit_code=exit_code, cpu_seconds=result.seconds) if is_meant else result
 
     monkeypatch.setattr(probe, "run_sandboxed", run)
 
