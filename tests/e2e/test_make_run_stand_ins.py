@@ -63,7 +63,7 @@ async def test_started_again_it_finds_its_data_and_its_keys(tmp_path: Path) -> N
         async with redis.asyncio.Redis.from_url(first["REDIS_URL"]) as client:
             await client.set("video", "kept")
         children = terminal.children()
-        assert len(children) == 5
+        assert len(children) == 4
         assert await terminal.ends(signal.SIGINT) == 0
         assert not any(map(is_alive, children))
         assert "Traceback" not in "\n".join(terminal.lines)
@@ -206,7 +206,7 @@ async def test_nobody_else_reads_what_is_kept_in_a_folder_that_was_there(running
 async def test_a_second_run_on_the_same_data_is_refused(running: Running) -> None:
     line = await refused(running.folder)
     assert line == f"reelway: DATA_DIR {running.folder} is in use by process {running.terminal.process.pid}"
-    assert len(running.terminal.children()) == 5
+    assert len(running.terminal.children()) == 4
 
 
 async def test_logs_go_to_files_where_log_dir_is_set(elsewhere: Running) -> None:
@@ -217,7 +217,7 @@ async def test_logs_go_to_files_where_log_dir_is_set(elsewhere: Running) -> None
 async def test_it_says_where_the_metrics_are_in_its_range(running: Running) -> None:
     told = (await running.terminal.says(r"metrics, at /metrics of each: (.*)"))[1]
     addresses = dict(one.split() for one in told.split(", "))
-    assert list(addresses) == ["catalog", "stream", "gateway"]
+    assert list(addresses) == ["stream", "gateway"]
     first, last = map(int, os.environ["FREE_PORTS"].split("-"))
     assert all(first <= int(address.rpartition(":")[2]) <= last for address in addresses.values())
     async with aiohttp.ClientSession() as http, http.get(f"http://{addresses['stream']}/metrics") as answer:
@@ -266,7 +266,7 @@ async def test_a_log_dir_that_cannot_be_written_is_said_in_one_line(
 async def test_a_process_that_never_starts_is_named(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
     async with make_run(tmp_path, STAND_IN="fail", REDIS_URL=redis_url, **juicefs_s3.environment) as terminal:
         assert await terminal.ends() == 2
-        assert re.search(r"reelway: (catalog|stream) ended with status 1: settings: STAND_IN", terminal.lines[-1])
+        assert re.search(r"reelway: stream ended with status 1: settings: STAND_IN", terminal.lines[-1])
         assert "Traceback" not in "\n".join(terminal.lines)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from deploy.local import command
 from deploy.local.command import main
-from deploy.local.process import Process, StartError
+from deploy.local.process import StartError
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
@@ -33,12 +33,11 @@ async def get(url: str) -> dict[str, str]:
 
 async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere.invalid:1/0")
-    async with start_system(tmp_path, services=STAND_INS, launch=Process, env={"EXTRA": "1"}, stream=2) as system:
-        assert [one.name for one in system.processes] == ["catalog", "stream-1", "stream-2", "gateway"]
+    async with start_system(tmp_path, services=STAND_INS, env={"EXTRA": "1"}, stream=2) as system:
+        assert [one.name for one in system.processes] == ["stream-1", "stream-2", "gateway"]
         told = await get(f"{system.base_url}/environment")
         assert told["REDIS_URL"] == system.redis_url
         assert told["S3_ENDPOINT_URL"] == system.s3.endpoint_url
-        assert told["CATALOG_TARGET"] == system.process("catalog").listen
         streams = [system.process(name).listen for name in ("stream-1", "stream-2")]
         assert told["STREAM_TARGET"].split(",") == streams
         assert len(set(streams)) == 2
@@ -52,14 +51,14 @@ async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatc
 
 
 async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
-    async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=juicefs_s3) as system:
-        catalog = system.process("catalog")
-        pid, listen = catalog.pid, catalog.listen
-        await catalog.kill()
-        assert not await catalog.is_ready()
-        await catalog.start()
-        assert (catalog.pid != pid, catalog.listen) == (True, listen)
-        assert await catalog.is_ready()
+    async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=juicefs_s3) as system:
+        stream = system.process("stream")
+        pid, listen = stream.pid, stream.listen
+        await stream.kill()
+        assert not await stream.is_ready()
+        await stream.start()
+        assert (stream.pid != pid, stream.listen) == (True, listen)
+        assert await stream.is_ready()
 
 
 async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
@@ -67,11 +66,11 @@ async def test_a_bucket_that_is_not_there_is_said(tmp_path: Path, redis_url: str
         juicefs_s3.endpoint_url, juicefs_s3.access_key, juicefs_s3.secret_key, juicefs_s3.region, "not-there"
     )
     with pytest.raises(StartError, match="S3_BUCKET: there is no bucket 'not-there'"):
-        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=missing):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=missing):
             pass
     wrong = S3Server(juicefs_s3.endpoint_url, juicefs_s3.access_key, "wrong-secret", juicefs_s3.region, "not-there")
     with pytest.raises(StartError, match="answers 403"):
-        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=wrong):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=wrong):
             pass
 
 
@@ -82,15 +81,13 @@ async def test_an_s3_whose_keys_are_nowhere_is_said(
     monkeypatch.setenv("HOME", str(tmp_path))
     without = S3Server("http://127.0.0.1:1", "", "", "us-east-1", "any-bucket")
     with pytest.raises(StartError, match=r"^AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "):
-        async with start_system(tmp_path, services=STAND_INS, launch=Process, redis_url=redis_url, s3=without):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=without):
             pass
 
 
 async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: S3Server) -> None:
     with pytest.raises(StartError, match="REDIS_URL: no Redis answers there"):
-        async with start_system(
-            tmp_path, services=STAND_INS, launch=Process, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3
-        ):
+        async with start_system(tmp_path, services=STAND_INS, redis_url="redis://127.0.0.1:1/0", s3=juicefs_s3):
             pass
 
 
@@ -101,9 +98,7 @@ async def test_a_port_belongs_to_one_system_before_anybody_listens_there(
 
     def start(folder: str, port: int = 0) -> AbstractAsyncContextManager[RunningSystem]:
         services = STAND_INS[:1]
-        return start_system(
-            tmp_path / folder, services=services, launch=Process, redis_url=redis_url, s3=juicefs_s3, port=port
-        )
+        return start_system(tmp_path / folder, services=services, redis_url=redis_url, s3=juicefs_s3, port=port)
 
     async with start("first") as first:
         port = int(first.base_url.rpartition(":")[2])

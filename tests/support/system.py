@@ -10,7 +10,6 @@ import aiohttp
 import pytest
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from deploy.local.process import Process
 from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
@@ -105,7 +104,6 @@ async def start_system(
     redis_url: str = "",
     s3: S3Server | None = None,
     ffmpeg_bin: str = "",
-    launch: type[Process] = Forked,
     port: int = 0,
     **replicas: int,
 ) -> AsyncIterator[RunningSystem]:
@@ -120,7 +118,6 @@ async def start_system(
             the CPU of the tests' one.
         ffmpeg_bin: an ffmpeg instead of the one that `make run` has on a bare machine, which starts much quicker than
             Debian's.
-        launch: how processes are run.
         port: where the gateway listens; 0: one that is free.
         replicas: how many processes of a service; default one of each.
     """
@@ -140,7 +137,7 @@ async def start_system(
         services,
         replicas=replicas,
         overrides={"TRANSCRIBE_ENGINE": "none", **(env or {})},
-        launch=launch,
+        launch=Forked,
     )
     try:
         await system.start()

@@ -6,7 +6,6 @@ from deploy.local.command import main
 from deploy.local.services import Kind, Service
 
 STAND_INS = (
-    Service("catalog", "tests.support.stand_ins.service", target="CATALOG_TARGET"),
     Service("stream", "tests.support.stand_ins.service", target="STREAM_TARGET"),
     Service("gateway", "tests.support.stand_ins.gateway", kind=Kind.GATEWAY),
 )

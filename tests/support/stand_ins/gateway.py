@@ -34,10 +34,14 @@ async def _begun(request: web.Request) -> web.StreamResponse:
     return response
 
 
-if __name__ == "__main__":
+def main() -> None:
     app = web.Application()
     app.router.add_get("/ready", _health)
     app.router.add_get("/environment", _environment)
     app.router.add_get("/slow", _slow)
     app.router.add_get("/endless", _endless)
     web.run_app(app, host=os.environ["HOST"], port=int(os.environ["PORT"]), print=None)
+
+
+if __name__ == "__main__":
+    main()
