@@ -21,12 +21,11 @@ from tests.faults.jobs_rig import SHORT_LEASE, Workers, add, children, exit_code
 from tests.support.servers import S3Server
 from tests.support.waiting import until, until_ended
 
-# A second or two of encoding.
-SLOW_COMMAND: dict[str, Any] = {
-    "command": "-f lavfi -i testsrc=s=1280x720:d=6 -c:v libx264 -preset veryfast out_1",
-    "input_files": {},
-    "output_files": {"out_1": "slow.mkv"},
-}
+
+def encoding(seconds: float) -> dict[str, Any]:
+    """A command whose video is so long; a processor takes a third of that for it."""
+    command = f"-f lavfi -i testsrc=s=1280x720:d={seconds} -c:v libx264 -preset veryfast out_1"
+    return {"command": command, "input_files": {}, "output_files": {"out_1": "encoded.mkv"}}
 
 
 @pytest.fixture
@@ -138,7 +137,8 @@ async def test_a_drain_in_the_middle_of_commands_gives_them_back_uncounted(
     store: RedisJobStore, workers: Workers, objects: S3Objects
 ) -> None:
     worker = await workers.start(SLOTS_COMMAND="2", DRAIN_SECONDS="0.2")
-    ids = [await add(store, kind=JobKind.COMMAND, **SLOW_COMMAND) for _ in range(3)]
+    # The third one is not begun before the drain.
+    ids = [await add(store, kind=JobKind.COMMAND, **encoding(seconds)) for seconds in (4, 4, 0.1)]
 
     async def two_encode() -> bool:
         return (await store.stats()).active == 2 and len(encoders(workers.work_folder)) == 2
@@ -155,7 +155,7 @@ async def test_a_drain_in_the_middle_of_commands_gives_them_back_uncounted(
     for job_id in ids:
         job = await until_state(store, job_id, "completed")
         assert job.failure is None
-        written = await objects.get(f"ffmpeg-outputs/{job_id}/slow.mkv")
+        written = await objects.get(f"ffmpeg-outputs/{job_id}/encoded.mkv")
         assert written is not None
         assert len(written) == job.result["outputs"][0]["size_bytes"]
 
