@@ -3,111 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import os
 import socket
-import threading
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 import pytest
-from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
-from structlog.testing import capture_logs
 
 from services.ffmpeg.addresses import AddressPolicy
-from services.ffmpeg.download import DownloadFailed, DownloadInterrupted, DownloadLimits, DownloadRefused, Fetcher
+from services.ffmpeg.download import DownloadFailed, DownloadInterrupted, DownloadRefused, Fetcher
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.plan import PlannedInput
 from services.ffmpeg.worker.inputs import Inputs, StreamedVideos
+from tests.integration.ffmpeg_download.rig import BODY, LIMITS, Answers, Server
 from tests.support.waiting import until
-
-BODY = bytes(range(256)) * 4096
-LIMITS = DownloadLimits(
-    max_bytes=2**20, total_seconds=3, connect_seconds=1, idle_seconds=1, min_bytes_per_second=10_000, grace_seconds=0.5
-)
-
-
-class Server:
-    """A file server with bad habits, and what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.headers: list[dict[str, str]] = []
-        self.port = 0
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append(request.raw_path)
-        self.headers.append(dict(request.headers))
-        match request.path:
-            case "/file" | "/file (1).mp4":
-                return web.Response(body=BODY, headers={"Set-Cookie": "session=anna; Path=/"})
-            case "/empty":
-                return web.Response(body=b"")
-            case "/redirect":
-                return web.Response(
-                    status=int(request.query.get("code", 302)), headers={"Location": request.query["to"]}
-                )
-            case "/chain":
-                left = int(request.query["n"])
-                raise web.HTTPFound(f"/chain?n={left - 1}" if left > 1 else "/file")
-            case "/gzip":
-                return web.Response(body=gzip.compress(bytes(10**6)), headers={"Content-Encoding": "gzip"})
-            case "/long":
-                return web.Response(body=BODY + b"x")
-            case "/status":
-                return web.Response(status=int(request.query["code"]), text="SECRET BODY")
-            case _:
-                return await self._stream(request)
-
-    async def _stream(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse()
-        if request.path == "/cut":
-            response.content_length = 10**6
-        await response.prepare(request)
-        try:
-            match request.path:
-                case "/endless":
-                    for _ in range(1000):
-                        await response.write(bytes(65536))
-                case "/slow":
-                    for _ in range(100):
-                        await response.write(b"x" * 100)
-                        await asyncio.sleep(0.05)
-                case "/stalled":
-                    await response.write(b"x")
-                    await asyncio.sleep(5)
-                case "/cut":
-                    await response.write(b"x" * 1000)
-                    if request.transport is not None:
-                        request.transport.abort()
-        except ConnectionError:
-            pass
-        return response
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[Server]:
-    serving = Server()
-    app = web.Application()
-    app.router.add_route("*", "/{tail:.*}", serving.answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    serving.port = runner.addresses[0][1]
-    yield serving
-    await runner.cleanup()
-
-
-@pytest.fixture
-async def fetcher(server: Server) -> AsyncIterator[Fetcher]:
-    made = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS)
-    yield made
-    await made.close()
 
 
 async def test_a_file_arrives_whole_and_plainly_asked_for(server: Server, fetcher: Fetcher, tmp_path: Path) -> None:
@@ -342,119 +253,3 @@ async def test_what_a_job_may_wait_for_is_counted_over_all_its_inputs(server: Se
     assert (refused.value.failure.reason, refused.value.may_pass) == ("LIMIT_EXCEEDED", False)
     assert list((tmp_path / "in").iterdir()) == []
     await fetcher.close()
-
-
-class Answers(AbstractResolver):
-    """A resolver that gives a list of answers, one a question."""
-
-    def __init__(self, *answers: tuple[str, ...]) -> None:
-        self._answers = list(answers)
-        self.asked = 0
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        self.asked += 1
-        hosts = self._answers.pop(0)
-        return [ResolveResult(hostname=host, host=one, port=port, family=2, proto=6, flags=0) for one in hosts]
-
-    async def close(self) -> None:
-        """Nothing is held."""
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        ("127.0.0.1",),
-        ("10.0.0.1",),
-        ("1.1.1.1", "127.0.0.1"),
-        ("169.254.169.254",),
-        ("::1",),
-        ("::ffff:127.0.0.1",),
-        ("::ffff:a9fe:a9fe",),
-        ("64:ff9b::7f00:1",),
-        ("64:ff9b:1::a00:1",),
-        ("2002:7f00:1::",),
-        ("2001:0:7f00:1::",),
-        ("fd00:ec2::254",),
-        ("fe80::1%lo",),
-        ("2606:4700::1111", "fc00::1"),
-    ],
-)
-async def test_one_bad_answer_poisons_all(server: Server, tmp_path: Path, answer: tuple[str, ...]) -> None:
-    fetcher = Fetcher(AddressPolicy(), LIMITS, Answers(answer))
-    # As a name that does not exist: which ones do inside is nobody's business.
-    with (
-        capture_logs() as lines,
-        pytest.raises(DownloadInterrupted, match=r"^the connection to the input's server failed$"),
-    ):
-        await fetcher.fetch("http://some.test/", tmp_path / "in")
-    await fetcher.close()
-    assert server.asked == []
-    [line] = lines
-    assert (line["host"], line["why"]) == ("some.test", "the address is not a public one")
-
-
-async def test_a_name_is_looked_up_once_a_hop(server: Server, tmp_path: Path) -> None:
-    """Rebinding: what was vetted is what is dialled; there is no second question to answer differently."""
-    answers = Answers(("127.0.0.1",), ("127.0.0.2",))
-    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
-    assert await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "in") == len(BODY)
-    assert answers.asked == 1
-    with pytest.raises(DownloadInterrupted):
-        await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / "two")
-    await fetcher.close()
-    assert len(server.asked) == 1
-
-
-async def test_a_cookie_of_one_owner_s_input_does_not_go_with_another_s(server: Server, tmp_path: Path) -> None:
-    # By name: a client that keeps cookies keeps none of a server that has an address alone.
-    answers = Answers(("127.0.0.1",), ("127.0.0.1",))
-    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
-    for name in ("anna", "boris"):
-        await fetcher.fetch(f"http://some.test:{server.port}/file", tmp_path / name)
-    await fetcher.close()
-    assert ["Cookie" in headers for headers in server.headers] == [False, False]
-
-
-async def test_names_that_are_never_found_hold_up_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answered = threading.Event()
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait() and [])
-    fetcher = Fetcher(AddressPolicy(), LIMITS)
-    fetches = [
-        asyncio.create_task(fetcher.fetch(f"http://{n}.example/", tmp_path / f"{n}"))
-        for n in range(2 * (os.cpu_count() or 1) + 32)
-    ]
-    try:
-        done, _ = await asyncio.wait(fetches, timeout=0.1)
-        assert not done
-        async with asyncio.timeout(30):
-            await asyncio.to_thread(BODY.__len__)
-    finally:
-        answered.set()
-        await asyncio.gather(*fetches, return_exceptions=True)
-        await fetcher.close()
-
-
-async def test_a_listed_pair_is_taken_out_of_several_answers(server: Server, tmp_path: Path) -> None:
-    answers = Answers(("127.0.0.9", "127.0.0.1"))
-    fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS, answers)
-    assert await fetcher.fetch(f"http://localhost:{server.port}/file", tmp_path / "in") == len(BODY)
-    await fetcher.close()
-
-
-async def test_a_proxy_in_the_environment_is_not_asked(
-    server: Server, fetcher: Fetcher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
-    assert await fetcher.fetch(f"http://127.0.0.1:{server.port}/file", tmp_path / "in") == len(BODY)
-
-
-async def test_every_socket_passes_the_guard(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if the text and the resolver were fooled, the address that is dialled is vetted."""
-    monkeypatch.setattr(AddressPolicy, "check_url", lambda self, url: None)
-    fetcher = Fetcher(AddressPolicy(), LIMITS)
-    for host in ("127.0.0.1", "0x7f000001", "[::ffff:127.0.0.1]", "localhost"):
-        with pytest.raises(DownloadFailed):
-            await fetcher.fetch(f"http://{host}:{server.port}/file", tmp_path / "in")
-    await fetcher.close()
-    assert server.asked == []
