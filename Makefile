@@ -22,7 +22,7 @@ help: ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 18
 
 $(VENV)/.%: requirements/%.txt requirements/build.txt requirements/installer.txt pyproject.toml hatch_build.py deploy/local/bootstrap.sh $(PROTOS) $(SET_UP_AGAIN)
-	@deploy/local/bootstrap.sh $* && touch $@
+	@deploy/local/bootstrap.sh $* >&2 && touch $@
 
 run: $(RUNTIME) ## the whole system on this machine, on PORT (8000); Ctrl-C stops it
 	@deploy/local/bootstrap.sh transcribe

@@ -73,6 +73,16 @@ def test_a_python_that_is_gone_is_set_up_again(folder: Path) -> None:
     assert SET_UP in asked_of_make(folder, "run")
 
 
+def test_what_setting_up_says_is_no_part_of_a_token(folder: Path) -> None:
+    """A script takes what `make token` writes to standard output."""
+    moved = folder.rename(folder.with_name("moved"))
+    script = moved / "deploy" / "local" / "bootstrap.sh"
+    script.write_text("#!/bin/sh\necho setup: installing\nexit 1\n")
+    script.chmod(0o755)
+    made = subprocess.run(["make", "token", "USER=x"], cwd=moved, capture_output=True, text=True, check=False)
+    assert (made.stdout, made.stderr.splitlines()[0]) == ("", "setup: installing")
+
+
 def test_nothing_is_left_of_an_environment_that_is_no_good(folder: Path) -> None:
     """Its scripts name the old folder's Python in their first line."""
     moved = folder.rename(folder.with_name("moved"))
