@@ -96,14 +96,17 @@ class _Protocol(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """End the connection behind a chunked body and an offered upgrade, and where that is what ends the answer.
+        """End the connection where what would come next could be misread, and where that is what ends the answer.
 
-        aiohttp's parser (3.14.5) has the last trailer of such a body among the headers of the next request, which may
-        be somebody else's where a proxy is in front. It loses a request behind one with Upgrade, whose sender would
-        take the answer to a later one for it. And whom it promised the end in HTTP/1.0, it lets wait for it.
+        aiohttp's parser (3.14.5) has the last trailer of a chunked body among the headers of the next request, which
+        may be somebody else's where a proxy is in front. It loses a request behind one with Upgrade, whose sender would
+        take the answer to a later one for it. A client that is refused while it waits for 100 Continue may send its
+        next request in the place of the body. And whom aiohttp promised the end in HTTP/1.0, it lets wait for it.
         """
         of_unknown_length = request.version < HttpVersion11 and resp.content_length is None
-        if of_unknown_length or hdrs.TRANSFER_ENCODING in request.headers or hdrs.UPGRADE in request.headers:
+        unsent = hdrs.EXPECT in request.headers and not request.content.is_eof() and not request.content.total_bytes
+        misread = hdrs.TRANSFER_ENCODING in request.headers or hdrs.UPGRADE in request.headers
+        if of_unknown_length or unsent or misread:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 

@@ -62,6 +62,7 @@ async def test_continue_comes_when_the_body_is_wanted() -> None:
         connection.writer.write(b"hello")
         answer = await connection.head()
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
+        assert (await connection.ask("POST", "/", "Content-Length: 2", body=b"ho")).body == b"2"
 
 
 async def test_nothing_but_an_answer_comes_to_a_client_of_http_1_0() -> None:
@@ -74,7 +75,9 @@ async def test_nothing_but_an_answer_comes_to_a_client_of_http_1_0() -> None:
 async def test_a_refusal_comes_instead_of_continue() -> None:
     async with serving(echo_length) as port, wire(port) as connection:
         await connection.send("POST", "/", "Content-Length: 9000000", "Expect: 100-continue")
-        assert (await connection.head()).status == 413
+        answer = await connection.head()
+        # Some then send their next request in the place of the body, Go before 1.22.5 among them.
+        assert (answer.status, answer.headers.get("connection")) == (413, "close")
 
 
 async def test_a_client_that_sends_nothing_is_given_up() -> None:
