@@ -220,6 +220,19 @@ def test_a_gateway_pod_has_room_for_what_it_holds(overlay: str, monkeypatch: pyt
     assert ours + settings.block_cache_bytes + bytes_a_character * settings.held_body_bytes <= memory
 
 
+@PER_OVERLAY
+def test_one_gateway_pod_has_room_for_what_two_upload_pods_let_in(
+    overlay: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fewest that there are of each; all uploads may come by one gateway while a node drains."""
+    upload, _ = _settings_and_memory(overlay, "upload", monkeypatch)
+    gateway, memory = _settings_and_memory(overlay, "gateway", monkeypatch)
+    assert isinstance(upload, UploadSettings)
+    assert isinstance(gateway, GatewaySettings)
+    uploads = 2 * 85 * upload.upload_buffer_bytes / 2**30  # measured, as what each takes: deploy/k8s/README.md
+    assert 180 * 2**20 + gateway.block_cache_bytes + uploads * 7 * 2**20 <= memory
+
+
 def _most_memory(settings: WorkerSettings) -> float:
     """Bytes of a worker whose slots are all at what their watchdogs allow: commands and joins, then probes with their
     thumbnails, transcripts, and the worker itself."""
