@@ -80,10 +80,7 @@ class Jobs:
     async def health(self) -> FfmpegHealth:
         """What the service found at its start."""
         answer = await self._health()
-        isolation: dict[str, Any] = json.loads(answer.isolation_json or "{}")
-        # Where the binary lies is nobody's business outside.
-        isolation.get("ffmpeg", {}).pop("path", None)
-        return FfmpegHealth(answer.available, answer.isolated, isolation)
+        return FfmpegHealth(answer.available, answer.isolated, json.loads(answer.isolation_json or "{}"))
 
     async def _health(self) -> ffmpeg_pb2.CheckHealthResponse:
         return await call(self._asking_why.CheckHealth, ffmpeg_pb2.CheckHealthRequest())

@@ -127,7 +127,6 @@ class Isolation:
                 "checks": dict(self.selftest.checks),
             },
             "ffmpeg": {
-                "path": self.sandbox.ffmpeg,
                 "version": self.ffmpeg_version,
                 "dangerous_filters_compiled_in": list(self.dangerous_filters),
             },
