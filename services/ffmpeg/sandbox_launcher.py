@@ -122,7 +122,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _EPERM, _EACCES, _ENOSYS = 1, 13, 38
-_OFFSET_NR, _OFFSET_ARCH, _OFFSET_ARG0 = 0, 4, 16
+_OFFSET_NR, _OFFSET_ARCH, _OFFSET_ARG0, _OFFSET_ARG1 = 0, 4, 16, 24
 _CLONE_THREAD = 0x00010000
 _X32 = 0x40000000
 
@@ -172,6 +172,8 @@ _DENIED: dict[str, tuple[int | None, int | None]] = {
 }  # fmt: skip
 ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _TGKILL, _PRLIMIT, _CLONE, _CLONE3 = (234, 131), (302, 261), (56, 220), (435, 435)
+_FCNTL = (72, 25)
+_F_SETOWN, _F_SETSIG, _F_SETOWN_EX = 8, 10, 15
 
 
 class _Program:
@@ -228,6 +230,13 @@ def seccomp_program(machine: str, own_pid: int) -> bytes:
     program.add(_JEQ, own_pid, if_true=1)
     program.answer(_ERRNO | _EPERM)
     program.answer(_ALLOW)
+    # fcntl: a pipe that is ready signals whom it is told to, with what it is told to; Landlock sees it from ABI 6 on.
+    program.add(_JEQ, _FCNTL[column], if_false=5)
+    program.add(_LD, _OFFSET_ARG1)
+    program.add(_JEQ, _F_SETOWN, if_true=2)
+    program.add(_JEQ, _F_SETSIG, if_true=1)
+    program.add(_JEQ, _F_SETOWN_EX, if_false=1)
+    program.answer(_ERRNO | _EPERM)
     program.answer(_ALLOW)
     return program.packed()
 

@@ -6,6 +6,7 @@ into the cage as the launcher does, and stays there instead of becoming ffmpeg.
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import json
 import os
@@ -50,6 +51,7 @@ def main() -> None:
         "udp_denied": denied(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)),
         "unix_denied": denied(lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)),
         "signal_denied": denied(lambda: os.kill(parent, 0)),
+        "signal_by_descriptor_denied": denied(lambda: fcntl.fcntl(os.pipe()[0], fcntl.F_SETOWN, parent)),
         "affinity_denied": denied(lambda: os.sched_setaffinity(parent, os.sched_getaffinity(parent))),
         "fork_denied": denied(_fork),
         "exec_denied": False,

@@ -15,10 +15,10 @@ X86, ARM = 0xC000003E, 0xC00000B7
 OWN = 4242
 
 
-def verdict(machine: str, arch: int, number: int, argument: int = 0) -> int:
+def verdict(machine: str, arch: int, number: int, argument: int = 0, second: int = 0) -> int:
     """What the program answers to a system call (seccomp_data: nr, arch, ip, args)."""
     code = seccomp_program(machine, OWN)
-    data = struct.pack("<iIQ6Q", number, arch, 0, argument, 0, 0, 0, 0, 0)
+    data = struct.pack("<iIQ6Q", number, arch, 0, argument, second, 0, 0, 0, 0)
     at, accumulator = 0, 0
     while True:
         operation, if_true, if_false, value = struct.unpack_from("=HBBI", code, at * 8)
@@ -87,6 +87,15 @@ def test_a_process_may_signal_and_limit_itself_alone(machine: str, arch: int, co
     tgkill, prlimit = sandbox_launcher._TGKILL[column], sandbox_launcher._PRLIMIT[column]
     assert [verdict(machine, arch, tgkill, pid) for pid in (OWN, 1, OWN + 1)] == [ALLOW, EPERM, EPERM]
     assert [verdict(machine, arch, prlimit, pid) for pid in (0, OWN, 1)] == [ALLOW, ALLOW, EPERM]
+
+
+@pytest.mark.parametrize(("machine", "arch", "fcntl"), [("x86_64", X86, 72), ("aarch64", ARM, 25)])
+def test_no_descriptor_signals_another_process(machine: str, arch: int, fcntl: int) -> None:
+    """F_SETOWN says whom, F_SETSIG with what; by the numbers of asm-generic/fcntl.h."""
+    f_getfl, f_setfl, f_setown, f_setsig, f_setown_ex = 3, 4, 8, 10, 15
+    assert [verdict(machine, arch, fcntl, 9, command) for command in (f_getfl, f_setfl)] == [ALLOW, ALLOW]
+    denied = (f_setown, f_setsig, f_setown_ex, 2**32 + f_setown)
+    assert {verdict(machine, arch, fcntl, 9, command) for command in denied} == {EPERM}
 
 
 def test_other_architectures_are_killed_or_unknown() -> None:
