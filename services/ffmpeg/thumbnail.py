@@ -65,4 +65,5 @@ async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> 
     argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=ProgressReader(None, note).line)
     result.require_conclusive()
-    return seconds or None
+    # What can be read of a damaged file is all there is of it; what could be in a limited time is not.
+    return seconds or None if result.ended in (Ended.SUCCEEDED, Ended.FAILED) else None

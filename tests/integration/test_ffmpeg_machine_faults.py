@@ -25,7 +25,7 @@ from services.ffmpeg.format_table import FORMAT_WHITELIST
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import JoinLimits, Limits
-from services.ffmpeg.process import Ended, ToldFullError, run_sandboxed
+from services.ffmpeg.process import Ended, RunResult, ToldFullError, run_sandboxed
 from services.ffmpeg.sandbox import Layers, Sandbox
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
@@ -155,3 +155,16 @@ async def test_a_disk_that_stands_still(folder: WorkFolder, monkeypatch: pytest.
     for found in await asyncio.gather(*looks, return_exceptions=True):
         assert isinstance(found, RuntimeError)
         assert "ran longer than allowed" in str(found)
+
+
+async def test_how_far_it_came_before_its_time_ran_out_is_no_length(
+    folder: WorkFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = folder.path / "in/0.mp4"
+    assert await thumbnail.measured_seconds(SANDBOX, folder, clip)
+
+    async def run(*arguments: Any, **options: Any) -> RunResult:
+        return replace(await run_sandboxed(*arguments, **options), ended=Ended.WALL_CLOCK)
+
+    monkeypatch.setattr(thumbnail, "run_sandboxed", run)
+    assert await thumbnail.measured_seconds(SANDBOX, folder, clip) is None
