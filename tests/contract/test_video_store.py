@@ -181,6 +181,19 @@ async def test_what_is_skipped_is_counted_as_it_would_be_on_a_page(
     assert await store.behind([owned_key("carla")], 0, 5) == 0
 
 
+async def test_no_more_records_are_read_at_once_than_a_message_holds(
+    store: RedisVideoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that shows that they are; two at least. Who wants all of them asks again for the rest."""
+    videos = [await new(store) for _ in range(5)]
+    ids = [str(uuid.uuid4()), *(video.video_id for video in videos)]
+    three = sum(video.ByteSize() for video in videos[:3])
+    for enough, first in ((0, 2), (three - 1, 3), (three, 4)):
+        monkeypatch.setattr(redis_video_store, "PAGE_BYTES", enough)
+        assert await store.beginning(ids) == videos[:first]
+        assert await store.records(ids) == videos
+
+
 async def test_others_run_while_many_are_skipped(store: RedisVideoStore) -> None:
     many = [media_pb2.Video(video_id=str(uuid.uuid4()), number=number, state=READY) for number in range(1, 5001)]
     await store.load(many)

@@ -3,9 +3,12 @@
 import asyncio
 import uuid
 
+import pytest
 import redis.asyncio
+from redis.exceptions import ResponseError
 
 from services.ffmpeg.job import Progress
+from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Cancelled, Holding, RedisJobStore
 from tests.contract.job_store.rig import (
@@ -205,8 +208,19 @@ async def test_a_lease_without_a_record_keeps_no_other_from_being_reaped(
     assert await client.exists("{ff}:active") == 0
 
 
-async def test_the_scripts_refuse_what_the_table_forbids(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
-    """The script works by the Python table: a job in a state from which nothing leads cannot be started."""
+async def test_the_scripts_refuse_what_the_table_forbids(
+    client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the Python table that they work by."""
+    monkeypatch.setattr("services.ffmpeg.redis_job_store.TRANSITIONS", {found: frozenset() for found in JobState})
+    store = RedisJobStore(client, JobPolicy())
+    job_id = await add(store)
+    with pytest.raises(ResponseError, match="illegal transition from pending to running"):
+        await take(store)
+    assert await state(store, job_id) is JobState.PENDING
+
+
+async def test_a_job_that_has_ended_stays_as_it_ended(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     job_id = await add(store)
     lease = await take(store)
     for terminal in (found for found in JobState if not TRANSITIONS[found]):

@@ -38,11 +38,18 @@ async def listening(store: RedisJobStore, *channels: str) -> AsyncIterator[list[
 async def test_waiters_hear_of_every_change(store: RedisJobStore) -> None:
     async with listening(store, "{ff}:changed", "{ff}:cancel", "{ff}:wake") as heard:
         job_id = await add(store)
-        await store.report(await take(store), Progress(0.5))
+        lease = await take(store)
+        await store.report(lease, Progress(0.5))
         await store.cancel(job_id)
         await until(lambda: ("{ff}:cancel", job_id) in heard)
         assert ("{ff}:wake", "command") in heard
         assert heard.count(("{ff}:changed", job_id)) == 3
+        await store.release(lease)
+        again = await add(store)
+        await store.release(await take(store))
+        await until(lambda: heard.count(("{ff}:changed", again)) == 2)
+        assert heard.count(("{ff}:changed", job_id)) == 4, "that it ended"
+        assert heard.count(("{ff}:wake", "command")) == 3, "given back, a job need not wait for anybody's next look"
 
 
 @pytest.fixture
