@@ -151,6 +151,7 @@ async def test_a_chunk_that_comes_behind_the_end_is_not_taken(
     await store.create(journal)
     assert isinstance(await commit(store, journal, 0, 5), Committed)
     assert await store.step(journal.video_id, state)
+    assert await store.step(journal.video_id, state), "asked again, as where the answer was lost"
     assert await refusal(commit(store, journal, 5, 5)) is reason
     after = await store.get(journal.video_id)
     assert after is not None
@@ -268,6 +269,18 @@ async def test_a_container_is_noted_once(store: RedisJournalStore) -> None:
     noted = await store.get(journal.video_id)
     assert noted is not None
     assert noted.container == 1
+
+
+async def test_an_upload_is_what_its_first_chunk_is(store: RedisJournalStore) -> None:
+    """Whatever the next ones look like."""
+    journal = journal_of()
+    await store.create(journal)
+    for offset, container in ((0, 1), (5, 2)):
+        chunk = dataclasses.replace(Chunk.new(journal.video_id, offset, begins_clip=True), length=5, etag='"e"')
+        await store.commit(chunk, "anna", LIMITS, now=1.0, swept=FOREVER, container=container)
+    noted = await store.get(journal.video_id)
+    assert noted is not None
+    assert (noted.size, noted.container) == (10, 1)
 
 
 async def test_a_journal_goes_with_all_that_it_has(store: RedisJournalStore, client: redis.Redis) -> None:
