@@ -24,6 +24,9 @@ log = logs.get_logger(__name__)
 LIVENESS = "live"
 """Health service name that is SERVING as long as the process can answer at all."""
 
+TIDY_SECONDS = 25.0
+"""Given to background loops beyond the drain: a worker waits JOB_KILL_SECONDS and five more for its jobs to let go."""
+
 Check = Callable[[], Awaitable[None]]
 _CHECK_SECONDS = 5
 
@@ -156,7 +159,7 @@ async def serve(
             task.cancel()
         # A loop that does its own tidying, as a worker's drain, is waited for, but not for ever; whoever is left is
         # cancelled once more by the event loop's own end.
-        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + 10)
+        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + TIDY_SECONDS)
     log.info("stopped")
     if broken:
         raise SystemExit(1)

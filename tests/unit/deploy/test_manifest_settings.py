@@ -17,7 +17,7 @@ from gateway.routes import health
 from gateway.settings import GatewaySettings
 from services.catalog.settings import CatalogSettings
 from services.common import channel, s3_objects
-from services.common.server import LIVENESS
+from services.common.server import LIVENESS, TIDY_SECONDS
 from services.common.settings import Settings
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import TAG
@@ -189,7 +189,8 @@ def test_a_pod_is_given_the_time_that_its_drain_takes(overlay: str, monkeypatch:
         if isinstance(settings, WorkerSettings):
             # A running command ends before the pod does, or its handler gives it back.
             assert settings.drain_seconds >= settings.command_wall_seconds
-            drain += settings.job_kill_seconds + 5
+            assert settings.job_kill_seconds + 5 < TIDY_SECONDS
+            drain += TIDY_SECONDS
         assert workload.pod["terminationGracePeriodSeconds"] > before + drain
         # CoreDNS as kubeadm sets it up keeps an answer for 30 s (until Kubernetes 1.32, and others still).
         called = any(port["name"] == "grpc" for port in workload.container["ports"])
