@@ -222,6 +222,9 @@ async def test_an_older_version_ends_where_it_ended(store: RedisJournalStore) ->
         assert located.extents[0].key.startswith(journal_prefix(journal.video_id))
     for other in ('"sha"', first.etag.replace("-5", "-6"), second.etag.replace("-b", "-5")):
         assert await refusal(store.locate(journal.video_id, 0, 1, other, 10)) is ErrorReason.VIDEO_CHANGED
+    empty = journal_of()
+    await store.create(empty)
+    assert await refusal(store.locate(empty.video_id, 0, 1, first.etag, 10)) is ErrorReason.VIDEO_CHANGED
 
 
 async def test_what_is_done_for_an_upload_that_has_gone_does_not_bring_it_back(store: RedisJournalStore) -> None:
