@@ -300,6 +300,8 @@ async def test_of_two_that_look_at_once_one_is_given_a_video_and_none_what_is_do
 
     monkeypatch.setattr(lists.client, "zrange", slow)
     assert await store.claim("due", 10, 30, 32) == ["left"]
+    await store.put_off("due", "done", 50)
+    await store.put_off("due", "left", 20)
     assert await look("due", 0, -1, withscores=True) == [(b"later", 20), (b"left", 30), (b"taken", 40)]
 
 

@@ -89,6 +89,7 @@ async def test_from_a_request_to_words_that_a_rebuild_finds_again(parts: Foundat
     assert (await told.captions(ANNA, video_id))[1] == "WEBVTT\n\nWhat was said"
     again = await made(parts, video_id, 1, "Another attempt of the same job")
     assert again.transcript.result.text == "What was said"
+    assert (await told.start(video_id, 1)).transcript.state == COMPLETED, "what has ended begins no more"
     assert (await told.request(ANNA, video_id, "en", first_only=False)).request == 1
 
     record = json.loads(await parts.bytes_of(f"catalog/{video_id}.json"))
@@ -122,6 +123,11 @@ async def test_a_transcript_is_replaced_in_one_step_and_the_old_one_swept(
     await transcripts(parts, other).start(video_id, 2)
     new = (await made(parts, video_id, 2, "The new words", other)).transcript
     assert (new.state, new.result.text) == (COMPLETED, "The new words")
+
+    async def swept_meanwhile(_: str) -> None:
+        monkeypatch.undo()
+
+    monkeypatch.setattr(parts.objects, "get", swept_meanwhile)
     assert (await transcripts(parts).captions(ANNA, video_id))[1] == "WEBVTT\n\nThe new words"
 
     await parts.objects.put(f"transcripts/{video_id}/pieces/x/0-1.json", b"{}", "application/json")
