@@ -97,12 +97,7 @@ class Page(BaseModel):
     offset: Annotated[int, Field(ge=0, description="How many of the oldest to leave out")] = 0
 
 
-_NOTHING_THERE = {
-    ErrorReason.VIDEO_NOT_FOUND,
-    ErrorReason.NO_DATA,
-    ErrorReason.NO_TRANSCRIPT,
-    ErrorReason.NOT_SEALED,  # neither a recording nor a finished video, but one of the library on its way
-}
+_NOTHING_THERE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA, ErrorReason.NO_TRANSCRIPT}
 
 
 def _not_found(error: ReelwayError) -> ReelwayError:

@@ -62,11 +62,9 @@ class Transcripts:
         except ValueError:
             raise invalid_field("language", "must be a language tag, such as en or pt-BR", "language_tag") from None
 
-        states = {media_pb2.VIDEO_STATE_READY, *([media_pb2.VIDEO_STATE_UPLOADING] if first_only else [])}
-
         def ask(video: media_pb2.Video) -> None:
             require_change(video, user)
-            if video.state not in states:
+            if video.state == media_pb2.VIDEO_STATE_UPLOADING and not first_only:
                 raise ReelwayError(ErrorReason.NOT_SEALED)
             transcript = video.transcript
             if first_only and transcript.request:
