@@ -124,6 +124,7 @@ async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Pat
     done = await api.finished(task_id)
     assert (done["status"], done["error_message"], done["progress"], done["attempt"]) == ("completed", None, 1.0, 1)
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+    assert all(done[name].endswith("Z") for name in ("created_at", "started_at", "finished_at"))
     url = done["output_urls"]["out_1"]
     s3 = api.system.s3
     assert "localhost" not in s3.endpoint_url
@@ -290,6 +291,7 @@ async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(ap
         "-i in_1 -vf scale=1920:1080 -c:v libx264 -preset slow out_1", {"out_1": "a.mp4"}, "long.mp4"
     )
     events: list[dict[str, Any]] = []
+    named: list[bytes] = []
     cancelled = 0.0
     async with api.http.get(
         f"{api.system.base_url}/ffmpeg/events/{task_id}", headers=api.system.authorization(ANNA)
@@ -301,13 +303,17 @@ async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(ap
         assert await response.content.readline() == b"retry: 2000\n"
         async for line in response.content:
             if not line.startswith(b"data: "):
+                named += [line] if line.strip() else []
                 continue
             events.append(json.loads(line[6:]))
             if events[-1]["progress"] > 0 and not cancelled:
                 cancelled = time.monotonic()
                 assert (await api.call("POST", f"/ffmpeg/cancel/{task_id}"))["status"] in ("running", "failed")
     assert time.monotonic() - cancelled < 10
+    # The last one alone has the id by which a browser that comes back is sent away.
+    assert named == [b"event: status\n"] * len(events) + [b"id: end\n"]
     assert (events[-1]["status"], events[-1]["error_message"]) == ("failed", "Cancelled")
+    assert any(event["speed"] for event in events)
     assert await api.call("POST", f"/ffmpeg/cancel/{task_id}", 409) == {"detail": "The task has finished"}
     again = await api.call("GET", f"/ffmpeg/events/{task_id}", 204, headers={"Last-Event-ID": "end"})
     assert again is None
