@@ -52,11 +52,13 @@ async def test_create_append_get_with_the_documents_words(http: aiohttp.ClientSe
         f"/append_video/{number}", data=clip[-third:], headers={"Content-Type": "application/x-www-form-urlencoded"}
     ) as answer:
         assert (answer.status, await answer.json()) == (200, LATER)
+        assert answer.headers["Upload-Offset"] == str(len(clip))
+        appended_etag = answer.headers["ETag"]
     async with http.get(f"/get_video/{number}") as answer:
         assert answer.status == 200
         assert answer.content_type == "video/mp4"
         assert answer.headers["Content-Disposition"] == f'attachment; filename="video_{number}.mp4"'
-        assert answer.headers["ETag"] != first_etag
+        assert answer.headers["ETag"] == appended_etag != first_etag
         assert answer.headers["Accept-Ranges"] == "bytes"
         assert await answer.read() == clip
         etag = answer.headers["ETag"]
@@ -202,12 +204,19 @@ async def test_a_refusal_does_not_wait_for_the_body(system: RunningSystem, http:
     number = await create(http)
     await append(http, number, b"whole")
     address = urlsplit(system.base_url)
-    too_large = 2**30 + 1
-    for length, header, status in ((10**8, "Upload-Offset: 7", 409), (too_large, "X-No: 1", 413)):
+    raw, form = "X-No: 1", "Content-Type: multipart/form-data; boundary=x"
+    part = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a"\r\n\r\n'
+    for length, header, begin, status in (
+        (10**8, "Upload-Offset: 7", b"", 409),
+        (2**30 + 1, raw, b"", 413),
+        # No field of a message holds it.
+        (2**63, raw, b"", 413),
+        (2**63, form, part, 413),
+    ):
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
         head = f"POST /append_video/{number}/ HTTP/1.1\r\nHost: x\r\nContent-Length: {length}\r\n{header}\r\n\r\n"
         # A little of it, and then nothing: the client is slow.
-        writer.write(head.encode() + bytes(300_000))
+        writer.write(head.encode() + begin + bytes(300_000))
         answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 30)
         assert answer.startswith(f"HTTP/1.1 {status} ".encode())
         writer.close()

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote_from_bytes
 from uuid import uuid4
@@ -73,7 +74,7 @@ async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip],
         assert (video["id"], video["title"], video["description"]) == (number, "A screen", "What was done")
         # What is heard is tests/e2e/test_transcripts.py's business.
         assert {"transcription", "transcription_status", "transcription_error"} < set(video)
-        assert video["created_at"].endswith("Z")
+        assert datetime.strptime(video["created_at"], "%Y-%m-%dT%H:%M:%S.%fZ")
         async with http.get(video["video_file"]) as answer:
             assert answer.content_type == KINDS[clips[name].container].content_type
             assert await answer.read() == clip
@@ -111,8 +112,10 @@ async def test_every_kind_of_body_and_both_spellings(http: aiohttp.ClientSession
     for base in BASES:
         async with http.patch(f"{base}/update_video_chunk/", data=form(number, b"end")) as answer:
             assert answer.status == 200
+            offset, etag = answer.headers["Upload-Offset"], answer.headers["ETag"]
     async with http.get(f"{BASES[0]}/{number}/stream_video") as answer:
         assert await answer.read() == mp4_of(5000) + 5 * data + 2 * b"end"
+        assert (answer.headers["Content-Length"], answer.headers["ETag"]) == (offset, etag)
     urlencoded = {"video_id": str(number)}
     async with http.post(f"{BASES[0]}/finalize_video_upload/", data=urlencoded) as answer:
         assert (answer.status, await answer.json()) == INITIATED
@@ -163,6 +166,7 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
         ({"title": "t"}, {"description"}),
         ({"title": "t" * 256, "description": ""}, {"title"}),
         ({"title": 7, "description": ""}, {"title"}),
+        ({"title": "t", "description": "d" * 10_001}, {"description"}),
     ):
         async with http.post(BASES[0], json=body) as answer:
             assert answer.status == 400
@@ -199,7 +203,7 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
     status, refused = await send(http, data=cut_off, headers=packed)
     assert (status, refused["errors"]) == (400, {"body": "The body cannot be decoded"})
     # A form that was not filled in sends its field empty.
-    for nothing in ({}, {"video_id": ""}):
+    for nothing in ({}, {"video_id": ""}, {"video_id": True}):
         async with http.post(f"{BASES[0]}/finalize_video_upload", json=nothing) as answer:
             assert (answer.status, set((await answer.json())["errors"])) == (400, {"video_id"})
     for unknown in (10**9, "nonsense", "0"):
@@ -208,8 +212,9 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
         for path in ("", "/stream_video/", "/captions.vtt"):
             async with http.get(f"{BASES[0]}/{unknown}{path}") as answer:
                 assert (answer.status, await answer.json()) == NOT_FOUND
-    async with http.get(f"{BASES[0]}/{number}/stream_video/") as answer:
-        assert (answer.status, await answer.json()) == NOT_FOUND
+    for path in ("/stream_video/", "/captions.vtt"):
+        async with http.get(f"{BASES[0]}/{number}{path}") as answer:
+            assert (answer.status, await answer.json()) == NOT_FOUND, "there is nothing of it yet"
 
 
 async def test_what_is_no_video_is_not_finalized_and_stays_open(

@@ -240,7 +240,7 @@ async def test_on_demand(anna: LibraryUser, tmp_path: Path) -> None:
     assert await boris.status("POST", f"{path}/transcript") == 403
 
     asked = await anna.ask("POST", f"{path}/transcript?language=en-GB", 202)
-    assert (asked["id"], asked["status"], asked["text"]) == (video_id, "pending", None)
+    assert asked == {"id": video_id, "status": "pending", "text": None, "language": None, "error": None}
     await anna.ask("POST", f"{path}/transcript?language=de", 409)
 
     async def is_there() -> bool:
@@ -291,6 +291,7 @@ async def test_clips_that_cannot_be_joined(
     assert (video["transcription_status"], video["transcription"]) == ("failed", None)
     assert video["transcription_error"].startswith("The clips cannot be joined to one video: A clip is no video")
     assert await user.status("GET", f"{RECORD}/{number}/stream_video") == 409
+    assert await user.status("GET", f"/get_video/{number}") == 409
     hash_id = await uuid_of(system, number)
     await user.publish(hash_id)
     refused = await user.ask("GET", "/video/watch", 409, params={"user_id": user.id, "hash_id": hash_id})
