@@ -120,6 +120,7 @@ async def test_from_a_signed_form_to_gone(
         async with http.get(record["watchable_url"], headers={"Range": "bytes=0-1"}) as part:
             assert (part.status, await part.read()) == (206, data[:2])
             assert part.content_type == "video/mp4"
+            assert part.headers["Content-Disposition"] == f'inline; filename="{signed.hash_id}.mp4"'
     await other.ask("GET", "/video/watch", 404, params={**watch, "user_id": other.id})
     explored = await owner.ask("GET", "/video/explore")
     assert signed.hash_id not in [v["hash_id"] for v in explored["videos"]]
