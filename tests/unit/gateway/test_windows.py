@@ -1,0 +1,103 @@
+"""A long range comes in windows: what one does not give is asked for again, and what nobody reads runs out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+from unittest.mock import Mock
+
+import grpc
+import pytest
+from reelway.v1 import stream_pb2
+
+from gateway.block_cache import BlockCache
+from gateway.operations import playback
+from gateway.operations.playback import Playback
+from services.common.backoff import Backoff
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from tests.support.waiting import until
+
+MESSAGE = 2**19
+DATA = random.Random(5).randbytes(6 * 2**20)
+STAT = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA))
+GONE = ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+
+class Window:
+    """Gives its bytes in messages, and then its end, which may be an error or never come."""
+
+    def __init__(self, data: bytes, end: Any = grpc.aio.EOF) -> None:
+        self.messages = [data[at : at + MESSAGE] for at in range(0, len(data), MESSAGE)]
+        self.end = end
+        self.was_cancelled = False
+
+    async def read(self) -> Any:
+        if self.messages:
+            return memoryview(self.messages.pop(0))
+        if isinstance(self.end, asyncio.Event):
+            await self.end.wait()
+        if isinstance(self.end, Exception):
+            raise self.end
+        return self.end
+
+    def done(self) -> bool:
+        return False
+
+    def cancel(self) -> None:
+        self.was_cancelled = True
+
+
+class Windows:
+    """Every window that was opened; where `end` is given, the first and the third have it after one message."""
+
+    def __init__(self, end: Any = None) -> None:
+        self.opened: list[Window] = []
+        self._end = end
+
+    def open_window(self, video_id: str, etag: str, offset: int, length: int) -> Window:
+        if self._end is not None and len(self.opened) in {0, 2}:
+            self.opened.append(Window(DATA[offset : offset + MESSAGE], self._end))
+        else:
+            self.opened.append(Window(DATA[offset : offset + length]))
+        return self.opened[-1]
+
+    def videos(self) -> Playback:
+        """Which reads them."""
+        return Playback(Mock(open_window=self.open_window), BlockCache(0), 0)
+
+
+@pytest.mark.parametrize("end", [grpc.aio.EOF, GONE], ids=["early", "with an error"])
+async def test_what_a_window_does_not_give_is_asked_for_again(end: Any) -> None:
+    windows = Windows(end)
+    videos = windows.videos()
+    # One failure is borne behind every byte that came.
+    videos._backoff = Backoff(attempts=2, first_seconds=0.01)
+    given = [bytes(piece) async for batch in videos.read(STAT, 0, len(DATA)) for piece in batch]
+    assert b"".join(given) == DATA
+    # The second and the fourth were opened ahead, for bytes behind those that were missing then.
+    await until(lambda: not any(window.messages for window in windows.opened))
+    assert not any(window.was_cancelled for window in windows.opened)
+
+
+async def test_whoever_leaves_has_the_windows_run_out() -> None:
+    """A cancelled call costs grpc.aio memory for ever."""
+    windows = Windows()
+    videos = windows.videos()
+    reading = videos.read(STAT, 0, len(DATA))
+    await anext(reading)
+    await reading.aclose()
+    assert len(windows.opened) == 2
+    await until(lambda: not any(window.messages for window in windows.opened))
+    assert not any(window.was_cancelled for window in windows.opened)
+
+
+async def test_a_window_that_does_not_run_out_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "_LEFT_BEHIND_SECONDS", 0.05)
+    windows = Windows(asyncio.Event())
+    videos = windows.videos()
+    reading = videos.read(STAT, 0, len(DATA))
+    await anext(reading)
+    await reading.aclose()
+    await until(lambda: windows.opened[0].was_cancelled)
