@@ -52,7 +52,9 @@ class ErrorReason(enum.Enum):
     NO_DATA = ErrorKind(_C.NOT_FOUND, 404, "The video has no data yet")
     JOINING = ErrorKind(_C.ABORTED, 503, "The clips are being joined", 2)
     JOIN_FAILED = ErrorKind(_C.FAILED_PRECONDITION, 409, "The clips cannot be joined to one video")
-    INVALID_FILE_NAME = ErrorKind(_C.INVALID_ARGUMENT, 400, "The file name is not valid")
+    INVALID_FILE_NAME = ErrorKind(
+        _C.INVALID_ARGUMENT, 400, "A file name has 1 to 255 of a-z A-Z 0-9 ! @ _ . * ' ( ) -, and no dot first"
+    )
     UNSUPPORTED_TYPE = ErrorKind(_C.INVALID_ARGUMENT, 400, "The file type is not supported")
     FIELDS_MISSING = ErrorKind(_C.INVALID_ARGUMENT, 400, "Fields that publishing needs are missing")
     USER_NOT_FOUND = ErrorKind(_C.NOT_FOUND, 404, "User not found")
