@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)", re.IGNORECASE)
 APPEND_HEADERS = {
     "Idempotency-Key": "The client's own name for this chunk: sent again with it, the chunk is not appended twice; one "
     "of another length is refused.",
-    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else.",
+    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else, with the number that it has.",
     "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 where it does not match.",
 }
 

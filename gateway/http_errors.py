@@ -25,6 +25,8 @@ def response_of(error: ReelwayError) -> web.Response:
         response.headers["Retry-After"] = str(kind.retry_seconds)
     if error.reason is ErrorReason.UNAUTHENTICATED:
         response.headers["WWW-Authenticate"] = "Bearer"
+    if error.reason is ErrorReason.OFFSET_MISMATCH and "size_bytes" in error.metadata:
+        response.headers["Upload-Offset"] = error.metadata["size_bytes"]
     return response
 
 

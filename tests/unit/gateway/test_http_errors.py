@@ -30,6 +30,12 @@ def test_what_names_no_field_is_the_body_s() -> None:
     assert told(ReelwayError(ErrorReason.EMPTY_FILE)) == (422, [item])
 
 
+def test_a_client_that_is_behind_is_told_where_to_go_on() -> None:
+    behind = response_of(ReelwayError(ErrorReason.OFFSET_MISMATCH, metadata={"size_bytes": "17"}))
+    assert (behind.status, behind.headers["Upload-Offset"]) == (409, "17")
+    assert "Upload-Offset" not in response_of(ReelwayError(ErrorReason.UPLOAD_SEALED)).headers
+
+
 @pytest.mark.parametrize("reason", ErrorReason)
 def test_a_client_is_told_what_to_do_next(reason: ErrorReason) -> None:
     answer = response_of(ReelwayError(reason))
