@@ -14,7 +14,6 @@ from services.common.lease import Lease
 from services.common.object_keys import TRANSCRIPTS, captions_key, document_key
 from services.common.periodic import periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
 
@@ -68,8 +67,6 @@ def _video_id(key: str) -> str:
 
 
 def _belongs(key: str, video: media_pb2.Video) -> bool:
-    if video.state in GONE:
-        return False
     named = video.transcript.result.key
-    # While one is made its objects may have old names: the same transcript as once before.
+    # While one is made its objects may have old names: the same transcript as once before. A tombstone names none.
     return transcript_under_way(video) or (bool(named) and key in {captions_key(named), document_key(named)})
