@@ -183,6 +183,10 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
                 assert (answer.status, set((await answer.json())["errors"])) == (400, fields)
     async with http.post(BASES[0], json={"title": "t" * 255, "description": ""}) as answer:
         assert answer.status == 201, "the longest title there may be"
+    large = aiohttp.FormData({"title": "t", "description": ""})
+    large.add_field("file", bytes(2**21), filename="a")
+    async with http.post(BASES[0], data=large) as answer:
+        assert answer.status == 413, "two MiB with its boundaries, though the file would be skipped"
     async with http.post(BASES[0], data=b"{", headers={"Content-Type": "application/json"}) as answer:
         assert (answer.status, (await answer.json())["message"]) == (400, "Invalid request")
     number = await begin(http)
