@@ -134,6 +134,8 @@ def test_parameters(document: Json) -> None:
         ("limit", "query", False),
         ("upload-offset", "header", True),
     ]
+    assert "description" not in listing
+    assert document["paths"]["/videos/{video_id}"]["put"]["description"] == "Changes a video."
     change_path = document["paths"]["/videos/{video_id}"]["put"]["parameters"][0]
     assert (change_path["schema"]["format"], change_path["description"]) == ("uuid", "Which video.")
     stream_parameters = document["paths"]["/videos/{video_id}/stream"]["get"]["parameters"]
@@ -152,6 +154,8 @@ def test_bodies(document: Json) -> None:
         "application/octet-stream": "binary"
     }
     assert len(paths["/any"]["post"]["requestBody"]["content"]) == 3
+    stored = paths["/videos"]["post"]["responses"]["201"]["headers"]
+    assert stored["Location"] == {"description": "Where.", "schema": {"type": "string"}}
 
 
 def test_statuses(document: Json) -> None:
@@ -163,6 +167,12 @@ def test_statuses(document: Json) -> None:
     head = paths["/videos/{video_id}/stream"]["head"]["responses"]
     assert list(head) == ["200", "304", "401", "412"]
     assert not any("content" in response for response in head.values())
+
+
+def test_a_dialect_with_words_of_its_own_has_no_others() -> None:
+    begin = openapi.build("Reelway", "1", "", _operations())["paths"]["/api/record/videos"]["post"]["responses"]
+    assert "400" in begin
+    assert "422" not in begin
 
 
 def test_ranges(document: Json) -> None:
