@@ -101,9 +101,7 @@ async def _rebuild(
                 found.videos += 1
             videos.append(video)
         indexed.update(video.number for video in videos)
-        # A server that comes back, or takes over, is a moment behind: what it lacks nobody would ever miss.
-        if await store.load(videos, lease) != len(indexed):
-            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
+        await store.load(videos, lease)
 
     batch: list[str] = []
     async for key in records.keys():
@@ -112,7 +110,10 @@ async def _rebuild(
             await index(batch)
             batch = []
     await index(batch)
-    await store.finish_load(last_number + _SPARE_NUMBERS if last_number else 0, lease)
+    counter = last_number + _SPARE_NUMBERS if last_number else 0
+    # A server that came back, or took over, was a moment behind: what it lacks nobody would ever miss.
+    if not await store.finish_load(counter, lease, len(indexed)):
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
     return found
 
 

@@ -70,6 +70,7 @@ class RedisVideoStore:
         self._saved_script = client.register_script((_LUA / "mark_saved.lua").read_text())
         self._read_script = client.register_script((_LUA / "read_videos.lua").read_text())
         self._number_script = client.register_script((_LUA / "next_number.lua").read_text())
+        self._finish = (_LUA / "finish_load.lua").read_text()  # queued in a transaction: none to await
 
     async def next_number(self) -> int:
         """A number that was never given before."""
@@ -249,16 +250,18 @@ class RedisVideoStore:
         if keys:
             await self._do(lambda pipe: pipe.unlink(*keys), lease)
 
-    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> int:
-        """Index records as they are, unmarked; part of a rebuild, before `finish_load`.
+    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> None:
+        """Index records as they are, unmarked; part of a rebuild, before `finish_load`."""
+        await self._do(lambda pipe: _index(videos, pipe), lease)
 
-        How many numbers the index has then: other than the caller's count where Redis lost what was loaded before.
+    async def finish_load(self, last_number: int, lease: Lease | None = None, numbers: int | None = None) -> bool:
+        """Set the counter and the marker: from here on the index is served.
+
+        False, and it is not, where Redis has not so many `numbers`: it lost a part of what was loaded.
         """
-        return int((await self._do(lambda pipe: _index(videos, pipe), lease))[-1])
-
-    async def finish_load(self, last_number: int, lease: Lease | None = None) -> None:
-        """Set the counter, then the marker: from here on the index is served."""
-        await self._do(lambda pipe: pipe.mset({_COUNTER: last_number, _MARKER: "1"}), lease)
+        keys, said = (_MARKER, _COUNTER, _NUMBERS), "" if numbers is None else str(numbers)
+        answers = await self._do(lambda pipe: pipe.eval(self._finish, len(keys), *keys, str(last_number), said), lease)
+        return bool(answers[0])
 
     async def _do(self, commands: Callable[[Pipeline], object], lease: Lease | None) -> list[Any]:
         if lease is not None:
@@ -285,4 +288,3 @@ def _index(videos: Sequence[media_pb2.Video], pipe: Pipeline) -> None:
         pipe.hset(_NUMBERS, mapping={str(video.number): video.video_id for video in videos})
     if owners := {known_owner(video) for video in videos} - {""}:
         pipe.sadd(_OWNERS, *owners)
-    pipe.hlen(_NUMBERS)

@@ -239,24 +239,28 @@ async def test_bytes_that_a_late_listing_does_not_show_are_there(
     assert await catalogue(near) == before
 
 
-async def test_a_rebuild_whose_beginning_redis_lost_ends_without_an_index(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("step", ["load", "finish_load"])
+async def test_a_rebuild_of_which_redis_lost_a_part_ends_without_an_index(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     """A server that comes back, or takes over, is a moment behind: what it lacks nobody would ever miss."""
     await fill(near)
-    before, load = await catalogue(near), near.videos.load
+    before, go_on = await catalogue(near), getattr(near.videos, step)
+    steps = 0
 
-    async def loses_it(*arguments: Any) -> int:
-        loaded = await load(*arguments)
-        await near.videos.clear()
-        monkeypatch.undo()
-        return loaded
+    async def behind_a_loss(*arguments: Any) -> object:
+        nonlocal steps
+        steps += 1
+        if steps == (2 if step == "load" else 1):
+            await near.videos.clear()
+        return await go_on(*arguments)
 
-    monkeypatch.setattr("services.catalog.rebuild._BATCH", 2)
-    monkeypatch.setattr(near.videos, "load", loses_it)
     lease = near.rebuild_lease()
-    with pytest.raises(ReelwayError) as refused:
-        await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
+    with monkeypatch.context() as patch:
+        patch.setattr("services.catalog.rebuild._BATCH", 2)
+        patch.setattr(near.videos, step, behind_a_loss)
+        with pytest.raises(ReelwayError) as refused:
+            await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
     assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
     assert not await near.videos.exists()
     await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
