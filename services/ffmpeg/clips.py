@@ -11,6 +11,7 @@ from typing import Any
 from services.ffmpeg.format_table import FORMAT_WHITELIST, INPUT_GUARD
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.probe import ProbeCutShort, ProbeFailed, ask, described
+from services.ffmpeg.process import NoTimeError
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import WorkFolder
 
@@ -188,8 +189,8 @@ async def decodable(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> Clip | 
         read = ("-print_format", "csv=p=0", "-read_intervals", interval)
         try:
             await ask(sandbox, folder, clip.path, "frame=stream_index", note, *read)
-        except ProbeCutShort:
-            # What takes so long is no clip that has only begun.
+        except (ProbeCutShort, NoTimeError):
+            # What takes so long is no clip that has only begun, whoever is to blame.
             return clip
         except ProbeFailed:
             # What came before the fault counts.

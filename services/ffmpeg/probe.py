@@ -94,7 +94,7 @@ async def described(
 async def ask(
     sandbox: Sandbox, folder: WorkFolder, path: Path, entries: str, on_line: Callable[[bytes], None], *options: str
 ) -> None:
-    """Have ffprobe tell these entries, line by line; raises ProbeFailed where it cannot read the file."""
+    """Have ffprobe tell these entries, line by line; raises ProbeFailed where it cannot read it, NoTimeError."""
     argv = [sandbox.ffprobe, "-hide_banner", "-loglevel", "level+error", "-show_entries", entries, *options]
     argv += [*INPUT_GUARD, "-i", f"file:{path}"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=on_line)

@@ -63,6 +63,10 @@ class ToldFullError(OSError):
     """A program told that the disk was full, which may be what its input made it say."""
 
 
+class NoTimeError(RuntimeError):
+    """Time ran out of which the machine gave a program less than half: another try may find out more."""
+
+
 @dataclass(frozen=True)
 class RunResult:
     """One run."""
@@ -91,9 +95,9 @@ class RunResult:
             raise RuntimeError(f"{self.ended.value}: {self.stderr.decode(errors='replace').strip()}")
 
     def require_time(self) -> None:
-        """Raise RuntimeError where time ran out of which the machine gave the program less than half."""
+        """Raise NoTimeError where the machine is to blame for the time that it took."""
         if self.ended is Ended.WALL_CLOCK and self.cpu_seconds < self.seconds / 2:
-            raise RuntimeError(f"{self.ended.value}, with {self.cpu_seconds:.1f} s of CPU in {self.seconds:.1f} s")
+            raise NoTimeError(f"{self.ended.value}, with {self.cpu_seconds:.1f} s of CPU in {self.seconds:.1f} s")
 
     def fault(self, message: str) -> JobFault:
         """What a job fails with whose program did not succeed; `message` is for its owner."""

@@ -117,13 +117,16 @@ async def test_much_that_cannot_be_read_is_damaged_not_begun(
         await join(join_outputs, join_job, [mp4(tmp_path), large], LIMITS)
 
 
-def end_probes(monkeypatch: pytest.MonkeyPatch, ended: Ended, of: str, exit_code: int = 1) -> None:
+def end_probes(
+    monkeypatch: pytest.MonkeyPatch, ended: Ended, of: str, exit_code: int = 1, *, cpu_share: float = 1
+) -> None:
     """Those that have an argument which ends so end in this way."""
 
     async def run(sandbox: Any, argv: Any, *arguments: Any, **options: Any) -> RunResult:
         result = await run_sandboxed(sandbox, argv, *arguments, **options)
         is_meant = any(argument.endswith(of) for argument in argv)
-        return replace(result, ended=ended, exit_code=exit_code, cpu_seconds=result.seconds) if is_meant else result
+        used = cpu_share * result.seconds
+        return replace(result, ended=ended, exit_code=exit_code, cpu_seconds=used) if is_meant else result
 
     monkeypatch.setattr(probe, "run_sandboxed", run)
 
@@ -137,9 +140,10 @@ async def test_a_clip_that_could_not_be_looked_at_is_not_left_out(
         await join(join_outputs, join_job, [mp4(tmp_path), signature(tmp_path)], LIMITS)
 
 
+@pytest.mark.parametrize("cpu_share", [1, 0.1], ids=["alone", "in-a-crowd"])
 async def test_a_clip_whose_frames_take_too_long_is_not_left_out(
-    join_outputs: Outputs, join_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    join_outputs: Outputs, join_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpu_share: float
 ) -> None:
-    end_probes(monkeypatch, Ended.WALL_CLOCK, "frame=stream_index")
+    end_probes(monkeypatch, Ended.WALL_CLOCK, "frame=stream_index", cpu_share=cpu_share)
     made = await join(join_outputs, join_job, [mp4(tmp_path), mp4(tmp_path, size="64x48")], LIMITS)
     assert (made["clips"], made["encoded"]) == (2, True)
