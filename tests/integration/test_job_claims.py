@@ -57,8 +57,8 @@ async def working(
         await end(running)
 
 
-async def add(store: RedisJobStore) -> str:
-    return (await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {})))[0].id
+async def add(store: RedisJobStore, kind: JobKind = JobKind.COMMAND) -> str:
+    return (await store.register(NewJob(str(uuid.uuid4()), kind, "anna", {})))[0].id
 
 
 async def is_in(store: RedisJobStore, job_id: str, state: JobState) -> bool:
@@ -190,23 +190,24 @@ async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
     assert (job.attempt, job.lost_workers) == (2, 0)
 
 
-def ended(outcome: str) -> float | None:
-    return REGISTRY.get_sample_value("reelway_jobs_ended_total", {"kind": "command", "outcome": outcome})
+def ended(outcome: str, kind: JobKind) -> float | None:
+    return REGISTRY.get_sample_value("reelway_jobs_ended_total", {"kind": kind.value, "outcome": outcome})
 
 
+@pytest.mark.parametrize("kind", [JobKind.COMMAND, JobKind.TRANSCRIBE], ids=["its-own", "of-other-workers"])
 async def test_an_attempt_whose_worker_died_is_counted_by_who_finds_its_job(
-    client: redis.asyncio.Redis, tmp_path: Path
+    client: redis.asyncio.Redis, tmp_path: Path, kind: JobKind
 ) -> None:
     store = RedisJobStore(client, JobPolicy())
-    job_id = await add(store)
+    job_id = await add(store, kind)
     short = RedisJobStore(client, JobPolicy(lease_seconds=0.05))
-    assert await short.claim("the dead one", uuid.uuid4().hex, [JobKind.COMMAND]) is not None
+    assert await short.claim("the dead one", uuid.uuid4().hex, [kind]) is not None
     async with working(store, tmp_path, times=WorkerTimes(stalled_check=0.1, drain=0, renew=0.1)):
-        before = ended("died")
+        before = ended("died", kind)
         # A series that begins with its first failure hides that from every rate.
         assert before is not None
-        assert ended("failed") is not None
-        await until(lambda: ended("died") == before + 1)
+        assert ended("failed", JobKind.COMMAND) is not None
+        await until(lambda: ended("died", kind) == before + 1)
     job = await store.get(job_id)
     assert job is not None
     assert job.lost_workers == 1

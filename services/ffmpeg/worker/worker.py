@@ -64,7 +64,8 @@ class Worker:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
-        for kind, outcome in itertools.product(self._free, _OUTCOMES):
+        # Of other workers' kinds, too: it may find that one of those has died.
+        for kind, outcome in itertools.product(JobKind, _OUTCOMES):
             ENDED.labels(kind.value, outcome)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -241,7 +242,7 @@ class Worker:
             with contextlib.suppress(ReelwayError):
                 for job_id, what in (await self._store.reap()).items():
                     log.warning("lease ran out", job=job_id, outcome=what)
-                    # Whoever ran it cannot tell any more.
+                    # Whoever ran it cannot tell any more, unless it was only frozen, or is broken: then both count it.
                     if (job := await self._store.get(job_id)) is not None:
                         ENDED.labels(job.kind.value, "died").inc()
             if swept := await asyncio.to_thread(self._work.sweep):
