@@ -68,5 +68,6 @@ def _video_id(key: str) -> str:
 
 def _belongs(key: str, video: media_pb2.Video) -> bool:
     named = video.transcript.result.key
-    # While one is made its objects may have old names: the same transcript as once before. A tombstone names none.
+    # While one is made its objects may have old names: the same transcript as once before. What is deleted names none;
+    # until it is, its deletion removes all of them.
     return transcript_under_way(video) or (bool(named) and key in {captions_key(named), document_key(named)})
