@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)", re.IGNORECASE)
 APPEND_HEADERS = {
     "Idempotency-Key": "The client's own name for this chunk: sent again with it, the chunk is not appended twice; one "
     "of another length is refused.",
-    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else, with the number that it has.",
+    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else, which tells how many in it.",
     "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 where it does not match.",
 }
 
@@ -50,6 +50,7 @@ APPENDED_HEADERS = {
     "Upload-Offset": "How many bytes the video has now.",
     "ETag": "Of the video as it is now; strong.",
 }
+OFFSET_REFUSED_HEADERS = {"Upload-Offset": "How many bytes the video has, where that was not what was asked for."}
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,7 @@ def test_headers_that_a_client_acts_on_are_named(operation: Operation) -> None:
         assert expected[status] in operation.answers[status].headers, status
     if "Upload-Offset" in operation.request_headers:
         assert {"Upload-Offset", "ETag"} <= set(operation.answers[200].headers)
+        assert "Upload-Offset" in operation.answers[409].headers
 
 
 def test_every_answer_says_who_may_keep_it(document: Json) -> None:
