@@ -111,9 +111,13 @@ def test_every_alert_is_explained() -> None:
     assert explained == {rule["alert"] for rule in _rules()}
 
 
-def test_pods_carry_the_label_that_scrapes_look_for() -> None:
+def test_the_pod_monitor_of_the_page_finds_every_process() -> None:
+    (told,) = re.findall(r"^```yaml\n(.*?kind: PodMonitor.*?)^```", (KUBERNETES / "README.md").read_text(), re.M | re.S)
+    monitor = yaml.safe_load(told)
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     for workload in processes("production"):
-        assert workload.labels["app.kubernetes.io/part-of"] == "reelway"
-        assert workload.port("metrics") == 9090
+        assert monitor["metadata"]["namespace"] == workload.deployment["metadata"]["namespace"]
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= workload.labels.items()
+        assert workload.port(endpoint["port"]) == 9090
     (policy,) = [item for item in of_kind("production", "NetworkPolicy") if item["metadata"]["name"] == "metrics"]
     assert policy["spec"]["ingress"][0]["ports"] == [{"protocol": "TCP", "port": 9090}]
