@@ -9,9 +9,7 @@ from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.common.error_catalog import ErrorReason
-from services.common.object_keys import (
-    incoming_key,
-)
+from services.common.object_keys import incoming_key
 from tests.integration.catalog_rig import catalog_sweeper, draft, saved
 from tests.support.foundation import Foundation
 from tests.support.journal_client import refusal

@@ -9,16 +9,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import Progress
 from services.ffmpeg.job_state import JobState
 from services.ffmpeg.redis_job_store import Cancelled, Holding, RedisJobStore
-from tests.contract.job_store.rig import (
-    FAULT,
-    POLICY,
-    add,
-    expire_lease,
-    make_due,
-    nothing_to_claim,
-    state,
-    take,
-)
+from tests.contract.job_store.rig import FAULT, POLICY, add, expire_lease, make_due, nothing_to_claim, state, take
 from tests.support.chaos_proxy import chaos_proxy
 
 

@@ -8,7 +8,6 @@ import redis.asyncio
 from redis.exceptions import ResponseError
 
 from services.ffmpeg.job import Progress
-from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import Cancelled, Holding, RedisJobStore
 from tests.contract.job_store.rig import (
@@ -213,7 +212,7 @@ async def test_the_scripts_refuse_what_the_table_forbids(
 ) -> None:
     """It is the Python table that they work by."""
     monkeypatch.setattr("services.ffmpeg.redis_job_store.TRANSITIONS", {found: frozenset() for found in JobState})
-    store = RedisJobStore(client, JobPolicy())
+    store = with_policy(client)
     job_id = await add(store)
     with pytest.raises(ResponseError, match="illegal transition from pending to running"):
         await take(store)

@@ -13,10 +13,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import Progress
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.redis_job_store import RedisJobStore
-from tests.contract.job_store.rig import (
-    add,
-    take,
-)
+from tests.contract.job_store.rig import add, take
 from tests.support.waiting import until
 
 

@@ -10,16 +10,7 @@ from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
-from tests.contract.job_store.rig import (
-    FAULT,
-    POLICY,
-    add,
-    get,
-    job,
-    redis_ms,
-    take,
-    with_policy,
-)
+from tests.contract.job_store.rig import FAULT, POLICY, add, get, job, redis_ms, take, with_policy
 from tests.support.waiting import until
 
 
