@@ -23,8 +23,8 @@ from tests.support.waiting import until, until_ended
 
 
 def encoding(seconds: float) -> dict[str, Any]:
-    """A command whose video is so long; a processor takes a third of that for it."""
-    command = f"-f lavfi -i testsrc=s=1280x720:d={seconds} -c:v libx264 -preset veryfast out_1"
+    """A command whose video is so long; it takes a third of that, however many processors there are."""
+    command = f"-f lavfi -i testsrc=s=1280x720:d={seconds} -c:v libx264 -preset veryfast -threads 1 out_1"
     return {"command": command, "input_files": {}, "output_files": {"out_1": "encoded.mkv"}}
 
 
