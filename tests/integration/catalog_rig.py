@@ -1,6 +1,5 @@
 """What the tests of the catalogue's use cases begin with, and look at behind them."""
 
-import pytest
 from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog.library import Library
@@ -8,11 +7,8 @@ from services.catalog.library_store import LibraryStore
 from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.catalog.sweeper import Sweeper
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from tests.support.foundation import Foundation, finished_video
-from tests.support.journal_client import refusal
 
 UpdateRequest = catalog_pb2.UpdateVideoRequest
 
@@ -33,18 +29,6 @@ async def saved(parts: Foundation, video_id: str) -> media_pb2.Video:
     record = await parts.records.load(f"catalog/{video_id}.json")
     assert record is not None
     return record
-
-
-async def left_unsaved(parts: Foundation, video: media_pb2.Video) -> media_pb2.Video:
-    """A record of anna's whose writer died before it was in S3."""
-
-    async def failing(key: str, body: bytes, content_type: str) -> None:
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(parts.objects, "put", failing)
-        assert await refusal(parts.catalog.create(video, "anna")) is ErrorReason.STORE_UNAVAILABLE
-    return await parts.catalog.look_up(video.video_id)
 
 
 def catalog_sweeper(parts: Foundation) -> Sweeper:

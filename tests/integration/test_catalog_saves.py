@@ -9,11 +9,24 @@ from reelway.v1 import media_pb2
 from services.catalog.catalog import Catalog
 from services.catalog.record_store import RecordStore
 from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
-from tests.integration.catalog_rig import UpdateRequest, catalog_sweeper, draft, left_unsaved, saved
+from tests.integration.catalog_rig import UpdateRequest, catalog_sweeper, draft, saved
 from tests.support.foundation import Foundation
 from tests.support.journal_client import refusal
 from tests.support.waiting import until
+
+
+async def left_unsaved(parts: Foundation, video: media_pb2.Video) -> media_pb2.Video:
+    """A record of anna's whose writer died before it was in S3."""
+
+    async def failing(key: str, body: bytes, content_type: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts.objects, "put", failing)
+        assert await refusal(parts.catalog.create(video, "anna")) is ErrorReason.STORE_UNAVAILABLE
+    return await parts.catalog.look_up(video.video_id)
 
 
 async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
