@@ -56,8 +56,8 @@ class Transcriber:
     """Makes transcripts with one configuration. Holds nothing between them."""
 
     config: EngineConfig
-    memory: int = 1_500_000_000
-    """Bytes that the child may take."""
+    memory: int = 2_000_000_000
+    """Bytes that the child may reserve."""
     max_seconds: float = 6 * 3600.0
     """Longest audio."""
     min_timeout: float = 120.0
