@@ -79,7 +79,8 @@ def test_what_setting_up_says_is_no_part_of_a_token(folder: Path) -> None:
     script = moved / "deploy" / "local" / "bootstrap.sh"
     script.write_text("#!/bin/sh\necho setup: installing\nexit 1\n")
     script.chmod(0o755)
-    made = subprocess.run(["make", "token", "USER=x"], cwd=moved, capture_output=True, text=True, check=False)
+    command = ["make", "--no-print-directory", "token", "USER=x"]
+    made = subprocess.run(command, cwd=moved, capture_output=True, text=True, check=False)
     assert (made.stdout, made.stderr.splitlines()[0]) == ("", "setup: installing")
 
 
