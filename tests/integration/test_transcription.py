@@ -16,8 +16,8 @@ from services.ffmpeg.binaries import find
 from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription.audio import CagedAudio
-from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
+from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Progress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
 from tests.support.folder_pieces import FolderPieces
@@ -34,7 +34,7 @@ class Hearing:
     """A transcriber with folders of its own."""
 
     def __init__(self, cache: Path, root: WorkRoot, folder: Path) -> None:
-        self.transcriber = Transcriber(EngineConfig(cache_dir=str(cache)))
+        self.transcriber = Transcriber.of(TranscribeSettings(transcribe_cache_dir=cache))
         self.pieces = FolderPieces(folder / "pieces")
         self._root = root
 
@@ -102,7 +102,9 @@ async def test_a_file_that_is_cut_in_its_index_is_a_failure_too(hear: Hearing, t
 
 
 async def test_a_model_from_a_hub_needs_permission(hear: Hearing, tmp_path: Path) -> None:
-    hear.transcriber = Transcriber(EngineConfig(model="large-v3", cache_dir=str(tmp_path / "hub")))
+    hear.transcriber = Transcriber.of(
+        TranscribeSettings(transcribe_model="large-v3", transcribe_cache_dir=tmp_path / "hub")
+    )
     with pytest.raises(TranscriptionError, match="TRANSCRIBE_ALLOW_DOWNLOAD") as raised:
         await hear(copy(clips()[1][0], tmp_path))
     assert raised.value.reason is FailureReason.MODEL_UNAVAILABLE

@@ -18,6 +18,7 @@ from services.ffmpeg.transcription.cues import Cue, make_cues
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import Language, decide
 from services.ffmpeg.transcription.piece_store import PieceStore
+from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Piece, join_text
 
 Progress = Callable[[float], None]
@@ -56,13 +57,24 @@ class Transcriber:
     """Makes transcripts with one configuration. Holds nothing between them."""
 
     config: EngineConfig
-    memory: int = 2_000_000_000
+    memory: int
     """Bytes that the child may reserve."""
-    max_seconds: float = 6 * 3600.0
+    max_seconds: float
     """Longest audio."""
-    min_timeout: float = 120.0
+    min_timeout: float
     """Seconds for one attempt, however short the audio; longer audio gets its own length."""
-    child_environment: Mapping[str, str] = field(default_factory=dict)
+    child_environment: Mapping[str, str]
+
+    @classmethod
+    def of(cls, settings: TranscribeSettings) -> Transcriber:
+        """As the environment asks for it."""
+        return cls(
+            settings.engine_config(),
+            memory=settings.transcribe_memory,
+            max_seconds=settings.transcribe_max_seconds,
+            min_timeout=settings.transcribe_min_timeout_seconds,
+            child_environment=settings.transcribe_env,
+        )
 
     async def transcribe(self, audio: Audio, pieces: PieceStore, language: str, progress: Progress) -> Transcript:
         """Hear a file's sound.

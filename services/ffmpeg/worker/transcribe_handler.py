@@ -69,13 +69,7 @@ class TranscribeHandler:
     ) -> None:
         self._sandbox, self._objects, self._data, self._catalog = sandbox, objects, data, CatalogClient(catalog)
         self._language, self._video_bytes = settings.transcribe_language, video_bytes
-        self._transcriber = Transcriber(
-            settings.engine_config(),
-            memory=settings.transcribe_memory,
-            max_seconds=settings.transcribe_max_seconds,
-            min_timeout=settings.transcribe_min_timeout_seconds,
-            child_environment=settings.transcribe_env,
-        )
+        self._transcriber = Transcriber.of(settings)
 
     async def __call__(self, context: JobContext) -> Mapping[str, Any]:
         """Raises JobFault, NoLongerHeld, ReelwayError."""

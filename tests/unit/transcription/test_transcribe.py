@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from services.ffmpeg.transcription.audio import extract_arguments
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import Language
+from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
 from services.ffmpeg.transcription.words import SAMPLE_RATE
 from tests.support.folder_pieces import FolderPieces
@@ -53,7 +55,7 @@ class Bench:
 
     async def hear(self, model: str = "", language: str = "", **options: float) -> Transcript:
         config = EngineConfig(engine=fake_engine.NAME, model=model, allow_download=self.allow_download)
-        transcriber = Transcriber(config, **options)  # type: ignore[arg-type]
+        transcriber = replace(Transcriber.of(TranscribeSettings()), config=config, **options)  # type: ignore[arg-type]
         return await transcriber.transcribe(self.audio, self.pieces, language, self.progress.append)
 
     async def fails(self, reason: FailureReason, model: str = "", language: str = "", **options: float) -> str:
