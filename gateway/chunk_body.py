@@ -7,18 +7,19 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
 from gateway.held_bodies import LARGEST
-from gateway.invalid_request import InvalidRequestError
+from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
+from gateway.routing import Answer
 from services.common.byte_messages import Buffer
 
 # What was held is sent on in pieces, like what comes from a socket: gRPC messages have a limit.
@@ -50,7 +51,16 @@ APPENDED_HEADERS = {
     "Upload-Offset": "How many bytes the video has now.",
     "ETag": "Of the video as it is now; strong.",
 }
-OFFSET_REFUSED_HEADERS = {"Upload-Offset": "How many bytes the video has, where that was not what was asked for."}
+
+#: What a chunk is refused with whatever the dialect; for `answers` of a route.
+APPEND_REFUSALS: Mapping[int, Answer] = {
+    409: Answer(
+        "The video is finished, or does not end at Upload-Offset",
+        ErrorBody,
+        headers={"Upload-Offset": "How many bytes the video has, where that was not what was asked for."},
+    ),
+    413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+}
 
 
 @dataclass(frozen=True)

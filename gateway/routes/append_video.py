@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 from pydantic import BaseModel
 
-from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, OFFSET_REFUSED_HEADERS, read_raw_or_file
+from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS, read_raw_or_file
 from gateway.http_errors import error_response
 from gateway.invalid_request import ErrorBody, InvalidBody, in_its_place
 from gateway.keys import APPENDS, PLAYBACK
@@ -59,10 +59,7 @@ async def create(request: web.Request) -> web.Response:
         400: Answer("There is no chunk", PlainError),
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video", ErrorBody),
-        409: Answer(
-            "The video is finished, or does not end at Upload-Offset", ErrorBody, headers=OFFSET_REFUSED_HEADERS
-        ),
-        413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+        **APPEND_REFUSALS,
         422: Answer("A header, the form or the checksum is not right", InvalidBody),
     },
 )

@@ -10,7 +10,7 @@ from reelway.v1 import media_pb2
 
 from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
-from gateway.chunk_body import APPEND_HEADERS, APPENDED_HEADERS, OFFSET_REFUSED_HEADERS, read_fields
+from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS, read_fields
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, in_its_place
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
@@ -158,10 +158,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
         200: Answer("It is durable, and part of the video", RecordMessage, headers=APPENDED_HEADERS),
         **_INVALID,
         **_FOREIGN,
-        409: Answer(
-            "The video is finished, or does not end at Upload-Offset", ErrorBody, headers=OFFSET_REFUSED_HEADERS
-        ),
-        413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+        **APPEND_REFUSALS,
         422: Answer("The checksum does not match", InvalidBody),
     },
 )
