@@ -1,4 +1,4 @@
-"""The states of a job, what may follow what, and the kinds of work there are."""
+"""The states of a job, what may follow what, how attempts end, and the kinds of work there are."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ TRANSITIONS: Mapping[JobState, frozenset[JobState]] = {
     JobState.FAILED: frozenset(),
     JobState.CANCELLED: frozenset(),
 }
+
+
+class AttemptOutcome(enum.StrEnum):
+    """What came of one attempt. The value is what the store answers and the metrics say."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRY = "retry"
+    """A fault that may pass: the job runs again after a pause."""
+    OUTAGE = "outage"
+    """The same, for a fault of our own machinery, which is no try."""
+    RELEASED = "released"
+    """Its worker drains: the job runs again, elsewhere."""
+    LOST = "lost"
+    """Another attempt has the job, or it is finished: nothing was written."""
+    BROKEN = "broken"
+    """It could not even write how it ended."""
+    DIED = "died"
+    """Its worker is gone, or frozen."""
 
 
 class JobKind(enum.StrEnum):

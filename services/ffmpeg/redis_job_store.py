@@ -49,7 +49,7 @@ from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
 from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode, encode_spec
 from services.ffmpeg.job_policy import JobPolicy
-from services.ffmpeg.job_state import TRANSITIONS, JobKind
+from services.ffmpeg.job_state import TRANSITIONS, AttemptOutcome, JobKind
 
 TAG = "{ff}"
 WAKE, CANCEL, CHANGED = f"{TAG}:wake", f"{TAG}:cancel", f"{TAG}:changed"
@@ -260,13 +260,13 @@ class RedisJobStore:
         compact = json.dumps(result, separators=(",", ":"))
         return Holding(await self._call("complete", lease.job.id, lease.token, compact, self._keep_completed))
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool = False) -> str:
-        """Ends the attempt -> `retry` or `outage` (it will run again), `failed`, `cancelled` or `lost`.
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool = False) -> AttemptOutcome:
+        """Ends the attempt -> RETRY or OUTAGE (it will run again), FAILED, CANCELLED or LOST.
 
         `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses. `outage`: the fault is
         our machinery's; until `outage_seconds` after the job's first one none is such a try.
         """
-        answer: str = await self._call(
+        answer = await self._call(
             "fail",
             lease.job.id,
             lease.token,
@@ -277,7 +277,7 @@ class RedisJobStore:
             self._keep_failed,
             self._outage_ms if outage else 0,
         )
-        return answer
+        return AttemptOutcome(answer)
 
     async def release(self, lease: JobLease) -> Holding:
         """Gives the job back to the queue, uncounted (a drain); a cancelled one ends here."""

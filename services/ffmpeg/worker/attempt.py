@@ -7,13 +7,14 @@ import enum
 import errno
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
+from services.ffmpeg.job_state import AttemptOutcome
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
@@ -23,6 +24,8 @@ log = logs.get_logger(__name__)
 
 _FULL = "The worker's disk was full or failed; try again later"
 _PROGRESS_SECONDS = 1.0
+
+_Answer = TypeVar("_Answer")
 
 Fence = Callable[[JobContext], Awaitable[None]]
 """Shuts earlier attempts out of the object store."""
@@ -80,16 +83,16 @@ class Attempt:
             log.error("a handler does not stop: ending the process", job=self.lease.job.id)
             self._die()
 
-    async def run(self) -> str:
+    async def run(self) -> AttemptOutcome:
         """Run to the end -> what came of it, for the log and the metrics. Raises nothing."""
         fields = {"job": self.lease.job.id, "kind": self.lease.job.kind.value, "attempt": self.lease.job.attempt}
         log.info("job started", **fields)
         started = time.monotonic()
         outcome = await self._run()
-        log.info("job ended", **fields, outcome=outcome, seconds=round(time.monotonic() - started, 3))
+        log.info("job ended", **fields, outcome=outcome.value, seconds=round(time.monotonic() - started, 3))
         return outcome
 
-    async def _run(self) -> str:
+    async def _run(self) -> AttemptOutcome:
         progress = asyncio.create_task(self._write_progress())
         try:
             if self._is_stopped():
@@ -132,29 +135,30 @@ class Attempt:
             if holding is not Holding.HELD:
                 self.stop(Stop.LOST if holding is Holding.LOST else Stop.CANCEL)
 
-    async def _end_done(self, result: Any) -> str:
+    async def _end_done(self, result: Any) -> AttemptOutcome:
         holding = await self._persist(lambda: self._store.complete(self.lease, result))
-        return await self._end_cancelled() if holding is Holding.CANCEL else _outcome(holding, "completed")
+        return await self._end_cancelled() if holding is Holding.CANCEL else _outcome(holding, AttemptOutcome.COMPLETED)
 
-    async def _end_stopped(self) -> str:
+    async def _end_stopped(self) -> AttemptOutcome:
         if self._stopped is Stop.LOST:
-            return "lost"
+            return AttemptOutcome.LOST
         if self._stopped is Stop.DRAIN:
-            return _outcome(await self._persist(lambda: self._store.release(self.lease)), "released")
+            holding = await self._persist(lambda: self._store.release(self.lease))
+            return _outcome(holding, AttemptOutcome.RELEASED)
         return await self._end_cancelled()
 
-    async def _end_cancelled(self) -> str:
+    async def _end_cancelled(self) -> AttemptOutcome:
         # `fail` sees the cancel mark; if there is none any more, somebody else has the job.
         return await self._end_failed(JobFault(TaskFailure.CANCELLED, "Cancelled"))
 
-    async def _end_failed(self, error: BaseException) -> str:
+    async def _end_failed(self, error: BaseException) -> AttemptOutcome:
         if isinstance(error, NoLongerHeld):
-            return "lost" if error.holding is Holding.LOST else await self._end_cancelled()
+            return AttemptOutcome.LOST if error.holding is Holding.LOST else await self._end_cancelled()
         fault = self._fault(error)
         failure, again, outage = fault.failure, fault.may_pass, isinstance(fault, Outage)
         log.info("job failed", job=self.lease.job.id, reason=failure.reason, message=failure.message, again=again)
-        answer = await self._persist(lambda: self._store.fail(self.lease, failure, again, outage))
-        return answer or "lost"
+        outcome = await self._persist(lambda: self._store.fail(self.lease, failure, again, outage))
+        return outcome or AttemptOutcome.LOST
 
     def _fault(self, error: BaseException) -> JobFault:
         """What the job's owner is told of it."""
@@ -171,7 +175,7 @@ class Attempt:
         log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
         return JobFault(TaskFailure.INTERNAL, "Internal error; try again later", may_pass=True)
 
-    async def _persist(self, write: Callable[[], Awaitable[Any]]) -> Any:
+    async def _persist(self, write: Callable[[], Awaitable[_Answer]]) -> _Answer | None:
         """The store's answer; asked again while the store is away and the lease may still stand. None: lost."""
         while True:
             try:
@@ -185,7 +189,7 @@ class Attempt:
             await asyncio.sleep(0.3)
 
 
-def _outcome(holding: Holding | None, held: str) -> str:
+def _outcome(holding: Holding | None, held: AttemptOutcome) -> AttemptOutcome:
     if holding is Holding.HELD:
         return held
-    return "cancelled" if holding is Holding.CANCEL else "lost"
+    return AttemptOutcome.CANCELLED if holding is Holding.CANCEL else AttemptOutcome.LOST

@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 from services.common import logs, tasks
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobLease
-from services.ffmpeg.job_state import JobKind
+from services.ffmpeg.job_state import AttemptOutcome, JobKind
 from services.ffmpeg.redis_job_store import CANCEL, WAKE, Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.attempt import Attempt, Fence, Stop
@@ -28,8 +28,6 @@ from services.ffmpeg.worker.handler import Handlers
 log = logs.get_logger(__name__)
 
 ENDED = Counter("reelway_jobs_ended_total", "Attempts ended, by outcome", ["kind", "outcome"])
-# Each begins at 0: a rate knows nothing of the first one where its series begins with it.
-_OUTCOMES = ("completed", "cancelled", "released", "retry", "outage", "failed", "lost", "broken", "died")
 RUNNING = Gauge("reelway_jobs_running", "Attempts under way", ["kind"])
 
 # Even without a wake-up (lost with a connection) work is found within this time; also moves due retries.
@@ -64,9 +62,10 @@ class Worker:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
-        # Of other workers' kinds, too: it may find that one of those has died.
-        for kind, outcome in itertools.product(JobKind, _OUTCOMES):
-            ENDED.labels(kind.value, outcome)
+        # Each begins at 0: a rate knows nothing of the first one where its series begins with it. Of other workers'
+        # kinds, too: it may find that one of those has died.
+        for kind, outcome in itertools.product(JobKind, AttemptOutcome):
+            ENDED.labels(kind.value, outcome.value)
         self._attempts: dict[str, Attempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._look = asyncio.Event()
@@ -143,7 +142,7 @@ class Worker:
                     await self._store.release(lease)
 
     async def _attempt(self, attempt: Attempt, kind: JobKind) -> None:
-        outcome = "broken"
+        outcome = AttemptOutcome.BROKEN
         RUNNING.labels(kind.value).inc()
         try:
             outcome = await attempt.run()
@@ -152,17 +151,17 @@ class Worker:
             log.exception("attempt broke", job=attempt.lease.job.id)
         finally:
             RUNNING.labels(kind.value).dec()
-            ENDED.labels(kind.value, outcome).inc()
+            ENDED.labels(kind.value, outcome.value).inc()
             if attempt.met_full_disk:
                 log.warning("the disk is full: no jobs are taken for a while", job=attempt.lease.job.id)
                 self._rest.met_full_disk()
-            elif outcome == "completed":
+            elif outcome is AttemptOutcome.COMPLETED:
                 self._rest.had_room()
             self._free[kind] += 1
             # A later attempt at the same job may be ours, too.
             if self._attempts.get(attempt.lease.job.id) is attempt:
                 del self._attempts[attempt.lease.job.id]
-            if outcome == "lost" and (attempt.is_cut_off or not self._in_touch.is_set()):
+            if outcome is AttemptOutcome.LOST and (attempt.is_cut_off or not self._in_touch.is_set()):
                 self._cut_off.put_nowait(attempt.lease)
             self._look.set()
 
@@ -244,7 +243,7 @@ class Worker:
                     log.warning("lease ran out", job=job_id, outcome=what)
                     # Whoever ran it cannot tell any more, unless it was only frozen, or is broken: then both count it.
                     if (job := await self._store.get(job_id)) is not None:
-                        ENDED.labels(job.kind.value, "died").inc()
+                        ENDED.labels(job.kind.value, AttemptOutcome.DIED.value).inc()
             if swept := await asyncio.to_thread(self._work.sweep):
                 log.warning("work folders of dead workers removed", workers=swept)
 

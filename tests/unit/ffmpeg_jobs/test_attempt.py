@@ -15,7 +15,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage, Progress
-from services.ffmpeg.job_state import JobKind, JobState, Priority
+from services.ffmpeg.job_state import AttemptOutcome, JobKind, JobState, Priority
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.work_folder import WorkRoot
@@ -36,9 +36,9 @@ class Store:
         self._answer(("complete", result) if self.holding is Holding.HELD else None)
         return self.holding
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool) -> str:
+    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool) -> AttemptOutcome:
         self._answer(("fail", failure.reason, "outage" if outage else again))
-        return "retry" if again else "failed"
+        return AttemptOutcome.RETRY if again else AttemptOutcome.FAILED
 
     async def release(self, lease: JobLease) -> Holding:
         self._answer(("release",))
@@ -105,7 +105,7 @@ def failing(error: Exception) -> Callable[[JobContext], Awaitable[None]]:
 
 async def test_a_result_waits_for_a_store_that_is_away(root: WorkRoot) -> None:
     store = Store(away=2)
-    assert await Case(root, done, store).attempt.run() == "completed"
+    assert await Case(root, done, store).attempt.run() is AttemptOutcome.COMPLETED
     assert store.written == [("complete", {"n": 1})]
 
 
@@ -113,7 +113,7 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
     store, case = Store(away=10_000), None
     case = Case(root, done, store)
     case.attempt.deadline = time.monotonic() + 0.4
-    assert await case.attempt.run() == "lost"
+    assert await case.attempt.run() is AttemptOutcome.LOST
     assert store.written == []
 
 
@@ -144,8 +144,8 @@ async def test_faults_are_told_apart(root: WorkRoot, error: Exception, written: 
 
 async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
     store = Store(holding=Holding.LOST)
-    assert await Case(root, failing(NoLongerHeld(Holding.LOST)), store).attempt.run() == "lost"
-    assert await Case(root, done, store).attempt.run() == "lost"
+    assert await Case(root, failing(NoLongerHeld(Holding.LOST)), store).attempt.run() is AttemptOutcome.LOST
+    assert await Case(root, done, store).attempt.run() is AttemptOutcome.LOST
     assert store.written == []
 
 
@@ -250,5 +250,5 @@ async def test_a_second_stop_leaves_no_work_folder(root: WorkRoot) -> None:
     await asyncio.sleep(0)
     room.set()
     await asyncio.gather(*taken)
-    assert await running == "failed"
+    assert await running is AttemptOutcome.FAILED
     assert not folders[0].exists()
