@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import errno
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
 from services.ffmpeg.job_state import AttemptOutcome
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+from services.ffmpeg.transcription.failure import of_the_disk
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 
@@ -169,7 +169,7 @@ class Attempt:
         if isinstance(error, ToldFullError):
             # No outage: one command that makes ffmpeg say so could send every worker to rest.
             return JobFault(TaskFailure.STORAGE_UNAVAILABLE, _FULL, may_pass=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+        if of_the_disk(error):
             self.met_full_disk = True
             return Outage(TaskFailure.STORAGE_UNAVAILABLE, _FULL)
         log.error("job broke its handler", job=self.lease.job.id, exc_info=error)
