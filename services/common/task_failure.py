@@ -22,5 +22,5 @@ class TaskFailure(enum.StrEnum):
     """A store or a service of ours was away, or a worker's disk full or failing."""
     INTERNAL = "INTERNAL"
     POISON = "POISON"
-    """Each worker that ran it vanished (jobs_housekeeping.lua)."""
+    """Each worker that ran it vanished."""
     CANCELLED = "CANCELLED"

@@ -47,6 +47,7 @@ from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
+from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode, encode_spec
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, AttemptOutcome, JobKind
@@ -293,6 +294,7 @@ class RedisJobStore:
         answer = await self._call(
             "reap",
             self._policy.lost_workers_max,
+            TaskFailure.POISON,
             _POISON_MESSAGE,
             self._keep_failed,
             self._lease_ms,

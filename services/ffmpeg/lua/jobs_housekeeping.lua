@@ -13,7 +13,7 @@ local function bring_back(list, furthest)
 end
 
 -- Jobs whose worker let the lease run out -> {id, 'requeued' | 'poison' | 'cancelled', ...}
-function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
+function ops.reap(lost_max, reason, message, keep_ms, lease_ms, tries_max, backoff_ms)
     local told = {}
     bring_back(key('active'), now + lease_ms)
     bring_back(key('workers'), now + lease_ms)
@@ -31,7 +31,7 @@ function ops.reap(lost_max, message, keep_ms, lease_ms, tries_max, backoff_ms)
             finish(id, 'running', 'cancelled', tonumber(keep_ms))
             what = 'cancelled'
         elseif redis.call('HINCRBY', job_key(id), 'lost', 1) >= tonumber(lost_max) then
-            fail(id, 'running', 'POISON', message, tonumber(keep_ms))
+            fail(id, 'running', reason, message, tonumber(keep_ms))
             what = 'poison'
         else
             requeue(id, 0)
