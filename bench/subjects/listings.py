@@ -17,9 +17,10 @@ from reelway.v1 import media_pb2
 from bench.load import Load, PeerError, percentile
 from bench.peers.reelway import Reelway
 from bench.registry import OURS, Bound, Metric, Outcome, Row, Target, Trial
-from services.catalog.redis_video_store import RedisVideoStore
+from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.common import redis_client
 from services.common.clock import SystemClock
+from services.common.lease import Lease
 from services.common.settings import RedisSettings
 
 FEW, MANY = 1_000, 1_000_000
@@ -62,8 +63,11 @@ async def _fill(redis_url: str, count: int) -> None:
     async with redis_client.connect(RedisSettings(redis_url=redis_url), text=False) as client:
         store = RedisVideoStore(client, SystemClock())
         done = await client.zcard(f"{{catalog}}:library:{OWNER}")
+        lease = Lease(client, LEASES + "rebuild", 3600)
+        await lease.take()
         for start in range(done, count, BATCH):
-            await store.load([_video(index) for index in range(start, min(count, start + BATCH))])
+            await store.load([_video(index) for index in range(start, min(count, start + BATCH))], lease)
+        await lease.release()
         # A million records at once make Redis write its files again; that is the filling's cost, and no page's.
         async with asyncio.timeout(300):
             while await _is_persisting(client):  # noqa: ASYNC110 - Redis tells nobody when it is done

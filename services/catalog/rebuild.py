@@ -112,7 +112,7 @@ async def _rebuild(
     await index(batch)
     counter = last_number + _SPARE_NUMBERS if last_number else 0
     # A server that came back, or took over, was a moment behind: what it lacks nobody would ever miss.
-    if not await store.finish_load(counter, lease, len(indexed)):
+    if not await store.finish_load(counter, len(indexed), lease):
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
     return found
 

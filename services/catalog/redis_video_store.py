@@ -31,7 +31,8 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -230,45 +231,34 @@ class RedisVideoStore:
         with redis_errors():
             return bool(await self._redis.exists(_MARKER))
 
-    async def close_index(self, lease: Lease | None = None) -> bool:
+    async def close_index(self, lease: Lease) -> bool:
         """Stop serving the index: every call says INDEX_MISSING from now on. Whether there was one.
 
-        This and what follows is done only while `lease` is held, else LeaseLost; None: nobody else is at it.
+        This and what follows is done only while `lease` is held, else LeaseLost.
         """
-        return bool((await self._do(lambda pipe: pipe.delete(_MARKER), lease))[0])
+        return bool((await lease.guard(lambda pipe: pipe.delete(_MARKER)))[0])
 
-    async def clear(self, lease: Lease | None = None) -> None:
+    async def clear(self, lease: Lease) -> None:
         """Remove every key of the index but the leases."""
         cursor = None
         while cursor != 0:
             with redis_errors():
                 page: Any = await self._redis.scan(cursor or 0, match=PREFIX + "*", count=1000)
             cursor, found = page
-            await self._unlink([key for key in found if not key.startswith(LEASES.encode())], lease)
+            if keys := [key for key in found if not key.startswith(LEASES.encode())]:
+                await lease.guard(methodcaller("unlink", *keys))
 
-    async def _unlink(self, keys: list[bytes], lease: Lease | None) -> None:
-        if keys:
-            await self._do(lambda pipe: pipe.unlink(*keys), lease)
-
-    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease | None = None) -> None:
+    async def load(self, videos: Sequence[media_pb2.Video], lease: Lease) -> None:
         """Index records as they are, unmarked; part of a rebuild, before `finish_load`."""
-        await self._do(lambda pipe: _index(videos, pipe), lease)
+        await lease.guard(lambda pipe: _index(videos, pipe))
 
-    async def finish_load(self, last_number: int, lease: Lease | None = None, numbers: int | None = None) -> bool:
+    async def finish_load(self, last_number: int, numbers: int, lease: Lease) -> bool:
         """Set the counter and the marker: from here on the index is served.
 
         False, and it is not, where Redis has not so many `numbers`: it lost a part of what was loaded.
         """
-        keys, said = (_MARKER, _COUNTER, _NUMBERS), "" if numbers is None else str(numbers)
-        answers = await self._do(lambda pipe: pipe.eval(self._finish, len(keys), *keys, str(last_number), said), lease)
-        return bool(answers[0])
-
-    async def _do(self, commands: Callable[[Pipeline], object], lease: Lease | None) -> list[Any]:
-        if lease is not None:
-            return await lease.guard(commands)
-        with redis_errors():
-            answers: list[Any] = await self._redis.transaction(commands)
-        return answers
+        keys, said = (_MARKER, _COUNTER, _NUMBERS), (str(last_number), str(numbers))
+        return bool((await lease.guard(lambda pipe: pipe.eval(self._finish, len(keys), *keys, *said)))[0])
 
 
 def _index(videos: Sequence[media_pb2.Video], pipe: Pipeline) -> None:

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import AsyncIterator
 
 import pytest
+import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
 from services.catalog import redis_video_store
@@ -13,9 +14,10 @@ from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import Lease
 from services.common.settings import RedisSettings
 from tests.support.costs import others_run
-from tests.support.foundation import TurnedClock
+from tests.support.foundation import TurnedClock, taken_lease
 
 READY, DELETING, DELETED = (
     media_pb2.VIDEO_STATE_READY,
@@ -40,9 +42,14 @@ async def empty(clean_redis: str, clock: TurnedClock) -> AsyncIterator[RedisVide
 
 
 @pytest.fixture
-async def store(empty: RedisVideoStore) -> RedisVideoStore:
+async def lease(client: redis.Redis) -> Lease:
+    return await taken_lease(client)
+
+
+@pytest.fixture
+async def store(empty: RedisVideoStore, lease: Lease) -> RedisVideoStore:
     """With an index that is empty."""
-    await empty.finish_load(0)
+    await empty.finish_load(0, 0, lease)
     return empty
 
 
@@ -121,18 +128,20 @@ async def test_what_is_not_there_is_not_replaced(store: RedisVideoStore) -> None
     assert await store.get(ghost.video_id) is None
 
 
-async def test_numbers_rise_and_are_given_once(store: RedisVideoStore) -> None:
+async def test_numbers_rise_and_are_given_once(store: RedisVideoStore, lease: Lease) -> None:
     given = await asyncio.gather(*(store.next_number() for _ in range(100)))
     assert sorted(given) == list(range(1, 101))
-    await store.finish_load(500)
+    await store.finish_load(500, 0, lease)
     assert await store.next_number() == 501
 
 
-async def test_a_number_from_before_a_rebuild_is_not_given_to_a_second_video(store: RedisVideoStore) -> None:
+async def test_a_number_from_before_a_rebuild_is_not_given_to_a_second_video(
+    store: RedisVideoStore, lease: Lease
+) -> None:
     """Its creation was held up between taking the number and the commit, while Redis was emptied and filled again."""
     late = media_pb2.Video(video_id=str(uuid.uuid4()), number=await store.next_number(), version=1, state=READY)
-    await store.clear()
-    await store.finish_load(0)
+    await store.clear(lease)
+    await store.finish_load(0, 0, lease)
     video = await new(store)
     assert video.number == late.number
     with pytest.raises(ReelwayError) as refused:
@@ -194,9 +203,9 @@ async def test_no_more_records_are_read_at_once_than_a_message_holds(
         assert await store.records(ids) == videos
 
 
-async def test_others_run_while_many_are_skipped(store: RedisVideoStore) -> None:
+async def test_others_run_while_many_are_skipped(store: RedisVideoStore, lease: Lease) -> None:
     many = [media_pb2.Video(video_id=str(uuid.uuid4()), number=number, state=READY) for number in range(1, 5001)]
-    await store.load(many)
+    await store.load(many, lease)
     assert await others_run(lambda: store.behind(NOBODYS, 0, 5000)) == 5000
 
 
@@ -210,9 +219,9 @@ async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore)
     assert await store.page(NOBODYS, first[-1].number, 3) == [videos[3], videos[5], late]
 
 
-async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore) -> None:
+async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore, lease: Lease) -> None:
     """Scores are doubles: numbers up to 2^53 are told apart."""
-    await store.finish_load(2**53 - 3)
+    await store.finish_load(2**53 - 3, 0, lease)
     videos = [await new(store) for _ in range(2)]
     assert await store.page(NOBODYS, videos[0].number, 5) == [videos[1]]
 
@@ -249,6 +258,7 @@ async def test_a_mark_stays_until_the_current_version_is_saved(store: RedisVideo
 
 async def test_only_the_current_version_is_known_to_be_saved_and_only_to_the_index_that_saw_it(
     store: RedisVideoStore,
+    lease: Lease,
 ) -> None:
     video = await new(store)
     assert not await store.is_saved(video)
@@ -261,19 +271,19 @@ async def test_only_the_current_version_is_known_to_be_saved_and_only_to_the_ind
     assert not await store.is_saved(changed)
     assert await store.saved(changed, "m")
     assert await store.is_saved(changed)
-    await store.clear()
-    await store.load([changed])
-    await store.finish_load(1)
+    await store.clear(lease)
+    await store.load([changed], lease)
+    await store.finish_load(1, 1, lease)
     assert not await store.is_saved(changed)
 
 
-async def test_a_record_that_the_index_has_lost_does_not_count_as_saved(store: RedisVideoStore) -> None:
+async def test_a_record_that_the_index_has_lost_does_not_count_as_saved(store: RedisVideoStore, lease: Lease) -> None:
     """Redis was emptied, and perhaps rebuilt before the record was in S3: its writer must not say that it is kept."""
     video = await new(store)
-    await store.clear()
+    await store.clear(lease)
     for index in (False, True):
         if index:
-            await store.finish_load(0)
+            await store.finish_load(0, 0, lease)
         with pytest.raises(ReelwayError) as refused:
             await store.saved(video, "m")
         assert refused.value.reason is ErrorReason.INDEX_MISSING
@@ -295,14 +305,14 @@ async def test_without_an_index_everything_says_so(empty: RedisVideoStore) -> No
         assert refused.value.reason is ErrorReason.INDEX_MISSING
 
 
-async def test_a_load_is_the_index_that_was(store: RedisVideoStore, clock: TurnedClock) -> None:
+async def test_a_load_is_the_index_that_was(store: RedisVideoStore, lease: Lease, clock: TurnedClock) -> None:
     videos = [await new(store, owner) for owner in ("", "anna", "", "anna")]
     videos[2] = await step(store, videos[2], state=DELETING)
-    await store.close_index()
-    await store.clear()
-    await store.load(videos)
+    await store.close_index(lease)
+    await store.clear(lease)
+    await store.load(videos, lease)
     assert not await store.exists(), "the marker comes last"
-    await store.finish_load(4)
+    await store.finish_load(4, 4, lease)
     assert await store.page(BOTH, 0, 10) == [videos[0], videos[1], videos[3]]
     assert await store.get_by_number(3) == videos[2]
     assert await store.deleting(clock.seconds()) == [videos[2].video_id]

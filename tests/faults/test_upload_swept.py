@@ -84,7 +84,9 @@ async def test_an_index_that_is_lost_when_the_record_is_saved_keeps_the_bytes(
 
     async def then_lost(video: media_pb2.Video) -> None:
         await save(video)
-        await parts.videos.clear()
+        lease = parts.rebuild_lease()
+        await lease.hold(lambda: parts.videos.clear(lease))
+        await lease.release()
 
     monkeypatch.setattr(parts.records, "save", then_lost)
     with pytest.raises(ReelwayError):

@@ -252,7 +252,7 @@ async def test_a_rebuild_of_which_redis_lost_a_part_ends_without_an_index(
         nonlocal steps
         steps += 1
         if steps == (2 if step == "load" else 1):
-            await near.videos.clear()
+            await near.videos.clear(lease)
         return await go_on(*arguments)
 
     lease = near.rebuild_lease()

@@ -12,7 +12,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
 from tests.integration.catalog_rig import UpdateRequest, catalog_sweeper, draft, saved
-from tests.support.foundation import Foundation
+from tests.support.foundation import Foundation, taken_lease
 from tests.support.journal_client import refusal
 from tests.support.waiting import until
 
@@ -205,7 +205,7 @@ async def test_a_change_that_was_overtaken_and_then_lost_with_the_index_is_not_a
 
     async def overtaken(*_: object) -> bool:
         await near.redis.flushall()
-        await near.videos.finish_load(0)
+        await near.videos.finish_load(0, 0, await taken_lease(near.redis))
         monkeypatch.setattr(near.videos, "saved", saved)
         return False
 

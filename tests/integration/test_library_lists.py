@@ -22,8 +22,10 @@ from services.common.channel import MESSAGE_LIMIT
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import Lease
 from services.common.request_limits import DESCRIPTION_LENGTH
 from services.common.settings import RedisSettings
+from tests.support.foundation import taken_lease
 
 READY, DRAFT = media_pb2.VIDEO_STATE_READY, media_pb2.VIDEO_STATE_DRAFT
 
@@ -35,6 +37,7 @@ class Lists:
     client: redis.Redis
     store: RedisVideoStore
     library: Library
+    lease: Lease
     number: int = 0
 
     def video(self, owner: str, listed: int | None = None, **fields: object) -> media_pb2.Video:
@@ -78,12 +81,13 @@ class Lists:
 async def lists(clean_redis: str) -> AsyncIterator[Lists]:
     async with redis_client.connect(RedisSettings(redis_url=clean_redis), text=False) as client:
         store = RedisVideoStore(client, SystemClock())
-        await store.finish_load(0)
+        lease = await taken_lease(client)
+        await store.finish_load(0, 0, lease)
         # Listing asks the index alone: whoever saves records is not part of it.
         # What is read needs no store of bytes.
         catalog = Catalog(store, None, None, SystemClock())  # type: ignore[arg-type]
         library = Library(catalog, store, LibraryStore(client), SystemClock())
-        yield Lists(client, store, library)
+        yield Lists(client, store, library, lease)
 
 
 def ids(videos: list[media_pb2.Video]) -> list[str]:
@@ -148,7 +152,7 @@ async def test_whose_videos_are_where(lists: Lists) -> None:
 
 async def test_a_page_of_ones_own_fits_a_message_however_long_the_descriptions(lists: Lists) -> None:
     videos = [lists.video("anna", description="説" * DESCRIPTION_LENGTH) for _ in range(200)]
-    await lists.store.load(videos)
+    await lists.store.load(videos, lists.lease)
     found, token = list[str](), ""
     while True:
         page, _ = await lists.library.own("anna", 0, token)
@@ -169,7 +173,7 @@ async def test_a_first_page_fits_a_message_with_what_is_unfinished_and_its_thumb
     finished = [lists.video("anna", thumbnail_key="thumbnail") for _ in range(1000)]
     finished += [lists.video("anna", thumbnail_key="thumbnail", description=text) for _ in range(215)]
     waiting = [lists.video("anna", state=media_pb2.VIDEO_STATE_UPLOADING, description=text) for _ in range(215)]
-    await lists.store.load([*finished, *waiting])
+    await lists.store.load([*finished, *waiting], lists.lease)
     set_caller(Caller("anna"))
     servicer = LibraryServicer(lists.library, None, Signs(), SystemClock())  # type: ignore[arg-type]
     found, token = list[str](), ""
@@ -261,13 +265,17 @@ async def test_what_becomes_private_or_public_between_any_two_looks_is_on_the_pa
 
 async def test_many_own_videos_hide_nothing_behind_them(lists: Lists) -> None:
     behind = [lists.video("boris", listed=number + 1) for number in range(3)]
-    await lists.store.load([*behind, *(lists.video("anna", listed=1000 + number) for number in range(25_000))])
+    await lists.store.load(
+        [*behind, *(lists.video("anna", listed=1000 + number) for number in range(25_000))], lists.lease
+    )
     assert await lists.explore_all("anna", size=30) == ids(behind)[::-1]
 
 
 async def test_a_page_is_full_though_own_videos_between_are_left_out(lists: Lists) -> None:
     owners = ["anna"] * 8 + ["boris"]
-    await lists.store.load([lists.video(owner, listed=number) for number, owner in enumerate(owners * 9, 1)])
+    await lists.store.load(
+        [lists.video(owner, listed=number) for number, owner in enumerate(owners * 9, 1)], lists.lease
+    )
     first = await lists.explore("anna", size=5)
     last = await lists.explore("anna", size=5, token=first.token)
     assert [len(page.videos) for page in (first, last)] == [5, 4]
@@ -278,7 +286,7 @@ async def test_a_page_is_full_though_own_videos_between_are_left_out(lists: List
 async def test_a_look_ends_after_very_many_own_videos(lists: Lists, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library_store, "_MOST_LOOKED_AT", 10)
     behind = lists.video("boris", listed=1)
-    await lists.store.load([behind, *(lists.video("anna", listed=1000 + number) for number in range(50))])
+    await lists.store.load([behind, *(lists.video("anna", listed=1000 + number) for number in range(50))], lists.lease)
     page = await lists.explore("anna", size=3)
     assert not page.videos
     assert page.token, "it says where to go on"
@@ -324,9 +332,9 @@ async def test_a_rebuilt_index_lists_the_same(lists: Lists) -> None:
         }
 
     before = await sets()
-    await lists.store.clear()
-    await lists.store.load(videos)
-    await lists.store.finish_load(lists.number)
+    await lists.store.clear(lists.lease)
+    await lists.store.load(videos, lists.lease)
+    await lists.store.finish_load(lists.number, lists.number, lists.lease)
     assert await sets() == before
 
 
@@ -338,7 +346,9 @@ async def test_other_tokens_are_refused(lists: Lists, token: str) -> None:
 
 
 async def test_a_deep_page_costs_what_the_first_does(lists: Lists) -> None:
-    await lists.store.load([lists.video(f"user-{number % 50}", listed=number + 1) for number in range(20_000)])
+    await lists.store.load(
+        [lists.video(f"user-{number % 50}", listed=number + 1) for number in range(20_000)], lists.lease
+    )
     middle = await lists.explore(size=1000)
     for _ in range(9):
         middle = await lists.explore(size=1000, token=middle.token)

@@ -18,6 +18,7 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.settings import RedisSettings
 from tests.support.chaos_proxy import chaos_proxy
+from tests.support.foundation import taken_lease
 
 DEMOTED = ("REPLICAOF", "127.0.0.1", "1")
 
@@ -48,7 +49,7 @@ async def test_a_server_that_takes_no_writes_for_now(
 ) -> None:
     """The log tells what it says, the client does not."""
     store, video_id = RedisVideoStore(own_redis, SystemClock()), str(uuid.uuid4())
-    await store.finish_load(0)
+    await store.finish_load(0, 0, await taken_lease(own_redis))
     await own_redis.zadd("due", {video_id: 0})
     await own_redis.execute_command(*refusing)  # type: ignore[no-untyped-call]
     video = media_pb2.Video(video_id=video_id, number=1, version=1, state=media_pb2.VIDEO_STATE_READY)
@@ -76,7 +77,7 @@ async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis,
                     Lease(client, "l", 10),
                     LibraryStore(client),
                 )
-                await store.finish_load(0)
+                await store.finish_load(0, 0, await taken_lease(client))
                 address.turn_to(successor.url)
                 async with redis.Redis.from_url(successor.url) as primary:
                     await primary.set("{catalog}:index:3", "1")

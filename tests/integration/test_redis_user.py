@@ -46,7 +46,7 @@ async def test_it_may_do_what_the_catalog_does(url: str) -> None:
         store, lease = RedisVideoStore(client, SystemClock()), Lease(client, LEASES + "rebuild", 10)
         assert await lease.take()
         await store.clear(lease)
-        await store.finish_load(0, lease)
+        await store.finish_load(0, 0, lease)
         video = media_pb2.Video(video_id=str(uuid.uuid4()), number=await store.next_number(), version=1)
         assert await store.create(video, "m") is None
         assert await store.saved(video, "m")

@@ -204,7 +204,9 @@ async def foundation(
         await stack.enter_async_context(raw)
         await stack.enter_async_context(text)
         videos, records = RedisVideoStore(raw, clock), RecordStore(objects)
-        await videos.finish_load(0)
+        making = await taken_lease(raw)
+        await videos.finish_load(0, 0, making)
+        await making.release()
         catalog = Catalog(videos, records, objects, clock)
         near = NearCatalog(catalog, clock)
         register = OpenUploads(text, clock, lease_seconds)
@@ -218,6 +220,13 @@ async def foundation(
             idle_seconds=idle_seconds,
         )
         yield Foundation(objects, store.store, raw, videos, records, catalog, near, register, uploads, clock)
+
+
+async def taken_lease(client: redis.Redis) -> Lease:
+    """The lease of a rebuild: whoever fills an index holds it."""
+    lease = Lease(client, LEASES + "rebuild", 60)
+    assert await lease.take()
+    return lease
 
 
 @pytest.fixture(scope="module")
