@@ -323,8 +323,8 @@ class S3Objects:
                 for row in page.get("Uploads", ()):
                     yield MultipartInfo(row["Key"], row["UploadId"], row["Initiated"])
 
-    async def ensure_expiry(self, rule_id: str, prefix: str, days: int) -> bool:
-        """Have the store itself remove objects so old, and uploads unfinished for two days; False where it refuses.
+    async def ensure_expiry(self, rule_id: str, prefix: str, days: int) -> None:
+        """Have the store itself remove objects so old, and uploads unfinished for two days, where it does such a thing.
 
         Other rules of the bucket stay as they are.
         """
@@ -337,13 +337,7 @@ class S3Objects:
         }
         with s3_errors("BucketLifecycle"):
             try:
-                try:
-                    found = await self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
-                    rules: list[Any] = list(found.get("Rules", ()))
-                except ClientError as error:
-                    if error_code(error) != "NoSuchLifecycleConfiguration":
-                        raise
-                    rules = []
+                rules = await self._lifecycle_rules()
                 if rule not in rules:
                     rules = [*(other for other in rules if other.get("ID") != rule_id), rule]
                     await self._client.put_bucket_lifecycle_configuration(
@@ -352,8 +346,15 @@ class S3Objects:
             except ClientError as error:
                 # It has no such rules, or in another form; our keys may not set them; it wants a Content-MD5.
                 log.info("the store takes no lifecycle rule", rule=rule_id, why=str(error))
-                return False
-        return True
+
+    async def _lifecycle_rules(self) -> Sequence[Any]:
+        try:
+            found = await self._client.get_bucket_lifecycle_configuration(Bucket=self._bucket)
+        except ClientError as error:
+            if error_code(error) == "NoSuchLifecycleConfiguration":
+                return []
+            raise
+        return found.get("Rules", ())
 
     def object_url(self, key: str) -> str:
         """The object's own address on the public endpoint, unsigned."""
