@@ -16,6 +16,7 @@ from services.common import logs, metrics, monitor_streams
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error, to_status
 from services.common.errors import ReelwayError
+from services.common.method_handlers import behaviour_of, with_behaviour
 
 log = logs.get_logger(__name__)
 
@@ -76,7 +77,7 @@ class Edge(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        observed, parse = _Observed(method), _parser(handler)
+        observed, parse, call = _Observed(method), _parser(handler), behaviour_of(handler)
         # A stream's messages are parsed where the handler awaits them.
         deserializer = parse if handler.request_streaming else None
 
@@ -85,23 +86,13 @@ class Edge(grpc.aio.ServerInterceptor):
             callers.set_caller(callers.from_metadata(context.invocation_metadata()))
             return request if handler.request_streaming else parse(request)
 
-        if handler.response_streaming:
-
-            async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-                with observed(context):
-                    try:
-                        async for response in handler_call(let_in(request, context), context):
-                            yield response
-                    except Exception as error:
-                        await _abort(context, method, error)
-
-            handler_call = handler.stream_stream if handler.request_streaming else handler.unary_stream
-            make = (
-                grpc.stream_stream_rpc_method_handler
-                if handler.request_streaming
-                else grpc.unary_stream_rpc_method_handler
-            )
-            return make(stream, deserializer, handler.response_serializer)
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            with observed(context):
+                try:
+                    async for response in call(let_in(request, context), context):
+                        yield response
+                except Exception as error:
+                    await _abort(context, method, error)
 
         async def unary(request: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
@@ -110,17 +101,13 @@ class Edge(grpc.aio.ServerInterceptor):
                 try:
                     request = let_in(request, context)
                     if not bounded:
-                        return await single_call(request, context)
+                        return await call(request, context)
                     async with asyncio.timeout(self._max_unary_seconds):
-                        return await single_call(request, context)
+                        return await call(request, context)
                 except Exception as error:
                     await _abort(context, method, error)
 
-        single_call = handler.stream_unary if handler.request_streaming else handler.unary_unary
-        make_single = (
-            grpc.stream_unary_rpc_method_handler if handler.request_streaming else grpc.unary_unary_rpc_method_handler
-        )
-        return make_single(unary, deserializer, handler.response_serializer)
+        return with_behaviour(handler, stream if handler.response_streaming else unary, deserializer)
 
 
 class _Observed:

@@ -6,16 +6,15 @@ import asyncio
 import inspect
 from typing import Any
 
-import grpc
-
 from services.common import tasks
+from services.common.method_handlers import behaviour_of, with_behaviour
 
 
 def ended_by(drained: asyncio.Event, handler: Any) -> Any:
     """The same method; one that streams ends, in order, once `drained` is set."""
     if not handler.response_streaming:
         return handler
-    call = handler.stream_stream if handler.request_streaming else handler.unary_stream
+    call = behaviour_of(handler)
 
     async def answer(request: Any, context: Any) -> None:
         answers = call(request, context)
@@ -37,5 +36,4 @@ def ended_by(drained: asyncio.Event, handler: Any) -> Any:
         finally:
             await tasks.end(answering, end)
 
-    make = grpc.stream_stream_rpc_method_handler if handler.request_streaming else grpc.unary_stream_rpc_method_handler
-    return make(stream, handler.request_deserializer, handler.response_serializer)
+    return with_behaviour(handler, stream, handler.request_deserializer)

@@ -31,7 +31,7 @@ async def _serve(settings: StreamSettings) -> None:
         await server.serve(
             settings,
             StreamServicer(playback).register,
-            service_names=[SERVICE],
+            service_names=[SERVICE.full_name],
             ready={"S3": objects.check},
         )
 

@@ -9,9 +9,10 @@ import grpc
 from reelway.v1 import stream_pb2
 
 from services.common.byte_messages import Buffer, encode_read_response
+from services.common.method_handlers import generic_handler
 from services.stream.playback import Playback
 
-SERVICE = "reelway.v1.StreamService"
+SERVICE = stream_pb2.DESCRIPTOR.services_by_name["StreamService"]
 
 
 class StreamServicer:
@@ -22,28 +23,8 @@ class StreamServicer:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add StreamService to a server."""
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "Stat": grpc.unary_unary_rpc_method_handler(
-                self.Stat,
-                request_deserializer=stream_pb2.StatRequest.FromString,
-                response_serializer=stream_pb2.StatResponse.SerializeToString,
-            ),
-            "Read": grpc.unary_stream_rpc_method_handler(
-                self.Read,
-                request_deserializer=stream_pb2.ReadRequest.FromString,
-            ),
-            "ReadRange": grpc.unary_unary_rpc_method_handler(
-                self.ReadRange,
-                request_deserializer=stream_pb2.ReadRangeRequest.FromString,
-                response_serializer=encode_read_response,
-            ),
-            "PresignRead": grpc.unary_unary_rpc_method_handler(
-                self.PresignRead,
-                request_deserializer=stream_pb2.PresignReadRequest.FromString,
-                response_serializer=stream_pb2.PresignReadResponse.SerializeToString,
-            ),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        encoders = {"Read": None, "ReadRange": encode_read_response}
+        server.add_generic_rpc_handlers((generic_handler(SERVICE, self, encoders=encoders),))
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
         version = await self._playback.stat(video_id=request.video_id, number=request.number)

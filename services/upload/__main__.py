@@ -144,7 +144,7 @@ async def _serve(settings: UploadSettings) -> None:
             await server.serve(
                 settings,
                 register_all,
-                service_names=[SERVICE, "reelway.v1.SigningService"],
+                service_names=[SERVICE.full_name, "reelway.v1.SigningService"],
                 ready={"S3": objects.check, "Redis": redis_answers},
                 background=[
                     sweeper.run(settings.upload_sweep_interval_seconds),

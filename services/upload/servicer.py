@@ -15,6 +15,7 @@ from services.common.byte_messages import (
     decode_upload_request,
 )
 from services.common.caller import require_system
+from services.common.method_handlers import generic_handler
 from services.common.s3_objects import S3Objects
 from services.upload.appends import Appends
 from services.upload.journal import Journal, JournalState
@@ -22,7 +23,7 @@ from services.upload.journals import Journals
 from services.upload.seal import Sealing
 from services.upload.uploads import Uploads
 
-SERVICE = "reelway.v1.UploadService"
+SERVICE = upload_pb2.DESCRIPTOR.services_by_name["UploadService"]
 
 _STATES: dict[JournalState, upload_pb2.UploadState.ValueType] = {
     JournalState.OPEN: upload_pb2.UPLOAD_STATE_OPEN,
@@ -43,44 +44,8 @@ class UploadServicer:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add UploadService to a server."""
-        handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
-            "UploadVideo": grpc.stream_unary_rpc_method_handler(
-                self.UploadVideo,
-                request_deserializer=decode_upload_request,
-                response_serializer=upload_pb2.UploadVideoResponse.SerializeToString,
-            ),
-            "Append": grpc.stream_unary_rpc_method_handler(
-                self.Append,
-                request_deserializer=decode_append_request,
-                response_serializer=upload_pb2.AppendResponse.SerializeToString,
-            ),
-            "CreateUpload": grpc.unary_unary_rpc_method_handler(
-                self.CreateUpload,
-                request_deserializer=upload_pb2.CreateUploadRequest.FromString,
-                response_serializer=upload_pb2.CreateUploadResponse.SerializeToString,
-            ),
-            "GetUpload": grpc.unary_unary_rpc_method_handler(
-                self.GetUpload,
-                request_deserializer=upload_pb2.GetUploadRequest.FromString,
-                response_serializer=upload_pb2.GetUploadResponse.SerializeToString,
-            ),
-            "Seal": grpc.unary_unary_rpc_method_handler(
-                self.Seal,
-                request_deserializer=upload_pb2.SealRequest.FromString,
-                response_serializer=upload_pb2.SealResponse.SerializeToString,
-            ),
-            "Abort": grpc.unary_unary_rpc_method_handler(
-                self.Abort,
-                request_deserializer=upload_pb2.AbortRequest.FromString,
-                response_serializer=upload_pb2.AbortResponse.SerializeToString,
-            ),
-            "LocateExtents": grpc.unary_unary_rpc_method_handler(
-                self.LocateExtents,
-                request_deserializer=upload_pb2.LocateExtentsRequest.FromString,
-                response_serializer=upload_pb2.LocateExtentsResponse.SerializeToString,
-            ),
-        }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        decoders = {"UploadVideo": decode_upload_request, "Append": decode_append_request}
+        server.add_generic_rpc_handlers((generic_handler(SERVICE, self, decoders=decoders),))
 
     async def UploadVideo(self, messages: AsyncIterator[UploadMessage], context: Any) -> upload_pb2.UploadVideoResponse:
         video = await self._uploads.upload(messages)
