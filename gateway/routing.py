@@ -2,7 +2,7 @@
 
 A dialect module makes one `Routes` and decorates its handlers:
 
-    routes = Routes("000 Video-Stream-API")
+    routes = Routes("Video-Stream-API")
 
     @routes.get("/videos/{video_id}/stream", summary="Stream a video", answers={...}, head=True)
     async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse: ...

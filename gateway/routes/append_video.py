@@ -16,7 +16,7 @@ from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-routes = Routes("001 Video Management API", answers=SERVICE_ANSWERS)
+routes = Routes("Video Management API", answers=SERVICE_ANSWERS)
 
 
 class AppendMessage(BaseModel):

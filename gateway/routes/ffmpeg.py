@@ -18,7 +18,7 @@ from services.common.errors import ReelwayError
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.uuids import UuidText
 
-routes = Routes("004 ffmpeg-api", answers=SERVICE_ANSWERS)
+routes = Routes("ffmpeg-api", answers=SERVICE_ANSWERS)
 
 _STATUSES = {
     ffmpeg_pb2.TASK_STATE_PENDING: "pending",

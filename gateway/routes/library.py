@@ -31,7 +31,7 @@ _FAILURES = {
 _EPOCH = datetime(1970, 1, 1)
 _EDITABLE = ("title", "description", "is_private")
 
-routes = Routes("003 Video sharing", answers=SERVICE_ANSWERS)
+routes = Routes("Video sharing", answers=SERVICE_ANSWERS)
 
 
 class VideoBody(BaseModel):

@@ -32,7 +32,7 @@ class Refused(BaseModel):
     errors: dict[str, str]
 
 
-routes = Routes("002 RecordPlus", answers=SERVICE_ANSWERS, on_invalid=record_invalid)
+routes = Routes("RecordPlus", answers=SERVICE_ANSWERS, on_invalid=record_invalid)
 
 _BASE, _ALIAS = "/api/record/videos", "/record/videos"
 _CHUNK_FIELDS = ("video_chunck", "video_chunk")

@@ -17,7 +17,7 @@ from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
 from services.common.uuids import UuidText
 
-routes = Routes("000 Video-Stream-API", answers=SERVICE_ANSWERS)
+routes = Routes("Video-Stream-API", answers=SERVICE_ANSWERS)
 
 
 class VideoPath(BaseModel):

@@ -239,7 +239,8 @@ def test_a_generated_client_has_every_body() -> None:
 @pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
 def test_every_operation_is_described(operation: Operation) -> None:
     assert operation.summary
-    assert operation.tag
+    # Generators name a module and a class for it, which cannot begin with a digit.
+    assert operation.tag[0].isalpha()
     assert any(status < 400 for status in operation.answers)
     # A bad token is refused everywhere, and so is a Host that is none; an answer may always fail.
     assert {400, 401, 417, 500, 503} <= set(operation.answers)
