@@ -17,9 +17,10 @@ _BODY_TYPES = {
     "json": ("application/json",),
     "body": ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"),
 }
-# OpenAPI 3.1 could leave out the schema of raw bytes, but generators then leave out the body. Swagger UI offers a file
-# chooser for either of the two keywords, older generators know one of them.
-_BYTES = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+# OpenAPI 3.1 could leave out the schema of raw bytes, but generators then leave out the body.
+_RAW = {"type": "string", "format": "binary"}
+# Swagger UI offers a file chooser for either of the two keywords, older generators know one of them.
+_BYTES = {**_RAW, "contentMediaType": "application/octet-stream"}
 # What a file is in a body with fields.
 _FILES = {
     "multipart/form-data": _BYTES,
@@ -167,7 +168,8 @@ def _streamed(body: StreamedBody, media_type: str) -> Json:
         return {"schema": _BYTES}
     properties: Json = {name: {"type": "string", "description": text} for name, text in body.text_fields.items()}
     properties |= dict.fromkeys(body.file_fields, _FILES[media_type])
-    return {"schema": {"type": "object", "properties": properties, "required": list(body.file_fields[:1])}}
+    required = list(body.file_fields[:1])
+    return {"schema": {"type": "object", "properties": properties, "required": required}}
 
 
 def _response(answer: Answer, schemas: _Schemas, *, bodiless: bool) -> Json:
@@ -175,7 +177,10 @@ def _response(answer: Answer, schemas: _Schemas, *, bodiless: bool) -> Json:
     for name, text in answer.headers.items():
         headers[name] = {"description": text, "schema": {"type": "string"}}
     response: Json = {"description": answer.description, "headers": headers}
-    content: Json = {media_type: {} for media_type in answer.media_types}
+    content: Json = {
+        media_type: {"schema": {"type": "string"} if media_type.startswith("text/") else _RAW}
+        for media_type in answer.media_types
+    }
     if answer.model is not None:
         content["application/json"] = {"schema": schemas.of("serialization", answer.model)}
     if content and not bodiless:
