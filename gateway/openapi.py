@@ -168,7 +168,7 @@ def _streamed(body: StreamedBody, media_type: str) -> Json:
         return {"schema": _BYTES}
     properties: Json = {name: {"type": "string", "description": text} for name, text in body.text_fields.items()}
     properties |= dict.fromkeys(body.file_fields, _FILES[media_type])
-    required = list(body.file_fields[:1])
+    required = [*body.text_fields, *body.file_fields[:1]]
     return {"schema": {"type": "object", "properties": properties, "required": required}}
 
 

@@ -84,7 +84,7 @@ class StreamedBody:
         description: for a person.
         media_types: accepted types.
         file_fields: names of the file fields of a multipart body; empty for a raw one. The first is required.
-        text_fields: names of the other fields of a multipart body, and what each means.
+        text_fields: names of the other fields of such a body, all required, and what each means.
     """
 
     description: str

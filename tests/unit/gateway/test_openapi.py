@@ -148,7 +148,7 @@ def test_bodies(document: Json) -> None:
     # What may be left out of a request is always there in an answer, so the two differ.
     assert change_content == {"application/json": {"schema": {"$ref": "#/components/schemas/Video-Input"}}}
     form = paths["/videos"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
-    assert (list(form["properties"]), form["required"]) == (["title", "video"], ["video"])
+    assert (list(form["properties"]), form["required"]) == (["title", "video"], ["title", "video"])
     raw = paths["/append"]["post"]["requestBody"]["content"]
     assert {media_type: each["schema"]["format"] for media_type, each in raw.items()} == {
         "application/octet-stream": "binary"
