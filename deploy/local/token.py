@@ -14,10 +14,11 @@ from services.common.settings import load
 USAGE = "token: say for whom: make token USER=5f0c1f6e-7d0e-4a8e-9d58-0b6f1f7f2a11 (any uuid is a user)"
 
 
-def development_token(secret: str, user: UUID, days: float = 30.0) -> str:
-    """An HS256 token of `user` that is good for `days`."""
+def development_token(secret: str, user: UUID, days: float = 30.0, audience: str = "", issuer: str = "") -> str:
+    """An HS256 token of `user` that is good for `days`; `aud` and `iss` only where they are not empty."""
     now = int(time.time())
     claims = {"sub": str(user), "iat": now, "exp": now + int(days * 86_400)}
+    claims |= {name: value for name, value in (("aud", audience), ("iss", issuer)) if value}
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
@@ -36,7 +37,7 @@ def main(arguments: list[str]) -> int:
         return _refuse(f"token: {error}")
     if not secret:
         return _refuse("token: AUTH_JWKS_URL is set: whoever publishes those keys makes the tokens")
-    print(development_token(secret, user, settings.token_days))
+    print(development_token(secret, user, settings.token_days, settings.auth_audience, settings.auth_issuer))
     return 0
 
 

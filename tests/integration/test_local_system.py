@@ -10,13 +10,12 @@ import aiohttp
 import jwt
 import pytest
 
-from deploy.local import command
+from deploy.local import command, token
 from deploy.local.command import main
 from deploy.local.process import StartError
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
-from deploy.local.token import development_token
 from services.ffmpeg.settings import WorkerSettings
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
@@ -207,6 +206,18 @@ def module_file(service: Service) -> Path:
 
 
 def test_a_token_expires() -> None:
-    token = development_token("s" * 32, uuid4(), days=-1)
+    made = token.development_token("s" * 32, uuid4(), days=-1)
     with pytest.raises(jwt.ExpiredSignatureError):
-        jwt.decode(token, "s" * 32, algorithms=["HS256"])
+        jwt.decode(made, "s" * 32, algorithms=["HS256"])
+
+
+def test_a_token_is_one_that_the_gateway_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both read the same variables."""
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    for name, value in (("AUTH_JWT_SECRET", "s" * 32), ("AUTH_AUDIENCE", "videos"), ("AUTH_ISSUER", "https://id.test")):
+        monkeypatch.setenv(name, value)
+    assert token.main([str(uuid4())]) == 0
+    made = capsys.readouterr().out.strip()
+    jwt.decode(made, "s" * 32, algorithms=["HS256"], audience="videos", issuer="https://id.test")
