@@ -57,7 +57,7 @@ class NewVideo(BaseModel):
 class WhichVideo(BaseModel):
     """Phase 3."""
 
-    video_id: Annotated[str, BeforeValidator(_text), Field(min_length=1)]
+    video_id: Annotated[str, Field(min_length=1), BeforeValidator(_text)]
 
 
 class RecordMessage(BaseModel):
