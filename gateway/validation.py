@@ -176,7 +176,7 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
         try:
             charset = _charset(request)
             text = body.rstrip().decode(charset)
-            fields = parse_qsl(text, keep_blank_values=True, encoding=charset, max_num_fields=most)
+            fields = parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=most)
         except (LookupError, UnicodeError):
             raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
         except ValueError:

@@ -254,6 +254,10 @@ async def test_forms(connection: Wire) -> None:
     [
         ("utf-8", b"title=\xff"),
         ("utf-8", b"\xff=a"),
+        ("utf-8", b"title=%E9"),
+        ("utf-8", b"title=%ED%A0%80"),
+        ("utf-8", b"title=a&%FF=a"),
+        ("ascii", b"title=%C3%A9"),
         ("utf-16", b"title=\xff"),
         ("nonsense", b"title=a"),
         ("hex", b"a"),
