@@ -14,6 +14,7 @@ itself and says in `takes` what it expects; the body then streams.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Required, TypedDict, TypeVar, Unpack
@@ -26,6 +27,8 @@ from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError,
 from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE, defer_continue
 from gateway.validation import BODIES, bound, models_of
 
+#: Each is any text without a slash. By itself aiohttp takes no braces, which the id of a user may have.
+_VARIABLE = re.compile(r"\{(\w+)\}")
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 
@@ -229,5 +232,5 @@ def register(router: web.UrlDispatcher, operations: Iterable[Operation]) -> None
             bare = path.rstrip("/")
             for variant in (bare, f"{bare}/") if bare else ("/",):
                 if variant not in resources:
-                    resources[variant] = router.add_resource(variant)
+                    resources[variant] = router.add_resource(_VARIABLE.sub(r"{\1:[^/]+}", variant))
                 resources[variant].add_route(operation.method, operation.handler, expect_handler=defer_continue)

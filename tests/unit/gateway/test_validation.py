@@ -32,6 +32,10 @@ class VideoPath(BaseModel):
     video_id: UUID
 
 
+class UserPath(BaseModel):
+    user_id: str
+
+
 class Page(BaseModel):
     model_config = ConfigDict(extra="forbid")
     limit: int = Field(default=10, ge=1, le=100)
@@ -51,6 +55,11 @@ class Title(BaseModel):
 @routes.post("/both/{video_id}", summary="Path and query", answers=OK)
 async def both(_: web.Request, path: VideoPath, query: Page) -> web.Response:
     return web.json_response({"path": str(path.video_id), **query.model_dump()})
+
+
+@routes.post("/user/{user_id}", summary="Path of any text", answers=OK)
+async def of_user(_: web.Request, path: UserPath) -> web.Response:
+    return web.json_response(path.model_dump())
 
 
 @routes.post("/with-json/{video_id}", summary="Path and JSON", answers=OK)
@@ -128,6 +137,12 @@ async def test_a_body_that_cannot_be_read_hides_nothing_else(connection: Wire) -
 
 async def test_path_and_query(connection: Wire) -> None:
     assert await ask(connection, f"/both/{ID}?limit=1&limit=7") == (200, {"path": ID, "limit": 7, "next": None})
+
+
+@pytest.mark.parametrize("user_id", ["{5f0c1f6e-7d0e-4a8e-9d58-0b6f1f7f2a11}", "auth0|a/b", "%41", "?", "é", "\n"])
+@pytest.mark.parametrize("end", ["", "/"])
+async def test_any_text_in_a_path(connection: Wire, user_id: str, end: str) -> None:
+    assert await ask(connection, f"/user/{quote(user_id, safe='')}{end}") == (200, {"user_id": user_id})
 
 
 async def test_headers(connection: Wire) -> None:
