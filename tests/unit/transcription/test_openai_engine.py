@@ -21,6 +21,7 @@ from services.ffmpeg.transcription.words import SAMPLE_RATE, Heard, Word, join_t
 
 SAMPLES = memoryview(array("h", [500, -500] * SAMPLE_RATE))
 """Two seconds."""
+_TIMED = '{"text": "a", "words": [{"word": "a", "start": %s, "end": 1}]}'
 
 
 class Stub:
@@ -132,6 +133,10 @@ async def test_a_busy_server_is_asked_again(stub: Stub) -> None:
         (web.Response(text="<html>"), 1, FailureReason.ENGINE_REFUSED),
         (web.Response(text='{"text": null}'), 1, FailureReason.ENGINE_REFUSED),
         (web.Response(text='{"text": "a", "words": [{"word": "a"}]}'), 1, FailureReason.ENGINE_REFUSED),
+        (web.Response(text=_TIMED % "NaN"), 1, FailureReason.ENGINE_REFUSED),
+        (web.Response(text=_TIMED % ("1" + "0" * 400)), 1, FailureReason.ENGINE_REFUSED),
+        (web.Response(text='{"text": "half a character: \\ud83d"}'), 1, FailureReason.ENGINE_REFUSED),
+        (web.Response(text="[" * 100_000), 1, FailureReason.ENGINE_REFUSED),
         (web.Response(body=b'"' + b"x" * (9 << 20)), 1, FailureReason.ENGINE_REFUSED),
     ],
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import math
 import wave
 from typing import Any
 
@@ -113,7 +114,9 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
 def _parse(body: bytes) -> dict[str, Any]:
     try:
         answer = json.loads(body)
-    except ValueError:
+        # JSON can write half a character (RFC 8259, 8.2), which could not be stored.
+        json.dumps(answer, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
         answer = None
     if not isinstance(answer, dict) or not isinstance(answer.get("text"), str):
         raise TranscriptionError(FailureReason.ENGINE_REFUSED, f"not a transcription: {body[:300]!r}")
@@ -138,7 +141,7 @@ def _heard(answer: dict[str, Any], language: str | None, seconds: float) -> Hear
     found = language or code_of(str(answer.get("language") or ""))
     try:
         words = _words(answer, found, seconds)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise TranscriptionError(FailureReason.ENGINE_REFUSED, f"not a transcription: {error!r}") from None
     speech = sum(word.end - word.start for word in words)
     return Heard(tuple(words), found, 1.0 if found else 0.0, speech)
@@ -146,7 +149,9 @@ def _heard(answer: dict[str, Any], language: str | None, seconds: float) -> Hear
 
 def _words(answer: dict[str, Any], language: str, seconds: float) -> list[Word]:
     def within(value: Any) -> float:
-        return min(max(float(value), 0.0), seconds)
+        if math.isnan(moment := float(value)):
+            raise ValueError("not a time")
+        return min(max(moment, 0.0), seconds)
 
     if timed := answer.get("words"):
         texts = [str(word["word"]) for word in timed]
