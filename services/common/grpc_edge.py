@@ -128,7 +128,8 @@ class _Observed:
         code = grpc.StatusCode.OK
         try:
             yield
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, GeneratorExit):
+            # The latter where a stream was being written: it is closed once nobody has it any more.
             code = grpc.StatusCode.CANCELLED
             raise
         except BaseException:

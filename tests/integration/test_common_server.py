@@ -206,17 +206,33 @@ async def test_a_deadline_of_the_client_s_own_counts(edge: Edge) -> None:
     assert await call == b"done"
 
 
-async def test_calls_are_counted(edge: Edge) -> None:
-    await edge.call("Echo")
+async def _metrics(edge: Edge) -> str:
     url = f"http://{(edge.folder / 'metrics').read_text()}/metrics"
     async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        page = await answer.text()
-    assert f'reelway_rpc_handled_total{{code="OK",method="/{SERVICE}/Echo"}}' in page
+        return await answer.text()
+
+
+async def test_calls_are_counted(edge: Edge) -> None:
+    await edge.call("Echo")
+    assert f'reelway_rpc_handled_total{{code="OK",method="/{SERVICE}/Echo"}}' in await _metrics(edge)
     with pytest.raises(ReelwayError):
         await edge.call("Refuse")
-    async with aiohttp.ClientSession() as session, session.get(url) as answer:
-        page = await answer.text()
-    assert f'reelway_rpc_handled_total{{code="FAILED_PRECONDITION",method="/{SERVICE}/Refuse"}}' in page
+    assert f'reelway_rpc_handled_total{{code="FAILED_PRECONDITION",method="/{SERVICE}/Refuse"}}' in await _metrics(edge)
+
+
+async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_leaves(edge: Edge) -> None:
+    """Viewers pause and go all the time, and an alert counts what calls end with."""
+    call = edge.stream("Flood")
+    assert await call.read() == b"more"
+    call.cancel()
+    ends: list[str] = []
+
+    async def is_counted() -> bool:
+        ends[:] = re.findall(rf'handled_total{{code="(\w+)",method="/{SERVICE}/Flood"}}', await _metrics(edge))
+        return bool(ends)
+
+    await until(is_counted)
+    assert ends == ["CANCELLED"]
 
 
 async def test_told_to_stop_it_finishes_what_it_accepted_and_accepts_no_more(tmp_path: Path) -> None:

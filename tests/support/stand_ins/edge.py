@@ -55,6 +55,11 @@ async def _count(request: bytes, context: Any) -> AsyncIterator[bytes]:
     yield b"last"
 
 
+async def _flood(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    while True:
+        yield b"more"
+
+
 async def _parse(request: health_pb2.HealthCheckRequest, context: Any) -> bytes:
     return request.service.encode()
 
@@ -75,6 +80,7 @@ def _register(grpc_server: grpc.aio.Server) -> None:
         "Refuse": grpc.unary_unary_rpc_method_handler(_refuse),
         "Wait": grpc.unary_unary_rpc_method_handler(_wait),
         "Count": grpc.unary_stream_rpc_method_handler(_count),
+        "Flood": grpc.unary_stream_rpc_method_handler(_flood),
         "Parse": grpc.unary_unary_rpc_method_handler(_parse, health_pb2.HealthCheckRequest.FromString),
         "ParseAll": grpc.stream_unary_rpc_method_handler(_parse_all, health_pb2.HealthCheckRequest.FromString),
         "Break": grpc.unary_stream_rpc_method_handler(_break),
