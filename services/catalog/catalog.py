@@ -46,6 +46,7 @@ from services.common.video_state import GONE, INITIAL, step
 PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
 # Strong (RFC 9110, 8.8.3).
 _ETAG = re.compile(r'"[!#-~]{1,64}"')
+_SHA256 = re.compile("([0-9a-f]{64})?")
 _DELETE_SECONDS = 5.0
 """Whoever deletes a video waits so long for its objects to go: half of what a call may take."""
 _CHANGE = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
@@ -75,6 +76,7 @@ def _check_bytes(video: media_pb2.Video) -> None:
         fits = {
             "container": video.container in KINDS,
             "size_bytes": video.size_bytes > 0,
+            "sha256": _SHA256.fullmatch(video.sha256) is not None,
             "etag": _ETAG.fullmatch(video.etag) is not None,
             "object_key": video.object_key in object_keys(video.video_id),
         }

@@ -29,6 +29,8 @@ from tests.support.journal_client import refusal
         ({"container": media_pb2.CONTAINER_UNSPECIFIED}, "container"),
         ({"size_bytes": 0}, "size_bytes"),
         ({"size_bytes": -5}, "size_bytes"),
+        ({"sha256": "0" * 65}, "sha256"),
+        ({"sha256": "F" * 64}, "sha256"),
         ({"etag": ""}, "etag"),
         ({"etag": "bare"}, "etag"),
         ({"etag": 'W/"weak"'}, "etag"),
