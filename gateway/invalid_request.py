@@ -19,7 +19,7 @@ def shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…"
 
 
-class ErrorItem(BaseModel):
+class ValidationError(BaseModel):
     """One thing that is wrong with a request.
 
     Attributes:
@@ -33,10 +33,10 @@ class ErrorItem(BaseModel):
     type: str
 
 
-class InvalidBody(BaseModel):
+class HTTPValidationError(BaseModel):
     """The body of a 422 answer."""
 
-    detail: list[ErrorItem]
+    detail: list[ValidationError]
 
 
 class ErrorBody(BaseModel):
@@ -48,14 +48,14 @@ class ErrorBody(BaseModel):
 class InvalidRequestError(Exception):
     """A request that does not fit what its route takes: 422 unless the dialect renders it otherwise."""
 
-    def __init__(self, *errors: ErrorItem) -> None:
+    def __init__(self, *errors: ValidationError) -> None:
         super().__init__("; ".join(f"{'.'.join(map(str, e.loc))}: {e.msg}" for e in errors))
         self.errors = errors
 
     @classmethod
     def at(cls, *loc: str | int, msg: str, kind: str) -> InvalidRequestError:
-        """One wrong thing, see `ErrorItem`; `kind` is its type."""
-        return cls(ErrorItem(loc=list(loc), msg=msg, type=kind))
+        """One wrong thing, see `ValidationError`; `kind` is its type."""
+        return cls(ValidationError(loc=list(loc), msg=msg, type=kind))
 
     @classmethod
     def missing(cls, *loc: str | int) -> InvalidRequestError:
@@ -83,4 +83,4 @@ def in_its_place(error: ReelwayError) -> Exception:
 
 def invalid_response(error: InvalidRequestError) -> web.Response:
     """The contracts' 422: `{"detail":[{"loc":[…],"msg":"…","type":"…"}]}`."""
-    return web.json_response(text=InvalidBody(detail=list(error.errors)).model_dump_json(), status=422)
+    return web.json_response(text=HTTPValidationError(detail=list(error.errors)).model_dump_json(), status=422)

@@ -23,7 +23,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, invalid_response
+from gateway.invalid_request import ErrorBody, HTTPValidationError, InvalidRequestError, invalid_response
 from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE, defer_continue
 from gateway.validation import BODIES, bound, models_of
 
@@ -177,7 +177,7 @@ class Routes:
             has_body = takes or not models.keys().isdisjoint(BODIES)
             answers = {**(_BODY_ANSWERS if has_body else {}), **self._answers, **declaration["answers"]}
             if (models or takes) and self._on_invalid is invalid_response:
-                answers.setdefault(422, Answer("The request is not valid", InvalidBody))
+                answers.setdefault(422, Answer("The request is not valid", HTTPValidationError))
             answers = dict(sorted(answers.items()))
             to_head = {status: answer for status, answer in answers.items() if answer.to_head}
             head = declaration.get("head")

@@ -21,11 +21,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+import pydantic
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from gateway.invalid_request import MOST_NAMED, ErrorItem, InvalidRequestError, shortened
+from gateway.invalid_request import MOST_NAMED, InvalidRequestError, ValidationError, shortened
 from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, MultipartForm
 from gateway.request_body import RequestBody
@@ -96,11 +97,11 @@ def bound(
 async def _bind(request: web.Request, models: Mapping[str, type[BaseModel]]) -> dict[str, BaseModel]:
     """Every source is looked at, so that one answer names everything that is wrong."""
     values: dict[str, BaseModel] = {}
-    errors: list[ErrorItem] = []
+    errors: list[ValidationError] = []
     for source, model in models.items():
         try:
             values[source] = await _BINDERS[source](request, model)
-        except ValidationError as error:
+        except pydantic.ValidationError as error:
             errors += _items(error, "header" if source == "headers" else "body" if source in BODIES else source)
         except InvalidRequestError as error:
             errors += error.errors
@@ -109,13 +110,14 @@ async def _bind(request: web.Request, models: Mapping[str, type[BaseModel]]) -> 
     return values
 
 
-def _items(error: ValidationError, source: str) -> list[ErrorItem]:
+def _items(error: pydantic.ValidationError, source: str) -> list[ValidationError]:
     if (count := error.error_count()) > MOST_NAMED:
-        return [ErrorItem(loc=[source], msg=f"Too many errors to name: {count}", type="too_many_errors")]
+        return [ValidationError(loc=[source], msg=f"Too many errors to name: {count}", type="too_many_errors")]
     # Without the input and its context: a client knows what it sent, and both may be large.
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
-        ErrorItem(loc=[source, *_written(source, item["loc"])], msg=item["msg"], type=item["type"]) for item in found
+        ValidationError(loc=[source, *_written(source, item["loc"])], msg=item["msg"], type=item["type"])
+        for item in found
     ]
 
 

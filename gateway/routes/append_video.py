@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS, read_raw_or_file
 from gateway.http_errors import error_response
-from gateway.invalid_request import ErrorBody, InvalidBody, in_its_place
+from gateway.invalid_request import ErrorBody, HTTPValidationError, in_its_place
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
@@ -60,7 +60,7 @@ async def create(request: web.Request) -> web.Response:
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video", ErrorBody),
         **APPEND_REFUSALS,
-        422: Answer("A header, the form or the checksum is not right", InvalidBody),
+        422: Answer("A header, the form or the checksum is not right", HTTPValidationError),
     },
 )
 async def append(request: web.Request, path: NumberPath) -> web.Response:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Annotated
+from typing import Annotated, Any
 
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -34,8 +34,21 @@ _EDITABLE = ("title", "description", "is_private")
 routes = Routes("Video sharing", answers=SERVICE_ANSWERS)
 
 
-class VideoBody(BaseModel):
-    """A video; fields that are null are left out."""
+def _never_null(schema: dict[str, Any]) -> None:
+    for field in schema["properties"].values():
+        if "anyOf" in field:
+            del field["default"]
+            field.update(field.pop("anyOf")[0])
+
+
+class _NullsLeftOut(BaseModel):
+    """Fields that are null are left out (`_json`), and the published schema says so."""
+
+    model_config = ConfigDict(json_schema_extra=_never_null)
+
+
+class Video(_NullsLeftOut):
+    """A video; what is not known is left out."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -53,7 +66,7 @@ class VideoBody(BaseModel):
     listing_time: str | None = None
 
 
-class UnprocessedVideo(BaseModel):
+class UnprocessedVideo(_NullsLeftOut):
     """An upload that is no video yet, or never will be."""
 
     hash_id: str | None = None
@@ -63,42 +76,42 @@ class UnprocessedVideo(BaseModel):
     failure_reason: Annotated[str | None, Field(description="Absent while it is being processed")] = None
 
 
-class VideosPage(BaseModel):
+class VideosPage(_NullsLeftOut):
     """A page of videos, newest first."""
 
-    videos: list[VideoBody]
+    videos: list[Video]
     next: Annotated[str | None, Field(description="Of the next page; absent on the last")] = None
 
 
-class UserVideosList(BaseModel):
+class UserVideosList(_NullsLeftOut):
     """What a user has."""
 
     unprocessed_videos: list[UnprocessedVideo]
-    videos: list[VideoBody]
+    videos: list[Video]
     next: Annotated[str | None, Field(description="Where they are too many for a page (500); absent on the last")] = (
         None
     )
 
 
-class SignedInstructions(BaseModel):
+class FileUploadSignedInstructions(BaseModel):
     """An S3 POST policy."""
 
     url: Annotated[str, Field(description="Where to POST the form")]
     signatures: Annotated[dict[str, str], Field(description="Its fields, which come before the field `file`")]
 
 
-class UploadConfig(BaseModel):
+class VideoUploadConfigRecord(BaseModel):
     """What may be uploaded."""
 
     max_size_in_bytes: int
     valid_file_types: list[str]
 
 
-class WatchRecord(BaseModel):
+class WatchVideoRecord(BaseModel):
     """A video and where it plays."""
 
     watchable_url: Annotated[str, Field(description="Works for 7 days")]
-    video: VideoBody
+    video: Video
 
 
 class SignError(BaseModel):
@@ -167,10 +180,10 @@ def _uploaded(video: media_pb2.Video) -> str:
     return _time(video.upload_time if video.HasField("upload_time") else video.create_time)
 
 
-def _body(shown: library_pb2.LibraryVideo) -> VideoBody:
+def _body(shown: library_pb2.LibraryVideo) -> Video:
     video = shown.video
     listed = video.HasField("listing_time")
-    return VideoBody(
+    return Video(
         hash_id=video.video_id,
         user_id=video.owner or None,
         file_name=video.file_name or None,
@@ -231,7 +244,7 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     head=False,
     guard=_require_user,
     answers={
-        200: Answer("The form with which the file may be uploaded", SignedInstructions),
+        200: Answer("The form with which the file may be uploaded", FileUploadSignedInstructions),
         400: Answer("The file's name or type is not accepted", SignError),
         429: Answer("Too many that you signed for have not arrived", ErrorBody, headers=RETRY_AFTER),
     },
@@ -247,19 +260,19 @@ async def sign(request: web.Request, query: SignQuery) -> web.Response:
         if error.reason in (ErrorReason.INVALID_FILE_NAME, ErrorReason.UNSUPPORTED_TYPE):
             return _json(SignError(error=error.message), 400)
         raise
-    return _json(SignedInstructions(url=signed.url, signatures=dict(signed.fields)))
+    return _json(FileUploadSignedInstructions(url=signed.url, signatures=dict(signed.fields)))
 
 
 @routes.get(
     "/video/upload/config",
     summary="What may be uploaded",
     guard=_require_user,
-    answers={200: Answer("Largest size and types", UploadConfig)},
+    answers={200: Answer("Largest size and types", VideoUploadConfigRecord)},
 )
 async def config(request: web.Request) -> web.Response:
     """The limits of signed uploads."""
     rules = await request.app[LIBRARY].rules()
-    return _json(UploadConfig(max_size_in_bytes=rules.max_bytes, valid_file_types=list(rules.content_types)))
+    return _json(VideoUploadConfigRecord(max_size_in_bytes=rules.max_bytes, valid_file_types=list(rules.content_types)))
 
 
 @routes.get(
@@ -290,9 +303,9 @@ async def my(request: web.Request, query: PageQuery) -> web.Response:
         404: Answer("No such video of yours"),
     },
 )
-async def edit(request: web.Request, path: VideoPath, json: VideoBody) -> web.Response:
+async def edit(request: web.Request, path: VideoPath, json: Video) -> web.Response:
     """The first call publishes and needs `title` and `description`; later ones change those and `is_private`."""
-    given = {name for name in VideoBody.model_fields if getattr(json, name) is not None}
+    given = {name for name in Video.model_fields if getattr(json, name) is not None}
     given |= set(json.model_extra or {})
     if unsupported := sorted(given - set(_EDITABLE)):
         named = [f"unsupported field: {shortened(name)}" for name in unsupported[:MOST_NAMED]]
@@ -348,7 +361,7 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
     summary="Watch a video",
     open=True,
     answers={
-        200: Answer("Where it plays", WatchRecord),
+        200: Answer("Where it plays", WatchVideoRecord),
         403: Answer("It is private", ErrorBody),
         404: Answer("No such video", ErrorBody),
         409: Answer("Its clips cannot be joined to one video", ErrorBody),
@@ -369,4 +382,4 @@ async def watch(request: web.Request, query: WatchQuery) -> web.Response:
         # are clips that cannot be joined.
         await request.app[PLAYBACK].stat(video.video_id)
         raise ReelwayError(ErrorReason.JOINING, "The video is not one object yet") from None
-    return _json(WatchRecord(watchable_url=url, video=_body(shown)))
+    return _json(WatchVideoRecord(watchable_url=url, video=_body(shown)))

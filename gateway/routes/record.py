@@ -12,7 +12,7 @@ from gateway.array_response import array_response
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS, read_fields
 from gateway.http_errors import record_invalid
-from gateway.invalid_request import ErrorBody, InvalidBody, InvalidRequestError, in_its_place
+from gateway.invalid_request import ErrorBody, HTTPValidationError, InvalidRequestError, in_its_place
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
@@ -159,7 +159,7 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
         **_INVALID,
         **_FOREIGN,
         **APPEND_REFUSALS,
-        422: Answer("The checksum does not match", InvalidBody),
+        422: Answer("The checksum does not match", HTTPValidationError),
     },
 )
 async def update(request: web.Request) -> web.Response:
@@ -188,7 +188,7 @@ async def update(request: web.Request) -> web.Response:
         200: Answer("The video is finished", RecordMessage),
         **_INVALID,
         **_FOREIGN,
-        422: Answer("What was sent is no mp4, webm or avi; the recording stays open", InvalidBody),
+        422: Answer("What was sent is no mp4, webm or avi; the recording stays open", HTTPValidationError),
     },
 )
 async def finalize(request: web.Request, body: WhichVideo) -> web.Response:

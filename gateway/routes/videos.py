@@ -8,7 +8,7 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
-from gateway.invalid_request import ErrorBody, InvalidBody
+from gateway.invalid_request import ErrorBody, HTTPValidationError
 from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.operations.transcripts import TranscriptView
@@ -59,7 +59,7 @@ class Created(BaseModel):
     answers={
         201: Answer("It is stored", Created),
         413: Answer("The file is too large", ErrorBody),
-        422: Answer("No video field, an empty file, or not a video", InvalidBody),
+        422: Answer("No video field, an empty file, or not a video", HTTPValidationError),
     },
 )
 async def upload(request: web.Request) -> web.Response:

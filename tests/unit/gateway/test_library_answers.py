@@ -65,6 +65,6 @@ async def test_a_video_as_it_is_told() -> None:
 async def test_an_outage_is_not_an_answer_without_words() -> None:
     away = AsyncMock(side_effect=ReelwayError(ErrorReason.SERVICE_UNAVAILABLE))
     request, path = asked_of(edit=away, remove=away), library.VideoPath(hash_id="v")
-    for asked in (library.edit(request, path, library.VideoBody()), library.delete(request, path)):
+    for asked in (library.edit(request, path, library.Video()), library.delete(request, path)):
         with pytest.raises(ReelwayError):
             await asked
