@@ -21,6 +21,7 @@ from typing import Any, Required, TypedDict, TypeVar, Unpack
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
+from aiohttp.web_urldispatcher import MatchInfoError, UrlMappingMatchInfo
 from pydantic import BaseModel
 
 from gateway.invalid_request import ErrorBody, HTTPValidationError, InvalidRequestError, invalid_response
@@ -224,8 +225,25 @@ class Routes:
         return self.route("DELETE", path, **declaration)
 
 
+class _NoRoute(MatchInfoError):
+    """A path, or a method on it, that is not served."""
+
+    @property
+    def expect_handler(self) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+        """Leaves it to the middlewares: aiohttp's own asks for the body, or refuses in words of its own."""
+        return defer_continue
+
+
+class _Router(web.UrlDispatcher):
+    async def resolve(self, request: web.Request) -> UrlMappingMatchInfo:
+        found = await super().resolve(request)
+        return found if found.http_exception is None else _NoRoute(found.http_exception)
+
+
 def register(router: web.UrlDispatcher, operations: Iterable[Operation]) -> None:
     """Serve `operations`, each path with and without its trailing slash, without a redirect."""
+    # An application takes no router of another class.
+    router.__class__ = _Router
     resources: dict[str, web.Resource] = {}
     for operation in operations:
         for path in (operation.path, *operation.aliases):

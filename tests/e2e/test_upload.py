@@ -168,9 +168,10 @@ async def test_too_large_is_told_before_the_body_is_read(system: RunningSystem, 
     raw.reset()
 
 
-async def test_an_expectation_that_nobody_knows(system: RunningSystem) -> None:
+@pytest.mark.parametrize("path", ["/health", "/nowhere"])
+async def test_an_expectation_that_nobody_knows(system: RunningSystem, path: str) -> None:
     async with videos_api(system.base_url) as api:
-        reply = await api.call("GET", "/health", {"Expect": "tea"})
+        reply = await api.call("GET", path, {"Expect": "tea"})
     assert reply.status == 417
     assert isinstance(reply.json["detail"], str)
     assert reply.headers["X-Request-Id"]

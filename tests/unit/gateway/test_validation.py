@@ -327,6 +327,12 @@ async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
     assert (await connection.head()).status == 200
 
 
+@pytest.mark.parametrize(("path", "status"), [("/nowhere", 404), ("/own", 405)])
+async def test_nobody_is_asked_for_what_no_route_takes(connection: Wire, path: str, status: int) -> None:
+    await connection.send("POST", path, "Content-Length: 14", "Expect: 100-continue")
+    assert (await connection.head()).status == status
+
+
 @pytest.mark.parametrize("content_type", [JSON, URLENCODED, "Content-Type: multipart/form-data; boundary=B"])
 async def test_a_body_that_does_not_come_is_given_up(
     connection: Wire, content_type: str, monkeypatch: pytest.MonkeyPatch
