@@ -14,7 +14,7 @@ from services.ffmpeg.placeholders import braced
 from services.ffmpeg.refusal import CommandRefused
 
 _PLAIN = re.compile(r"[A-Za-z0-9_.,:;+%|@#() -]{1,512}")
-_RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?")
+_RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?", re.ASCII)
 _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
 _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")

@@ -197,6 +197,7 @@ REFUSED = [
     ("-i in_1 out_1 -t 5", "no file follows"),
     ("-vf null -i in_1 out_1", "-vf"),
     ("-i in_1 -stream_loop 2 out_1", "-stream_loop"),
+    ("-i in_1 -r ٣٠/١ out_1", "-r"),
     # Formats and codecs.
     ("-f concat -i in_1 out_1", "concat"),
     ("-f hls -i in_1 out_1", "hls"),
