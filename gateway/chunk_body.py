@@ -81,8 +81,9 @@ def _claims(request: web.Request) -> ChunkClaims:
         key.encode()
     except UnicodeEncodeError:
         raise InvalidRequestError.at("header", "idempotency-key", msg="Not UTF-8 text", kind="string_unicode") from None
-    offset, digest = headers.get("Upload-Offset"), ", ".join(headers.getall("Content-Digest", ()))
-    if offset is not None and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
+    # Several lines are one list (RFC 9110, section 5.3): two offsets make none.
+    offset, digest = (", ".join(headers.getall(name, ())) for name in ("Upload-Offset", "Content-Digest"))
+    if "Upload-Offset" in headers and not (offset.isascii() and offset.isdigit() and len(offset) < 19):
         raise InvalidRequestError.at("header", "upload-offset", msg="Not a number of bytes", kind="int_parsing")
     sha256 = b""
     if match := _SHA256.search(digest):
@@ -93,7 +94,7 @@ def _claims(request: web.Request) -> ChunkClaims:
             raise InvalidRequestError.at("header", "content-digest", msg="Not a SHA-256 in Base64", kind="value_error")
     return ChunkClaims(
         idempotency_key=key,
-        offset=None if offset is None else int(offset),
+        offset=int(offset) if offset else None,
         sha256=sha256,
         expects="Expect" in headers,
     )

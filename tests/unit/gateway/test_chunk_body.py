@@ -231,6 +231,12 @@ async def test_an_offset_that_is_no_number_of_bytes_is_refused(value: str) -> No
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"upload-offset": "Not a number of bytes"})
 
 
+async def test_of_two_offsets_neither_is_believed() -> None:
+    async with serving(raw_or_file) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", "Content-Length: 0", "Upload-Offset: 0", "Upload-Offset: 5")
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"upload-offset": "Not a number of bytes"})
+
+
 @pytest.mark.parametrize(
     "value", ["", ":", "::", "AAAA", ":AAAA:", ":%s", "%s:", "%s", ":%s*:", "x%sx", ":%sx", "x%s:"]
 )
