@@ -220,7 +220,9 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
     if not isinstance(value, dict):
         raise InvalidRequestError.at("body", msg="Neither a form nor a JSON object", kind="json_invalid")
     encoded = next((value.pop(each) for each in names if each in value), None)
-    told = str(value[target]) if isinstance(value.get(target), str | int) else None
+    told = value.get(target)
+    # To Python, true is a number.
+    told = str(told) if isinstance(told, str | int) and not isinstance(told, bool) else None
     if encoded is None:
         return told, None
     # What is not ASCII, or no text, is no Base64 either.

@@ -193,6 +193,7 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
     for request, field in (
         ({"json": {"video_id": number}}, "video_chunck"),
         ({"json": {"video_chunck": "AAAA"}}, "video_id"),
+        ({"json": {"video_id": True, "video_chunck": "AAAA"}}, "video_id"),
         ({"json": {"video_id": number, "video_chunck": "%%%"}}, "video_chunck"),
         ({"data": aiohttp.FormData({"video_id": str(number)}, default_to_multipart=True)}, "video_chunck"),
         ({"data": form(number, b"")}, "video_chunck"),
