@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
+from gateway.header_parameters import content_type_of
 from gateway.held_bodies import LARGEST
 from gateway.invalid_request import ErrorBody, InvalidRequestError
 from gateway.json_values import check_number_of_values
@@ -108,7 +109,8 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     """
     claims = _claims(request)
     body = RequestBody(request)
-    if request.content_type != FORM_TYPE or not request.body_exists:
+    content_type, _ = content_type_of(request)
+    if content_type != FORM_TYPE or not request.body_exists:
         # The Content-Length of a compressed body is not the chunk's.
         size = 0 if "Content-Encoding" in request.headers else request.content_length or 0
         return Chunk(aiter(body), replace(claims, size=size))
@@ -134,13 +136,14 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     """
     claims = _claims(request)
     name = next(iter(names))
-    if request.content_type == FORM_TYPE and request.body_exists:
+    content_type, _ = content_type_of(request)
+    if content_type == FORM_TYPE and request.body_exists:
         return await _form_fields(request, names, target, claims)
     body = RequestBody(request, max_size=LARGEST).hold()
     whole = b"".join([piece async for piece in body])
     if not whole:
         told, chunk = None, None
-    elif request.content_type == _URLENCODED:
+    elif content_type == _URLENCODED:
         fields = await _urlencoded_fields(whole)
         chunk = next((fields.pop(each) for each in names if each in fields), None)
         if chunk is not None and _is_data_url(chunk):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from aiohttp import hdrs, web
+
 _PARAMETER = re.compile(r""";[ \t]*([^\s;="]+)[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"(?=[ \t]*(?:;|$))|[^;]*)""", re.DOTALL)
 _ESCAPED = re.compile(r'\\(["\\])')
 
@@ -29,6 +31,14 @@ def parse_parameters(header: str) -> tuple[str, dict[str, str]]:
         else:
             parameters.setdefault(name, text)
     return value.strip().lower(), parameters | extended
+
+
+def content_type_of(request: web.Request) -> tuple[str, dict[str, str]]:
+    """What a request's body is, and the parameters of that; an empty type where it does not say.
+
+    aiohttp asks Python's parser of mails, which takes half a second for 8000 semicolons, and breaks on others.
+    """
+    return parse_parameters(request.headers.get(hdrs.CONTENT_TYPE, ""))
 
 
 def _extended(text: str) -> str | None:

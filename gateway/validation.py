@@ -26,6 +26,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
+from gateway.header_parameters import content_type_of
 from gateway.invalid_request import MOST_NAMED, InvalidRequestError, ValidationError, shortened
 from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, MultipartForm
@@ -153,7 +154,8 @@ async def _read_whole(request: web.Request) -> bytes:
 
 async def _bind_json(request: web.Request, model: type[BaseModel], accepted: str = "application/json") -> BaseModel:
     # A page on another site can send any body without asking first, but not with this type.
-    is_json = request.content_type == "application/json" or request.content_type.endswith("+json")
+    content_type, _ = content_type_of(request)
+    is_json = content_type == "application/json" or content_type.endswith("+json")
     if request.body_exists and not is_json:
         raise InvalidRequestError.content_type(accepted)
     body = await _read_whole(request)
@@ -165,18 +167,19 @@ async def _bind_json(request: web.Request, model: type[BaseModel], accepted: str
 
 
 async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
+    content_type, parameters = content_type_of(request)
     fields: Iterable[tuple[str, str]]
     if not request.body_exists:
         # An empty form, which has no type either.
         fields = ()
-    elif request.content_type == FORM_TYPE:
+    elif content_type == FORM_TYPE:
         source = RequestBody(request, max_size=_MAX_FORM_BYTES).hold()
         fields = (await MultipartForm(source, request.headers["Content-Type"]).finish()).items()
-    elif request.content_type == _URLENCODED:
+    elif content_type == _URLENCODED:
         body = await _read_whole(request)
         most = request.client_max_fields
         try:
-            charset = _charset(request)
+            charset = _CHARSETS[(parameters.get("charset") or "utf-8").lower().replace("_", "-")]
             text = body.rstrip().decode(charset)
             fields = parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=most)
         except (LookupError, UnicodeError):
@@ -186,11 +189,6 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
     else:
         return await _bind_json(request, model, "application/json or a form's")
     return model.model_validate(dict(fields))
-
-
-def _charset(request: web.Request) -> str:
-    """Of a form, by Python's name; LookupError."""
-    return _CHARSETS[(request.charset or "utf-8").lower().replace("_", "-")]
 
 
 _BINDERS: Mapping[str, Callable[[web.Request, type[BaseModel]], Awaitable[BaseModel]]] = {

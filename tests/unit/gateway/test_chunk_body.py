@@ -131,6 +131,14 @@ async def test_what_is_there_is_not_named_as_missing(content_type: str, body: by
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Field required"})
 
 
+@pytest.mark.parametrize("odd", ["; x*", "; x=" + "(" * 4000])
+async def test_a_type_with_parameters_that_are_none(odd: str) -> None:
+    async with serving(raw_or_file) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", f"Content-Type: video/webm{odd}", "Content-Length: 1", body=b"a")
+    assert (answer.status, answer.body) == (200, b"a")
+    assert (await ask(URLENCODED + odd, b"chunk=a&video_id=1")).body == b"a"
+
+
 async def test_a_raw_body_is_told_what_it_is_to_be() -> None:
     answer = await ask("video/webm", b"\x1aE\xdf\xa3")
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"body": "Neither a form nor a JSON object"})

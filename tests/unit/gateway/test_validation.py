@@ -285,6 +285,19 @@ async def test_a_form_that_is_no_text(connection: Wire, charset: str, body: byte
     assert refused == wrong((["body"], "Not text of its charset", "string_unicode"))
 
 
+@pytest.mark.parametrize("odd", ["; x*", ";" * 4000 + "x*", "; x=" + "(" * 4000, "; x*=y", "; x*0*=y''%zz", '; x="'])
+async def test_a_type_with_parameters_that_are_none(connection: Wire, odd: str) -> None:
+    """Python's parser of mails, which is aiohttp's, breaks on them."""
+    for path, known, body in (
+        ("/json", JSON, b'{"title": "a"}'),
+        ("/body", JSON, b'{"title": "a"}'),
+        ("/body", URLENCODED, b"title=a"),
+    ):
+        assert await ask(connection, path, known + odd, body=body) == (200, {"title": "a", "tags": []})
+        status, answer = await ask(connection, path, f"Content-Type: a/b{odd}", body=body)
+        assert (status, answer["detail"][0]["loc"]) == (422, ["header", "content-type"])
+
+
 async def test_a_charset_that_nobody_knows_is_not_looked_for(connection: Wire) -> None:
     """Python keeps the name of each for ever."""
     looked_for: list[str] = []
