@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import contextlib
 import json
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, replace
-from urllib.parse import unquote_to_bytes
 
 from aiohttp import web
 
@@ -21,18 +19,15 @@ from gateway.multipart_form import FORM_TYPE, FilePart, MultipartForm
 from gateway.operations.appends import ChunkClaims
 from gateway.request_body import RequestBody
 from gateway.routing import Answer
+from gateway.urlencoded_form import URLENCODED_TYPE, urlencoded_fields
 from services.common.byte_messages import Buffer
 
 # What was held is sent on in pieces, like what comes from a socket: gRPC messages have a limit.
 _PIECE = 2**18
-_MOST_FIELDS = 100
 # Only the video's number is collected from such a form, and kept for as long as its file takes to arrive.
 _FIELD_BYTES = 2**10
-# While it decodes, the standard library takes some eighty bytes of memory for each escape.
-_PERCENT_SLICE = 2**16
 # However long a chunk in Base64 is, none of its characters counts as a value (json_values.py).
 _MOST_JSON_VALUES = 1000
-_URLENCODED = "application/x-www-form-urlencoded"
 # Its type may have commas in it, as `codecs=vp8,opus` (RFC 2397; browsers do not quote them).
 _DATA_URL = re.compile(rb"data:.{,200}?;base64,", re.IGNORECASE)
 _DATA = b"data:"
@@ -143,8 +138,8 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     whole = b"".join([piece async for piece in body])
     if not whole:
         told, chunk = None, None
-    elif content_type == _URLENCODED:
-        fields = await _urlencoded_fields(whole)
+    elif content_type == URLENCODED_TYPE:
+        fields = {field.decode("utf-8", "replace"): value for field, value in await urlencoded_fields(whole)}
         chunk = next((fields.pop(each) for each in names if each in fields), None)
         if chunk is not None and _is_data_url(chunk):
             chunk = _base64(chunk, name)
@@ -187,31 +182,6 @@ def _missing(name: str, target: str, told: str | None) -> InvalidRequestError:
     """There is no chunk, and perhaps nothing that tells which video, either."""
     missing = [InvalidRequestError.missing("body", each) for each in ([name] if told else [name, target])]
     return InvalidRequestError(*(item for error in missing for item in error.errors))
-
-
-async def _urlencoded_fields(whole: bytes) -> dict[str, bytes]:
-    """Names and values; the standard library's parser takes no values that are not text."""
-    fields = {}
-    for pair in whole.split(b"&", _MOST_FIELDS):
-        name, _, value = pair.partition(b"=")
-        fields[(await _percent_decoded(name)).decode("utf-8", "replace")] = await _percent_decoded(value)
-    return fields
-
-
-async def _percent_decoded(quoted: bytes) -> bytes:
-    """In slices, so that what they cost in between is bounded, and others get their turn."""
-    decoded: list[bytes] = []
-    start = 0
-    while start < len(quoted):
-        if decoded:
-            await asyncio.sleep(0)
-        end = start + _PERCENT_SLICE
-        # No escape is cut in two.
-        if (escape := quoted.find(b"%", end - 2, end)) >= 0:
-            end = escape
-        decoded.append(unquote_to_bytes(quoted[start:end].replace(b"+", b" ")))
-        start = end
-    return b"".join(decoded)
 
 
 def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str | None, bytes | None]:

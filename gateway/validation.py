@@ -19,7 +19,6 @@ import inspect
 import typing
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 import pydantic
 from aiohttp import web
@@ -31,10 +30,10 @@ from gateway.invalid_request import MOST_NAMED, InvalidRequestError, ValidationE
 from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, MultipartForm
 from gateway.request_body import RequestBody
+from gateway.urlencoded_form import URLENCODED_TYPE, urlencoded_fields
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-_URLENCODED = "application/x-www-form-urlencoded"
 #: Python has more, whose decoders may take minutes for a MiB, and keeps each name for ever that it looks for in vain.
 _CHARSETS = {
     "utf-8": "utf-8",
@@ -175,17 +174,13 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
     elif content_type == FORM_TYPE:
         source = RequestBody(request, max_size=_MAX_FORM_BYTES).hold()
         fields = (await MultipartForm(source, request.headers["Content-Type"]).finish()).items()
-    elif content_type == _URLENCODED:
-        body = await _read_whole(request)
-        most = request.client_max_fields
+    elif content_type == URLENCODED_TYPE:
+        found = await urlencoded_fields((await _read_whole(request)).rstrip())
         try:
             charset = _CHARSETS[(parameters.get("charset") or "utf-8").lower().replace("_", "-")]
-            text = body.rstrip().decode(charset)
-            fields = parse_qsl(text, keep_blank_values=True, encoding=charset, errors="strict", max_num_fields=most)
+            fields = [(name.decode(charset), value.decode(charset)) for name, value in found]
         except (LookupError, UnicodeError):
             raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
-        except ValueError:
-            raise web.HTTPRequestEntityTooLarge(most) from None
     else:
         return await _bind_json(request, model, "application/json or a form's")
     return model.model_validate(dict(fields))

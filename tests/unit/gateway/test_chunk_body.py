@@ -47,6 +47,11 @@ async def test_percent_encoded_bytes_come_out_as_they_went_in(shift: int) -> Non
     assert answer.body == b"%" * 200_000 + b"%4"
 
 
+async def test_a_chunk_behind_many_fields() -> None:
+    answer = await ask(URLENCODED, b"x=y&" * 500 + b"chunk=a&video_id=1")
+    assert (answer.status, answer.body, answer.headers["video-id"]) == (200, b"a", "1")
+
+
 async def test_percent_decoding_costs_a_few_times_the_body() -> None:
     body = b"chunk=" + b"%00" * MIB
     with at_most(8 * len(body)):

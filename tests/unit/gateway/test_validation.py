@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from gateway import request_body, validation
 from gateway.invalid_request import InvalidRequestError
 from gateway.routing import Answer, Routes, register
+from tests.support.costs import others_run
 from tests.support.http_server import Wire, serving_app, wire
 
 ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
@@ -331,6 +332,16 @@ async def test_too_much_of_it(connection: Wire) -> None:
     fields = b"&".join([b"title=a"] * 1001)
     answer = await connection.ask("POST", "/body", URLENCODED, f"Content-Length: {len(fields)}", body=fields)
     assert answer.status == 413
+
+
+@pytest.mark.parametrize("fields", [1, 64])
+async def test_others_run_while_a_form_is_decoded(fields: int) -> None:
+    app = web.Application(client_max_size=2**20)
+    register(app.router, routes)
+    body = b"&".join([b"title=" + b"%41" * (2**18 // fields)] * fields)
+    async with serving_app(app) as port, wire(port) as opened:
+        status, _ = await others_run(lambda: ask(opened, "/body", URLENCODED, body=body))
+    assert status == 422, "the title is too long"
 
 
 async def test_a_client_that_waits_to_be_asked(connection: Wire) -> None:
