@@ -81,8 +81,8 @@ def sdk_session() -> botocore.session.Session:
 
 
 @pytest.fixture(scope="session")
-async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
-    """A real redis-server for the whole run. `clean_redis` is the same one, emptied for a test."""
+async def redis_server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
+    """The URL of a real redis-server for the whole run."""
     server = EmbeddedRedis(tmp_path_factory.mktemp("redis"))
     await server.start()
     # It is never started again: its file, synced with each change, would be for nothing.
@@ -92,9 +92,22 @@ async def redis_url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[s
     await server.stop()
 
 
+@pytest.fixture(scope="module")
+async def redis_url(redis_server: str) -> str:
+    """The URL of the run's Redis, emptied for this module: who was killed in another may hold leases for a minute.
+
+    `clean_redis` is the same one, emptied for a test.
+    """
+    return await _emptied(redis_server)
+
+
 @pytest.fixture
 async def clean_redis(redis_url: str) -> str:
     """The URL of the run's Redis, with nothing in it."""
+    return await _emptied(redis_url)
+
+
+async def _emptied(redis_url: str) -> str:
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         await client.flushall()
     return redis_url
