@@ -27,8 +27,9 @@ class Background:
         return task
 
     async def wait(self) -> None:
-        """Until all that was begun has ended."""
-        await asyncio.gather(*self._going)
+        """Until all that was begun has ended; what it raised is not told here."""
+        while self._going:
+            await asyncio.wait(self._going)
 
 
 def look_at(ended: asyncio.Task[Any]) -> None:

@@ -37,6 +37,24 @@ async def test_what_has_ended_is_let_be() -> None:
     assert not task.cancelled()
 
 
+async def test_background_work_that_fails_ends_no_wait_for_the_rest() -> None:
+    background, go_on = tasks.Background(), asyncio.Event()
+
+    async def fails() -> None:
+        raise ValueError
+
+    async def goes_on() -> None:
+        await go_on.wait()
+
+    failing, going = background.start(fails()), background.start(goes_on())
+    waiting = asyncio.create_task(background.wait())
+    await asyncio.wait([failing])
+    asyncio.get_running_loop().call_soon(go_on.set)
+    await waiting
+    assert going.done()
+    assert isinstance(failing.exception(), ValueError)
+
+
 async def test_the_first_failure_comes_out_when_the_others_have_ended() -> None:
     ended = []
 
