@@ -130,10 +130,12 @@ async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideo
     while True:
         with failures_logged("look after the index"):
             if not await store.exists() and await lease.take():
-                # Whoever held the lease before may have done it.
-                if not await store.exists():
-                    log.warning("the index is missing, rebuilding it")
-                    found = await rebuild(records, objects, store, lease)
-                    log.info("index rebuilt", **dataclasses.asdict(found))
-                await lease.release()
+                try:
+                    # Whoever held the lease before may have done it.
+                    if not await store.exists():
+                        log.warning("the index is missing, rebuilding it")
+                        found = await rebuild(records, objects, store, lease)
+                        log.info("index rebuilt", **dataclasses.asdict(found))
+                finally:
+                    await lease.release()
         await asyncio.sleep(_LOOK_SECONDS)

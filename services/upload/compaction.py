@@ -114,6 +114,13 @@ class Compaction:
 
     async def _try(self, video_id: str, lease: Lease) -> None:
         """One upload whose lease is ours; a failure does not keep the others waiting."""
+        try:
+            await self._held(video_id, lease)
+        finally:
+            # Of a process that is told to stop, too: the next one need not wait for it.
+            await lease.release()
+
+    async def _held(self, video_id: str, lease: Lease) -> None:
         pause = _RETRY_SECONDS
         try:
             done = await lease.hold(lambda: self.compact(video_id))
@@ -134,7 +141,6 @@ class Compaction:
             await self._store.compaction_done(video_id)
         else:
             await self._store.put_off_compaction(video_id, self._clock.seconds() + pause)
-        await lease.release()
 
     def _pause(self, error: ReelwayError) -> float:
         """For how long an upload is left alone that is not compacted for this reason."""

@@ -10,6 +10,7 @@ from reelway.v1 import catalog_pb2
 
 from services.catalog.rebuild import Rebuilt, keep_index, rebuild
 from services.catalog.redis_video_store import LEASES
+from services.common import tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.object_keys import record_key
@@ -53,6 +54,27 @@ async def test_what_another_replica_made_again_meanwhile_is_left_alone(
     assert not closed.is_set()
     assert await near.rebuild_lease().take(), "the lease was given back"
     assert await catalogue(near) == before
+
+
+async def test_who_is_told_to_stop_in_the_middle_gives_the_lease_back(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another replica would wait for it, and nobody serve a video meanwhile."""
+    begun = asyncio.Event()
+
+    async def endless(_: str) -> AsyncIterator[ObjectInfo]:
+        begun.set()
+        await asyncio.Event().wait()
+        yield ObjectInfo("never", 0, datetime.now(UTC), "")
+
+    monkeypatch.setattr(near.objects, "list", endless)
+    await near.redis.flushall()
+    keeper = asyncio.create_task(keep_index(near.records, near.objects, near.videos, near.rebuild_lease()))
+    async with asyncio.timeout(30):
+        await begun.wait()
+    assert not await near.rebuild_lease().take()
+    await tasks.end(keeper)
+    assert await near.rebuild_lease().take()
 
 
 async def test_two_rebuilds_do_not_work_at_once(near: Foundation) -> None:

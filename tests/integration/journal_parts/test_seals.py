@@ -6,11 +6,14 @@ from typing import Any
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
 
+from services.common import tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import Lease
 from services.common.object_keys import journal_prefix
 from services.upload.compaction import Overtaken
 from services.upload.journal import JournalState
+from services.upload.redis_journal_store import lease_name
 from tests.integration.journal_parts.rig import Rig, sealed
 from tests.support.clips import WEBM
 from tests.support.foundation import as_user
@@ -106,6 +109,27 @@ async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(
     journal = await rig.store.get(video_id)
     assert journal is not None
     assert journal.state is JournalState.COMPACTED
+
+
+async def test_who_is_told_to_stop_leaves_the_upload_to_another_at_once(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for the file of a growing video would wait for the lease, too."""
+    video_id, begun = await sealed(rig), asyncio.Event()
+
+    async def endless(*_: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.parts.objects, "create_multipart", endless)
+        running = asyncio.create_task(rig.compaction.run(60))
+        async with asyncio.timeout(30):
+            await begun.wait()
+        lease = Lease(rig.redis, lease_name(video_id), 60)
+        assert not await lease.take()
+        await tasks.end(running)
+    assert await lease.take()
 
 
 async def test_a_private_video_whose_bytes_are_not_found_is_not_taken_for_a_deleted_one(
