@@ -31,14 +31,20 @@ from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
+from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 
 
 async def _serve(settings: CatalogSettings) -> None:
     clock = SystemClock()
     redis = redis_client.connect(settings, text=False)
-    async with S3Objects.open(settings) as objects, redis, open_channel(settings.ffmpeg_target, settings) as ffmpeg:
-        store, records = RedisVideoStore(redis, clock), RecordStore(objects)
+    async with (
+        S3Objects.open(settings) as objects,
+        S3Bytes.open(settings) as data,
+        open_channel(settings.ffmpeg_target, settings) as ffmpeg,
+        redis,
+    ):
+        store, records = RedisVideoStore(redis, clock), RecordStore(objects, data)
         catalog = Catalog(store, records, objects, clock)
         journals = JournalChanges(catalog, clock)
         lists, processing = LibraryStore(redis), Processing(catalog, objects, clock)
@@ -84,11 +90,12 @@ async def _serve(settings: CatalogSettings) -> None:
 
 async def _rebuild(settings: CatalogSettings) -> None:
     redis = redis_client.connect(settings, text=False)
-    async with S3Objects.open(settings) as objects, redis:
+    async with S3Objects.open(settings) as objects, S3Bytes.open(settings) as data, redis:
+        records, store = RecordStore(objects, data), RedisVideoStore(redis, SystemClock())
         lease = Lease(redis, LEASES + "rebuild", LEASE_SECONDS)
         try:
             try:
-                found = await rebuild(RecordStore(objects), objects, RedisVideoStore(redis, SystemClock()), lease)
+                found = await rebuild(records, objects, store, lease)
             finally:
                 await lease.release()
         except ReelwayError as error:

@@ -17,7 +17,7 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import VIDEOS
 from services.common.periodic import failures_logged
-from services.common.s3_objects import S3Objects
+from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
@@ -79,14 +79,14 @@ async def _rebuild(
     found, last_number, indexed = Rebuilt(), 0, set[int]()
     limit = asyncio.Semaphore(_READS_AT_ONCE)
 
-    async def read(key: str) -> media_pb2.Video | None:
+    async def read(info: ObjectInfo) -> media_pb2.Video | None:
         async with limit:
-            return await records.load(key)
+            return await records.load_listed(info)
 
-    async def index(keys: list[str]) -> None:
+    async def index(listed: list[ObjectInfo]) -> None:
         nonlocal last_number
         videos: list[media_pb2.Video] = []
-        for video in await asyncio.gather(*map(read, keys)):
+        for video in await asyncio.gather(*map(read, listed)):
             if video is None:
                 found.unreadable += 1
                 continue
@@ -103,9 +103,9 @@ async def _rebuild(
         indexed.update(video.number for video in videos)
         await store.load(videos, lease)
 
-    batch: list[str] = []
-    async for key in records.keys():
-        batch.append(key)
+    batch: list[ObjectInfo] = []
+    async for info in records.listed():
+        batch.append(info)
         if len(batch) == _BATCH:
             await index(batch)
             batch = []

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from urllib.parse import quote
 
 from google.protobuf import json_format
 from reelway.v1 import media_pb2
 
 from services.common import logs
+from services.common.errors import ReelwayError
 from services.common.object_keys import RECORDS, record_key
-from services.common.s3_objects import S3Objects
+from services.common.s3_bytes import S3Bytes
+from services.common.s3_objects import ObjectInfo, S3Objects
 
 log = logs.get_logger(__name__)
+
+_UNREADABLE = (json_format.ParseError, UnicodeDecodeError)
 
 
 class RecordStore:
     """Saves and reads records; raises STORE_UNAVAILABLE."""
 
-    def __init__(self, objects: S3Objects) -> None:
-        self._objects = objects
+    def __init__(self, objects: S3Objects, data: S3Bytes) -> None:
+        self._objects, self._data = objects, data
 
     async def save(self, video: media_pb2.Video) -> None:
         """Write the record over the one before it."""
@@ -26,22 +31,36 @@ class RecordStore:
         await self._objects.put(record_key(video.video_id), body.encode(), "application/json")
 
     async def load(self, key: str) -> media_pb2.Video | None:
-        """The record under a key of `keys`; None for one that is gone or is no record (logged)."""
+        """The record under a key; None for one that is gone or is no record (logged)."""
         # JuiceFS' gateway cuts the new record at the length of the old one for who reads while it is written.
         for again in (True, False):
             body = await self._objects.get(key)
             if body is None:
                 return None
             try:
-                # A newer release may have added fields; an older one must still be able to rebuild.
-                return json_format.Parse(body, media_pb2.Video(), ignore_unknown_fields=True)
-            except (json_format.ParseError, UnicodeDecodeError) as error:
+                return _parse(body)
+            except _UNREADABLE as error:
                 if not again:
                     log.error("unreadable record", key=key, error=str(error))
         return None
 
-    async def keys(self) -> AsyncIterator[str]:
-        """The key of every record there is."""
+    async def load_listed(self, info: ObjectInfo) -> media_pb2.Video | None:
+        """As `load`, one of `listed`, for a third of the CPU: a rebuild, while nobody is served, is little else.
+
+        One that has another length since it was listed is read as any other.
+        """
+        try:
+            return _parse(b"".join([piece async for piece in self._data.read(quote(info.key), 0, info.size)]))
+        except (*_UNREADABLE, ReelwayError):
+            return await self.load(info.key)
+
+    async def listed(self) -> AsyncIterator[ObjectInfo]:
+        """Every record there is, in the order of their keys."""
         async for info in self._objects.list(RECORDS):
             if info.key.endswith(".json"):
-                yield info.key
+                yield info
+
+
+def _parse(body: bytes) -> media_pb2.Video:
+    # A newer release may have added fields; an older one must still be able to rebuild.
+    return json_format.Parse(body, media_pb2.Video(), ignore_unknown_fields=True)

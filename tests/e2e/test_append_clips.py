@@ -8,13 +8,12 @@ from typing import Any
 import aiohttp
 import redis.asyncio
 
-from services.catalog.record_store import RecordStore
 from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
 from services.common.clip_joiner import ClipJoiner
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
-from services.common.object_keys import joined_prefix, journal_prefix
+from services.common.object_keys import RECORDS, joined_prefix, journal_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.upload_client import UploadClient
@@ -183,11 +182,10 @@ async def is_one_object(objects: S3Objects, video_id: str) -> bool:
 
 async def id_of(objects: S3Objects, number: int) -> str:
     """The UUID of a video, from its record."""
-    records = RecordStore(objects)
-    async for key in records.keys():
-        video = await records.load(key)
-        if video is not None and video.number == number:
-            return video.video_id
+    async for info in objects.list(RECORDS):
+        record = json.loads(await objects.get(info.key) or b"{}")
+        if record.get("number") == str(number):
+            return str(record["video_id"])
     raise AssertionError(f"no record of video {number}")
 
 

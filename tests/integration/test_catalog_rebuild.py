@@ -1,6 +1,7 @@
 """The index made again from S3: the same catalogue, the same numbers."""
 
 import asyncio
+import dataclasses
 import json
 import os
 import sys
@@ -217,6 +218,29 @@ async def test_a_record_that_is_read_in_the_middle_of_being_written_is_read_agai
 
     monkeypatch.setattr(S3Objects, "get", cut_at_first)
     assert await near.records.load(record_key(video.video_id)) == video
+
+
+async def test_a_rebuild_reads_records_by_the_lean_client_and_those_that_have_grown_since_by_the_other(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(parts)
+    before = await catalogue(parts)
+    grown = before["anna"][0].video_id
+    get, listing, asked = S3Objects.get, parts.objects.list, list[str]()
+
+    async def counted(self: S3Objects, key: str) -> bytes | None:
+        asked.append(key)
+        return await get(self, key)
+
+    async def older(prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in listing(prefix):
+            yield dataclasses.replace(info, size=info.size - 9) if info.key == record_key(grown) else info
+
+    monkeypatch.setattr(S3Objects, "get", counted)
+    monkeypatch.setattr(parts.objects, "list", older)
+    await index_made_again(parts)
+    assert asked == [record_key(grown)]
+    assert await catalogue(parts) == before
 
 
 async def test_bytes_that_a_late_listing_does_not_show_are_there(

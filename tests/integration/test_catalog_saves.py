@@ -146,7 +146,7 @@ async def test_what_changes_nothing_saves_nothing_that_is_saved(near: Foundation
             self.saves += 1
             await super().save(video)
 
-    records = Counting(near.objects)
+    records = Counting(near.objects, near.store)
     catalog = Catalog(near.videos, records, near.objects, near.clock)
     video = await catalog.create(draft(), "anna")
     for _ in range(3):
@@ -174,7 +174,7 @@ class Overtaken(RecordStore):
     """Its next save is overtaken by a change of the same record."""
 
     def __init__(self, parts: Foundation) -> None:
-        super().__init__(parts.objects)
+        super().__init__(parts.objects, parts.store)
         self._parts, self.overtaken_by = parts, ""
 
     async def save(self, video: media_pb2.Video) -> None:

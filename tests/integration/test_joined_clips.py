@@ -11,6 +11,7 @@ from services.catalog.record_store import RecordStore
 from services.common.entity_tags import unquoted
 from services.common.object_keys import joined_prefix, journal_prefix
 from services.common.redis_client import connect as connect_redis
+from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
 from services.ffmpeg.job import JobLease
@@ -112,7 +113,11 @@ async def test_what_was_joined_outlives_the_loss_of_redis_while_nobody_knows_who
 @pytest.mark.parametrize("second", [b"more of it", MP4], ids=["slices", "clips"])
 async def test_an_object_is_found_behind_a_record_that_does_not_name_it(fleet: Fleet, second: bytes) -> None:
     """The PUT of an older record came to S3 later than the one that names it, and Redis, which knew it, was lost."""
-    async with connect(fleet) as client, open_objects(fleet) as objects:
+    async with (
+        connect(fleet) as client,
+        open_objects(fleet) as objects,
+        S3Bytes.open(fleet.s3.settings) as data,
+    ):
         video_id = await recorded(client, MP4, second)
         before = await client.upload(video_id)
         if second == MP4:
@@ -125,7 +130,7 @@ async def test_an_object_is_found_behind_a_record_that_does_not_name_it(fleet: F
 
         await until(chunks_are_gone)
         whole, final = await client.whole(video_id), await client.stat(video_id)
-        records = RecordStore(objects)
+        records = RecordStore(objects, data)
         older = await records.load(f"catalog/{video_id}.json")
         assert older is not None
         older.ClearField("object_key")

@@ -203,7 +203,7 @@ async def foundation(
         text = redis_client.connect(RedisSettings(redis_url=redis_url))
         await stack.enter_async_context(raw)
         await stack.enter_async_context(text)
-        videos, records = RedisVideoStore(raw, clock), RecordStore(objects)
+        videos, records = RedisVideoStore(raw, clock), RecordStore(objects, store.store)
         making = await taken_lease(raw)
         await videos.finish_load(0, 0, making)
         await making.release()
