@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import sys
 from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
@@ -27,6 +28,7 @@ _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
 # Numbers skipped behind the highest: records that were on their way when the index was lost may have them.
 _SPARE_NUMBERS = 1000
+_BEHIND_ALL = chr(sys.maxunicode)
 LEASE_SECONDS = 60.0
 """After which another replica begins, where one died at it; renewed all the while."""
 
@@ -74,8 +76,7 @@ async def _rebuild(
         for video_id, _ in await store.unsaved_before(float("inf")):
             await tasks.undisturbed(_save(records, store, video_id))
     await store.clear(lease)
-    # One listing instead of a HEAD a video (but for what it may not show yet); keys only, so a million fit in memory.
-    stored = {info.key async for info in objects.list(VIDEOS)}
+    stored = _Stored(objects)
     found, last_number, indexed = Rebuilt(), 0, set[int]()
     limit = asyncio.Semaphore(_READS_AT_ONCE)
 
@@ -93,7 +94,7 @@ async def _rebuild(
             last_number = max(last_number, video.number)
             if video.state in GONE:
                 found.tombstones += 1
-            elif video.object_key and video.object_key not in stored and await objects.head(video.object_key) is None:
+            elif video.object_key and not await stored.has(video.object_key):
                 log.error("record without its object", video_id=video.video_id, key=video.object_key)
                 found.without_bytes += 1
                 continue
@@ -115,6 +116,23 @@ async def _rebuild(
     if not await store.finish_load(counter, len(indexed), lease):
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
     return found
+
+
+class _Stored:
+    """Whether objects of videos are there, asked in the order of the records, which is that of the objects' keys.
+
+    One listing instead of a HEAD a video, a page of it at a time: whole, it would fill a pod before the index is made.
+    """
+
+    def __init__(self, objects: S3Objects) -> None:
+        self._objects, self._listing, self._listed = objects, objects.list(VIDEOS), ""
+
+    async def has(self, key: str) -> bool:
+        while self._listed < key:
+            info = await anext(self._listing, None)
+            self._listed = info.key if info is not None else _BEHIND_ALL
+        # A listing may be late, or in another order.
+        return self._listed == key or await self._objects.head(key) is not None
 
 
 async def _save(records: RecordStore, store: RedisVideoStore, video_id: str) -> None:

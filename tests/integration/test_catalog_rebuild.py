@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from reelway.v1 import catalog_pb2, media_pb2
 from services.catalog.rebuild import Rebuilt, keep_index, rebuild
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import Lease
 from services.common.object_keys import record_key
 from services.common.s3_objects import ObjectInfo, S3Objects
 from tests.integration.catalog_rig import catalogue, fill, index_made_again
@@ -241,6 +242,30 @@ async def test_a_rebuild_reads_records_by_the_lean_client_and_those_that_have_gr
     await index_made_again(parts)
     assert asked == [record_key(grown)]
     assert await catalogue(parts) == before
+
+
+async def test_a_rebuild_has_no_more_of_the_listing_in_memory_than_it_is_at(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(near)
+    before, listing, index, steps = await catalogue(near), near.objects.list, near.videos.load, list[str]()
+
+    async def noted(prefix: str) -> AsyncIterator[ObjectInfo]:
+        async for info in listing(prefix):
+            if prefix == "videos/":
+                steps.append("object")
+            yield info
+
+    async def load(videos: Sequence[media_pb2.Video], lease: Lease) -> None:
+        steps.extend("video" for video in videos if video.object_key)
+        await index(videos, lease)
+
+    monkeypatch.setattr("services.catalog.rebuild._BATCH", 1)
+    monkeypatch.setattr(near.objects, "list", noted)
+    monkeypatch.setattr(near.videos, "load", load)
+    await index_made_again(near)
+    assert steps == ["object", "video"] * 4
+    assert await catalogue(near) == before
 
 
 async def test_bytes_that_a_late_listing_does_not_show_are_there(
