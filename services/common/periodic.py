@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
 
 from services.common import logs
 from services.common.errors import ReelwayError
-from services.common.lease import Lease
+from services.common.lease import Lease, LeaseLost
 
 log = logs.get_logger(__name__)
 
 
 async def periodically(
     what: str,
-    work: Callable[[], Awaitable[object]],
+    work: Callable[[], Coroutine[Any, Any, object]],
     lease: Lease | None,
     pause_seconds: float,
     first_seconds: float | None = None,
 ) -> None:
     """Do `work` for ever, wherever the lease is had (None: everywhere), after each pause; the first one may be another.
 
+    However long it lasts, it is done by one at a time: the lease is renewed until it ends.
     What fails is logged, and left for the next time: one bad record must not end what looks after all others.
     """
     pause = pause_seconds if first_seconds is None else first_seconds
     while True:
         await asyncio.sleep(pause)
         pause = pause_seconds
-        with failures_logged(what):
-            if lease is None or await lease.take():
-                await work()
+        # Somebody else's lease is no failure.
+        with failures_logged(what), contextlib.suppress(LeaseLost):
+            await (work() if lease is None else lease.hold(work))
 
 
 @contextlib.contextmanager

@@ -90,8 +90,6 @@ class Ingest:
                 self._waiting = max(self._waiting, waiting)
                 await self._tell(batch)
                 batch = []
-                if not await self._lease.take():
-                    return
         self._waiting = waiting
         await self._tell(batch)
 

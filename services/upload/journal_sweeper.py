@@ -110,8 +110,6 @@ class JournalSweeper:
         """Remove chunks that are part of nothing, once they are older than any live append."""
         for folders, sweep in ((JOURNALS, self._sweep_upload), (JOINED, self._sweep_joined)):
             async for video_id, found in self._objects.folders(folders):
-                if not await self._orphan_lease.take():
-                    return
                 with failures_logged("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
         await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))

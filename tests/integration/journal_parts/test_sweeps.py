@@ -6,11 +6,9 @@ import pytest
 from reelway.v1 import media_pb2
 
 from services.common.entity_tags import unquoted
-from services.common.lease import Lease
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import ObjectInfo
 from services.upload.journal import Chunk
-from services.upload.redis_journal_store import LEASES
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
 from tests.support.clips import WEBM
 from tests.support.journal_client import keys_under
@@ -69,19 +67,6 @@ async def test_a_sweep_lists_all_chunks_together(rig: Rig, monkeypatch: pytest.M
     assert listed == ["journal/", "joined/"]
     assert [len(await rig.keys(video_id)) for video_id in ids] == [1, 1, 1]
     assert await keys_under(objects, "joined/") == []
-
-
-async def test_a_sweep_ends_where_another_replica_has_taken_over(rig: Rig) -> None:
-    video_id = await rig.create()
-    await rig.parts.objects.put(Chunk.new(video_id, 0, begins_clip=False).key, b"left", "application/octet-stream")
-    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
-    other = Lease(rig.redis, LEASES + "orphans", 60)
-    assert await other.take()
-    await rig.sweeper.sweep_orphans()
-    assert len(await rig.keys(video_id)) == 1
-    await other.release()
-    await rig.sweeper.sweep_orphans()
-    assert await rig.keys(video_id) == []
 
 
 async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(rig: Rig) -> None:

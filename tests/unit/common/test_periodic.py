@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from collections.abc import Callable, Coroutine
+from typing import Any, cast
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.lease import Lease
+from services.common.lease import Lease, LeaseLost
 from services.common.periodic import periodically
 from services.common.tasks import end
 
@@ -14,19 +15,24 @@ class Turns:
     """A lease that is had every second time, but not while Redis is away."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.asked, self.held = 0, False
 
-    async def take(self) -> bool:
+    async def hold(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.asked += 1
         if self.asked == 1:
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-        return self.asked % 2 == 0
+        if self.asked % 2:
+            raise LeaseLost
+        self.held = True
+        await work()
+        self.held = False
 
 
-async def test_work_is_done_whenever_the_lease_is_had() -> None:
+async def test_work_is_done_whenever_the_lease_is_had_and_renewed_until_it_ends() -> None:
     turns, worked, enough = Turns(), list[int](), asyncio.Event()
 
     async def work() -> None:
+        assert turns.held
         worked.append(turns.asked)
         if len(worked) == 3:
             enough.set()

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any, cast
 
@@ -18,8 +18,8 @@ class Broken:
         self.asked = 0
         self.again = asyncio.Event()
 
-    async def take(self) -> bool:
-        return True
+    async def hold(self, work: Callable[[], Awaitable[object]]) -> None:
+        await work()
 
     async def forget_due(self) -> int:
         return 0
