@@ -9,6 +9,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
@@ -133,6 +134,23 @@ async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Fo
     assert await near.videos.replace(changed, "mark")
     await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
     assert (await near.catalog.get("", number=first.number)).title == "only in Redis"
+
+
+async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose_that_broke_off(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 was away: the index is closed, what stands only in Redis still does, and a replica goes on by itself."""
+    await fill(near)
+    changed = (await near.catalog.page("", 1, ""))[0][0]
+    changed.title, changed.version = "only in Redis", 2
+    assert await near.videos.replace(changed, "mark")
+    away = AsyncMock(side_effect=ReelwayError(ErrorReason.STORE_UNAVAILABLE))
+    lease = near.rebuild_lease()
+    with monkeypatch.context() as patch, pytest.raises(ReelwayError):
+        patch.setattr(near.records, "save", away)
+        await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
+    await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
+    assert (await near.catalog.get("", number=changed.number)).title == "only in Redis"
 
 
 async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_number_not_given_again(
