@@ -63,10 +63,13 @@ async def _fill(redis_url: str, count: int) -> None:
     async with redis_client.connect(RedisSettings(redis_url=redis_url), text=False) as client:
         store = RedisVideoStore(client, SystemClock())
         done = await client.zcard(f"{{catalog}}:library:{OWNER}")
-        lease = Lease(client, LEASES + "rebuild", 3600)
-        await lease.take()
-        for start in range(done, count, BATCH):
-            await store.load([_video(index) for index in range(start, min(count, start + BATCH))], lease)
+        lease = Lease(client, LEASES + "rebuild", 60)
+
+        async def load() -> None:
+            for start in range(done, count, BATCH):
+                await store.load([_video(index) for index in range(start, min(count, start + BATCH))], lease)
+
+        await lease.hold(load)
         await lease.release()
         # A million records at once make Redis write its files again; that is the filling's cost, and no page's.
         async with asyncio.timeout(300):
