@@ -242,7 +242,7 @@ class _Router(web.UrlDispatcher):
 
 def register(router: web.UrlDispatcher, operations: Iterable[Operation]) -> None:
     """Serve `operations`, each path with and without its trailing slash, without a redirect."""
-    # An application takes no router of another class.
+    # To give an application a router of another class is deprecated.
     router.__class__ = _Router
     resources: dict[str, web.Resource] = {}
     for operation in operations:
