@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from urllib.parse import unquote_to_bytes
 
-from aiohttp import web
+from gateway.invalid_request import InvalidRequestError
 
 URLENCODED_TYPE = "application/x-www-form-urlencoded"
 # While it decodes, the standard library takes some eighty bytes of memory for each escape.
@@ -21,10 +21,10 @@ async def urlencoded_fields(whole: bytes) -> list[tuple[bytes, bytes]]:
     """Names and values, in their order.
 
     Raises:
-        web.HTTPRequestEntityTooLarge: there are more than 1000.
+        InvalidRequestError: there are more than 1000, as in bytes that are no form: curl, too, gives those this type.
     """
     if whole.count(b"&") >= _MOST_FIELDS:
-        raise web.HTTPRequestEntityTooLarge(_MOST_FIELDS)
+        raise InvalidRequestError.at("body", msg="The form has too many fields", kind="form_invalid")
     pairs = [pair.partition(b"=") for pair in whole.split(b"&") if pair]
     return [(await _decoded(name), await _decoded(value)) for name, _, value in pairs]
 

@@ -52,6 +52,12 @@ async def test_a_chunk_behind_many_fields() -> None:
     assert (answer.status, answer.body, answer.headers["video-id"]) == (200, b"a", "1")
 
 
+async def test_bytes_with_the_type_that_curl_gives_them_are_no_chunk() -> None:
+    """They are many fields, by their ampersands; it is not their length that is wrong."""
+    answer = await ask(URLENCODED, bytes(range(256)) * 4096)
+    assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"body": "The form has too many fields"})
+
+
 async def test_percent_decoding_costs_a_few_times_the_body() -> None:
     body = b"chunk=" + b"%00" * MIB
     with at_most(8 * len(body)):
