@@ -28,8 +28,8 @@ from gateway.invalid_request import ErrorBody, HTTPValidationError, InvalidReque
 from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE, defer_continue
 from gateway.validation import BODIES, bound, models_of
 
-#: Each is any text without a slash. By itself aiohttp takes no braces, which the id of a user may have.
-_VARIABLE = re.compile(r"\{(\w+)\}")
+#: One without a pattern of its own is any text without a slash. aiohttp's takes no braces, which a user's id may have.
+_VARIABLE = re.compile(r"(?<=/)\{(\w+)\}")
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Awaitable[web.StreamResponse]])
 
 

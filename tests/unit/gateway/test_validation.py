@@ -53,7 +53,7 @@ class Title(BaseModel):
     tags: list[str] = []
 
 
-@routes.post("/both/{video_id}", summary="Path and query", answers=OK)
+@routes.post("/both/{video_id:[0-9a-z-]{2}.*}", summary="Path and query", answers=OK)
 async def both(_: web.Request, path: VideoPath, query: Page) -> web.Response:
     return web.json_response({"path": str(path.video_id), **query.model_dump()})
 
