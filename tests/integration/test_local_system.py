@@ -16,6 +16,9 @@ from deploy.local.process import StartError
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
+from gateway.auth import Authenticator
+from gateway.settings import GatewaySettings
+from services.common.settings import load
 from services.ffmpeg.settings import WorkerSettings
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
@@ -211,13 +214,15 @@ def test_a_token_expires() -> None:
         jwt.decode(made, "s" * 32, algorithms=["HS256"])
 
 
-def test_a_token_is_one_that_the_gateway_takes(
+async def test_a_token_is_one_that_the_gateway_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Both read the same variables."""
+    user = str(uuid4())
     monkeypatch.setenv("DATA_DIR", str(tmp_path))
     for name, value in (("AUTH_JWT_SECRET", "s" * 32), ("AUTH_AUDIENCE", "videos"), ("AUTH_ISSUER", "https://id.test")):
         monkeypatch.setenv(name, value)
-    assert token.main([str(uuid4())]) == 0
+    assert token.main([user]) == 0
     made = capsys.readouterr().out.strip()
-    jwt.decode(made, "s" * 32, algorithms=["HS256"], audience="videos", issuer="https://id.test")
+    async with aiohttp.ClientSession() as http:
+        assert await Authenticator(load(GatewaySettings), http).user(f"Bearer {made}") == user
