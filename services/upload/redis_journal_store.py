@@ -159,7 +159,7 @@ class RedisJournalStore:
                 return None
             case ["OFFSET", size]:
                 raise offset_mismatch(int(size))
-            case ["STATE", "aborted"]:
+            case ["STATE", JournalState.ABORTED.value]:
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
             case ["STATE", _]:
                 raise ReelwayError(ErrorReason.UPLOAD_SEALED)

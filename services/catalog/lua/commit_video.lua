@@ -2,8 +2,8 @@
 -- KEYS: marker, video, numbers, unsaved, owners, then every sorted set that may have the video
 -- ARGV: expected version (0: must be new), version, record, video id, number, mark, now, owner ('': none to note),
 --       then for each sorted set the video's score; '': it is not in there; 'due': now, unless it is in there
--- Returns 'OK', 'CONFLICT', 'MISSING' (no index, or not the one that gave the number: it is another video's now), or the
--- record that is there (create only).
+-- Returns 'OK', 'CONFLICT', 'MISSING' (no index, or not the one that gave the number: it is another video's now), or
+-- the record that is there (create only).
 local marker, video, numbers, unsaved, owners = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local expected, version, record, id, number, mark, now, owner =
     tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]

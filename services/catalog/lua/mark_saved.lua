@@ -1,7 +1,7 @@
 -- Take an unsaved mark off, unless the record has moved on meanwhile.
 -- KEYS: video, unsaved    ARGV: version that was saved, member, SHA-1 of what was saved
--- Returns 1 if the saved version is current, 0 if a newer one must be saved first, -1 if the index knows nothing of this
--- change: it was emptied since, and made again without it.
+-- Returns 1 if the saved version is current, 0 if a newer one must be saved first, -1 if the index knows nothing of
+-- this change: it was emptied since, and made again without it.
 local current = tonumber(redis.call('HGET', KEYS[1], 'version') or '0')
 local saved, member = tonumber(ARGV[1]), ARGV[2]
 if current < saved then

@@ -1,14 +1,12 @@
 -- Make a chunk that is in S3 part of the upload: the one step by which an upload grows.
 -- KEYS: journal, extents, idempotency keys
--- ARGV: caller, offset, length, name, begins a clip (1 or 0), S3's etag of the chunk, expected offset ('': any), idempotency key
---       ('': none), now, container, most chunks, most bytes, most clips, most bytes of several
---       clips, Unix time from which on the chunk may be swept
--- Returns {'OK', offset, size, etag}, or {reason, size or state}.
-local journal, extents, keys = KEYS[1], KEYS[2], KEYS[3]
-local caller, offset, length, name, begins = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4], ARGV[5]
-local sum, expected, key, now, container = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
-local most_chunks, most_bytes = tonumber(ARGV[11]), tonumber(ARGV[12])
-local most_clips, most_clips_bytes = tonumber(ARGV[13]), tonumber(ARGV[14])
+-- ARGV: as they are named below. `begins`: 1 if it begins a clip, else 0. `stored`: S3's etag of the chunk. `expected`:
+--       the offset that its client wants, '': any. `key`: its idempotency key, '': none. `most_clips_bytes`: most bytes
+--       of an upload of several clips. `swept`: Unix time from which on the chunk may be swept.
+-- Returns {'OK', offset, size, etag}; {'DONE', those of the first call with this key}; or {reason, size or state}.
+local journal, extents, keys = unpack(KEYS)
+local caller, offset, length, name, begins, stored, expected, key, now, container,
+    most_chunks, most_bytes, most_clips, most_clips_bytes, swept = unpack(ARGV)
 
 local state, owner, size, etag, chunks, clips =
     unpack(redis.call('HMGET', journal, 'state', 'owner', 'size', 'etag', 'chunks', 'clips'))
@@ -20,10 +18,10 @@ if owner ~= '' and owner ~= caller then
 end
 -- The client library repeats a call whose answer was lost: this very chunk may be in. Asked before the idempotency
 -- key, which it then has stored itself: to be told that another chunk came first is to remove one's own.
-local there = redis.call('ZRANGE', extents, ARGV[2], ARGV[2], 'BYSCORE')[1]
+local there = redis.call('ZRANGE', extents, offset, offset, 'BYSCORE')[1]
 if there and string.sub(there, 1, #name + 1) == name .. ' ' then
-    local _, _, long, tag = string.find(there, '^%S+ (%d+) (.+)$')
-    return {'OK', ARGV[2], string.format('%.0f', offset + tonumber(long)), tag}
+    local _, _, its_length, its_etag = string.find(there, '^%S+ (%d+) (.+)$')
+    return {'OK', offset, string.format('%.0f', offset + its_length), its_etag}
 end
 if key ~= '' then
     local first = redis.call('HGET', keys, key)
@@ -37,42 +35,42 @@ end
 if expected ~= '' and expected ~= size then
     return {'OFFSET', size}
 end
-if tonumber(size) ~= offset then
+if offset ~= size then
     return {'MOVED', size}
 end
-if tonumber(chunks) >= most_chunks then
+if tonumber(chunks) >= tonumber(most_chunks) then
     return {'CHUNKS', ''}
 end
-if offset + length > most_bytes then
+local grown = offset + length
+if grown > tonumber(most_bytes) then
     return {'BYTES', ''}
 end
 local new_clips = tonumber(clips)
-if offset == 0 or begins == '1' then
+if offset == '0' or begins == '1' then
     new_clips = new_clips + 1
 end
-if new_clips > most_clips then
+if new_clips > tonumber(most_clips) then
     return {'CLIPS', ''}
 end
-if new_clips > 1 and offset + length > most_clips_bytes then
+if new_clips > 1 and grown > tonumber(most_clips_bytes) then
     return {'CLIPS_BYTES', ''}
 end
 
 -- Whoever brings it slept since it was stored.
-if tonumber(redis.call('TIME')[1]) >= tonumber(ARGV[15]) then
+if tonumber(redis.call('TIME')[1]) >= tonumber(swept) then
     return {'LATE', ''}
 end
 
-local grown = offset + length
 local new_size = string.format('%.0f', grown)
-local chain = string.sub(redis.sha1hex(etag .. sum .. new_size), 1, 32)
+local chain = string.sub(redis.sha1hex(etag .. stored .. new_size), 1, 32)
 local new_etag = string.format('"%s-%x"', chain, grown)
-redis.call('ZADD', extents, offset, name .. ' ' .. ARGV[3] .. ' ' .. new_etag)
-redis.call('HSET', journal, 'size', new_size, 'etag', new_etag, 'chunks', tonumber(chunks) + 1, 'clips', new_clips,
+redis.call('ZADD', extents, offset, name .. ' ' .. length .. ' ' .. new_etag)
+redis.call('HSET', journal, 'size', new_size, 'etag', new_etag, 'chunks', chunks + 1, 'clips', new_clips,
     'modified', now)
-if offset == 0 then
+if offset == '0' then
     redis.call('HSET', journal, 'container', container)
 end
 if key ~= '' then
-    redis.call('HSET', keys, key, ARGV[2] .. ' ' .. new_size .. ' ' .. new_etag)
+    redis.call('HSET', keys, key, offset .. ' ' .. new_size .. ' ' .. new_etag)
 end
-return {'OK', ARGV[2], new_size, new_etag}
+return {'OK', offset, new_size, new_etag}

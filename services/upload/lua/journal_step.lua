@@ -1,7 +1,7 @@
 -- Take the journal from one state to the next.
 -- KEYS: journal
 -- ARGV: states it may be in, separated by spaces; the new state; the size it must have ('': any); field, value, …
--- Returns 1 if it is in the new state now, 0 if it was in none of those states or of another size, -1 without a journal.
+-- Returns 1 if it is in the new state now, 0 if it was in none of those or of another size, -1 without a journal.
 local state, size = unpack(redis.call('HMGET', KEYS[1], 'state', 'size'))
 if not state then
     return -1
