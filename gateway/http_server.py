@@ -117,8 +117,6 @@ class _Protocol(RequestHandler):
         if self._request_in_progress or self.transport.get_write_buffer_size():
             return True
         connection = self.transport.get_extra_info("socket")
-        if connection is None:
-            return False
         try:
             return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
         except (OSError, ValueError):  # closed, which we are told of a moment later
@@ -136,20 +134,18 @@ class _Protocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to a request that is hardly HTTP, or to one that nobody could handle; the connection ends."""
+        """The answer to what is hardly HTTP, behind which the connection ends, or to what nobody could handle."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if exc.args[1] == _LONGEST_TARGET else 431
         request_id = new_request_id()
         log.info("request refused", status=status, request_id=request_id, why=_why(exc))
-        response = web.json_response(
+        return web.json_response(
             {"detail": HTTPStatus(status).phrase},
             status=status,
             headers={"X-Request-Id": request_id, "Server": "Reelway", "Cache-Control": "no-store"},
         )
-        response.force_close()
-        return response
 
 
 class _Server(web.Server):
