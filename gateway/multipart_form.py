@@ -104,7 +104,6 @@ class MultipartForm:
         self._parts = 0
         self._field_bytes = 0
         self._part: AsyncIterator[Buffer] | None = None
-        self._ended = False
 
     def likely_size(self, length: int | None) -> int:
         """Bytes of the file that `next_file` just returned, at most so many if something follows it; 0: not known.
@@ -125,9 +124,9 @@ class MultipartForm:
             InvalidRequestError: the form is malformed, beyond a limit, or ends without its closing boundary.
             Exception: whatever the source raises when the body breaks off.
         """
-        if self._part is None and not self._ended:
+        if self._part is None:
             await self._skip(self._content(), _PREAMBLE_BYTES)
-        elif self._part is not None:
+        else:
             await self._skip(self._part)
         while await self._begins_part():
             file = await self._file_or_field()
@@ -147,11 +146,8 @@ class MultipartForm:
 
     async def _begins_part(self) -> bool:
         """Whether another part follows the delimiter that was just read; False after the closing one."""
-        if self._ended:
-            return False
         line = await self._line(_PART_HEADER_BYTES, closing=b"--")
         if line == b"--":
-            self._ended = True
             # The epilogue means nothing, but an unread body would cost the connection.
             while await self._source.read():
                 pass
