@@ -56,9 +56,7 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     tell = log.info if found.level == "kernel" else log.warning
     tell("isolation", mode=found.mode.value, isolated=found.level, missing=list(found.missing), ready=found.ready)
     if found.ready and found.loopback_only and not on_loopback(settings.grpc_listen):
-        raise SystemExit(
-            f"settings: GRPC_LISTEN: {settings.grpc_listen}: without isolation only loopback is listened on"
-        )
+        refuse(f"GRPC_LISTEN: {settings.grpc_listen}: without isolation only loopback is listened on")
     return found
 
 
