@@ -21,9 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from services.ffmpeg.disk_fault import of_the_disk
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.engines import Engine, make_engine
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.language import locked
 from services.ffmpeg.transcription.pcm import PcmFile, cut, is_silent
 from services.ffmpeg.transcription.words import Heard, Piece

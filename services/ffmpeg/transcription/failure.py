@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import enum
-import errno
-
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class FailureReason(enum.Enum):
@@ -40,8 +37,3 @@ class TranscriptionError(Exception):
         super().__init__(f"{reason.name}: {detail or reason.message}")
         self.reason = reason
         self.detail = detail
-
-
-def of_the_disk(error: BaseException) -> bool:
-    """Whether a disk is full or fails, which may pass: STORAGE_UNAVAILABLE."""
-    return isinstance(error, OSError) and error.errno in _OF_THE_DISK

@@ -15,7 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
+from services.ffmpeg.disk_fault import of_the_disk
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 
 _BLOCK = 1 << 20
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")

@@ -12,11 +12,11 @@ from services.common import logs, tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
+from services.ffmpeg.disk_fault import of_the_disk
 from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
 from services.ffmpeg.job_state import AttemptOutcome
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
-from services.ffmpeg.transcription.failure import of_the_disk
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from services.ffmpeg.disk_fault import of_the_disk
 from services.ffmpeg.transcription import model_files
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.model_files import Finder, PackagedModel, assemble, find_model
 
 PARTS = (b"first half, ", b"second half")

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from faster_whisper.utils import download_model
 
+from services.ffmpeg.disk_fault import of_the_disk
 from services.ffmpeg.transcription.config import EngineConfig
-from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError, of_the_disk
+from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.model_files import find_model
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Heard, Word
 
