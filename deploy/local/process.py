@@ -111,7 +111,7 @@ class Process:
             StartError: the file of its output can't be written, or the machine starts no further process.
         """
         # The interpreter's start-up files are of no use to the tether: -I -S make it quick.
-        command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), str(int(signal.SIGKILL))]
+        command = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid())]
         with contextlib.ExitStack() as files:
             out: int = asyncio.subprocess.PIPE
             if isinstance(self._output, Path):

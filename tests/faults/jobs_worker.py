@@ -8,7 +8,6 @@ every later attempt), `record` a file that gets a line for each such start (the 
 import asyncio
 import errno
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
@@ -50,7 +49,7 @@ async def act(context: JobContext, outputs: Outputs) -> Mapping[str, Any]:
 async def act_in_child(context: JobContext, spec: Mapping[str, Any]) -> None:
     seconds = spec.get("again", spec["seconds"]) if context.job.attempt > 1 else spec["seconds"]
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-ISs", deploy.local.tether.__file__, str(os.getpid()), str(int(signal.SIGKILL))),
+        *(sys.executable, "-ISs", deploy.local.tether.__file__, str(os.getpid())),
         *("sleep", str(seconds)),
     )
     try:

@@ -5,7 +5,6 @@ import contextlib
 import importlib
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -74,7 +73,7 @@ class _Child:
 
 def _main(module: str, environment: Mapping[str, str], output: str) -> None:
     # The process that it is forked from ends with pytest, however that ends.
-    tie_to(os.getppid(), signal.SIGKILL)
+    tie_to(os.getppid())
     # pytest's interrupt is for pytest; what it started it stops.
     os.setsid()
     os.environ.clear()
