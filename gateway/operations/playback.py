@@ -186,35 +186,33 @@ class Playback:
         window: Window | None = None
         ahead: Window | None = None
         size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
+        window_end, began = offset, now()
         admit = _Admission(self._cache, stat, offset)
         try:
             while offset < end:
-                window_end = min(end, offset + size)
-                window, ahead = ahead or self._open(stat, offset, window_end), None
-                began = now()
+                if window is None or offset >= window_end:
+                    window_end, began = min(end, offset + size), now()
+                    window, ahead = ahead or self._open(stat, offset, window_end), None
                 try:
-                    while offset < window_end:
-                        chunk = await window.read()
-                        if not isinstance(chunk, memoryview):
-                            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-                        attempt, offset = 0, offset + len(chunk)
-                        if ahead is None and window_end - offset <= _AHEAD and window_end < end:
-                            if now() - began < _QUICK_SECONDS:
-                                size = min(_GROWTH * size, LONGEST_WINDOW)
-                            ahead = self._open(stat, window_end, min(end, window_end + size))
-                        admit.add(chunk)
-                        yield chunk
-                except (grpc.aio.AioRpcError, ReelwayError) as failure:
-                    error = from_rpc_error(failure) if isinstance(failure, grpc.RpcError) else failure
+                    chunk = await _next(window)
+                except ReelwayError as error:
                     attempt += 1
                     if error.reason not in _AGAIN or attempt >= self._backoff.attempts:
-                        raise error from None
+                        raise
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
                     if ahead is not None:
                         # It begins behind what is missing now.
                         self._leave(ahead)
-                        ahead = None
+                    window = ahead = None
                     await asyncio.sleep(self._backoff.pause(attempt))
+                    continue
+                attempt, offset = 0, offset + len(chunk)
+                if ahead is None and window_end - offset <= _AHEAD and window_end < end:
+                    if now() - began < _QUICK_SECONDS:
+                        size = min(_GROWTH * size, LONGEST_WINDOW)
+                    ahead = self._open(stat, window_end, min(end, window_end + size))
+                admit.add(chunk)
+                yield chunk
         finally:
             for call in (window, ahead):
                 if call is not None and not call.done():
@@ -232,6 +230,17 @@ def _cut(block: bytes, offset: int, end: int) -> Buffer:
     """What of the block that `offset` lies in belongs to the range up to `end`."""
     start, length = offset % BLOCK, end - offset
     return block if not start and length >= len(block) else memoryview(block)[start : start + length]
+
+
+async def _next(window: Window) -> memoryview:
+    """The next message of a window; STORE_UNAVAILABLE where it ends before its time."""
+    try:
+        chunk = await window.read()
+    except grpc.aio.AioRpcError as failure:
+        raise from_rpc_error(failure) from None
+    if not isinstance(chunk, memoryview):
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+    return chunk
 
 
 async def _run_out(call: Window) -> None:
