@@ -69,7 +69,7 @@ class Library:
         """What `user` may see of `owner`; USER_NOT_FOUND."""
         size = page_length(page_size, PAGE_SIZE)
         # Also where the index is missing, which is not the same as a user that is not known.
-        if not await self._videos.known_owner(owner):
+        if not await self._videos.knows_owner(owner):
             raise ReelwayError(ErrorReason.USER_NOT_FOUND)
         lists = [public_key(owner), *([private_key(owner)] if user == owner else [])]
         return await self._page("u", lists, size, token)

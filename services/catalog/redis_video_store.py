@@ -126,7 +126,7 @@ class RedisVideoStore:
             video_id: Any = await self._redis.hget(_NUMBERS, str(number))
         return await self.get(video_id.decode()) if video_id else await self.get("")
 
-    async def known_owner(self, owner: str) -> bool:
+    async def knows_owner(self, owner: str) -> bool:
         """Whether anything of this owner ever arrived."""
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)

@@ -35,7 +35,7 @@ class VideoStore(Protocol):
         """By number."""
         ...
 
-    async def known_owner(self, owner: str) -> bool:
+    async def knows_owner(self, owner: str) -> bool:
         """Whether a video of this owner ever arrived."""
         ...
 

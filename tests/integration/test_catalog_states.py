@@ -99,6 +99,6 @@ async def test_a_promise_of_a_video_makes_nobody_known(near: Foundation) -> None
     assert (await saved(near, signed.video_id)).state == media_pb2.VIDEO_STATE_DELETED
     assert await LibraryStore(near.redis).signed_before(float("inf")) == []
     users = ("anna", "berta")
-    assert [await near.videos.known_owner(user) for user in users] == [False, True]
+    assert [await near.videos.knows_owner(user) for user in users] == [False, True]
     await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
-    assert [await near.videos.known_owner(user) for user in users] == [False, True]
+    assert [await near.videos.knows_owner(user) for user in users] == [False, True]
