@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from reelway.v1 import media_pb2
 
-from services.common.video_state import READABLE
+from services.common.video_state import READABLE, is_one_object
 
 PREFIX = "{catalog}:"
 EXPLORE, SIGNED, PROCESSING, DELETING = (PREFIX + name for name in ("explore", "signed", "processing", "deleting"))
@@ -57,7 +57,7 @@ def wants_processing(video: media_pb2.Video) -> bool:
     """It has bytes that nobody has looked at yet."""
     if video.state == media_pb2.VIDEO_STATE_PROCESSING:
         return True
-    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key) and not video.HasField("process_time")
+    return is_one_object(video) and not video.HasField("process_time")
 
 
 def transcript_under_way(video: media_pb2.Video) -> bool:
@@ -67,7 +67,7 @@ def transcript_under_way(video: media_pb2.Video) -> bool:
 
 def wants_transcript(video: media_pb2.Video) -> bool:
     """It is to be heard, and its bytes are one object that can be."""
-    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key) and transcript_under_way(video)
+    return is_one_object(video) and transcript_under_way(video)
 
 
 def memberships(video: media_pb2.Video) -> Mapping[str, str]:

@@ -35,6 +35,11 @@ READABLE: frozenset[State] = frozenset({media_pb2.VIDEO_STATE_UPLOADING, media_p
 """States in which a video can be asked for by its id; in all others there is none, for whoever asks."""
 
 
+def is_one_object(video: media_pb2.Video) -> bool:
+    """It is finished, and its bytes are one object, which its record names."""
+    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key)
+
+
 def step(video: media_pb2.Video, state: State) -> None:
     """Set the state; an illegal step is a defect, INTERNAL."""
     if state not in TRANSITIONS[video.state]:

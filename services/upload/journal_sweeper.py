@@ -17,7 +17,7 @@ from services.common.lease import Lease
 from services.common.object_keys import JOINED, JOURNALS, joined_prefix
 from services.common.periodic import failures_logged, periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
-from services.common.video_state import GONE
+from services.common.video_state import GONE, is_one_object
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore
 from services.upload.journals import Journals, every_extent
@@ -144,7 +144,7 @@ class JournalSweeper:
         if journal is not None:
             return journal
         video = await self._catalog.look_up(video_id)
-        if video.state in GONE or (video.state == media_pb2.VIDEO_STATE_READY and video.object_key):
+        if video.state in GONE or is_one_object(video):
             return None
         set_caller(Caller(user=video.owner, request_id=new_request_id()))
         return await self._journals.get(video_id)

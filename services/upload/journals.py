@@ -19,6 +19,7 @@ from services.common.extents import Extent
 from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
+from services.common.video_state import is_one_object
 from services.upload.file_name import plain_name
 from services.upload.journal import Journal, JournalState
 from services.upload.journal_store import JournalStore, Located
@@ -99,7 +100,7 @@ class Journals:
             video = await self._catalog.look_up(video_id)
             journal = await restore(self._store, self._objects, self._data, video)
             if journal is None:
-                if not _finished(video) and not await self._name_object(video):
+                if not is_one_object(video) and not await self._name_object(video):
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
                 # A video that was finished takes no chunks, however it was made; who may not see it learns nothing.
                 if current_caller().user != SYSTEM_USER:
@@ -200,7 +201,3 @@ class Journals:
         await self._store.drop(journal.video_id)
         # Last: the sweeper finds from here what a crash or a failure leaves.
         await self._store.leave(journal.video_id, journal.owner)
-
-
-def _finished(video: media_pb2.Video) -> bool:
-    return video.state == media_pb2.VIDEO_STATE_READY and bool(video.object_key)
