@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from reelway.v1 import media_pb2
 
+from services.catalog.transcript_state import UNDER_WAY
 from services.common.video_state import READABLE, is_one_object
 
 PREFIX = "{catalog}:"
@@ -60,14 +61,9 @@ def wants_processing(video: media_pb2.Video) -> bool:
     return is_one_object(video) and not video.HasField("process_time")
 
 
-def transcript_under_way(video: media_pb2.Video) -> bool:
-    """Its newest request has no outcome yet."""
-    return video.transcript.state in (media_pb2.TRANSCRIPT_STATE_PENDING, media_pb2.TRANSCRIPT_STATE_RUNNING)
-
-
 def wants_transcript(video: media_pb2.Video) -> bool:
     """It is to be heard, and its bytes are one object that can be."""
-    return is_one_object(video) and transcript_under_way(video)
+    return is_one_object(video) and video.transcript.state in UNDER_WAY
 
 
 def memberships(video: media_pb2.Video) -> Mapping[str, str]:

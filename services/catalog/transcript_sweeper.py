@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from reelway.v1 import media_pb2
 
-from services.catalog.memberships import transcript_under_way
+from services.catalog.transcript_state import UNDER_WAY
 from services.catalog.video_store import VideoStore
 from services.common import logs
 from services.common.clock import Clock
@@ -70,4 +70,4 @@ def _belongs(key: str, video: media_pb2.Video) -> bool:
     named = video.transcript.result.key
     # While one is made its objects may have old names: the same transcript as once before. What is deleted names none;
     # until it is, its deletion removes all of them.
-    return transcript_under_way(video) or (bool(named) and key in {captions_key(named), document_key(named)})
+    return video.transcript.state in UNDER_WAY or (bool(named) and key in {captions_key(named), document_key(named)})

@@ -12,7 +12,8 @@ from reelway.v1 import ffmpeg_pb2, media_pb2, transcript_pb2
 
 from services.catalog.access import require_change, require_living
 from services.catalog.catalog import Catalog
-from services.catalog.memberships import TRANSCRIBING, transcript_under_way, wants_transcript
+from services.catalog.memberships import TRANSCRIBING, wants_transcript
+from services.catalog.transcript_state import UNDER_WAY, step
 from services.common import logs
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
@@ -69,13 +70,13 @@ class Transcripts:
             transcript = video.transcript
             if first_only and transcript.request:
                 return
-            if transcript_under_way(video):
+            if transcript.state in UNDER_WAY:
                 if self._hearing.language_of(transcript) != (language or self._hearing.language):
                     raise ReelwayError(ErrorReason.TRANSCRIPT_UNDER_WAY)
                 return
             if transcript.state == media_pb2.TRANSCRIPT_STATE_COMPLETED and self._made(video, language):
                 return
-            transcript.state = media_pb2.TRANSCRIPT_STATE_PENDING
+            step(transcript, media_pb2.TRANSCRIPT_STATE_PENDING)
             transcript.request += 1
             transcript.requested_language = language
             transcript.request_time.FromDatetime(self._clock.now())
@@ -104,9 +105,9 @@ class Transcripts:
 
         def begin(video: media_pb2.Video) -> None:
             require_living(video)
-            wanted = video.transcript.request == request
-            if wanted and video.transcript.state == media_pb2.TRANSCRIPT_STATE_PENDING:
-                video.transcript.state = media_pb2.TRANSCRIPT_STATE_RUNNING
+            transcript = video.transcript
+            if transcript.request == request and transcript.state == media_pb2.TRANSCRIPT_STATE_PENDING:
+                step(transcript, media_pb2.TRANSCRIPT_STATE_RUNNING)
 
         return await self._catalog.change(video_id, begin)
 
@@ -118,14 +119,14 @@ class Transcripts:
         def end(video: media_pb2.Video) -> None:
             require_living(video)
             transcript = video.transcript
-            if transcript.request != outcome.request or not transcript_under_way(video):
+            if transcript.request != outcome.request or transcript.state not in UNDER_WAY:
                 return
             if outcome.WhichOneof("outcome") == "result":
-                transcript.state = media_pb2.TRANSCRIPT_STATE_COMPLETED
+                step(transcript, media_pb2.TRANSCRIPT_STATE_COMPLETED)
                 transcript.result.CopyFrom(outcome.result)
                 transcript.result.finish_time.FromDatetime(self._clock.now())
             else:
-                transcript.state = media_pb2.TRANSCRIPT_STATE_FAILED
+                step(transcript, media_pb2.TRANSCRIPT_STATE_FAILED)
                 transcript.failure.CopyFrom(outcome.failure)
 
         return await self._catalog.change(outcome.video_id, end)

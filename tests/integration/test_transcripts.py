@@ -14,6 +14,7 @@ from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import TRANSCRIBING
 from services.catalog.rebuild import rebuild
 from services.catalog.transcript_servicer import TranscriptServicer
+from services.catalog.transcript_state import TRANSITIONS, UNDER_WAY, step
 from services.catalog.transcript_sweeper import TranscriptSweeper
 from services.catalog.transcripts import Hearing, Transcripts
 from services.common.caller import SYSTEM_USER
@@ -158,6 +159,15 @@ async def test_what_is_being_made_again_is_not_swept(parts: Foundation, monkeypa
     assert await sweeper.sweep() == 0
     await made(parts, video_id, 3, "Words")
     assert await sweeper.sweep() == 2
+
+
+def test_every_state_has_its_row_and_only_an_outcome_can_be_asked_for_again() -> None:
+    assert set(TRANSITIONS) == set(media_pb2.TranscriptState.values())
+    assert {state for state, after in TRANSITIONS.items() if PENDING in after} == set(TRANSITIONS) - UNDER_WAY
+    transcript = media_pb2.Transcript(state=COMPLETED)
+    with pytest.raises(ReelwayError) as raised:
+        step(transcript, RUNNING)
+    assert (raised.value.reason, transcript.state) == (ErrorReason.INTERNAL, COMPLETED)
 
 
 async def test_a_failure_is_told_and_can_be_tried_again(parts: Foundation) -> None:
