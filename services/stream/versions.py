@@ -75,10 +75,7 @@ class Versions:
                 raise
         if located is None or (located.object_key and located.upload.clip_count > 1):
             # Compacted since the record was read, or long ago, or from clips: the object has other bytes than those.
-            video = await self._videos.refresh(video.video_id)
-            if not video.object_key or etag not in ("", video.etag):
-                raise ReelwayError(ErrorReason.VIDEO_CHANGED)
-            return _of_record(video)
+            return await self._of_object(video.video_id, etag)
         if not located.size_bytes:
             raise ReelwayError(ErrorReason.NO_DATA)
         if not etag and located.upload.clip_count > 1:
@@ -95,9 +92,17 @@ class Versions:
         """The joined file that somebody reads, whether or not more was appended since."""
         joined = await self._joiner.known(video.video_id, journal_of_joined(etag))
         if joined is None or joined.etag != etag:
-            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+            # Perhaps it has become the video's one object since the record was read.
+            return await self._of_object(video.video_id, etag)
         # Nobody is told the time of a version before the current one.
         return _of_joined(video, joined, video.modify_time, sealed=False)
+
+    async def _of_object(self, video_id: str, etag: str) -> Version:
+        """The version that the record names as it is now."""
+        video = await self._videos.refresh(video_id)
+        if not video.object_key or etag not in ("", video.etag):
+            raise ReelwayError(ErrorReason.VIDEO_CHANGED)
+        return _of_record(video)
 
     async def read(self, version: Version, offset: int, length: int) -> AsyncIterator[Buffer]:
         """Exactly these bytes, found by `find` for this range, as they come from the store.

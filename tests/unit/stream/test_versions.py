@@ -24,7 +24,8 @@ from tests.support.journal_client import refusal
 
 READY = media_pb2.VIDEO_STATE_READY
 JOURNAL = f'"{"a" * 32}-3c"'
-JOINED, JOINED_KEY = '"e-1-mp4-0123456789ab"', "joined/v/e-1.mp4"
+JOINED, JOINED_KEY = f'{JOURNAL[:-1]}-mp4-0123456789ab"', f"joined/v/{JOURNAL[1:-1]}.mp4"
+MADE_AGAIN = f'{JOURNAL[:-1]}-mp4-ba9876543210"'
 SIZE = 60
 APPENDED = Timestamp(seconds=1_767_225_600)
 
@@ -196,7 +197,7 @@ async def test_a_joined_file_that_became_the_video_s_object_is_read_on_there() -
 @pytest.mark.parametrize(
     "record",
     [
-        media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag='"e-1-mp4-other"', size_bytes=SIZE),
+        media_pb2.Video(video_id="v", state=READY, object_key="videos/v.mp4", etag=MADE_AGAIN, size_bytes=SIZE),
         media_pb2.Video(video_id="v", state=media_pb2.VIDEO_STATE_UPLOADING),
     ],
     ids=["made again", "swept"],
