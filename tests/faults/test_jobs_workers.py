@@ -1,6 +1,7 @@
 """Workers that die, freeze, drain and are told to stop: no job is lost, none is done twice in effect."""
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import AsyncIterator
@@ -144,6 +145,8 @@ async def test_a_drain_in_the_middle_of_commands_gives_them_back_uncounted(
         return (await store.stats()).active == 2 and len(encoders(workers.work_folder)) == 2
 
     await until(two_encode)
+    # Whoever shuts the machine down tells the programs, too.
+    os.kill(encoders(workers.work_folder)[0], signal.SIGTERM)
     worker.signal(signal.SIGTERM)
     assert await exit_code(worker) == 0
     assert encoders(workers.work_folder) == []

@@ -17,6 +17,7 @@ from services.ffmpeg.job import JobFault, JobLease, Outage, Progress, is_outage
 from services.ffmpeg.job_state import AttemptOutcome
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
+from services.ffmpeg.transcription.failure import FailureReason
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from services.ffmpeg.worker.handler import Handler, JobContext, NoLongerHeld
 
@@ -24,6 +25,8 @@ log = logs.get_logger(__name__)
 
 _FULL = "The worker's disk was full or failed; try again later"
 _PROGRESS_SECONDS = 1.0
+# Whoever shuts a machine down ends the programs that we run, too, and we may hear of it last.
+_PROGRAM_ENDED, _SHUT_DOWN_SECONDS = (TaskFailure.INTERNAL, FailureReason.CRASHED), 1.0
 
 _Answer = TypeVar("_Answer")
 
@@ -43,8 +46,9 @@ class Attempt:
     """Holds the lease of one job while its handler runs.
 
     `deadline` is when the lease ends for sure, by this process's own monotonic clock, counted from the moment
-    the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked. `met_full_disk` once it
-    has ended for want of room; `is_cut_off` once its lease has ended while Redis was away.
+    the renewal was *sent*: past it the attempt is lost, whether or not Redis can be asked. `draining` is set once this
+    process is to end. `met_full_disk` once it has ended for want of room; `is_cut_off` once its lease has ended while
+    Redis was away.
     """
 
     def __init__(
@@ -57,11 +61,12 @@ class Attempt:
         fence: Fence,
         work: WorkRoot,
         kill_seconds: float,
+        draining: asyncio.Event,
         die: Callable[[], object],
     ) -> None:
         self.lease, self.deadline, self.met_full_disk, self.is_cut_off = lease, deadline, False, False
         self._handler, self._store, self._fence, self._work = handler, store, fence, work
-        self._kill_seconds, self._die = kill_seconds, die
+        self._kill_seconds, self._draining, self._die = kill_seconds, draining, die
         self._task: asyncio.Task[Any] | None = None
         self._folder: WorkFolder | None = None
         self._stopped: Stop | None = None
@@ -143,9 +148,12 @@ class Attempt:
         if self._stopped is Stop.LOST:
             return AttemptOutcome.LOST
         if self._stopped is Stop.DRAIN:
-            holding = await self._persist(lambda: self._store.release(self.lease))
-            return _outcome(holding, AttemptOutcome.RELEASED)
+            return await self._give_back()
         return await self._end_cancelled()
+
+    async def _give_back(self) -> AttemptOutcome:
+        holding = await self._persist(lambda: self._store.release(self.lease))
+        return _outcome(holding, AttemptOutcome.RELEASED)
 
     async def _end_cancelled(self) -> AttemptOutcome:
         # `fail` sees the cancel mark; if there is none any more, somebody else has the job.
@@ -156,6 +164,10 @@ class Attempt:
             return AttemptOutcome.LOST if error.holding is Holding.LOST else await self._end_cancelled()
         fault = self._fault(error)
         failure, again, outage = fault.failure, fault.may_pass, isinstance(fault, Outage)
+        if again and fault.reason in _PROGRAM_ENDED:
+            await tasks.until(self._draining, _SHUT_DOWN_SECONDS)
+            if self._draining.is_set():
+                return await self._give_back()
         log.info("job failed", job=self.lease.job.id, reason=failure.reason, message=failure.message, again=again)
         outcome = await self._persist(lambda: self._store.fail(self.lease, failure, again, outage))
         return outcome or AttemptOutcome.LOST

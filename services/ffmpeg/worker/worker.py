@@ -73,7 +73,7 @@ class Worker:
         # Redis answered the latest renewal.
         self._in_touch = asyncio.Event()
         self._cut_off: asyncio.Queue[JobLease] = asyncio.Queue()
-        self._draining = False
+        self._draining = asyncio.Event()
         self._rest = DiskRest()
 
     def require_room(self) -> None:
@@ -102,7 +102,7 @@ class Worker:
     async def _claim(self) -> None:
         # The nonce of a claim that was not answered: the same one again brings the job, if it was done after all.
         unanswered = ""
-        while not self._draining:
+        while not self._draining.is_set():
             self._look.clear()
             kinds = [kind for kind, free in self._free.items() if free > 0 and not self._rest.lasts]
             sent, lease = time.monotonic(), None
@@ -126,6 +126,7 @@ class Worker:
                 fence=self._fence,
                 work=self._work,
                 kill_seconds=self._times.kill,
+                draining=self._draining,
                 # Children are tied to this process: they end with it.
                 die=lambda: os._exit(70),
             )
@@ -248,7 +249,7 @@ class Worker:
                 log.warning("work folders of dead workers removed", workers=swept)
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
-        self._draining = True
+        self._draining.set()
         self._look.set()
         log.info("draining", worker=self.name, jobs=len(self._tasks), seconds=self._times.drain)
         await self._within(self._times.drain, claiming, *self._tasks)

@@ -18,7 +18,9 @@ from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage, Pro
 from services.ffmpeg.job_state import AttemptOutcome, JobKind, JobState, Priority
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding
+from services.ffmpeg.transcription.failure import FailureReason
 from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker import attempt
 from services.ffmpeg.worker.attempt import Attempt, Stop
 from services.ffmpeg.worker.handler import JobContext, NoLongerHeld
 from tests.support.waiting import until
@@ -63,6 +65,7 @@ class Case:
         self, root: WorkRoot, handler: Callable[[JobContext], Awaitable[Any]], store: Store, **job: Any
     ) -> None:
         self.died = self.fenced = 0
+        self.draining = asyncio.Event()
         given: dict[str, Any] = {"state": JobState.RUNNING, "created_ms": 0, "attempt": 1} | job
         lease = JobLease(Job("id", JobKind.COMMAND, "anna", {}, Priority.NORMAL, **given), token=1)
         self.attempt = Attempt(
@@ -73,6 +76,7 @@ class Case:
             fence=self._fence,
             work=root,
             kill_seconds=0.1,
+            draining=self.draining,
             die=self._die,
         )
 
@@ -134,12 +138,31 @@ async def test_it_gives_up_when_the_lease_has_run_out_meanwhile(root: WorkRoot) 
         (NoLongerHeld(Holding.CANCEL), ("fail", "CANCELLED", False)),
     ],
 )
-async def test_faults_are_told_apart(root: WorkRoot, error: Exception, written: Any) -> None:
+async def test_faults_are_told_apart(
+    root: WorkRoot, error: Exception, written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempt, "_SHUT_DOWN_SECONDS", 0)
     store = Store()
     case = Case(root, failing(error), store)
     await case.attempt.run()
     assert store.written == [written]
     assert case.attempt.met_full_disk is (type(error) is OSError and error.errno in (errno.ENOSPC, errno.EIO))
+
+
+@pytest.mark.parametrize("reason", [TaskFailure.INTERNAL, FailureReason.CRASHED])
+async def test_a_program_that_is_ended_with_this_process_costs_no_try(
+    root: WorkRoot, reason: TaskFailure | FailureReason
+) -> None:
+    """We may be told last."""
+    store = Store()
+
+    async def handler(context: JobContext) -> None:
+        asyncio.get_running_loop().call_later(0.05, case.draining.set)
+        raise JobFault(reason, "x", may_pass=True)
+
+    case = Case(root, handler, store)
+    assert await case.attempt.run() is AttemptOutcome.RELEASED
+    assert store.written == [("release",)]
 
 
 async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
