@@ -16,13 +16,13 @@ from deploy.local.replica import Replica
 from deploy.local.services import SERVICES, Kind, Service
 from deploy.local.settings import LocalSettings
 from services.common.allocator import TUNABLES
+from services.common.server import TIDY_SECONDS
 from services.common.tasks import all_of
 from services.ffmpeg.binaries import ProgramMissing, Programs, find
 from services.ffmpeg.isolation import Mode
 from services.ffmpeg.paths import PLAIN_PATH
 
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing is bound here
-DRAIN_MARGIN = 3.0  # seconds between a process's own drain limit and the moment it is killed
 
 
 class Part(Protocol):
@@ -132,9 +132,10 @@ class System:
             raise StartError(str(error)) from None
 
     async def stop(self) -> None:
-        """Ends everything: who talks to clients first, then the services, then what they keep state in."""
-        await all_of(gateway.stop() for gateway in self._gateways)
-        await all_of(replica.stop() for replica in self.replicas if replica not in self._gateways)
+        """Ends everything: first those that nobody calls, then whom they call, then what they keep state in."""
+        callers = [replica for replica in self.replicas if not replica.service.target]
+        await all_of(caller.stop() for caller in callers)
+        await all_of(replica.stop() for replica in self.replicas if replica not in callers)
         await all_of(part.stop() for part in self.parts)
         if self._claim:
             self._claim.close()
@@ -197,7 +198,7 @@ class System:
                         **self._overrides,
                     },
                     output=self._output(name),
-                    stop_seconds=self._settings.drain_seconds + DRAIN_MARGIN,
+                    stop_seconds=self._settings.drain_seconds + TIDY_SECONDS,
                     launch=self._launch,
                 )
                 self.replicas.append(replica)

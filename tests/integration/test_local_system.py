@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -50,6 +51,23 @@ async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatc
         pids = [one.pid for one in system.processes]
         assert all(map(is_alive, pids))
     assert not any(map(is_alive, pids))
+
+
+async def test_what_calls_a_service_ends_before_it(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
+    """A worker's jobs go on while it drains, and read from the others meanwhile."""
+    stream = STAND_INS[0]
+    worker = replace(stream, name="worker", target="")
+    slow = {"DRAIN_NOTICE_SECONDS": "0.3"}
+    async with start_system(
+        tmp_path, services=(stream, worker), env=slow, redis_url=redis_url, s3=juicefs_s3
+    ) as system:
+        pass
+
+    def time_of(process: str, event: str) -> str:
+        lines = map(json.loads, (system.log_dir / f"{process}.log").read_text().splitlines())
+        return next(str(line["timestamp"]) for line in lines if line["event"] == event)
+
+    assert time_of("worker", "stopped") < time_of("stream", "draining")
 
 
 async def test_a_killed_process_comes_back_at_its_address(tmp_path: Path, redis_url: str, juicefs_s3: S3Server) -> None:
