@@ -10,8 +10,10 @@ from typing import Any, TypeVar
 import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
 
-from services.common import tasks
+from services.common import logs, tasks
 from services.common.redis_client import redis_errors
+
+log = logs.get_logger(__name__)
 
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
@@ -63,6 +65,7 @@ class Lease:
         try:
             while not (await asyncio.wait([working], timeout=self.seconds / 4))[0]:
                 if not await self._renew():
+                    log.warning("lease lost", lease=self._name)
                     raise LeaseLost
             return working.result()
         finally:

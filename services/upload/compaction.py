@@ -125,7 +125,6 @@ class Compaction:
         try:
             done = await lease.hold(lambda: self.compact(video_id))
         except LeaseLost:
-            log.warning("lost the lease of a compaction", video_id=video_id)
             return
         except Overtaken:
             log.warning("another process compacts the same upload", video_id=video_id)

@@ -8,6 +8,7 @@ import pytest
 import redis as blocking_redis
 import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
+from structlog.testing import capture_logs
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -69,9 +70,19 @@ async def test_who_slept_past_a_lease_does_not_get_it_back(client: redis.Redis) 
         await client.delete("work")
         await asyncio.Event().wait()
 
-    async with asyncio.timeout(10):
-        with pytest.raises(LeaseLost):
-            await mine.hold(work)
+    with capture_logs() as lines:
+        async with asyncio.timeout(10):
+            with pytest.raises(LeaseLost):
+                await mine.hold(work)
+    assert lines == [{"event": "lease lost", "lease": "work", "log_level": "warning"}]
+
+
+async def test_whose_turn_it_is_not_tells_nothing(client: redis.Redis) -> None:
+    assert await Lease(client, "work", 30).take()
+    mine = Lease(client, "work", 30)
+    with capture_logs() as lines, pytest.raises(LeaseLost):
+        await mine.hold(asyncio.Event().wait)
+    assert lines == []
 
 
 async def test_work_that_fails_as_its_lease_is_lost_leaves_no_error_line(client: redis.Redis) -> None:
