@@ -6,10 +6,9 @@ from services.common import logs
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.object_keys import VIDEOS, record_key
-from services.common.periodic import periodically
+from services.common.periodic import failures_logged, periodically
 from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -42,10 +41,8 @@ class Sweeper:
         No upload that still wakes up is recorded any more once its entry is taken, so what is no video now stays none.
         """
         for upload in await self._register.take_expired():
-            try:
+            with failures_logged("sweep of an upload", video_id=upload.video_id):
                 await self._remove(upload)
-            except ReelwayError as error:
-                log.warning("sweep of an upload put off", video_id=upload.video_id, why=str(error))
         await self._abort_unknown()
 
     async def _remove(self, upload: OpenUpload) -> None:
