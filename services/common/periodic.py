@@ -7,11 +7,15 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+from prometheus_client import Counter
+
 from services.common import logs
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 
 log = logs.get_logger(__name__)
+
+PUT_OFF = Counter("reelway_put_off_total", "Background work that failed and was left for the next time", ["what"])
 
 
 async def periodically(
@@ -24,7 +28,7 @@ async def periodically(
     """Do `work` for ever, wherever the lease is had (None: everywhere), after each pause; the first one may be another.
 
     However long it lasts, it is done by one at a time: the lease is renewed until it ends.
-    What fails is logged, and left for the next time: one bad record must not end what looks after all others.
+    What fails is counted, logged, and left for the next time: one bad record must not end what looks after all others.
     """
     pause = pause_seconds if first_seconds is None else first_seconds
     while True:
@@ -37,10 +41,12 @@ async def periodically(
 
 @contextlib.contextmanager
 def failures_logged(what: str, **fields: str) -> Iterator[None]:
-    """What cannot be done now is logged, with these fields, and left for the next time."""
+    """What cannot be done now is counted, and logged with these fields, and left for the next time."""
     try:
         yield
     except ReelwayError as error:
+        PUT_OFF.labels(what).inc()
         log.warning("put off", what=what, why=str(error), **fields)
     except Exception:
+        PUT_OFF.labels(what).inc()
         log.exception("failed", what=what, **fields)

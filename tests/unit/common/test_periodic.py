@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, cast
 
+import pytest
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
-from services.common.periodic import periodically
+from services.common.periodic import failures_logged, periodically
 from services.common.tasks import end
 
 
@@ -30,6 +32,21 @@ class Turns:
         self.held = False
 
 
+def put_off(what: str) -> float | None:
+    return REGISTRY.get_sample_value("reelway_put_off_total", {"what": what})
+
+
+@pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.STORE_UNAVAILABLE), RuntimeError("nobody foresaw this")])
+def test_what_fails_is_counted(fault: Exception) -> None:
+    def look() -> None:
+        raise fault
+
+    before = put_off("look") or 0
+    with failures_logged("look"):
+        look()
+    assert put_off("look") == before + 1
+
+
 async def test_work_is_done_whenever_the_lease_is_had_and_renewed_until_it_ends() -> None:
     turns, worked, enough = Turns(), list[int](), asyncio.Event()
 
@@ -45,4 +62,5 @@ async def test_work_is_done_whenever_the_lease_is_had_and_renewed_until_it_ends(
             await enough.wait()
         await end(running)
     assert worked == [2, 4, 6]
+    assert put_off("work") == 1
     assert [line["event"] for line in lines] == ["put off"], "what another replica does is no failure"

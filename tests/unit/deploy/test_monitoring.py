@@ -4,6 +4,7 @@ import importlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import promql_parser
 import pytest
@@ -13,10 +14,12 @@ from prometheus_client import REGISTRY
 from gateway.routes import DIALECTS
 from gateway.video_response import VIDEO_TYPES
 from services.common.error_catalog import ErrorReason
+from services.ffmpeg import job_policy
 from services.ffmpeg.job_policy import JobPolicy
 from tests.support.manifests import KUBERNETES, of_kind, processes
 
 MONITORING = KUBERNETES / "monitoring"
+LUA = Path(job_policy.__file__).parent / "lua"
 # Prometheus' own, cert-manager's, and those of every process that prometheus_client looks after.
 FOREIGN = {"up", "certmanager_certificate_renewal_timestamp_seconds", "process_start_time_seconds",
            "process_resident_memory_bytes"}  # fmt: skip
@@ -26,8 +29,8 @@ _NAME = re.compile(r"\b(?:reelway|certmanager|process)_[a-z_]+\b(?!-)|\bup\b")
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     """The names of every process's metrics, as they are scraped."""
-    for module in ("gateway.middleware", "services.common.metrics", "services.ffmpeg.__main__",
-                   "services.ffmpeg.worker.worker", "services.upload.buffers"):  # fmt: skip
+    for module in ("gateway.middleware", "services.common.metrics", "services.common.periodic",
+                   "services.ffmpeg.__main__", "services.ffmpeg.worker.worker", "services.upload.buffers"):  # fmt: skip
         importlib.import_module(module)
     names = {name for collector in REGISTRY._collector_to_names for name in REGISTRY._collector_to_names[collector]}
     return names | FOREIGN
@@ -90,6 +93,23 @@ def test_one_job_that_kills_its_workers_is_told() -> None:
     (restarts,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayRestarts"]
     (too_many,) = re.findall(r"> (\d+)$", restarts.strip())
     assert int(too_many) < JobPolicy.lost_workers_max
+
+
+def test_one_job_in_an_outage_of_its_own_is_no_lack_of_workers() -> None:
+    """It waits between its attempts, each of which is over before anybody looks."""
+    (no_workers,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayNoWorkers"]
+    (minutes,) = re.findall(r"increase\(reelway_jobs_ended_total\[(\d+)m\]\)", no_workers)
+    (longest,) = re.findall(r"^local LONGEST_OUTAGE_PAUSE = (\d+)$", (LUA / "jobs.lua").read_text(), re.MULTILINE)
+    # Twice: the attempt takes a while, too.
+    assert int(minutes) * 60_000 >= 2 * int(longest)
+
+
+def test_a_user_who_has_tasks_enough_is_no_want_of_room() -> None:
+    (no_room,) = [rule["expr"] for rule in _rules() if rule["alert"] == "ReelwayNoRoom"]
+    assert set(re.findall(r'reason="(\w+)"', no_room)) == {ErrorReason.TOO_MANY_REQUESTS.name}
+    (left_out,) = set(re.findall(r'route!~"([^"]+)"', no_room))
+    paths = {operation.path for dialect in DIALECTS for operation in dialect}
+    assert {path for path in paths if re.fullmatch(left_out, path)} == {path for path in paths if "/ffmpeg/" in path}
 
 
 def test_certificates_that_pods_must_be_restarted_for_are_those_that_they_read() -> None:
