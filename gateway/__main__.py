@@ -88,7 +88,7 @@ async def _serve(settings: GatewaySettings) -> None:
 
 async def _listen(runner: Runner, name: str, host: str, port: int, *, shared: bool = False) -> None:
     try:
-        await web.TCPSite(runner, host, port, reuse_port=shared).start()
+        await runner.listen(host, port, shared=shared)
     except OSError as error:
         refuse(f"{name}: cannot listen on {host}:{port}: {error.strerror}")
 

@@ -29,6 +29,8 @@ log = logs.get_logger(__name__)
 _NEAR_MICROSECONDS = 1000
 _NEAR_SEND_BUFFER = 2**19
 """The kernel doubles it, and gives less where net.core.wmem_max is lower."""
+_WAITING_CONNECTIONS = 1024
+"""The kernel gives less where net.core.somaxconn is lower."""
 _LONGEST_TARGET = 8191
 """One more than a header's: the limit is all that aiohttp's error tells of which of them was too long."""
 _ROUND_TRIP_AT = 68
@@ -156,6 +158,14 @@ class _Server(web.Server):
 
 class Runner(web.AppRunner):
     """An AppRunner whose server refuses as the application does, and knows what it has not sent yet."""
+
+    async def listen(self, host: str, port: int, *, shared: bool = False) -> None:
+        """Accept connections; on a port that others listen on, too, if `shared`. OSError where that cannot be.
+
+        What comes while the loop is at something else waits: with aiohttp's 128, a burst that one long step keeps
+        waiting has its connections reset (by the kernel's SYN cookies), or tried again a second later.
+        """
+        await web.TCPSite(self, host, port, backlog=_WAITING_CONNECTIONS, reuse_port=shared).start()
 
     def has_unsent(self) -> bool:
         """Whether any client waits for bytes that only this process, or the kernel on its behalf, has."""

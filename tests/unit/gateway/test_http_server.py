@@ -31,10 +31,26 @@ async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]
     runner = Runner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await runner.listen("127.0.0.1", 0)
         yield runner
     finally:
         await runner.cleanup()
+
+
+async def test_connections_that_come_while_the_loop_is_busy_wait() -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async with serving(hello) as runner:
+        # Nothing is accepted before the loop has its turn again; where none fits, the kernel keeps its client waiting.
+        clients = [socket.create_connection(runner.addresses[0][:2], timeout=0.5) for _ in range(500)]
+        for client in (clients[0], clients[-1]):
+            reader, writer = await asyncio.open_connection(sock=client)
+            writer.write(ASKED)
+            assert (await reader.read()).endswith(b"hello")
+            writer.close()
+        for client in clients:
+            client.close()
 
 
 async def send_buffer() -> int:
