@@ -79,7 +79,7 @@ class UploadSettings(
     library_signed_per_owner: int = Field(1000, ge=1)
     """Most signed uploads of one user that have not arrived."""
     ingest_interval_seconds: Seconds = Field(2.0, gt=0)
-    """Pause between two looks at the store for signed uploads that arrived."""
+    """Pause between two looks at the store for signed uploads that arrived; a second more for each thousand there."""
     ingest_events_listen: ListenOrNot = ""
     """host:port that takes S3 event notifications by HTTP POST, as AWS shapes them; empty: none."""
     ingest_events_token: SecretStr = SecretStr("")

@@ -1,6 +1,8 @@
 """What a look at the store does with what it finds."""
 
+import asyncio
 import uuid
+from collections.abc import AsyncIterator
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
@@ -8,12 +10,15 @@ import grpc
 import pytest
 from reelway.v1 import library_pb2, media_pb2
 
+from services.common import tasks
 from services.common.lease import Lease
 from services.common.object_keys import INCOMING, incoming_key
+from services.common.s3_objects import ObjectInfo
 from services.upload import ingest
 from services.upload.ingest import LEASE, Ingest
 from services.upload.signatures import Signatures
 from tests.support.foundation import Foundation
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -44,3 +49,24 @@ async def test_one_look_removes_all_that_no_form_can_have_brought(near: Foundati
         await near.objects.put(f"{INCOMING}{name}", b"bytes", "video/mp4")
     await looking.look()
     assert not [info.key async for info in near.objects.list(INCOMING)]
+
+
+async def test_the_more_wait_the_longer_the_store_rests_between_looks(
+    near: Foundation, looking: Ingest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "_LOOKED_AT_A_SECOND", 5)
+    note = AsyncMock(return_value=library_pb2.NoteArrivalResponse(state=media_pb2.VIDEO_STATE_PROCESSING))
+    monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
+    for _ in range(2):
+        await near.objects.put(incoming_key(str(uuid.uuid4())), b"bytes", "video/mp4")
+    begun, listed = list[float](), near.objects.list
+
+    def listing(prefix: str) -> AsyncIterator[ObjectInfo]:
+        begun.append(asyncio.get_running_loop().time())
+        return listed(prefix)
+
+    monkeypatch.setattr(near.objects, "list", listing)
+    running = asyncio.create_task(looking.run(0.001))
+    await until(lambda: len(begun) == 2)
+    await tasks.end(running)
+    assert begun[1] - begun[0] > 2 / 5
