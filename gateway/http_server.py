@@ -102,13 +102,14 @@ class _Protocol(RequestHandler):
 
         aiohttp's parser (3.14.5) has the last trailer of a chunked body among the headers of the next request, which
         may be somebody else's where a proxy is in front. It loses a request behind one with Upgrade, whose sender would
-        take the answer to a later one for it. A client that is refused while it waits for 100 Continue may send its
-        next request in the place of the body. And whom aiohttp promised the end in HTTP/1.0, it lets wait for it.
+        take the answer to a later one for it. It takes for a request what comes behind CONNECT, be it announced as a
+        body. A client that is refused while it waits for 100 Continue may send its next request in the place of the
+        body. And whom aiohttp promised the end in HTTP/1.0, it lets wait for it.
         """
         of_unknown_length = request.version < HttpVersion11 and resp.content_length is None
         unsent = hdrs.EXPECT in request.headers and not request.content.is_eof() and not request.content.total_bytes
         misread = hdrs.TRANSFER_ENCODING in request.headers or hdrs.UPGRADE in request.headers
-        if of_unknown_length or unsent or misread:
+        if of_unknown_length or unsent or misread or request.method == hdrs.METH_CONNECT:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 

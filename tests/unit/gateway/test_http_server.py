@@ -338,6 +338,18 @@ async def test_a_request_that_offers_another_protocol_is_the_last_of_its_connect
         writer.close()
 
 
+async def test_what_follows_connect_is_no_request() -> None:
+    """It has no body, whatever it announces (RFC 9110, 9.3.6); a proxy that forwards it may think otherwise."""
+    async with asyncio.timeout(30), serving(nobody) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        announced = f"Content-Length: {len(ASKED)}\r\n\r\n".encode()
+        writer.write(b"CONNECT test:80 HTTP/1.1\r\nHost: test:80\r\n" + announced + ASKED)
+        answers = await reader.read()
+        writer.close()
+    assert re.findall(rb"HTTP/1\.\d (\d+)", answers) == [b"404"]
+    assert b"\r\nConnection: close\r\n" in answers
+
+
 @pytest.mark.parametrize(("version", "length", "last"), [("1.0", None, True), ("1.0", 5, False), ("1.1", None, False)])
 async def test_an_answer_of_unknown_length_ends_with_its_connection_in_http_1_0(
     version: str, length: int | None, *, last: bool
