@@ -56,9 +56,11 @@ RETRY_AFTER: Mapping[str, str] = {"Retry-After": "Seconds after which the same c
 """Headers of a 429 or 503."""
 
 COMMON_ANSWERS: Mapping[int, Answer] = {
-    400: Answer("The Host is not valid", ErrorBody),
+    400: Answer("The Host is not valid, or this is no HTTP", ErrorBody),
     401: Answer("The token is not valid, or one is needed", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
+    414: Answer("The target is too long", ErrorBody),
     417: Answer("Expect asks for something other than 100-continue", ErrorBody),
+    431: Answer("A header is too long", ErrorBody),
     500: Answer("Internal error", ErrorBody),
     503: Answer("Try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
 }

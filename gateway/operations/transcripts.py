@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal, TypeAlias
 
 import grpc
 from reelway.v1 import media_pb2, transcript_pb2, transcript_pb2_grpc
@@ -13,7 +14,8 @@ from services.common.call import call
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-_STATES: Mapping[media_pb2.TranscriptState.ValueType, str] = {
+TranscriptState: TypeAlias = Literal["pending", "running", "completed", "failed"]
+_STATES: Mapping[media_pb2.TranscriptState.ValueType, TranscriptState] = {
     # Nobody asked yet: finalize will.
     media_pb2.TRANSCRIPT_STATE_UNSPECIFIED: "pending",
     media_pb2.TRANSCRIPT_STATE_PENDING: "pending",
@@ -27,8 +29,8 @@ _STATES: Mapping[media_pb2.TranscriptState.ValueType, str] = {
 class TranscriptView:
     """A transcript as clients are told of it."""
 
-    state: str
-    """pending, running, completed or failed: the newest request; pending, too, while there was none."""
+    state: TranscriptState
+    """Of the newest request; pending, too, while there was none."""
     text: str | None
     """None while there is none; what an earlier request made until another one takes its place."""
     language: str | None

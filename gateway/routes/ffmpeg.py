@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 from aiohttp import web
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,7 +20,8 @@ from services.common.uuids import UuidText
 
 routes = Routes("ffmpeg-api", answers=SERVICE_ANSWERS)
 
-_STATUSES = {
+_Status: TypeAlias = Literal["pending", "running", "completed", "failed"]
+_STATUSES: dict[ffmpeg_pb2.TaskState.ValueType, _Status] = {
     ffmpeg_pb2.TASK_STATE_PENDING: "pending",
     ffmpeg_pb2.TASK_STATE_RUNNING: "running",
     ffmpeg_pb2.TASK_STATE_COMPLETED: "completed",
@@ -88,7 +89,7 @@ class TaskBody(BaseModel):
     """A task as the document has it."""
 
     task_id: str
-    status: Annotated[str, Field(description="pending, running, completed or failed")]
+    status: _Status
     output_urls: Annotated[dict[str, str] | None, Field(description="Placeholder to presigned URL")] = None
     error_message: str | None = None
 
@@ -122,7 +123,7 @@ class FfmpegHealthBody(BaseModel):
     """As the document has it."""
 
     status: str = "ok"
-    ffmpeg_installed: Annotated[str, Field(description="yes or no")]
+    ffmpeg_installed: Literal["yes", "no"]
 
 
 class IsolationBody(BaseModel):

@@ -14,7 +14,7 @@ from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS
 from gateway.http_errors import record_invalid
 from gateway.invalid_request import ErrorBody, HTTPValidationError, InvalidRequestError, in_its_place
 from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
-from gateway.operations.transcripts import TranscriptView
+from gateway.operations.transcripts import TranscriptState, TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
@@ -85,7 +85,7 @@ class Recorded(BaseModel):
         Transcription | None, Field(description="null while it is not known; an empty text where nothing is said")
     ] = None
     transcription_status: Annotated[
-        str, Field(description="pending, running, completed or failed; pending, too, while nobody has asked for it")
+        TranscriptState, Field(description="pending, too, while nobody has asked for it")
     ] = "pending"
     transcription_error: Annotated[str | None, Field(description="Why it failed")] = None
 

@@ -11,7 +11,7 @@ from gateway.captions_response import CAPTIONS_TYPE, serve_captions
 from gateway.invalid_request import ErrorBody, HTTPValidationError
 from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
-from gateway.operations.transcripts import TranscriptView
+from gateway.operations.transcripts import TranscriptState, TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
@@ -30,7 +30,7 @@ class Transcribed(BaseModel):
     """What is said in a video."""
 
     id: str
-    status: Annotated[str, Field(description="pending, running, completed or failed")]
+    status: TranscriptState
     text: Annotated[str | None, Field(description="null while it is not known; empty where nothing is said")] = None
     language: Annotated[str | None, Field(description="ISO 639-1; null where it is not known")] = None
     error: Annotated[str | None, Field(description="Why it failed")] = None

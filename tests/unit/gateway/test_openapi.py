@@ -248,6 +248,15 @@ def test_the_sharing_api_has_the_shapes_of_its_document() -> None:
     assert all("anyOf" not in field and "default" not in field for each in [video, *others] for field in each.values())
 
 
+def test_a_generated_client_knows_every_state() -> None:
+    schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
+    states = ["pending", "running", "completed", "failed"]
+    fields = [("TaskBody", "status"), ("TaskStatus", "status"), ("Transcribed", "status")]
+    for model, field in [*fields, ("Recorded", "transcription_status")]:
+        assert schemas[model]["properties"][field]["enum"] == states
+    assert schemas["FfmpegHealthBody"]["properties"]["ffmpeg_installed"]["enum"] == ["yes", "no"]
+
+
 def test_a_generated_client_has_every_body() -> None:
     """Generators leave out a body that has no schema, and give back nothing of such an answer."""
     paths = openapi.build("Reelway", "1", "", _operations())["paths"]
@@ -268,8 +277,8 @@ def test_every_operation_is_described(operation: Operation) -> None:
     # Generators name a module and a class for it, which cannot begin with a digit.
     assert operation.tag[0].isalpha()
     assert any(status < 400 for status in operation.answers)
-    # A bad token is refused everywhere, and so is a Host that is none; an answer may always fail.
-    assert {400, 401, 417, 500, 503} <= set(operation.answers)
+    # A bad token is refused everywhere, and so is what is hardly HTTP or too long; an answer may always fail.
+    assert {400, 401, 414, 417, 431, 500, 503} <= set(operation.answers)
     # Every other one asks a service, which may take too long.
     assert (504 in operation.answers) == (operation.tag != "Health")
     if operation.takes or not operation.models.keys().isdisjoint(BODIES):
