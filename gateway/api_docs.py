@@ -32,8 +32,14 @@ _PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refe
 DESCRIPTION = f"""\
 Five REST dialects over one catalogue: what goes in through one is there in every other.
 
-Every path is served with and without its trailing slash. Where a bearer token is sent it must be valid. An answer of
-which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken off; the rest can be asked for with Range.
+Every path is served with and without its trailing slash, those of RecordPlus below `/record/videos`, too. Where a
+bearer token is sent it must be valid. An answer of which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken
+off; the rest can be asked for with Range.
+
+A 429 has done nothing: send it again after `Retry-After` seconds. Behind a lost connection, a 408 or a 5xx it is not
+known what was done. GET, HEAD, PUT, DELETE, a task or chunk with its `Idempotency-Key`, a chunk with its
+`Upload-Offset` (409: it had arrived) and the end of a recording may be sent again; another POST or PATCH may then have
+been done twice.
 """
 
 

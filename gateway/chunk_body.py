@@ -55,7 +55,11 @@ APPEND_REFUSALS: Mapping[int, Answer] = {
         ErrorBody,
         headers={"Upload-Offset": "How many bytes the video has, where that was not what was asked for."},
     ),
-    413: Answer("The chunk, or the video with it, is too large", ErrorBody),
+    413: Answer(
+        "The chunk, or the video with it, is too large. Unless the deployment says otherwise, a chunk has at most 1 "
+        "GiB, a video 50 GiB, or 5 GiB and 500 clips where it has several",
+        ErrorBody,
+    ),
 }
 
 

@@ -10,9 +10,10 @@ from reelway.v1 import stream_pb2
 
 from gateway.invalid_request import ErrorBody
 from gateway.keys import PLAYBACK, SETTINGS
+from gateway.operations.playback import JOIN_SECONDS
 from gateway.range_document import range_answers
 from gateway.range_response import Representation, content_disposition, respond
-from gateway.routing import Answer
+from gateway.routing import RETRY_AFTER, Answer
 from services.common.containers import KINDS, ContainerKind
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -34,6 +35,12 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
         ),
         404: Answer("No such video, or not yours to see", ErrorBody),
         409: Answer("Its clips cannot be joined", ErrorBody),
+        503: Answer(
+            "Try again after Retry-After seconds. Several clips are joined when they are first asked for: until they "
+            f"are it waits, for at most {JOIN_SECONDS:g} s",
+            ErrorBody,
+            headers=RETRY_AFTER,
+        ),
     }
 
 

@@ -42,7 +42,8 @@ _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 _SHARED_SECONDS = 1.0
 """After so long an answer that is asked for once for many is asked for again, once for them: the replica may hang."""
-_JOIN_SECONDS = 300.0
+JOIN_SECONDS = 300.0
+"""How long a viewer waits for clips to be joined before it is told to come back."""
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
 # A window that fails so may go well on another replica, or a moment later.
@@ -90,7 +91,7 @@ class Playback:
 
     async def _stat(self, video_id: str) -> stream_pb2.StatResponse:
         """Asked again while clips are joined, for as long as a client may wait."""
-        patience = asyncio.get_running_loop().time() + _JOIN_SECONDS
+        patience = asyncio.get_running_loop().time() + JOIN_SECONDS
         while True:
             try:
                 return await self._backend.stat(stream_pb2.StatRequest(video_id=video_id))

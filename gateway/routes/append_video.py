@@ -64,7 +64,11 @@ async def create(request: web.Request) -> web.Response:
     },
 )
 async def append(request: web.Request, path: NumberPath) -> web.Response:
-    """Appends one chunk of any size: a slice of a file, or a whole clip."""
+    """Appends one chunk: a slice of a file, or a whole clip.
+
+    A chunk that begins as a file does (`ftyp` behind four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
+    stream) begins a clip, and clips are joined as such. Any other goes on, byte by byte, where the one before ended.
+    """
     try:
         chunk = await read_raw_or_file(request)
         appended = await request.app[APPENDS].append(path.video_id, chunk.claims, chunk.data)

@@ -163,7 +163,12 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     },
 )
 async def update(request: web.Request) -> web.Response:
-    """Phase 2: appends one chunk."""
+    """Phase 2: appends one chunk.
+
+    One that begins as a file does (`ftyp` behind four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
+    stream) begins a clip, as where a recorder starts anew, and clips are joined as such. Any other goes on, byte by
+    byte, where the one before ended.
+    """
     chunk = await read_fields(request, _CHUNK_FIELDS, _TARGET)
     number = chunk.target or request.query.get(_TARGET)
     if number is None:

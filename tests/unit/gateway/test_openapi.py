@@ -17,6 +17,7 @@ from gateway import openapi
 from gateway.api_docs import DESCRIPTION
 from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.byte_range import MAX_RANGES
+from gateway.operations.playback import JOIN_SECONDS
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE
 from gateway.routes import DIALECTS
@@ -248,6 +249,15 @@ def test_the_sharing_api_has_the_shapes_of_its_document() -> None:
     assert all("anyOf" not in field and "default" not in field for each in [video, *others] for field in each.values())
 
 
+def test_an_integrator_is_told_what_the_contracts_leave_open() -> None:
+    paths = openapi.build("Reelway", "1", "", _operations())["paths"]
+    appends = paths["/append_video/{video_id}"]["post"], paths["/api/record/videos/update_video_chunck"]["patch"]
+    for append in appends:
+        assert "`ftyp`" in append["description"], "how a clip is told from a slice"
+        assert "1 GiB" in append["responses"]["413"]["description"]
+    assert all(words in DESCRIPTION for words in ("`/record/videos`", "`Retry-After`", "`Idempotency-Key`"))
+
+
 def test_a_generated_client_knows_every_state() -> None:
     schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
     states = ["pending", "running", "completed", "failed"]
@@ -315,6 +325,8 @@ def test_the_patience_that_a_client_meets_is_told() -> None:
     assert f"{IDLE_TIMEOUT_S:g} s" in upload.answers[408].description
     assert f"{SLOWEST_RATE} bytes" in upload.answers[408].description
     assert f"{WRITE_TIMEOUT_S:g} s" in DESCRIPTION
+    [get] = [each for each in _operations() if (each.method, each.path) == ("GET", "/get_video/{video_id}")]
+    assert f"{JOIN_SECONDS:g} s" in get.answers[503].description
     assert f"{MAX_RANGES}" in RANGE_REQUEST_HEADERS["Range"]
 
 
