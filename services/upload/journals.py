@@ -98,6 +98,10 @@ class Journals:
         journal = await self._store.get(video_id)
         if journal is None:
             video = await self._catalog.look_up(video_id)
+            if video.state == media_pb2.VIDEO_STATE_UPLOADING:
+                # Before its journal is there: behind that nobody comes here again. However many the owner has: these
+                # were open already. The sweeper's next look finds when it was appended to.
+                await self._store.enter(video_id, video.owner, self._clock.seconds() - self._already_idle, 2**53)
             journal = await restore(self._store, self._objects, self._data, video)
             if journal is None:
                 if not is_one_object(video) and not await self._name_object(video):
@@ -106,7 +110,9 @@ class Journals:
                 if current_caller().user != SYSTEM_USER:
                     await self._catalog.get(video_id=video_id)
                 raise ReelwayError(ErrorReason.UPLOAD_SEALED)
-            await self._enter_again(journal)
+            if journal.state is JournalState.SEALED:
+                # Whoever fails before this leaves it to the sweep of chunks.
+                await self._store.await_compaction(video_id, self._clock.seconds())
         if journal.state is JournalState.ABORTED:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         return journal
@@ -136,13 +142,6 @@ class Journals:
             return True
         log.error("chunks of a sealed video are missing", video_id=video.video_id)
         return False
-
-    async def _enter_again(self, journal: Journal) -> None:
-        if journal.state is JournalState.SEALED:
-            await self._store.await_compaction(journal.video_id, self._clock.seconds())
-        elif journal.state is JournalState.OPEN:
-            # However many the owner has: these were open already.
-            await self._store.enter(journal.video_id, journal.owner, journal.modified, 2**53)
 
     async def get_visible(self, video_id: str) -> Journal:
         """As `get`, if the caller may see the video; else VIDEO_NOT_FOUND."""

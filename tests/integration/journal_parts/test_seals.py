@@ -204,6 +204,32 @@ async def test_what_redis_lost_is_looked_after_again(rig: Rig) -> None:
     assert await asyncio.gather(*map(rig.whole, (growing, finished))) == [WEBM, WEBM + b"more"]
 
 
+async def test_what_redis_lost_is_looked_after_though_its_journal_is_read_by_nobody_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis took the journal that was made again, and failed then: whoever comes later finds it there."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    await rig.store.drop(video_id)
+    await rig.store.leave(video_id, "anna")
+    create = rig.store.create
+
+    async def unanswered(*args: Any) -> bool:
+        await create(*args)
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(rig.store, "create", unanswered)
+        assert await refusal(rig.journals.get(video_id)) is ErrorReason.STORE_UNAVAILABLE
+    await rig.append(video_id, b"more")
+    rig.parts.clock.ahead = 61
+    await rig.sweeper.expire_idle()
+    looked_at = await rig.redis.zscore("{journals}:open", f"{video_id} anna")
+    journal = await rig.store.get(video_id)
+    assert journal is not None
+    assert looked_at == journal.modified
+
+
 async def test_of_two_last_chunks_a_sealed_upload_has_the_one_that_its_record_says(rig: Rig) -> None:
     """The other one's bytes would be served under its entity tag."""
     video_id = await sealed(rig)
