@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, Flag, auto
 
 from services.ffmpeg.format_table import NO_HARDWARE, SEVERAL_FILES, words
@@ -66,7 +66,6 @@ class OptionRule:
     name: str
     value: Value
     where: Where
-    native: bool
     specifier: bool
     """A stream specifier may follow, as in `-b:v:0`."""
 
@@ -247,20 +246,16 @@ REFUSED_BECAUSE = {
 def _rules() -> Iterator[OptionRule]:
     for value, where, specifier, names in _NATIVE:
         for name in names.split():
-            yield OptionRule(name, value, where, True, specifier)
+            yield OptionRule(name, value, where, specifier)
     for value, where, names in _AV_OPTIONS:
         for name in names.split():
-            yield OptionRule(name, value, where, False, True)
+            yield OptionRule(name, value, where, specifier=True)
 
 
 OPTIONS: dict[str, OptionRule] = {}
 for _rule in _rules():
     _known = OPTIONS.get(_rule.name)
     # One name may be an option of a demuxer and of a muxer: `loop`, `default_delay`.
-    OPTIONS[_rule.name] = (
-        OptionRule(_rule.name, _rule.value, _known.where | _rule.where, _known.native, _known.specifier)
-        if _known
-        else _rule
-    )
+    OPTIONS[_rule.name] = replace(_known, where=_known.where | _rule.where) if _known else _rule
 
 SPECIFIER = re.compile(r"(?::[A-Za-z0-9_#-][A-Za-z0-9_#.-]*)*")
