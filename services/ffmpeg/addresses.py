@@ -103,11 +103,8 @@ class AddressPolicy:
         return cls(frozenset(allowed))
 
     def lists(self, host: str, port: int) -> bool:
-        """Whether this pair is one of the allowed ones."""
-        try:
-            return (_unwrapped(ipaddress.ip_address(host.partition("%")[0])), port) in self.allowed
-        except ValueError:
-            return False
+        """Whether this address and port are one of the allowed pairs."""
+        return (_unwrapped(ipaddress.ip_address(host.partition("%")[0])), port) in self.allowed
 
     def check_address(self, host: str, port: int) -> None:
         """Raise AddressRefused unless this address, which is about to be dialled, may be."""
@@ -119,7 +116,7 @@ class AddressPolicy:
             return
         if port not in _PORTS:
             raise AddressRefused(f"port {port} is not allowed")
-        if any(address in network for network in _NETWORKS if network.version == address.version):
+        if any(address in network for network in _NETWORKS):
             raise AddressRefused("the address is not a public one")
 
     def check_url(self, url: str) -> SplitResult:

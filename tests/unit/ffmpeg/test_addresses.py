@@ -49,7 +49,7 @@ def test_public_addresses_pass(host: str) -> None:
     [
         "http://127.0.0.1/x", "http://[::1]/x", "http://2130706433/", "http://0x7f000001/", "http://0x7f.0.0.1/",
         "http://017700000001/", "http://127.1/", "http://127.0.0.1./", "http://0/", "http://①②⑦.0.0.1/",
-        "http:///nohost",
+        "http:///nohost", "http://example.com/\x7f",
         "http://", "file:///etc/passwd", "gopher://127.0.0.1:6379/_INFO", "ftp://example.com/x",
         "s3://bucket/key", "data:,x",
         "javascript:1", "http://user:pw@example.com/", "http://@example.com/", "http://example.com:22/",
@@ -88,12 +88,13 @@ def test_a_listed_pair_passes_and_nothing_beside_it() -> None:
     for host, port in (("127.0.0.1", 80), ("127.0.0.1", 8200), ("127.0.0.2", 8199), ("::1", 8199)):
         with pytest.raises(AddressRefused):
             policy.check_address(host, port)
-    with pytest.raises(AddressRefused):
-        policy.check_url("http://127.0.0.1:6379/")
+    for url in ("http://127.0.0.1:6379/", "http://localhost:6379/"):
+        with pytest.raises(AddressRefused):
+            policy.check_url(url)
 
 
 @pytest.mark.parametrize(
-    "pair", ["localhost:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "10.0.0.0/8:80", ":80", ""]
+    "pair", ["localhost:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "10.0.0.0/8:80", ":80", ""]
 )
 def test_a_pair_is_an_address_and_a_port(pair: str) -> None:
     with pytest.raises(ValueError, match="address:port"):
