@@ -60,13 +60,13 @@ class ProgressReader:
     def line(self, line: bytes) -> None:
         """Take one `key=value`; `progress=` ends a report."""
         key, _, value = line.decode("ascii", "replace").strip().partition("=")
-        self._values[key] = value.strip()
+        self._values[key] = value
         if key != "progress":
             return
         position = max(_number(self._values.get("out_time_us", "")) / 1e6, 0.0)
         fraction = 0.0
         if self._seconds and self._seconds > 0:
-            fraction = 1.0 if value.strip() == "end" else min(position / self._seconds, MOST_UNFINISHED)
+            fraction = 1.0 if value == "end" else min(position / self._seconds, MOST_UNFINISHED)
         self._report(
             Progress(
                 fraction=fraction,

@@ -30,7 +30,7 @@ def stopped(seconds: float) -> Timeline:
 
 
 def test_a_report_tells_the_fraction_of_the_longest_input() -> None:
-    (report,) = reports(BOTH, HEAD, b"fps=25.00", b"out_time_us=6000000", b"speed=2.5x", b"progress=continue")
+    (report,) = reports(BOTH, HEAD, b"fps=25.00\r", b"out_time_us=6000000", b"speed= 2.5x\r", b"progress=continue\r")
     assert report == Progress(0.1, fps=25.0, speed=2.5, media_seconds=6.0)
 
 
