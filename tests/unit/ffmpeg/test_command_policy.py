@@ -127,11 +127,11 @@ LEGIT = [
     "-fflags +genpts -i in_1 -force_key_frames 'expr:gte(t,n_forced*2)' -g 48 -keyint_min 48 -sc_threshold 0 out_1",
     (
         "-i in_1 -vf "
-        "thumbnail,scale=360:200:force_original_aspect_ratio=decrease,pad=360:200:(ow-iw)/2:(oh-ih)/2 "
+        "thumbnail=n=300,scale=360:200:force_original_aspect_ratio=decrease,pad=360:200:(ow-iw)/2:(oh-ih)/2 "
         "-frames:v 1 -f image2 -update 1 out_1"
     ),
     (
-        "-i in_1 -threads 2 -x264-params threads=2:ref=4:me=umh:deblock=-1,-1 -c:v libx264 -tune film "
+        "-i in_1 -threads 2 -x264-params threads=4:ref=4:me=umh:deblock=-1,-1 -c:v libx264 -tune film "
         "-profile:v high -level 4.1 out_1"
     ),
     "-i in_1 -filter_complex [0:v][0:a]concat=n=1:v=1:a=1[v][a] -map [v] -map [a] -disposition:a:0 default out_1",
@@ -140,6 +140,7 @@ LEGIT = [
     "-i {{in_1}} -vf \"drawbox=x=10:y=10:w=100:h=50:color=red@0.5:t=fill:enable='between(t,1,2)'\" {{ out_1 }}",
     "-i in_1 -c:v libsvtav1 -preset 10 -svtav1-params tune=0:film-grain=8 -c:a copy out_1",
     "-i in_1 -ss 1 -t 2 -c:v gif -f gif out_1",
+    "-i in_1 -vf geq=lum=" + "(" * 64 + "1" + ")" * 64 + ",setpts=PTS; out_1",
 ]  # fmt: skip
 
 
@@ -162,7 +163,8 @@ REFUSED = [
     ("-i in_1 in_1", "is an input"),
     ("-i out_1 out_1", "-i out_1"),
     ("-i in_1 {{nothing}}", "nothing"),
-    ("-i {{nothing}} out_1", "nothing"),
+    ("-i {{nothing}} out_1", "nothing: this placeholder has no file in input_files"),
+    ("-i in_1 -vf movie={{nothing}} out_1", "filter movie, option filename: the placeholder {{nothing}} has no file"),
     ("-i in_1 -metadata title={{in_1}} out_1", "in_1"),
     ("-i in_1 -vf drawtext=text={{in_1}} out_1", "in_1"),
     ("-i in_1 -vf scale={{in_1}} out_1", "in_1"),
@@ -195,8 +197,9 @@ REFUSED = [
     ("-i", "value is missing"),
     ("-i in_1 out_1 -t", "value is missing"),
     ("-i in_1 out_1 -t 5", "no file follows"),
-    ("-vf null -i in_1 out_1", "-vf"),
-    ("-i in_1 -stream_loop 2 out_1", "-stream_loop"),
+    ("-i in_1 -t:v 5 out_1", "-t:v"),
+    ("-vf null -i in_1 out_1", "-vf: this option cannot stand before an input"),
+    ("-i in_1 -stream_loop 2 out_1", "-stream_loop: this option cannot stand before an output"),
     ("-i in_1 -r ٣٠/١ out_1", "-r"),
     # Formats and codecs.
     ("-f concat -i in_1 out_1", "concat"),
@@ -252,13 +255,16 @@ REFUSED = [
     ("-i in_1 -svtav1-params stats=x out_1", "stats"),
     ("-i in_1 -x264-params threads=64 out_1", "threads"),
     ("-i in_1 -bsf:v unheard_of out_1", "unheard_of"),
+    ("-i in_1 -bsf:v 'null,a b=1' out_1", "filter 'a b' is not allowed"),
+    ("-i in_1 -force_key_frames '1,$x' out_1", "-force_key_frames: '1,$x'"),
     ("-i in_1 -force_key_frames 'expr:while(1,1)' out_1", "while"),
     # What eats a machine.
     ("-i in_1 -threads 512 out_1", "-threads"),
     ("-i in_1 -threads auto out_1", "-threads"),
     ("-i in_1 -threads 17 out_1", "-threads"),
     ("-filter_threads 99 -i in_1 out_1", "-filter_threads"),
-    ("-i in_1 -vf scale=100000:100000 out_1", "scale"),
+    ("-i in_1 -vf scale=20000:-2 out_1", "scale"),
+    ("-i in_1 -vf scale=threads=5 out_1", "option threads: at most 4"),
     ("-i in_1 -vf scale=16000:16000 out_1", "scale"),
     ("-i in_1 -s 100000x100000 out_1", "-s"),
     ("-f lavfi -i testsrc=s=99999x99999:d=1 out_1", "testsrc"),
@@ -274,10 +280,10 @@ REFUSED = [
     ("-i in_1 -vf \"drawtext=text='%{expr\\:whi\\\\\\\\le(1,1)}'\" out_1", "while"),
     ("-i in_1 -vf \"drawtext=text='%{eif\\:while(1,1)\\:d}'\" out_1", "while"),
     ("-i in_1 -vf split=5000 out_1", "split"),
-    ("-i in_1 -vf geq=lum=" + "(" * 100 + "1" + ")" * 100 + " out_1", "nested"),
+    ("-i in_1 -vf geq=lum=" + "(" * 65 + "1" + ")" * 65 + " out_1", "nested"),
     ("-i in_1 -vf " + ",".join(["null"] * 300) + " out_1", "filters"),
     ("-stream_loop -1 -i in_1 -c copy out_1", "never ends"),
-    ("-f lavfi -i anullsrc -i in_1 out_1", "never ends"),
+    ("-f lavfi -i anullsrc -i in_1 out_1", "-i number 0: this input never ends: add -t or -shortest"),
     ("-loop 1 -i in_1 -f lavfi -i anullsrc -shortest out_1", "never ends"),
     ("-f lavfi -i testsrc -f lavfi -i sine -shortest out_1", "never ends"),
     ("-stream_loop -1 -i in_1 -c copy -shortest out_1", "never ends"),
