@@ -155,6 +155,8 @@ async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Run
     folder = tmp_path_factory.mktemp("data")
     # As where a disk is mounted, or after `make token`.
     folder.chmod(0o755)
+    # Of a run that ended.
+    (folder / "lock").write_text("4194304\n")
     async with Running.start(folder, HOST="0.0.0.0", **GIVEN, **proxies, **ascii_only) as one:
         yield one
 

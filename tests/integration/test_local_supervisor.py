@@ -88,18 +88,26 @@ async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path:
     assert sum(again in line for line in said) >= 10
 
 
-async def test_under_nohup_it_outlives_its_terminal(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("hangup", "told"),
+    [(signal.SIG_IGN, signal.SIGTERM), (signal.SIG_DFL, signal.SIGHUP)],
+    ids=["under nohup", "without"],
+)
+async def test_it_outlives_its_terminal_under_nohup_alone(
+    tmp_path: Path, hangup: signal.Handlers, told: signal.Signals
+) -> None:
     """nohup(1) starts it with SIGHUP ignored."""
-    said = list[str]()
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    said, system = list[str](), TwoScripts(tmp_path)
+    before = signal.signal(signal.SIGHUP, hangup)
     try:
-        supervisor = Supervisor(TwoScripts(tmp_path), Disk(tmp_path), said.append)
-        running = asyncio.create_task(supervisor.run(ready=lambda: said.append("ready")))
+        running = asyncio.create_task(Supervisor(system, Disk(tmp_path), said.append).run(lambda: said.append("ready")))
         await until(lambda: "ready" in said)
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-        os.kill(os.getpid(), signal.SIGTERM)
+        assert (signal.getsignal(signal.SIGHUP) is signal.SIG_IGN) == (hangup is signal.SIG_IGN)
+        os.kill(os.getpid(), told)
         await running
-        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert said == ["ready", "stopping"]
+        assert not system.steady.process.running
+        assert signal.getsignal(signal.SIGHUP) is hangup
     finally:
         signal.signal(signal.SIGHUP, before)
 
