@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from deploy.local import disk
+from deploy.local import disk, supervisor
 from deploy.local.disk import Disk
 from deploy.local.process import Process, StartError, inherited
 from deploy.local.supervisor import Supervisor, sole_user
@@ -25,10 +25,13 @@ class Script:
     def __init__(self, name: str, script: str, folder: Path) -> None:
         self.name = name
         self.starts = 0
+        self.faults: dict[int, Exception] = {}
         self.process = Process(name, ["sh", "-c", script], inherited(), folder / f"{name}.log")
 
     async def start(self) -> None:
         self.starts += 1
+        if self.starts in self.faults:
+            raise self.faults[self.starts]
         await self.process.start()
 
     async def stop(self) -> None:
@@ -63,6 +66,18 @@ class Refused(TwoScripts):
         raise StartError("redis ended with status 1: it said nothing")
 
 
+class Counting(Backoff):
+    """Never waits for long, and tells behind how many failures it was to wait."""
+
+    def __init__(self, failures: list[int]) -> None:
+        super().__init__()
+        self._told = failures.append
+
+    def pause(self, attempt: int) -> float:
+        self._told(attempt)
+        return 0.01
+
+
 @pytest.fixture(name="full")
 def _full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=15_900_000))
@@ -71,10 +86,11 @@ def _full(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("full")
 async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path: Path) -> None:
     (tmp_path / "cause").touch()
-    system, said = TwoScripts(tmp_path), list[str]()
-    backoff = Backoff(first_seconds=0.01, longest_seconds=0.01)
-    supervisor = Supervisor(system, Disk(tmp_path), said.append, backoff)
-    running = asyncio.create_task(supervisor.run(ready=lambda: said.append("ready")))
+    system, said, failures = TwoScripts(tmp_path), list[str](), list[int]()
+    system.dying.faults = {3: StartError("its log is away"), 4: OSError("no process is left")}
+    running = asyncio.create_task(
+        Supervisor(system, Disk(tmp_path), said.append, Counting(failures)).run(lambda: said.append("ready"))
+    )
     await until(lambda: system.dying.starts > 10)
     (tmp_path / "cause").unlink()
     await until((tmp_path / "serving").exists)
@@ -84,8 +100,25 @@ async def test_what_dies_again_and_again_serves_once_its_cause_is_gone(tmp_path:
     assert not system.steady.process.running
     assert not system.dying.process.running
     assert said[0] == "ready"
-    again = f"dying ended with status 3 (DATA_DIR {tmp_path}: 15 MB left); starting it again"
-    assert sum(again in line for line in said) >= 10
+    assert failures == list(range(1, system.dying.starts))
+    short = f"(DATA_DIR {tmp_path}: 15 MB left); starting it again"
+    assert sum(f"dying ended with status 3 {short}" in line for line in said) >= 8
+    for fault in system.dying.faults.values():
+        assert sum(f"{fault} {short}" in line for line in said) == 1
+    assert said.count("dying is ready again") == system.dying.starts - 3
+
+
+async def test_what_ran_for_long_is_soon_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often it died before."""
+    monkeypatch.setattr(supervisor, "STEADY_SECONDS", 0)
+    (tmp_path / "cause").touch()
+    failures = list[int]()
+    run = Supervisor(TwoScripts(tmp_path), Disk(tmp_path), print, Counting(failures)).run(lambda: None)
+    running = asyncio.create_task(run)
+    await until(lambda: len(failures) > 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+    await running
+    assert set(failures) == {1}
 
 
 @pytest.mark.parametrize(
