@@ -111,39 +111,30 @@ class Versions:
             ReelwayError: STORE_UNAVAILABLE; VIDEO_CHANGED, VIDEO_NOT_FOUND (it was deleted meanwhile).
         """
         end, asked = offset + length, 0
-        while not version.key and offset < end:
-            wanted = slices(version.extents, offset, end - offset)
+        while offset < end:
             try:
-                async for piece in read_slices(self._data, wanted):
+                async for piece in self._pieces(version, offset, end - offset):
                     offset, asked = offset + len(piece), 0
                     yield piece
             except ReelwayError as error:
-                if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+                is_object = version.key and not version.key.startswith(joined_prefix(version.video_id))
+                if error.reason is not ErrorReason.VIDEO_NOT_FOUND or is_object:
                     raise
             if offset < end:
-                # The next page of extents; or the chunks have gone into an object under our hands.
+                # The next page of extents; or what held the bytes has become the video's one object under our hands.
                 asked += 1
                 if asked > _ASKS:
                     raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+                if version.key:
+                    self._joiner.forget(version.video_id)
                 video = await self._videos.refresh(version.video_id)
                 version = await self.find(video, version.etag, offset, end - offset)
-        try:
-            if offset < end:
-                async for piece in self._data.read(version.key, offset, end - offset):
-                    offset += len(piece)
-                    yield piece
-        except ReelwayError as error:
-            if error.reason is not ErrorReason.VIDEO_NOT_FOUND or not version.key.startswith(
-                joined_prefix(version.video_id)
-            ):
-                raise
-            # What was joined has become the video's one object.
-            self._joiner.forget(version.video_id)
-            video = await self._videos.refresh(version.video_id)
-            if video.etag != version.etag or not video.object_key:
-                raise ReelwayError(ErrorReason.VIDEO_CHANGED) from None
-            async for piece in self._data.read(video.object_key, offset, end - offset):
-                yield piece
+
+    def _pieces(self, version: Version, offset: int, length: int) -> AsyncIterator[Buffer]:
+        """These bytes, as far as it is known where they are."""
+        if version.key:
+            return self._data.read(version.key, offset, length)
+        return read_slices(self._data, slices(version.extents, offset, length))
 
 
 def _of_record(video: media_pb2.Video) -> Version:
