@@ -48,7 +48,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.redis_client import redis_errors
 from services.common.task_failure import TaskFailure
-from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob, Progress, decode, encode_spec
+from services.ffmpeg.job import Job, JobFault, JobLease, NewJob, Outage, Progress, decode, encode_spec
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import TRANSITIONS, AttemptOutcome, JobKind
 
@@ -261,22 +261,22 @@ class RedisJobStore:
         compact = json.dumps(result, separators=(",", ":"))
         return Holding(await self._call("complete", lease.job.id, lease.token, compact, self._keep_completed))
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool = False) -> AttemptOutcome:
+    async def fail(self, lease: JobLease, fault: JobFault) -> AttemptOutcome:
         """Ends the attempt -> RETRY or OUTAGE (it will run again), FAILED, CANCELLED or LOST.
 
-        `again`: the fault may pass; it is tried `tries_max` times in all, with doubling pauses. `outage`: the fault is
-        our machinery's; until `outage_seconds` after the job's first one none is such a try.
+        A job whose fault may pass is tried `tries_max` times in all, with doubling pauses; until `outage_seconds` after
+        its first Outage none of those is such a try.
         """
         answer = await self._call(
             "fail",
             lease.job.id,
             lease.token,
-            failure.reason,
-            failure.message,
-            self._policy.tries_max if again else 0,
+            fault.failure.reason,
+            fault.failure.message,
+            self._policy.tries_max if fault.may_pass else 0,
             self._backoff_ms,
             self._keep_failed,
-            self._outage_ms if outage else 0,
+            self._outage_ms if isinstance(fault, Outage) else 0,
         )
         return AttemptOutcome(answer)
 

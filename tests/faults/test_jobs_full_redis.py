@@ -17,8 +17,9 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
+from services.common.task_failure import TaskFailure
 from services.common.tasks import end
-from services.ffmpeg.job import JobFailure, JobLease
+from services.ffmpeg.job import JobFault, JobLease
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
@@ -85,7 +86,7 @@ async def test_no_job_begins_whose_end_could_not_be_written(client: redis.asynci
 async def test_no_retry_begins_whose_end_could_not_be_written(client: redis.asyncio.Redis) -> None:
     store = RedisJobStore(client, JobPolicy(backoff_seconds=0))
     job_id = await add(store)
-    assert await store.fail(await take(store), JobFailure("X", "x"), again=True) == "retry"
+    assert await store.fail(await take(store), JobFault(TaskFailure.INTERNAL, "x", may_pass=True)) == "retry"
     await fill(client)
     await refused(store)
     await make_room(client)

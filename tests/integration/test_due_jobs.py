@@ -15,7 +15,8 @@ from services.common.caller import SYSTEM_USER, set_caller, system_caller
 from services.common.channel import open_channel
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.common.task_failure import TaskFailure
+from services.ffmpeg.job import JobFault, JobLease, NewJob
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
@@ -50,9 +51,9 @@ class Rig:
     async def claim(self) -> JobLease | None:
         return await self._queue.claim("worker", uuid.uuid4().hex, [JobKind.PROBE])
 
-    async def fail(self, lease: JobLease | None, reason: str) -> None:
+    async def fail(self, lease: JobLease | None, reason: TaskFailure) -> None:
         assert lease is not None
-        assert await self._queue.fail(lease, JobFailure(reason, "as scripted"), again=False) == "failed"
+        assert await self._queue.fail(lease, JobFault(reason, "as scripted")) == "failed"
 
     async def complete(self, lease: JobLease) -> None:
         assert await self._queue.complete(lease, {"outcome": "gone"}) is Holding.HELD
@@ -104,15 +105,15 @@ async def test_the_longer_a_job_lasts_the_rarer_it_is_looked_after(rig: Rig) -> 
 
 
 async def test_a_store_that_is_away_for_longer_than_a_jobs_tries_costs_no_video(rig: Rig) -> None:
-    await rig.fail(await rig.look(0), "STORAGE_UNAVAILABLE")
+    await rig.fail(await rig.look(0), TaskFailure.STORAGE_UNAVAILABLE)
     for pause in (60, 120, 240):
         assert await rig.look(pause - 20) is None
-        await rig.fail(await rig.look(pause + 15), "STORAGE_UNAVAILABLE")
+        await rig.fail(await rig.look(pause + 15), TaskFailure.STORAGE_UNAVAILABLE)
     assert await rig.state() == media_pb2.VIDEO_STATE_PROCESSING
 
 
 async def test_what_no_try_can_mend_is_given_up_at_once(rig: Rig) -> None:
-    await rig.fail(await rig.look(0), "INTERNAL")
+    await rig.fail(await rig.look(0), TaskFailure.INTERNAL)
     assert await rig.look(31) is None
     assert await rig.state() == media_pb2.VIDEO_STATE_FAILED
 

@@ -20,7 +20,8 @@ from services.common.redis_client import connect
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, NewJob
+from services.common.task_failure import TaskFailure
+from services.ffmpeg.job import JobFault, NewJob
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.outputs import Outputs, key_of
@@ -247,7 +248,7 @@ async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_tim
             else:
                 begun = await objects.create_multipart(key_of(job.id, "b.mp4"), "video/mp4")
                 await store.begin_upload(lease, begun, key_of(job.id, "b.mp4"))
-                await store.fail(lease, JobFailure("FFMPEG_FAILED", "x"), again=False)
+                await store.fail(lease, JobFault(TaskFailure.FFMPEG_FAILED, "x"))
             ids[end] = job.id
 
         await sweeper.sweep()
@@ -320,7 +321,7 @@ async def test_what_cannot_be_removed_keeps_nothing_else(
             assert lease is not None
             key = key_of(job.id, "a.mp4")
             await store.begin_upload(lease, await objects.create_multipart(key, "video/mp4"), key)
-            await store.fail(lease, JobFailure("FFMPEG_FAILED", "x"), again=False)
+            await store.fail(lease, JobFault(TaskFailure.FFMPEG_FAILED, "x"))
             ids.append(job.id)
         await objects.create_multipart(key_of("gone", "c.mp4"), "video/mp4")
         # An upload so old has nobody any more.

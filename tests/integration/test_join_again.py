@@ -19,7 +19,8 @@ from services.common.object_keys import joined_prefix
 from services.common.redis_client import connect
 from services.common.s3_objects import S3Objects
 from services.common.settings import RedisSettings
-from services.ffmpeg.job import JobFailure, JobLease, NewJob
+from services.common.task_failure import TaskFailure
+from services.ffmpeg.job import JobFault, JobLease, NewJob
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
@@ -92,12 +93,12 @@ class Rig:
         new = NewJob(str(uuid.uuid4()), JobKind.JOIN, SYSTEM_USER, {}, Priority.INTERACTIVE, share=share)
         await self._store.register(new)
 
-    async def fail(self, reason: str) -> None:
+    async def fail(self, reason: TaskFailure) -> None:
         """The one task that waits ends so."""
         lease = await self.claim()
         assert lease is not None
         assert await self.claim() is None
-        assert await self._store.fail(lease, JobFailure(reason, "as scripted"), again=False) == "failed"
+        assert await self._store.fail(lease, JobFault(reason, "as scripted")) == "failed"
 
     async def complete(self) -> None:
         """The one task that waits makes the file."""
@@ -132,7 +133,7 @@ async def test_whoever_asks_is_told_since_when_it_is_waited_for(rig: Rig) -> Non
     assert await rig.waited_seconds() < 60
     rig.clock.ahead = 100
     assert 100 <= await rig.waited_seconds() < 160
-    await rig.fail("INTERNAL")
+    await rig.fail(TaskFailure.INTERNAL)
     assert 100 <= await rig.waited_seconds() < 160
 
 
@@ -146,8 +147,10 @@ async def test_it_is_done_in_the_turn_of_the_video_s_owner(rig: Rig) -> None:
     assert (first.job.spec, second.job.spec["video_id"]) == ({}, rig.video_id)
 
 
-@pytest.mark.parametrize("reason", ["STORAGE_UNAVAILABLE", "INTERNAL"])
-async def test_what_failed_for_a_reason_that_passes_is_tried_again_with_doubling_pauses(rig: Rig, reason: str) -> None:
+@pytest.mark.parametrize("reason", [TaskFailure.STORAGE_UNAVAILABLE, TaskFailure.INTERNAL])
+async def test_what_failed_for_a_reason_that_passes_is_tried_again_with_doubling_pauses(
+    rig: Rig, reason: TaskFailure
+) -> None:
     for pause in (60, 120, 240):
         assert await rig.ask() is ErrorReason.JOINING
         await rig.fail(reason)
@@ -162,7 +165,7 @@ async def test_what_failed_for_a_reason_that_passes_is_tried_again_with_doubling
 
 async def test_what_no_try_can_join_stays_so(rig: Rig) -> None:
     assert await rig.ask() is ErrorReason.JOINING
-    await rig.fail("FFMPEG_FAILED")
+    await rig.fail(TaskFailure.FFMPEG_FAILED)
     rig.clock.ahead += 86400
     assert await rig.ask() is ErrorReason.JOIN_FAILED
     assert await rig.claim() is None

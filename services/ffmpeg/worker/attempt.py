@@ -163,13 +163,13 @@ class Attempt:
         if isinstance(error, NoLongerHeld):
             return AttemptOutcome.LOST if error.holding is Holding.LOST else await self._end_cancelled()
         fault = self._fault(error)
-        failure, again, outage = fault.failure, fault.may_pass, isinstance(fault, Outage)
-        if again and fault.reason in _PROGRAM_ENDED:
+        if fault.may_pass and fault.reason in _PROGRAM_ENDED:
             await tasks.until(self._draining, _SHUT_DOWN_SECONDS)
             if self._draining.is_set():
                 return await self._give_back()
-        log.info("job failed", job=self.lease.job.id, reason=failure.reason, message=failure.message, again=again)
-        outcome = await self._persist(lambda: self._store.fail(self.lease, failure, again, outage))
+        why = fault.failure
+        log.info("job failed", job=self.lease.job.id, reason=why.reason, message=why.message, again=fault.may_pass)
+        outcome = await self._persist(lambda: self._store.fail(self.lease, fault))
         return outcome or AttemptOutcome.LOST
 
     def _fault(self, error: BaseException) -> JobFault:

@@ -6,13 +6,15 @@ from typing import Any
 
 import redis.asyncio
 
-from services.ffmpeg.job import Job, JobFailure, JobLease, NewJob
+from services.common.task_failure import TaskFailure
+from services.ffmpeg.job import Job, JobFault, JobLease, NewJob, Outage
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import RedisJobStore
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.05, lost_workers_max=4)
-FAULT = JobFailure("INPUT_UNAVAILABLE", "in_1 could not be fetched")
+_WHY = (TaskFailure.INPUT_UNAVAILABLE, "in_1 could not be fetched")
+FAULT, PASSING, OUTAGE = JobFault(*_WHY), JobFault(*_WHY, may_pass=True), Outage(*_WHY)
 
 
 def with_policy(client: redis.asyncio.Redis, **changes: Any) -> RedisJobStore:

@@ -12,7 +12,7 @@ from services.ffmpeg.job import JobLease, Progress
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState, Priority
 from services.ffmpeg.redis_job_store import RedisJobStore
-from tests.contract.job_store.rig import FAULT, add, expire_lease, make_due
+from tests.contract.job_store.rig import FAULT, OUTAGE, PASSING, add, expire_lease, make_due
 
 POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=60, lost_workers_max=3, running_max=2)
 KINDS = (JobKind.COMMAND, JobKind.PROBE)
@@ -62,9 +62,9 @@ async def step(rng: random.Random, store: RedisJobStore, client: Any, ids: list[
             case "complete":
                 await store.complete(lease, {})
             case "fail" | "again":
-                await store.fail(lease, FAULT, again=what == "again")
+                await store.fail(lease, PASSING if what == "again" else FAULT)
             case "outage":
-                await store.fail(lease, FAULT, again=True, outage=True)
+                await store.fail(lease, OUTAGE)
             case "release":
                 await store.release(lease)
             case "renew":

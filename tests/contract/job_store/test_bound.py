@@ -26,7 +26,7 @@ async def end(store: RedisJobStore, job_id: str, how: str) -> None:
         await store.cancel(job_id)
     match how:
         case "fail" | "cancel, fail":
-            await store.fail(lease, FAULT, again=False)
+            await store.fail(lease, FAULT)
         case "cancel, release":
             await store.release(lease)
         case "lose":

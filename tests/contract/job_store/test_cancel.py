@@ -9,7 +9,7 @@ from services.common.settings import RedisSettings
 from services.ffmpeg.job import Progress
 from services.ffmpeg.job_state import JobState
 from services.ffmpeg.redis_job_store import Cancelled, Holding, RedisJobStore
-from tests.contract.job_store.rig import FAULT, POLICY, add, expire_lease, make_due, nothing_to_claim, state, take
+from tests.contract.job_store.rig import PASSING, POLICY, add, expire_lease, make_due, nothing_to_claim, state, take
 from tests.support.chaos_proxy import chaos_proxy
 
 
@@ -37,7 +37,7 @@ async def test_who_cancelled_a_running_job_is_told_so_when_it_has_ended(store: R
     job_id = await add(store)
     lease = await take(store)
     assert await store._call("cancel", job_id, "nonce", 60_000) == Cancelled.CANCELLING
-    assert await store.fail(lease, FAULT, again=True) == "cancelled"
+    assert await store.fail(lease, PASSING) == "cancelled"
     assert await store._call("cancel", job_id, "nonce", 60_000) == Cancelled.CANCELLED
     assert await store.cancel(job_id) is Cancelled.FINISHED
 
@@ -46,7 +46,7 @@ async def test_a_job_waiting_for_its_retry_is_cancelled_at_once(
     store: RedisJobStore, client: redis.asyncio.Redis
 ) -> None:
     job_id = await add(store)
-    await store.fail(await take(store), FAULT, again=True)
+    await store.fail(await take(store), PASSING)
     assert await store.cancel(job_id) is Cancelled.CANCELLED
     await make_due(client)
     assert await nothing_to_claim(store)
@@ -60,7 +60,7 @@ async def test_cancel_of_a_running_job_reaches_its_worker_in_every_answer(store:
     assert await store.report(lease, Progress(0.1)) is Holding.CANCEL
     assert await store.begin_upload(lease, "u", "k") is Holding.CANCEL
     assert await store.complete(lease, {}) is Holding.CANCEL
-    assert await store.fail(lease, FAULT, again=True) == "cancelled"
+    assert await store.fail(lease, PASSING) == "cancelled"
     assert await state(store, job_id) is JobState.CANCELLED
 
 

@@ -5,7 +5,7 @@ import redis.asyncio
 from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.redis_job_store import RedisJobStore
-from tests.contract.job_store.rig import FAULT, add, make_due, take
+from tests.contract.job_store.rig import PASSING, add, make_due, take
 from tests.support.waiting import until
 
 HOUR_MS = 3_600_000
@@ -59,7 +59,7 @@ async def test_a_dead_worker_s_job_is_found_after_a_lease_all_the_same(client: r
 async def test_a_retry_comes_after_the_longest_pause_all_the_same(client: redis.asyncio.Redis) -> None:
     store = RedisJobStore(client, LEASE)
     lease = await running(store)
-    assert await store.fail(lease, FAULT, again=True) == "retry"
+    assert await store.fail(lease, PASSING) == "retry"
     await an_hour_back(client)
     await store.reap()
     waiting = await store.get(lease.job.id)
@@ -76,7 +76,7 @@ async def test_what_is_within_a_lease_or_a_pause_stays_as_it_is(client: redis.as
     first, second = await running(store), await running(store)
     await store.renew("w1", [first])
     for _ in range(2):
-        await store.fail(second, FAULT, again=True)
+        await store.fail(second, PASSING)
         before = [await scores(client, name) for name in ("active", "delayed", "workers")]
         assert all(before)
         assert await store.reap() == {}

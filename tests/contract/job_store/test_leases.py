@@ -103,7 +103,7 @@ async def test_a_lease_that_ran_out_moves_the_job_and_refuses_the_old_attempt(
     assert await store.report(stale, Progress(0.9)) is Holding.LOST
     assert await store.begin_upload(stale, "u", "k") is Holding.LOST
     assert await store.complete(stale, {"stale": True}) is Holding.LOST
-    assert await store.fail(stale, FAULT, again=False) == "lost"
+    assert await store.fail(stale, FAULT) == "lost"
     assert await store.release(stale) is Holding.LOST
     assert await store.complete(fresh, {"fresh": True}) is Holding.HELD
     assert await store.complete(stale, {"stale": True}) is Holding.LOST
@@ -147,7 +147,7 @@ async def test_uploads_of_attempts_that_did_not_commit_are_remembered(
     await store.reap()
     lease = await take(store)
     assert await store.uploads(job_id) == {"u1": "ffmpeg-outputs/x"}
-    await store.fail(lease, FAULT, again=False)
+    await store.fail(lease, FAULT)
     assert [found async for found in store.debris()] == [job_id]
     await store.debris_removed(job_id)
     assert [found async for found in store.debris()] == []

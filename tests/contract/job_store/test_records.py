@@ -58,7 +58,7 @@ async def test_counts_return_to_nothing(store: RedisJobStore, client: redis.asyn
             await store.release(lease)
             lease = await take(store)
         if end == "fail":
-            await store.fail(lease, FAULT, again=False)
+            await store.fail(lease, FAULT)
         else:
             await store.complete(lease, {})
     assert await client.hgetall("{ff}:owner:anna") == {}

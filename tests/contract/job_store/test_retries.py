@@ -10,6 +10,8 @@ from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.contract.job_store.rig import (
     FAULT,
+    OUTAGE,
+    PASSING,
     POLICY,
     add,
     expire_lease,
@@ -39,21 +41,21 @@ async def test_a_passing_fault_is_tried_three_times_with_doubling_pauses(store: 
             return bool(into)
 
         await until(claimed)
-        assert await store.fail(leases[0], FAULT, again=True) == wanted
+        assert await store.fail(leases[0], PASSING) == wanted
         found = await get(store, job_id)
         if found.due_ms:
             pauses.append(found.due_ms)
             assert await nothing_to_claim(store)
     assert len(pauses) == 2
     found = await get(store, job_id)
-    assert (found.state, found.failure, found.attempt, found.tries) == (JobState.FAILED, FAULT, 3, 3)
+    assert (found.state, found.failure, found.attempt, found.tries) == (JobState.FAILED, FAULT.failure, 3, 3)
     assert await nothing_to_claim(store)
 
 
 async def test_a_retry_that_is_due_waits_for_nobody_s_claim(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     """Workers that have nothing to do hear of it."""
     await add(store)
-    await store.fail(await take(store), FAULT, again=True)
+    await store.fail(await take(store), PASSING)
     await make_due(client)
     await store.reap()
     stats = await store.stats()
@@ -70,7 +72,7 @@ async def test_an_outage_is_no_try_and_its_pauses_are_as_long_as_it_has_lasted(
         if lasted:
             await begin_outage(client, job_id, lasted)
         before = await redis_ms(client)
-        assert await store.fail(lease, FAULT, again=True, outage=True) == "outage"
+        assert await store.fail(lease, OUTAGE) == "outage"
         found = await get(store, job_id)
         assert found.due_ms is not None
         pauses.append((found.due_ms - before) / 1000)
@@ -81,19 +83,19 @@ async def test_an_outage_is_no_try_and_its_pauses_are_as_long_as_it_has_lasted(
     assert (found.state, found.tries, found.failure) == (JobState.PENDING, 0, None)
     # What is the job's own fault has its tries still.
     for wanted in ("retry", "retry", "failed"):
-        assert await store.fail(await take(store), FAULT, again=True) == wanted
+        assert await store.fail(await take(store), PASSING) == wanted
         await make_due(client)
 
 
 async def test_an_outage_without_an_end_ends_the_job(client: redis.asyncio.Redis, store: RedisJobStore) -> None:
     job_id = await add(store)
-    assert await store.fail(await take(store), FAULT, again=True, outage=True) == "outage"
+    assert await store.fail(await take(store), OUTAGE) == "outage"
     await begin_outage(client, job_id, POLICY.outage_seconds + 1)
     for wanted in ("retry", "retry", "failed"):
         await make_due(client)
-        assert await store.fail(await take(store), FAULT, again=True, outage=True) == wanted
+        assert await store.fail(await take(store), OUTAGE) == wanted
     found = await get(store, job_id)
-    assert (found.state, found.failure, found.tries) == (JobState.FAILED, FAULT, 3)
+    assert (found.state, found.failure, found.tries) == (JobState.FAILED, FAULT.failure, 3)
 
 
 async def test_an_outage_ends_after_a_clock_that_was_set_back(
@@ -101,13 +103,13 @@ async def test_an_outage_ends_after_a_clock_that_was_set_back(
 ) -> None:
     job_id = await add(store)
     await begin_outage(client, job_id, -1e6)
-    assert await store.fail(await take(store), FAULT, again=True, outage=True) == "outage"
+    assert await store.fail(await take(store), OUTAGE) == "outage"
     assert int(await client.hget(f"{{ff}}:job:{job_id}", "outage") or 0) <= await redis_ms(client)
 
 
 async def test_a_lasting_fault_fails_at_once(store: RedisJobStore) -> None:
     job_id = await add(store)
-    assert await store.fail(await take(store), FAULT, again=False) == "failed"
+    assert await store.fail(await take(store), FAULT) == "failed"
     assert await state(store, job_id) is JobState.FAILED
 
 
@@ -128,7 +130,7 @@ async def test_a_job_that_takes_four_workers_with_it_is_poison(
 
 async def test_a_job_whose_retry_began_is_due_no_more(store: RedisJobStore) -> None:
     job_id = await add(store)
-    assert await store.fail(await take(store), FAULT, again=True) == "retry"
+    assert await store.fail(await take(store), PASSING) == "retry"
     assert (await get(store, job_id)).due_ms is not None
 
     async def is_taken() -> bool:

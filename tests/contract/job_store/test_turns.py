@@ -10,7 +10,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job_state import JobKind, Priority
 from services.ffmpeg.redis_job_store import Cancelled, RedisJobStore
-from tests.contract.job_store.rig import FAULT, add, make_due, nothing_to_claim, take, with_policy
+from tests.contract.job_store.rig import PASSING, add, make_due, nothing_to_claim, take, with_policy
 
 
 async def test_classes_go_in_order_whatever_came_first(store: RedisJobStore) -> None:
@@ -48,7 +48,7 @@ async def test_what_an_owner_has_running_counts_for_its_next_turn(store: RedisJo
 async def test_a_job_that_is_tried_again_turns_no_clock_back(store: RedisJobStore, client: redis.asyncio.Redis) -> None:
     """Whoever comes then would come before those who have waited for long."""
     mine = [await add(store) for _ in range(4)]
-    await store.fail(await take(store), FAULT, again=True)
+    await store.fail(await take(store), PASSING)
     for job_id in mine[1:3]:
         assert (await take(store)).job.id == job_id
     await make_due(client)
@@ -110,7 +110,7 @@ async def test_a_job_that_waits_for_its_next_try_holds_back_no_other(client: red
     second = await add(store)
     first = await take(store)
     assert await nothing_to_claim(store)
-    assert await store.fail(first, FAULT, again=True) == "retry"
+    assert await store.fail(first, PASSING) == "retry"
     assert (await take(store)).job.id == second
 
 

@@ -14,7 +14,7 @@ import pytest
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
-from services.ffmpeg.job import Job, JobFailure, JobFault, JobLease, Outage, Progress
+from services.ffmpeg.job import Job, JobFault, JobLease, Outage, Progress
 from services.ffmpeg.job_state import AttemptOutcome, JobKind, JobState, Priority
 from services.ffmpeg.process import ToldFullError
 from services.ffmpeg.redis_job_store import Holding
@@ -38,9 +38,9 @@ class Store:
         self._answer(("complete", result) if self.holding is Holding.HELD else None)
         return self.holding
 
-    async def fail(self, lease: JobLease, failure: JobFailure, again: bool, outage: bool) -> AttemptOutcome:
-        self._answer(("fail", failure.reason, "outage" if outage else again))
-        return AttemptOutcome.RETRY if again else AttemptOutcome.FAILED
+    async def fail(self, lease: JobLease, fault: JobFault) -> AttemptOutcome:
+        self._answer(("fail", fault.failure.reason, "outage" if isinstance(fault, Outage) else fault.may_pass))
+        return AttemptOutcome.RETRY if fault.may_pass else AttemptOutcome.FAILED
 
     async def release(self, lease: JobLease) -> Holding:
         self._answer(("release",))
