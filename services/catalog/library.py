@@ -61,7 +61,7 @@ class Library:
     async def explore(self, user: str, page_size: int, token: str, include_own: bool) -> Page:
         """What everybody may see; `user`'s own among it, private ones too, only if asked for."""
         size = page_length(page_size, PAGE_SIZE)
-        if user and include_own:
+        if include_own:
             return await self._page("e", [EXPLORE, private_key(user)], size, token)
         return await self._page("e", [EXPLORE], size, token, hidden=public_key(user) if user else "")
 
