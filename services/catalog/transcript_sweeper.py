@@ -70,4 +70,4 @@ def _belongs(key: str, video: media_pb2.Video) -> bool:
     named = video.transcript.result.key
     # While one is made its objects may have old names: the same transcript as once before. What is deleted names none;
     # until it is, its deletion removes all of them.
-    return video.transcript.state in UNDER_WAY or (bool(named) and key in {captions_key(named), document_key(named)})
+    return video.transcript.state in UNDER_WAY or key in {captions_key(named), document_key(named)}
