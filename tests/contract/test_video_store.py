@@ -9,7 +9,8 @@ import redis.asyncio as redis
 from reelway.v1 import media_pb2
 
 from services.catalog import redis_video_store
-from services.catalog.memberships import listed_for, owned_key
+from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import PROCESSING, listed_for, owned_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.error_catalog import ErrorReason
@@ -330,7 +331,28 @@ async def test_every_unsaved_change_is_told(store: RedisVideoStore) -> None:
 
 async def test_redis_that_is_away_is_a_store_that_is_unavailable(clock: TurnedClock) -> None:
     async with redis_client.connect(RedisSettings(redis_url="redis://127.0.0.1:1/0"), text=False) as client:
-        away = RedisVideoStore(client, clock)
-        with pytest.raises(ReelwayError) as refused:
-            await away.get(str(uuid.uuid4()))
-    assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+        away, lists = RedisVideoStore(client, clock), LibraryStore(client)
+        video = media_pb2.Video(video_id=str(uuid.uuid4()), version=1)
+        answers = await asyncio.gather(
+            away.next_number(),
+            away.create(video, "m"),
+            away.get(video.video_id),
+            away.get_by_number(1),
+            away.get_unguarded(video.video_id),
+            away.known_owner("anna"),
+            away.page(NOBODYS, 0, 10),
+            away.saved(video, "m"),
+            away.is_saved(video),
+            away.unsaved_before(FOREVER),
+            away.deleting(FOREVER),
+            away.exists(),
+            away.clear(Lease(client, "lease", 60)),
+            lists.newest(NOBODYS, 10),
+            lists.signed_before(FOREVER),
+            lists.claim(PROCESSING, 0, 1, 10),
+            lists.put_off(PROCESSING, video.video_id, 1),
+            return_exceptions=True,
+        )
+    for answer in answers:
+        assert isinstance(answer, ReelwayError)
+        assert answer.reason is ErrorReason.STORE_UNAVAILABLE

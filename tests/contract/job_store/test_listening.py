@@ -65,6 +65,24 @@ async def test_waiters_are_told_that_they_may_have_missed_something(
         await until(lambda: heard == [("", ""), ("", "")])
 
 
+async def test_a_subscription_on_which_nothing_comes_is_kept(
+    of_a_process: RedisJobStore, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ffmpeg.redis_job_store._SILENT_SECONDS", 0.3)
+
+    async def pinged() -> int:
+        return int((await client.info("commandstats")).get("cmdstat_ping", {}).get("calls", 0))
+
+    async with listening(of_a_process, "{ff}:cancel", "{ff}:wake") as heard:
+        before = await pinged()
+
+        async def twice() -> bool:
+            return await pinged() > before + 1
+
+        await until(twice)
+        assert heard == [("", "")]
+
+
 async def test_a_subscription_that_is_dead_without_a_word_is_made_anew(
     of_a_process: RedisJobStore, client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
