@@ -80,34 +80,35 @@ def parse_range(header: str | None, size: int) -> list[ByteRange] | Unsatisfiabl
     specs = [spec for member in range_set.split(",") if (spec := member.strip(" \t"))]
     if not specs or len(specs) > MAX_RANGES:
         return None
-    ranges: list[ByteRange] = []
-    whole_of_nothing = False
-    for spec in specs:
-        match = _RANGE_SPEC.fullmatch(spec)
-        if match is None or spec == "-":
-            return None
-        first_digits, last_digits = match.groups()
-        if not first_digits:
-            length = min(_position(last_digits), size)
-            if length:
-                ranges.append(ByteRange(size - length, length))
-            elif _position(last_digits):
-                # The last n bytes of nothing: satisfiable by section 14.1.2, but no Content-Range can say so.
-                whole_of_nothing = True
-            continue
-        first = _position(first_digits)
-        last = _position(last_digits) if last_digits else _BEYOND_ANY_SIZE
-        if last < first:
-            return None
-        if first < size:
-            ranges.append(ByteRange(first, min(last, size - 1) - first + 1))
-    if whole_of_nothing:
+    try:
+        ranges = [found for spec in specs if (found := _resolved(spec, size)) is not None]
+    except ValueError:
         return None
     if not ranges:
         return Unsatisfiable(size)
     if sum(r.length for r in ranges) > size or _overlaps(ranges) > 1:
         return None
     return ranges
+
+
+def _resolved(spec: str, size: int) -> ByteRange | None:
+    """What of the representation one range names; None: nothing of it. ValueError for what Range is ignored for."""
+    match = _RANGE_SPEC.fullmatch(spec)
+    if match is None or spec == "-":
+        raise ValueError(spec)
+    first_digits, last_digits = match.groups()
+    if not first_digits:
+        suffix = _position(last_digits)
+        if suffix and not size:
+            # The last n bytes of nothing: satisfiable by section 14.1.2, but no Content-Range can say so.
+            raise ValueError(spec)
+        length = min(suffix, size)
+        return ByteRange(size - length, length) if length else None
+    first = _position(first_digits)
+    last = _position(last_digits) if last_digits else _BEYOND_ANY_SIZE
+    if last < first:
+        raise ValueError(spec)
+    return ByteRange(first, min(last, size - 1) - first + 1) if first < size else None
 
 
 def _position(digits: str) -> int:
