@@ -14,7 +14,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -119,8 +119,8 @@ class AddressPolicy:
         if any(address in network for network in _NETWORKS):
             raise AddressRefused("the address is not a public one")
 
-    def check_url(self, url: str) -> SplitResult:
-        """The parts of an http(s) URL that may be asked; raises AddressRefused.
+    def check_url(self, url: str) -> None:
+        """Raise AddressRefused unless this http(s) URL may be asked.
 
         Looks at the text alone, so it can be done when a task is registered; a name is looked up when it is dialled.
         """
@@ -139,14 +139,13 @@ class AddressPolicy:
         port = port or _SCHEMES[parts.scheme.lower()]
         if ":" in host or _is_dotted_quad(host):
             self.check_address(host, port)
-            return parts
+            return
         labels = host.rstrip(".").split(".")
         # `0x7f.1`, `2130706433`, `127.0.0.1.`: numbers that a resolver may read as an address (WHATWG URL, 3.5).
         if not _HOST.fullmatch(host) or _NUMERIC_LABEL.fullmatch(labels[-1]) or not all(map(_LABEL.fullmatch, labels)):
             raise AddressRefused("the host is neither a name nor a plain address")
         if port not in _PORTS and not any(port == allowed for _, allowed in self.allowed):
             raise AddressRefused(f"port {port} is not allowed")
-        return parts
 
 
 def _is_dotted_quad(host: str) -> bool:
