@@ -117,17 +117,15 @@ async def run_sandboxed(
     on_log: Callable[[bytes], None] | None = None,
     script: str = LAUNCHER,
     extra: Mapping[str, str] | None = None,
-    guarded: bool = True,
 ) -> RunResult:
     """Run `argv` (absolute program first) caged in `folder` until it ends or breaks a limit.
 
     `on_line` gets each line of standard output, `on_log` each piece of standard error. When the calling task is
     cancelled, the program gets SIGTERM, then SIGKILL within a second, and is dead before CancelledError goes on,
     however often it is cancelled; when this process dies, the program dies with it. `script` and `extra` (more of its
-    SPEC) are for the self-test; only tests of the cage itself leave `guarded`, the demand for the forced whitelists.
+    SPEC) are for the self-test.
     """
-    if guarded:
-        _require_whitelists(argv)
+    _require_whitelists(argv)
     started = time.monotonic()
     with _in_memory(sandbox.spec(argv, folder.path, limits, extra)) as spec:
         process = await asyncio.create_subprocess_exec(

@@ -76,7 +76,7 @@ async def _straight_into_the_cage(world: World, sandbox: Sandbox, root: WorkRoot
     words = [_substituted(word, files) for word in shlex.split(world.fill(request["ffmpeg_command"], name))]
     argv = [sandbox.ffmpeg, "-y", "-nostdin", *words]
     try:
-        result = await run_sandboxed(sandbox, argv, folder, LIMITS, guarded=False)
+        result = await run_sandboxed(sandbox, argv, folder, LIMITS)
         return Outcome(shown=result.stderr + _contents(folder))
     finally:
         folder.remove()
@@ -93,7 +93,9 @@ async def _all(world: World, sandbox: Sandbox, root: WorkRoot, cases: list[str])
         async with gate:
             return await _straight_into_the_cage(world, sandbox, root, case_id)
 
-    outcomes = dict(zip(cases, await asyncio.gather(*map(one, cases)), strict=True))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.ffmpeg.process._require_whitelists", lambda argv: None)
+        outcomes = dict(zip(cases, await asyncio.gather(*map(one, cases)), strict=True))
     world.eyes.look()
     for watched, names in world.eyes.seen.items():
         place, _, kind = watched.partition(":")

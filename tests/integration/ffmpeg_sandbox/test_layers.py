@@ -101,14 +101,15 @@ async def test_a_launcher_that_cannot_is_never_gone_round(folder: WorkFolder) ->
     assert list((folder.path / "out").iterdir()) == []
 
 
-async def test_descriptors_and_environment_stay_outside(folder: WorkFolder, tmp_path: Path) -> None:
+async def test_descriptors_and_environment_stay_outside(
+    folder: WorkFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ffmpeg.process._require_whitelists", lambda argv: None)
     (tmp_path / "secret").write_text("CANARY")
     with (tmp_path / "secret").open("rb") as file:
         os.set_inheritable(file.fileno(), True)
         argv = [SANDBOX.ffmpeg, "-nostdin", "-f", "data", "-i", f"pipe:{file.fileno()}", "-map", "0", "-c", "copy"]
-        result = await run_sandboxed(
-            SANDBOX, [*argv, "-f", "data", f"{folder.path}/out/0"], folder, LIMITS, guarded=False
-        )
+        result = await run_sandboxed(SANDBOX, [*argv, "-f", "data", f"{folder.path}/out/0"], folder, LIMITS)
     written = b"".join(path.read_bytes() for path in (folder.path / "out").iterdir())
     assert b"CANARY" not in written + result.stderr
 

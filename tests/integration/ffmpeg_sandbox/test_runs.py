@@ -64,17 +64,20 @@ async def test_a_broken_limit_is_a_failure(folder: WorkFolder, ended: Ended, com
 
 
 @pytest.mark.parametrize("ended", [Ended.FILES, Ended.DISK])
-async def test_many_files_or_much_data_end_a_run(folder: WorkFolder, ended: Ended) -> None:
+async def test_many_files_or_much_data_end_a_run(
+    folder: WorkFolder, ended: Ended, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Straight into the cage: the policy would never let a pattern through."""
     limits = (
         replace(LIMITS, output_files=20)
         if ended is Ended.FILES
         else replace(LIMITS, output_bytes=2**20, output_files=10**6)
     )
+    monkeypatch.setattr("services.ffmpeg.process._require_whitelists", lambda argv: None)
     # No single file comes near its own limit: it is the sum of many that counts.
     argv = [SANDBOX.ffmpeg, "-nostdin", "-f", "lavfi", "-i", "testsrc=s=16x16:d=3600"]
     argv += ["-s", "16x16" if ended is Ended.FILES else "320x240", f"{folder.path}/out/%d.bmp"]
-    result = await run_sandboxed(SANDBOX, argv, folder, limits, guarded=False)
+    result = await run_sandboxed(SANDBOX, argv, folder, limits)
     assert result.ended is ended
 
 
@@ -85,9 +88,10 @@ async def test_a_file_that_was_cut_at_its_limit_is_a_failure(folder: WorkFolder)
     assert result.ended is Ended.DISK
 
 
-async def test_a_flood_of_log_lines_is_bounded(folder: WorkFolder) -> None:
+async def test_a_flood_of_log_lines_is_bounded(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ffmpeg.process._require_whitelists", lambda argv: None)
     argv = [SANDBOX.ffmpeg, "-nostdin", "-loglevel", "trace", "-f", "lavfi", "-i", "testsrc=d=60", "-vf", "showinfo"]
-    result = await run_sandboxed(SANDBOX, [*argv, "-f", "null", "-"], folder, LIMITS, guarded=False)
+    result = await run_sandboxed(SANDBOX, [*argv, "-f", "null", "-"], folder, LIMITS)
     assert result.ended is Ended.SUCCEEDED
     assert len(result.stderr) == 64 * 1024
 
