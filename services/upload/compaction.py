@@ -132,9 +132,9 @@ class Compaction:
         except ReelwayError as error:
             pause, done = self._pause(error), False
             if error.reason is not ErrorReason.JOINING:
-                log.warning("compaction put off", video_id=video_id, why=str(error))
+                log.warning("put off", what="compaction", video_id=video_id, why=str(error))
         except Exception:
-            log.exception("compaction failed", video_id=video_id)
+            log.exception("failed", what="compaction", video_id=video_id)
             done = False
         if done:
             await self._store.compaction_done(video_id)

@@ -127,7 +127,7 @@ class Ingest:
                     with redis_errors():
                         await self._redis.expire(_told_key(info.key), seconds)
                 except ReelwayError as error:
-                    log.warning("arrival put off", key=info.key, why=str(error))
+                    log.warning("put off", what="look at an arrival", key=info.key, why=str(error))
                     with redis_errors():
                         await self._redis.delete(_told_key(info.key))
 

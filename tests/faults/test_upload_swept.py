@@ -5,6 +5,7 @@ import uuid
 
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
+from structlog.testing import capture_logs
 
 from services.catalog.rebuild import rebuild
 from services.common.byte_messages import UploadMessage
@@ -187,6 +188,27 @@ async def test_a_live_upload_is_never_swept(parts: Foundation, monkeypatch: pyte
     assert not upload.done()
     swept.set()
     assert await parts.is_whole(await upload, data)
+
+
+async def test_an_upload_that_breaks_its_sweep_keeps_no_other_waiting(
+    parts: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = (OpenUpload(str(uuid.uuid4()), f"videos/{name}.mp4", "anna") for name in ("bad", "good"))
+    for upload in (bad, good):
+        await parts.register.begin(upload)
+    abort = parts.objects.abort_multiparts
+
+    async def breaking(prefix: str) -> int:
+        if prefix == bad.key:
+            raise RuntimeError("as scripted")
+        return await abort(prefix)
+
+    monkeypatch.setattr(parts.objects, "abort_multiparts", breaking)
+    parts.clock.ahead = 61
+    with capture_logs() as lines:
+        await parts.sweeper().sweep()
+    assert await parts.register.keys() == {bad.key}
+    assert [line["what"] for line in lines if line["event"] == "failed"] == ["sweep of an upload"]
 
 
 @pytest.mark.usefixtures("hasty_writes")
