@@ -148,13 +148,18 @@ async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideo
     """For ever: where the index is missing (a new system, or an emptied Redis), one replica rebuilds it."""
     while True:
         with failures_logged("look after the index"):
-            if not await store.exists() and await lease.take():
-                try:
-                    # Whoever held the lease before may have done it.
-                    if not await store.exists():
-                        log.warning("the index is missing, rebuilding it")
-                        found = await rebuild(records, objects, store, lease)
-                        log.info("index rebuilt", **dataclasses.asdict(found))
-                finally:
-                    await lease.release()
+            await _rebuild_if_missing(records, objects, store, lease)
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def _rebuild_if_missing(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
+    if await store.exists() or not await lease.take():
+        return
+    try:
+        # Whoever held the lease before may have done it.
+        if not await store.exists():
+            log.warning("the index is missing, rebuilding it")
+            found = await rebuild(records, objects, store, lease)
+            log.info("index rebuilt", **dataclasses.asdict(found))
+    finally:
+        await lease.release()
