@@ -152,8 +152,9 @@ class WorkerSettings(JobSettings, JoinSettings, LibrarySettings, TranscribeSetti
     """Pause between two renewals of a lease."""
     job_stalled_check_seconds: Seconds = Field(15.0, gt=0)
     """Pause between two looks for jobs whose worker has gone."""
-    job_kill_seconds: Seconds = Field(15.0, gt=0)
-    """A handler that has not stopped so long after it was told to ends the process."""
+    job_kill_seconds: Seconds = Field(15.0, gt=0, le=19)
+    """A handler that has not stopped so long after it was told to ends the process; at most 19, for a process that
+    drains has no more time."""
     upload_target: str = "127.0.0.1:50051"
     """gRPC target of the upload service, which knows where the clips to be joined are."""
     stream_target: str = "127.0.0.1:50052"

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.opaque_token import seal_place, unseal_place
+from services.common.server import TIDY_SECONDS
 from services.ffmpeg import settings
 from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.job import Job, Progress
@@ -50,6 +52,13 @@ def test_how_long_records_are_kept_and_leases_last_by_default() -> None:
     policy = WorkerSettings(S3_BUCKET="b").policy
     assert policy.lease_seconds == 60
     assert (policy.keep_completed_seconds, policy.keep_failed_seconds) == (7 * 86400, 30 * 86400)
+
+
+def test_a_handler_that_does_not_stop_ends_the_process_before_its_drain_is_over() -> None:
+    most = TIDY_SECONDS - 5  # what the worker waits besides
+    assert WorkerSettings(S3_BUCKET="b", job_kill_seconds=most - 1).job_kill_seconds < most
+    with pytest.raises(ValidationError, match="job_kill_seconds"):
+        WorkerSettings(S3_BUCKET="b", job_kill_seconds=most)
 
 
 async def test_every_kind_has_a_handler() -> None:
