@@ -61,6 +61,17 @@ class Edge(grpc.aio.ServerInterceptor):
     def __init__(self, max_unary_seconds: float, drained: asyncio.Event) -> None:
         self._max_unary_seconds, self._drained = max_unary_seconds, drained
         self._wrapped: dict[str, Any] = {}
+        self._running: set[asyncio.Task[Any]] = set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until the calls that a stopping server has cut off have undone what they began, no longer than `seconds`."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
+
+    def _note(self) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
 
     async def intercept_service(self, continuation: Any, details: grpc.HandlerCallDetails) -> Any:
         """The handler of a method, wrapped; health and reflection are what they were, but end with a drain."""
@@ -87,6 +98,7 @@ class Edge(grpc.aio.ServerInterceptor):
             return request if handler.request_streaming else parse(request)
 
         async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            self._note()
             with observed(context):
                 try:
                     async for response in call(let_in(request, context), context):
@@ -97,6 +109,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def unary(request: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
+            self._note()
             with observed(context):
                 try:
                     request = let_in(request, context)

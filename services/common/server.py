@@ -25,7 +25,8 @@ LIVENESS = "live"
 """Health service name that is SERVING as long as the process can answer at all."""
 
 TIDY_SECONDS = 25.0
-"""Given to background loops beyond the drain: a worker waits JOB_KILL_SECONDS and five more for its jobs to let go."""
+"""Given beyond the drain to calls that it cut off, and to background loops: a worker waits JOB_KILL_SECONDS and five
+more for its jobs to let go."""
 
 Check = Callable[[], Awaitable[None]]
 _CHECK_SECONDS = 5
@@ -101,8 +102,9 @@ async def serve(
 
     drained = asyncio.Event()
     age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
+    edge = Edge(settings.max_unary_seconds, drained)
     server = grpc.aio.server(
-        interceptors=[Edge(settings.max_unary_seconds, drained)],
+        interceptors=[edge],
         options=[
             *TRANSPORT_OPTIONS,
             ("grpc.max_connection_age_ms", int(age * 1000)),
@@ -152,6 +154,7 @@ async def serve(
         drained.set()
         on_drain()
         await stopping
+        await edge.wait(TIDY_SECONDS)
         if probed is not None:
             await probed.stop(0)
     finally:

@@ -288,12 +288,13 @@ async def test_before_it_stops_accepting_it_says_so(tmp_path: Path) -> None:
             assert json.loads(await stub(b"", timeout=10))
 
 
-async def test_a_call_that_does_not_end_keeps_it_no_longer_than_its_drain_limit(tmp_path: Path) -> None:
+async def test_a_call_that_does_not_end_keeps_it_until_its_drain_limit_and_what_it_undoes_then(tmp_path: Path) -> None:
     async with edge_process(tmp_path, DRAIN_SECONDS="0.2") as edge:
         call = asyncio.create_task(edge.call("Wait", b"never"))
         await edge.waits_for("never")
         edge.process.signal(signal.SIGTERM)
         assert await asyncio.wait_for(edge.process.wait(), 20) == 0
+        assert (tmp_path / "never.left").exists()
         with pytest.raises(ReelwayError):
             await call
 

@@ -3,6 +3,7 @@
 Requests and answers are plain bytes.
 """
 
+import asyncio
 import json
 import os
 from collections.abc import AsyncIterator
@@ -45,7 +46,13 @@ async def _refuse(request: bytes, context: Any) -> bytes:
 
 
 async def _wait(request: bytes, context: Any) -> bytes:
-    await _told(request.decode())
+    try:
+        await _told(request.decode())
+    except asyncio.CancelledError:
+        # It has something to clean up, which takes a moment.
+        await asyncio.sleep(0.3)
+        (FOLDER / f"{request.decode()}.left").touch()
+        raise
     return b"done"
 
 
