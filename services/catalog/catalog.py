@@ -237,9 +237,8 @@ class Catalog:
         count = page_length(page_size, PAGE_SIZE)
         if skip < 0:
             raise invalid_field("skip", "must not be negative", "out_of_range")
-        lists = listed_for(user)
-        after = await self._store.behind(lists, page_token.decode(token) if token else 0, skip)
-        videos = await self._store.page(lists, after, count + 1)
+        after = await self._store.behind(user, page_token.decode(token) if token else 0, skip)
+        videos = await self._store.page(listed_for(user), after, count + 1)
         page = within_message(videos[:count])
         next_token = page_token.encode(page[-1].number) if len(videos) > len(page) else ""
         # Without what was deleted or made private since the lists were read.

@@ -40,7 +40,7 @@ import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
 from reelway.v1 import media_pb2
 
-from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, memberships
+from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, listed_for, memberships, public_key
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -70,6 +70,7 @@ class RedisVideoStore:
         self._commit_script = client.register_script((_LUA / "commit_video.lua").read_text())
         self._saved_script = client.register_script((_LUA / "mark_saved.lua").read_text())
         self._read_script = client.register_script((_LUA / "read_videos.lua").read_text())
+        self._skip_script = client.register_script((_LUA / "skip_videos.lua").read_text())
         self._number_script = client.register_script((_LUA / "next_number.lua").read_text())
         self._finish = (_LUA / "finish_load.lua").read_text()  # queued in a transaction: none to await
 
@@ -165,8 +166,17 @@ class RedisVideoStore:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return [media_pb2.Video.FromString(record) if record else None for record in records]
 
-    async def behind(self, lists: Sequence[str], after: int, skip: int) -> int:
-        """The number behind which a page begins that leaves out the first `skip` videos of those above `after`."""
+    async def behind(self, user: str, after: int, skip: int) -> int:
+        """The number behind which a page of a user's list begins that leaves out the first `skip` above `after`.
+
+        Where the user has published videos, which are in two of the lists, all that are left out are gone through.
+        """
+        lists = listed_for(user)
+        if skip:
+            with redis_errors():
+                found = await self._skip_script(keys=[public_key(user), *lists], args=[after, skip])
+            if found is not None:
+                return int(found)
         while skip and (skipped := await self._members(lists, after, min(skip, _SKIPPED_AT_ONCE))):
             after, skip = int(skipped[-1][0]), skip - len(skipped)
         return after

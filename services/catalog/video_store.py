@@ -43,8 +43,8 @@ class VideoStore(Protocol):
         """Those that exist, in this order."""
         ...
 
-    async def behind(self, lists: Sequence[str], after: int, skip: int) -> int:
-        """The number behind which a page begins that leaves out the first `skip` videos of those above `after`."""
+    async def behind(self, user: str, after: int, skip: int) -> int:
+        """The number behind which a page of a user's list begins that leaves out the first `skip` above `after`."""
         ...
 
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:

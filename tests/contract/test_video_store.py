@@ -182,13 +182,13 @@ async def test_what_is_skipped_is_counted_as_it_would_be_on_a_page(
     for at in (0, 2, 4):
         videos[at].listing_time.FromMicroseconds(1)
         videos[at] = await step(store, videos[at])
-    lists, seen = listed_for("anna"), [videos[at] for at in (0, 2, 3, 4, 5)]
-    for after in range(7):
-        rest = [video for video in seen if video.number > after]
-        for skip in range(7):
-            behind = await store.behind(lists, after, skip)
-            assert await store.page(lists, behind, 10) == rest[skip:]
-    assert await store.behind([owned_key("carla")], 0, 5) == 0
+    # Of anna's some are in two lists, of carla's none.
+    for user, seen in (("anna", (0, 2, 3, 4, 5)), ("carla", (0, 2, 3, 4)), ("", (0, 2, 3, 4))):
+        for after in range(7):
+            rest = [videos[at] for at in seen if videos[at].number > after]
+            for skip in range(7):
+                behind = await store.behind(user, after, skip)
+                assert await store.page(listed_for(user), behind, 10) == rest[skip:]
 
 
 async def test_no_more_records_are_read_at_once_than_a_message_holds(
@@ -207,7 +207,25 @@ async def test_no_more_records_are_read_at_once_than_a_message_holds(
 async def test_others_run_while_many_are_skipped(store: RedisVideoStore, lease: Lease) -> None:
     many = [media_pb2.Video(video_id=str(uuid.uuid4()), number=number, state=READY) for number in range(1, 5001)]
     await store.load(many, lease)
-    assert await others_run(lambda: store.behind(NOBODYS, 0, 5000)) == 5000
+    many[0].owner = "anna"
+    many[0].listing_time.FromMicroseconds(1)
+    await store.load(many[:1], lease)
+    assert await others_run(lambda: store.behind("anna", 0, 5000)) == 5000
+
+
+async def test_many_are_skipped_in_one_step_where_no_list_has_a_video_of_another(
+    store: RedisVideoStore, lease: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_video_store, "_SKIPPED_AT_ONCE", 0)
+    owners = ("", "anna")
+    many = [
+        media_pb2.Video(video_id=str(uuid.uuid4()), number=2 * at, state=READY, owner=owners[at % 2])
+        for at in range(1, 1001)
+    ]
+    await store.load(many, lease)
+    for after, skip, behind in ((0, 900, 1800), (1000, 400, 1800), (0, 1001, 2000)):
+        assert await store.behind("anna", after, skip) == behind
+    assert await store.behind("", 0, 400) == 1600
 
 
 async def test_a_page_is_stable_while_videos_come_and_go(store: RedisVideoStore) -> None:
