@@ -71,10 +71,11 @@ async def _rebuild(
     records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease, writers_seconds: float
 ) -> Rebuilt:
     # Where it was closed before, by a rebuild that broke off, there may still be what only Redis has.
-    if await store.close_index(lease) or await store.unsaved_before(float("inf")):
+    unsaved = await anext(store.unsaved_before(float("inf")), None)
+    if await store.close_index(lease) or unsaved:
         # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
         await asyncio.sleep(writers_seconds)
-        for video_id, _ in await store.unsaved_before(float("inf")):
+        async for video_id, _ in store.unsaved_before(float("inf")):
             await tasks.undisturbed(_save(records, store, video_id))
     await store.clear(lease)
     stored = _Stored(objects)

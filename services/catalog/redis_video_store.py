@@ -31,7 +31,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -223,11 +223,20 @@ class RedisVideoStore:
             versions: list[Any] = await self._redis.hmget(_video_key(video.video_id), "version", "saved")
         return all(version == str(video.version).encode() for version in versions)
 
-    async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
-        """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
-        with redis_errors():
-            members: Any = await self._redis.zrange(_UNSAVED, "-inf", time, byscore=True)
-        return [(video_id, mark) for video_id, _, mark in (member.decode().partition("/") for member in members)]
+    async def unsaved_before(self, time: float) -> AsyncIterator[tuple[str, str]]:
+        """(video_id, mark) of changes begun before a Unix time that are not known to be in S3; one may come twice.
+
+        An outage of S3 leaves one for each change that was tried: too many to be held.
+        """
+        cursor = None
+        while cursor != 0:
+            with redis_errors():
+                page: Any = await self._redis.zscan(_UNSAVED, cursor or 0, count=1000)
+            cursor, found = page
+            for member, began in found:
+                if began <= time:
+                    video_id, _, mark = member.decode().partition("/")
+                    yield video_id, mark
 
     async def deleting(self, before: float) -> list[str]:
         """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""

@@ -39,7 +39,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         left_before = self._clock.seconds() - self._grace
-        for video_id, mark in await self._store.unsaved_before(left_before):
+        async for video_id, mark in self._store.unsaved_before(left_before):
             with failures_logged("sweep of a video", video_id=video_id):
                 video = await self._store.get(video_id)
                 if video is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from reelway.v1 import media_pb2
@@ -65,8 +65,8 @@ class VideoStore(Protocol):
         """Whether this version is current, and known to be in S3."""
         ...
 
-    async def unsaved_before(self, time: float) -> list[tuple[str, str]]:
-        """(video_id, mark) of changes that began before a Unix time and are not known to be in S3."""
+    def unsaved_before(self, time: float) -> AsyncIterator[tuple[str, str]]:
+        """(video_id, mark) of changes begun before a Unix time that are not known to be in S3; one may come twice."""
         ...
 
     async def deleting(self, before: float) -> list[str]:

@@ -41,7 +41,7 @@ async def test_an_acknowledged_record_is_in_s3(parts: Foundation) -> None:
     await parts.catalog.delete("anna", video.video_id)
     tombstone = await saved(parts, video.video_id)
     assert (tombstone.state, tombstone.number, tombstone.title) == (media_pb2.VIDEO_STATE_DELETED, 1, "")
-    assert await parts.videos.unsaved_before(float("inf")) == []
+    assert [mark async for mark in parts.videos.unsaved_before(float("inf"))] == []
 
 
 async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by_the_sweep(near: Foundation) -> None:
@@ -53,7 +53,7 @@ async def test_a_record_that_cannot_be_saved_is_not_acknowledged_and_is_saved_by
     near.clock.ahead = 31
     await sweeper.sweep()
     assert (await saved(near, video.video_id)).number == 1
-    assert await near.videos.unsaved_before(float("inf")) == []
+    assert [mark async for mark in near.videos.unsaved_before(float("inf"))] == []
 
 
 class HeldPut:
@@ -98,7 +98,7 @@ async def test_what_a_repeated_call_saves_late_is_put_right(near: Foundation, mo
     near.clock.ahead = 31
     await catalog_sweeper(near).sweep()
     assert (await saved(near, video.video_id)).title == "new"
-    assert await near.videos.unsaved_before(float("inf")) == []
+    assert [mark async for mark in near.videos.unsaved_before(float("inf"))] == []
 
 
 @pytest.mark.parametrize("is_landed", [False, True], ids=["in the midst of its PUT", "behind it"])
@@ -113,7 +113,7 @@ async def test_so_is_what_a_process_gives_up_that_slept_until_the_sweep(
     near.clock.ahead = 31
     await catalog_sweeper(near).sweep()
     await retitle(near, video.video_id)
-    assert await near.videos.unsaved_before(float("inf")) == []
+    assert [mark async for mark in near.videos.unsaved_before(float("inf"))] == []
 
     async def unanswered(*_: object) -> bool:
         is_asked.set()
@@ -129,13 +129,13 @@ async def test_so_is_what_a_process_gives_up_that_slept_until_the_sweep(
     await put.land()
 
     async def is_marked() -> bool:
-        return bool(await near.videos.unsaved_before(float("inf")))
+        return bool([mark async for mark in near.videos.unsaved_before(float("inf"))])
 
     await until(is_marked)
     near.clock.ahead = 62
     await catalog_sweeper(near).sweep()
     assert (await saved(near, video.video_id)).title == "new"
-    assert await near.videos.unsaved_before(float("inf")) == []
+    assert [mark async for mark in near.videos.unsaved_before(float("inf"))] == []
 
 
 async def test_what_changes_nothing_saves_nothing_that_is_saved(near: Foundation) -> None:
