@@ -22,7 +22,7 @@ MONITORING = KUBERNETES / "monitoring"
 LUA = Path(job_policy.__file__).parent / "lua"
 # Prometheus' own, cert-manager's, and those of every process that prometheus_client looks after.
 FOREIGN = {"up", "certmanager_certificate_renewal_timestamp_seconds", "process_start_time_seconds",
-           "process_resident_memory_bytes"}  # fmt: skip
+           "process_resident_memory_bytes", "process_open_fds", "process_max_fds"}  # fmt: skip
 _NAME = re.compile(r"\b(?:reelway|certmanager|process)_[a-z_]+\b(?!-)|\bup\b")
 
 
