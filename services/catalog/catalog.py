@@ -47,13 +47,14 @@ PAGE_SIZE, PAGE_SIZE_MAX = 100, 1000
 # Strong (RFC 9110, 8.8.3).
 _ETAG = re.compile(r'"[!#-~]{1,64}"')
 _SHA256 = re.compile("([0-9a-f]{64})?")
+_NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 _DELETE_SECONDS = 5.0
 """Whoever deletes a video waits so long for its objects to go: half of what a call may take."""
 _CHANGE = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
 
 
 def check_texts(title: str, description: str, file_name: str = "") -> None:
-    """INVALID_REQUEST, naming each text that is too long."""
+    """INVALID_REQUEST, naming each text that is too long, or a path where a file's name should be."""
     faults = [
         FieldViolation(name, f"String should have at most {limit} characters", "string_too_long")
         for name, text, limit in (
@@ -63,6 +64,8 @@ def check_texts(title: str, description: str, file_name: str = "") -> None:
         )
         if len(text) > limit
     ]
+    if _NO_FILE_NAME.search(file_name):
+        faults.append(FieldViolation("file_name", "must have no path and no control characters"))
     if faults:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
 
