@@ -14,7 +14,7 @@ from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.containers import KINDS, SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
+from services.common.errors import ReelwayError, invalid_field
 from services.common.extents import Extent
 from services.common.object_keys import object_key
 from services.common.s3_bytes import S3Bytes
@@ -172,6 +172,9 @@ class Journals:
 
     async def locate(self, video_id: str, offset: int, length: int, etag: str) -> Located:
         """Where bytes of a version are; errors as UploadService.LocateExtents says."""
+        for name, value in (("offset_bytes", offset), ("length_bytes", length)):
+            if value < 0:
+                raise invalid_field(name, "must not be negative")
         located = await self._store.locate(video_id, offset, length, etag, _MOST_EXTENTS)
         if located is None:
             await self.get(video_id)

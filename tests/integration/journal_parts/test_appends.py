@@ -35,6 +35,14 @@ async def test_a_chunk_whose_commit_redis_did_not_answer_keeps_its_bytes(
     assert (await rig.append(video_id, WEBM, idempotency_key="k")).size == len(WEBM)
 
 
+@pytest.mark.parametrize(("offset", "length"), [(-1, 5), (0, -1)])
+async def test_nothing_is_located_before_the_first_byte(rig: Rig, offset: int, length: int) -> None:
+    """It would be told of extents that hold none of it."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    assert await refusal(rig.journals.locate(video_id, offset, length, "")) is ErrorReason.INVALID_REQUEST
+
+
 async def test_a_chunk_that_was_sent_twice_at_once_is_kept_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     video_id = await rig.create()
     first = await rig.append(video_id, WEBM, idempotency_key="k")
