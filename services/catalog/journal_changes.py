@@ -9,7 +9,7 @@ from services.catalog.catalog import Catalog
 from services.common.clock import Clock
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
+from services.common.errors import ReelwayError, invalid_field
 from services.common.video_state import step
 
 
@@ -20,7 +20,12 @@ class JournalChanges:
         self._catalog, self._clock = catalog, clock
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
-        """Make a growing video final; VIDEO_NOT_FOUND, NOT_A_VIDEO, VIDEO_CHANGED."""
+        """Make a growing video final; VIDEO_NOT_FOUND, NOT_A_VIDEO, VIDEO_CHANGED, INVALID_REQUEST."""
+        try:
+            request.modify_time.ToJsonString()
+        except ValueError:
+            # No record could be written any more, once the index had it.
+            raise invalid_field("modify_time", "must be a time of the years 1 to 9999") from None
 
         def freeze(video: media_pb2.Video) -> None:
             require_living(video)

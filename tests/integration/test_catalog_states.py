@@ -2,6 +2,8 @@
 
 import uuid
 
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
 from services.catalog.journal_changes import JournalChanges
@@ -39,6 +41,18 @@ async def test_a_sealed_record_keeps_to_its_bytes(near: Foundation) -> None:
     await near.catalog.delete("anna", video_id)
     for late in (changes.seal(seal), changes.attach_object(attach)):
         assert await refusal(late) is ErrorReason.VIDEO_NOT_FOUND
+
+
+@pytest.mark.parametrize("wrong", [Timestamp(seconds=2**60), Timestamp(nanos=-1)])
+async def test_a_video_is_not_sealed_at_a_time_that_no_record_can_hold(near: Foundation, wrong: Timestamp) -> None:
+    """The index would have it, and S3 could never be told of it, nor of any later change."""
+    video_id = str(uuid.uuid4())
+    growing = media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_UPLOADING)
+    before = await near.catalog.create(growing, "anna")
+    seal = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=5, etag='"five"', modify_time=wrong)
+    seal.container = media_pb2.CONTAINER_MP4
+    assert await refusal(JournalChanges(near.catalog, near.clock).seal(seal)) is ErrorReason.INVALID_REQUEST
+    assert await near.catalog.look_up(video_id) == before
 
 
 async def test_what_was_found_of_a_video_that_went_meanwhile_is_thrown_away(near: Foundation) -> None:
