@@ -10,8 +10,12 @@ from services.common.errors import ReelwayError
 MOST_NAMED = 50
 """How many wrong things one answer names: with one for each value of a body, it would be many times as large."""
 _LONGEST_NAME = 200
-# What the services call the header Idempotency-Key.
-_IDEMPOTENCY_KEYS = {"request_id", "idempotency_key"}
+# What the services call something that no body brought.
+_PLACES = {
+    "request_id": ("header", "idempotency-key"),
+    "idempotency_key": ("header", "idempotency-key"),
+    "language": ("query", "language"),
+}
 
 
 def shortened(name: str) -> str:
@@ -74,10 +78,10 @@ class InvalidRequestError(Exception):
 
 
 def in_its_place(error: ReelwayError) -> Exception:
-    """A refusal of what a header brought names that, not a field of a body."""
+    """A refusal of what a header or the query brought names that, not a field of a body."""
     for violation in error.violations:
-        if violation.field in _IDEMPOTENCY_KEYS:
-            return InvalidRequestError.at("header", "idempotency-key", msg=violation.message, kind=violation.type)
+        if place := _PLACES.get(violation.field):
+            return InvalidRequestError.at(*place, msg=violation.message, kind=violation.type)
     return error
 
 
