@@ -26,7 +26,7 @@ class Signatures:
         self._redis, self._clock, self._per_owner, self._seconds = client, clock, per_owner, seconds
 
     async def enter(self, video_id: str, owner: str) -> None:
-        """One more, if the owner may have it; TOO_MANY_UPLOADS."""
+        """One more, which is to leave again where this fails; TOO_MANY_UPLOADS."""
         key, now = _key(owner), self._clock.seconds()
         with redis_errors():
             pipe = self._redis.pipeline()
@@ -36,7 +36,6 @@ class Signatures:
             pipe.zcard(key)
             *_, count = await pipe.execute()
         if count > self._per_owner:
-            await self.leave(video_id, owner)
             why = "Too many uploads that you signed for have not arrived"
             raise ReelwayError(ErrorReason.TOO_MANY_UPLOADS, why, metadata={"most": str(self._per_owner)})
 

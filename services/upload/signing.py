@@ -59,15 +59,15 @@ class Signing:
         if content_type not in self.content_types:
             raise ReelwayError(ErrorReason.UNSUPPORTED_TYPE)
         video_id = str(uuid.uuid4())
-        await self._signatures.enter(video_id, owner)
-        # The record first: what arrives without one belongs to nobody, and is thrown away.
         try:
+            await self._signatures.enter(video_id, owner)
+            # The record first: what arrives without one belongs to nobody, and is thrown away.
             await self._catalog.create(
                 media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_SIGNED, file_name=file_name)
             )
         except ReelwayError:
-            # A client that tries again while the catalog is away must not use up its places for a day. One that leaves
-            # meanwhile does: its record may be there.
+            # A client that tries again while Redis or the catalog is away must not use up its places for a day. One
+            # that leaves meanwhile does: its record may be there.
             await self._signatures.leave(video_id, owner)
             raise
         url, fields = await self._objects.presign_post(

@@ -10,6 +10,7 @@ from services.upload.signing import Signing
 from tests.integration.catalog_rig import library_of
 from tests.support.foundation import Foundation, as_user, finished_video
 from tests.support.journal_client import refusal
+from tests.support.lost_replies import reply_lost
 
 ANNA = "anna"
 
@@ -43,7 +44,7 @@ async def test_a_deletion_that_the_store_broke_off_is_carried_through_by_the_nex
 
 
 async def test_a_signature_that_could_not_be_recorded_takes_no_place(near: Foundation) -> None:
-    """The catalogue is away, and the client tries again."""
+    """The catalogue is away, or the answer of Redis is lost, and the client tries again."""
     as_user(ANNA)
     signatures = Signatures(near.redis, near.clock, per_owner=1, seconds=60)
     signing = Signing(near.objects, near.client, signatures, max_bytes=1, content_types=["video/mp4"], seconds=60)
@@ -51,6 +52,8 @@ async def test_a_signature_that_could_not_be_recorded_takes_no_place(near: Found
     for _ in range(2):
         assert await refusal(signing.sign("a.mp4", "video/mp4")) is ErrorReason.SERVICE_UNAVAILABLE
     near.near.failure = None
+    with reply_lost(1):
+        assert await refusal(signing.sign("a.mp4", "video/mp4")) is ErrorReason.STORE_UNAVAILABLE
     await signing.sign("a.mp4", "video/mp4")
     assert await refusal(signing.sign("a.mp4", "video/mp4")) is ErrorReason.TOO_MANY_UPLOADS
     near.clock.ahead = 61
