@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from services.common import logs, tasks
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
 from services.ffmpeg.disk_fault import of_the_disk
@@ -192,12 +191,10 @@ class Attempt:
         while True:
             try:
                 return await write()
-            except ReelwayError as error:
-                if error.reason is not ErrorReason.STORE_UNAVAILABLE:
-                    raise
-            # The heartbeat moves the deadline once Redis is back.
-            if time.monotonic() >= self.deadline:
-                return None
+            except ReelwayError:
+                # The heartbeat moves the deadline once Redis is back.
+                if time.monotonic() >= self.deadline:
+                    return None
             await asyncio.sleep(0.3)
 
 

@@ -176,11 +176,15 @@ async def test_a_lost_attempt_writes_nothing(root: WorkRoot) -> None:
     ("why", "written"),
     [(Stop.LOST, []), (Stop.DRAIN, [("release",)]), (Stop.CANCEL, [("fail", "CANCELLED", False)])],
 )
-async def test_what_stops_it_decides_what_is_written(root: WorkRoot, why: Stop, written: list[Any]) -> None:
+@pytest.mark.parametrize("begun", [True, False])
+async def test_what_stops_it_decides_what_is_written(
+    root: WorkRoot, why: Stop, written: list[Any], begun: bool
+) -> None:
     store = Store()
     case = Case(root, forever, store)
     running = asyncio.create_task(case.attempt.run())
-    await asyncio.sleep(0)
+    if begun:
+        await asyncio.sleep(0)
     case.attempt.stop(why)
     # A lost lease overrules; nothing overrules a lost lease.
     case.attempt.stop(Stop.DRAIN)
@@ -226,6 +230,22 @@ async def test_progress_is_written_once_a_second_however_often_it_is_shown(root:
     (first, earlier), (second, later) = store.reported
     assert min(first - began, second - first) > 0.99
     assert earlier.media_seconds < later.media_seconds <= shown.media_seconds
+
+
+@pytest.mark.parametrize(("holding", "written"), [(Holding.LOST, []), (Holding.CANCEL, [("fail", "CANCELLED", False)])])
+async def test_progress_that_nobody_wants_any_more_is_the_last(
+    root: WorkRoot, monkeypatch: pytest.MonkeyPatch, holding: Holding, written: list[Any]
+) -> None:
+    monkeypatch.setattr("services.ffmpeg.worker.attempt._PROGRESS_SECONDS", 0.01)
+
+    async def shows(context: JobContext) -> None:
+        context.show(Progress(0.5))
+        await forever(context)
+
+    store = Store(holding=holding)
+    await Case(root, shows, store).attempt.run()
+    assert (len(store.reported), store.written) == (1, written)
+    assert not any("_write_progress" in repr(task) for task in asyncio.all_tasks())
 
 
 async def test_only_later_attempts_fence_earlier_ones(root: WorkRoot) -> None:
