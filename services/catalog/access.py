@@ -38,6 +38,5 @@ def require_sealed(video: media_pb2.Video) -> None:
 
 
 def is_own(video: media_pb2.Video, user: str) -> bool:
-    """Whether `user` may manage it in its library: in any state that it knows of, unless gone."""
-    known = video.state not in GONE and video.state != media_pb2.VIDEO_STATE_SIGNED
-    return known and video.owner != "" and video.owner == user
+    """Whether `user` (not empty) may manage it in its library: in any state that it knows of, unless gone."""
+    return video.owner == user and video.state not in GONE and video.state != media_pb2.VIDEO_STATE_SIGNED
