@@ -35,8 +35,8 @@ def last_words(stderr: bytes, names: Mapping[str, str]) -> str:
     `stderr` was written with `-loglevel level+…`. `names` maps local paths to what the client calls them; other local
     paths are left out, and so are queries and user names of addresses, which may hold secrets.
     """
-    lines = [line.strip() for line in stderr.decode("utf-8", "replace").replace("\r", "\n").splitlines()]
-    told = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if line]
+    lines = stderr.decode("utf-8", "replace").splitlines()
+    told = [line for line in lines if _LEVEL.search(line)] or [line for line in lines if line.strip()]
     kept: list[str] = []
     for line in told[-_MAX_TOLD:]:
         reason = _NOT_LISTED.sub("this format is not allowed here", line[:_MAX_LINE_CHARS])

@@ -89,7 +89,7 @@ _MAX_VALUE = 8192
 def table() -> dict[str, FilterRule]:
     """Filter name → rule."""
     text = resources.files("services.ffmpeg").joinpath("filter_options.txt").read_text("utf-8")
-    rules = (_rule(line) for line in text.splitlines() if line and not line.startswith("#"))
+    rules = (_rule(line) for line in text.splitlines() if not line.startswith("#"))
     return {rule.name: rule for rule in rules}
 
 

@@ -92,7 +92,7 @@ def test_positional_options_get_their_names() -> None:
 
 LEGIT = [
     "-y -hide_banner -loglevel error -i in_1 -c copy -movflags +faststart out_1",
-    "-ss 00:00:01.5 -to 5 -i in_1 -c:v libx265 -preset fast -x265-params log-level=error:keyint=48 -tag:v hvc1 out_1",
+    "-ss 00:00:01.5 -to 5 -i in_1 -c:v libx265 -preset fast -x265-params log_level=error:keyint=48 -tag:v hvc1 out_1",
     "-i in_1 -vf \"drawtext=text='(A) %{pts} meanwhile (a root_of while)'\" out_1",
     "-i in_1 -vf \"drawtext=text='Hello\\: world %{pts}':fontsize=24:fontcolor=white:x=(w-text_w)/2:y=h-40\" out_1",
     (
@@ -235,7 +235,7 @@ REFUSED = [
     ("-i in_1 -vf drawtext=text=x:fontfile=/usr/share/fonts/../../../etc/x.ttf out_1", "fontfile"),
     ("-i in_1 -vf \"drawtext=text=x:font='Sans\\:file=/etc/passwd'\" out_1", "font"),
     ("-i in_1 -vf subtitles=in_1:fontsdir=/x out_1", "fontsdir"),
-    ("-i in_1 -vf subtitles=/x.srt out_1", "subtitles"),
+    ("-i in_1 -vf subtitles=/x.srt out_1", "only a declared input can be named here"),
     ("-i in_1 -vf curves=none:0/0:0/0:0/0:0/0:0/0:/x out_1", "psfile"),
     ("-i in_1 -vf curves=plot=/x out_1", "plot"),
     ("-i in_1 -vf lut3d=/x out_1", "lut3d"),
@@ -250,6 +250,7 @@ REFUSED = [
     ("-i in_1 -x264-params keyint=5:dump-yuv=x out_1", "dump-yuv"),
     ("-i in_1 -x264-params keyint=5:dump_yuv=x out_1", "dump_yuv"),
     ("-i in_1 -x264-params 'keyint=5\\:stats=x' out_1", "x264-params"),
+    ("-i in_1 -x264-params keyint=5/x out_1", "-x264-params keyint: '5/x'"),
     ("-i in_1 -x265-params csv=/o/x out_1", "-x265-params csv"),
     ("-i in_1 -x265-params lambda-file=x out_1", "lambda-file"),
     ("-i in_1 -svtav1-params stats=x out_1", "stats"),

@@ -75,7 +75,7 @@ def test_plain_names_pass(name: str) -> None:
     [
         "", ".", "..", ".hidden", "-y", "a/b.mp4", "/etc/x", "..\\x", "a..mp4", "file:x", "http://h/x",
         "a|b", "a?b", "a#b",
-        "x\n.mp4", "x\0.mp4", "%d.jpg", "a;b", "a.mp4 ", "a.", "x" * 200, "\u202egpj.mp4", "a\u2028b",
+        "x\n.mp4", "x\0.mp4", "%d.jpg", "a;b", "a.mp4 ", "a.", "x" * 200, "字" * 100, "\u202egpj.mp4", "a\u2028b",
         "$(x)", "*", " a",
     ],
 )  # fmt: skip

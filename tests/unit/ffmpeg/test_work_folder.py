@@ -56,9 +56,11 @@ def test_what_is_no_plain_whole_file_is_never_read(folder: WorkFolder, tmp_path:
             (tmp_path / "0.mp4").write_bytes(b"secret")
             (folder.path / "out").rmdir()
             (folder.path / "out").symlink_to(tmp_path)
+    whole = PlannedOutput("out_2", "whole.mp4", "out/1.mp4")
+    (folder.path / whole.path).write_bytes(b"film")
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OutputMissing):
-        folder.collect([OUTPUT])
+        folder.collect([whole, OUTPUT])
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
