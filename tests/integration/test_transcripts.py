@@ -5,7 +5,7 @@ from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
+from reelway.v1 import catalog_pb2, ffmpeg_pb2, media_pb2, transcript_pb2
 
 from services.catalog import transcript_sweeper
 from services.catalog.catalog import PAGE_SIZE_MAX
@@ -86,6 +86,7 @@ async def test_from_a_request_to_words_that_a_rebuild_finds_again(parts: Foundat
 
     done = await made(parts, video_id, 1, "What was said")
     assert (done.transcript.state, done.transcript.result.text) == (COMPLETED, "What was said")
+    assert done.transcript.result.finish_time.seconds >= asked.request_time.seconds > 0
     assert await due(parts) == []
     assert (await told.captions(ANNA, video_id))[1] == "WEBVTT\n\nWhat was said"
     again = await made(parts, video_id, 1, "Another attempt of the same job")
@@ -144,6 +145,8 @@ async def test_a_transcript_is_replaced_in_one_step_and_the_old_one_swept(
     left = {info.key async for info in parts.objects.list("transcripts/")}
     assert old != new.result.key
     assert left == {captions_key(new.result.key), document_key(new.result.key), "transcripts/unknown/y.vtt"}
+    # So does another language.
+    assert (await transcripts(parts, other).request(ANNA, video_id, "de", first_only=False)).request == 3
 
 
 async def test_what_is_being_made_again_is_not_swept(parts: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,6 +185,19 @@ async def test_a_failure_is_told_and_can_be_tried_again(parts: Foundation) -> No
     again = await told.request("", video_id, "", first_only=False)
     assert (again.state, again.request, again.HasField("failure")) == (PENDING, 2, False)
     assert (await told.finish(outcome)).transcript.state == PENDING
+
+    # Its job, too, may end without an outcome: it killed its workers, or was cancelled.
+    for error, why in (
+        (
+            ffmpeg_pb2.TaskError(reason="POISON", message="It stopped every worker"),
+            ("POISON", "It stopped every worker"),
+        ),
+        (ffmpeg_pb2.TaskError(), ("CANCELLED", "Transcription was cancelled")),
+    ):
+        await told.request("", video_id, "", first_only=False)
+        await told.give_up(await parts.catalog.look_up(video_id), error)
+        failed = (await parts.catalog.look_up(video_id)).transcript
+        assert (failed.state, failed.failure.reason, failed.failure.message) == (FAILED, *why)
 
 
 async def test_who_may_ask_and_for_what(parts: Foundation) -> None:
