@@ -131,12 +131,12 @@ class AddressPolicy:
             port = parts.port
         except ValueError:
             raise AddressRefused("the address is not a plain URL") from None
-        if parts.scheme.lower() not in _SCHEMES:
+        if parts.scheme not in _SCHEMES:
             raise AddressRefused("only http:// and https:// addresses, or video://{id}")
-        if parts.username is not None or parts.password is not None:
+        if parts.username is not None:
             raise AddressRefused("an address with a user name is not allowed")
         host = parts.hostname or ""
-        port = port or _SCHEMES[parts.scheme.lower()]
+        port = port or _SCHEMES[parts.scheme]
         if ":" in host or _is_dotted_quad(host):
             self.check_address(host, port)
             return

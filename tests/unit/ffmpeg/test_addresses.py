@@ -52,7 +52,8 @@ def test_public_addresses_pass(host: str) -> None:
         "http:///nohost", "http://example.com/\x7f",
         "http://", "file:///etc/passwd", "gopher://127.0.0.1:6379/_INFO", "ftp://example.com/x",
         "s3://bucket/key", "data:,x",
-        "javascript:1", "http://user:pw@example.com/", "http://@example.com/", "http://example.com:22/",
+        "javascript:1", "http://user:pw@example.com/", "http://:pw@example.com/", "http://1.1.1.1:22/",
+        "http://@example.com/", "http://example.com:22/",
         "http://example.com:6379/",
         "http://example.com:99999/", "http://example.com:x/", "http://exa mple.com/", "http://example.com/\r\nHost: x",
         "http://[::ffff:7f00:1]/", "http://[fe80::1%25eth0]/", "//example.com/x", "example.com/x", "", "http://a..b/",
@@ -85,7 +86,7 @@ def test_a_listed_pair_passes_and_nothing_beside_it() -> None:
     policy.check_url("http://localhost:8199/x")
     policy.check_address("127.0.0.1", 8199)
     policy.check_address("::ffff:127.0.0.1", 8199)
-    for host, port in (("127.0.0.1", 80), ("127.0.0.1", 8200), ("127.0.0.2", 8199), ("::1", 8199)):
+    for host, port in (("127.0.0.1", 80), ("127.0.0.1", 8200), ("127.0.0.2", 8199), ("::1", 8199), ("1.1.1.1", 8199)):
         with pytest.raises(AddressRefused):
             policy.check_address(host, port)
     for url in ("http://127.0.0.1:6379/", "http://localhost:6379/"):
