@@ -203,14 +203,3 @@ def escape_value(value: str) -> str:
     """`value` as an option's value inside a graph: escaped for the options, then for the graph."""
     inner = re.sub(r"([\\':\s])", r"\\\1", value)
     return re.sub(r"([\\'\[\],;\s])", r"\\\1", inner)
-
-
-def join_parts(parts: list[str | FileRef]) -> Parts:
-    """Neighbouring texts made one."""
-    joined: list[str | FileRef] = []
-    for part in parts:
-        if isinstance(part, str) and joined and isinstance(joined[-1], str):
-            joined[-1] += part
-        elif part != "":
-            joined.append(part)
-    return tuple(joined)

@@ -13,7 +13,7 @@ from functools import cache
 from importlib import resources
 
 from services.ffmpeg.digits import whole_number
-from services.ffmpeg.filter_graph import Parts, RawFilter, RawGraph, check_expression, escape_value, join_parts
+from services.ffmpeg.filter_graph import Parts, RawFilter, RawGraph, check_expression, escape_value
 from services.ffmpeg.format_table import words
 from services.ffmpeg.limits import Limits
 from services.ffmpeg.placeholders import FileRef, braced
@@ -130,7 +130,7 @@ def check_graph(graph: RawGraph, resolve: ResolveInput, limits: Limits) -> Check
             parts.append("," if place else "")
             parts.extend(_write_filter(raw, resolve, limits))
     endless = len(filters) == 1 and _is_endless(filters[0])
-    return CheckedGraph(join_parts(parts), len(filters), endless, graph.chains)
+    return CheckedGraph(tuple(parts), len(filters), endless, graph.chains)
 
 
 def named_options(raw: RawFilter) -> list[tuple[str, str]]:

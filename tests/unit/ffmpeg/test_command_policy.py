@@ -109,6 +109,7 @@ LEGIT = [
         "-f lavfi -i color=c=black:s=640x360:d=3 -i in_1 -filter_complex "
         "'[0][1:v]overlay=x=10:y=10:shortest=1[v]' -map '[v]' out_1"
     ),
+    "-f lavfi -i testsrc,trim=end=3 -i in_1 out_1",
     "-loop 1 -framerate 25 -i in_1 -t 3 -pix_fmt yuv420p out_1",
     "-stream_loop -1 -i in_1 -t 20 -c copy out_1",
     "-i in_1 -af loudnorm=I=-16:TP=-1.5:LRA=11,afade=t=in:st=0:d=1,atempo=1.25 -c:a libopus -f webm -vn out_1",
@@ -140,6 +141,7 @@ LEGIT = [
     "-i {{in_1}} -vf \"drawbox=x=10:y=10:w=100:h=50:color=red@0.5:t=fill:enable='between(t,1,2)'\" {{ out_1 }}",
     "-i in_1 -c:v libsvtav1 -preset 10 -svtav1-params tune=0:film-grain=8 -c:a copy out_1",
     "-i in_1 -ss 1 -t 2 -c:v gif -f gif out_1",
+    "-i in_1 -vf drawtext=fontfile={{in_1}}:text=x out_1",
     "-i in_1 -vf geq=lum=" + "(" * 64 + "1" + ")" * 64 + ",setpts=PTS; out_1",
 ]  # fmt: skip
 
@@ -268,6 +270,7 @@ REFUSED = [
     ("-i in_1 -vf scale=threads=5 out_1", "option threads: at most 4"),
     ("-i in_1 -vf scale=16000:16000 out_1", "scale"),
     ("-i in_1 -s 100000x100000 out_1", "-s"),
+    ("-i in_1 -s 1x1/x out_1", "-s: '1x1/x'"),
     ("-f lavfi -i testsrc=s=99999x99999:d=1 out_1", "testsrc"),
     ("-i in_1 -force_key_frames 'expr:wh ile(1,1)' out_1", "while"),
     ("-i in_1 -crf 'while(1,1)' out_1", "while"),
