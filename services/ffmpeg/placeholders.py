@@ -82,9 +82,9 @@ def braced(word: str) -> str | None:
 
 def extension_of(name: str) -> str:
     """The lower-case extension of a file name without its dot; empty where there is none that is plain."""
-    stem, dot, extension = name.rpartition(".")
+    stem, _, extension = name.rpartition(".")
     extension = extension.lower()
-    return extension if dot and stem and _EXTENSION.fullmatch(extension) else ""
+    return extension if stem and _EXTENSION.fullmatch(extension) else ""
 
 
 def check_keys(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:

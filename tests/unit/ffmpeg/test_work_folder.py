@@ -70,6 +70,8 @@ def test_usage_counts_what_was_written(folder: WorkFolder) -> None:
     (folder.path / "tmp/deep").mkdir()
     (folder.path / "tmp/deep/1").write_bytes(b"x" * 5)
     assert (folder.usage().bytes, folder.usage().files) == (15, 2)
+    folder.remove()
+    assert (folder.usage().bytes, folder.usage().files) == (0, 0)
 
 
 def test_what_dead_workers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
