@@ -1,30 +1,39 @@
 """The system that tests and `make run` start, with stand-ins for its processes."""
 
 import json
+import os
+import socket
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import aiohttp
 import jwt
 import pytest
 
-from deploy.local import command, token
+from deploy.local import checks, command, ports, token
 from deploy.local.command import main
-from deploy.local.process import StartError
+from deploy.local.embedded import EmbeddedRedis
+from deploy.local.keys import load_keys
+from deploy.local.ports import free_port, is_free
+from deploy.local.process import StartError, reach_this_machine_directly
 from deploy.local.services import SERVICES, Service
 from deploy.local.settings import LocalSettings
 from deploy.local.system import System
 from gateway.auth import Authenticator
 from gateway.settings import GatewaySettings
 from services.common.settings import load
+from services.ffmpeg.isolation import Mode
 from services.ffmpeg.settings import WorkerSettings
 from tests.support.servers import S3Server
 from tests.support.stand_ins.__main__ import STAND_INS
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import is_alive
+
+NOBODY = "http://127.0.0.1:1"
 
 
 async def get(url: str) -> dict[str, str]:
@@ -99,9 +108,16 @@ async def test_an_s3_whose_keys_are_nowhere_is_said(
 ) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("HOME", str(tmp_path))
-    without = S3Server("http://127.0.0.1:1", "", "", "us-east-1", "any-bucket")
+    without = S3Server(NOBODY, "", "", "us-east-1", "any-bucket")
     with pytest.raises(StartError, match=r"^AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "):
         async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=without):
+            pass
+
+
+async def test_an_s3_that_does_not_answer_is_said(tmp_path: Path, redis_url: str) -> None:
+    nowhere = S3Server(NOBODY, "access", "secret", "us-east-1", "any-bucket")
+    with pytest.raises(StartError, match=rf"^S3_ENDPOINT_URL: no S3 answers there: .*{NOBODY}"):
+        async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=nowhere):
             pass
 
 
@@ -127,6 +143,68 @@ async def test_a_port_belongs_to_one_system_before_anybody_listens_there(
                 pass
     async with start("second", port):
         pass
+
+
+def test_a_port_that_was_served_a_moment_ago_is_free() -> None:
+    """What is left of its connections stands in nobody's way: whoever stops it can start it again at once."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            server.accept()[0].close()
+            assert client.recv(1) == b""
+        assert not is_free("127.0.0.1", port)
+    assert is_free("127.0.0.1", port)
+
+
+def test_a_port_is_handed_out_once_and_first_of_those_that_clients_never_get(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, of_clients = free_port(), tmp_path / "ip_local_port_range"
+    monkeypatch.setattr(ports, "_EPHEMERAL", of_clients)
+    monkeypatch.setattr(ports, "_handed_out", set())
+    monkeypatch.setattr(ports, "_lane", range(port, port + 1000))
+    of_clients.write_text(f"{port + 1}\t60999\n")
+    assert free_port() == port
+    with pytest.raises(StartError, match=f"^FREE_PORTS: all of {port}-{port} "):
+        free_port()
+    monkeypatch.setattr(ports, "_handed_out", set())
+    monkeypatch.setattr(ports, "_lane", range(port, port + 1))
+    of_clients.write_text(f"{port}\t60999\n")
+    assert free_port() == port
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("", "127.0.0.1"), (".example.com", ".example.com,127.0.0.1"), ("*", "*")],
+)
+def test_what_is_reached_without_a_proxy_stays_so(given: str, told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, given)
+    reach_this_machine_directly()
+    assert os.environ["NO_PROXY"] == os.environ["no_proxy"] == told
+
+
+def test_a_key_that_a_power_cut_left_empty_is_made_again(tmp_path: Path) -> None:
+    settings = LocalSettings(data_dir=tmp_path)
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "auth_jwt_secret").write_text("\n")
+    keys = load_keys(settings)
+    assert len(keys.jwt_secret) == 64
+    assert load_keys(settings) == keys
+
+
+def test_a_kernel_without_a_layer_is_said_where_all_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = SimpleNamespace(missing=("Landlock", "user namespaces"))
+    monkeypatch.setattr(checks, "detect_layers", lambda: without)
+    with pytest.raises(StartError, match=r"^this kernel has no Landlock and no user namespaces, "):
+        checks.check_isolation(Mode.STRICT)
+    checks.check_isolation(Mode.BEST_EFFORT)
+
+
+def test_what_was_not_started_yet_is_no_obstacle_to_an_end_at_once(tmp_path: Path) -> None:
+    system = System(LocalSettings(data_dir=tmp_path), {}, lambda name: tmp_path / name, STAND_INS)
+    system.redis = EmbeddedRedis(tmp_path / "redis")
+    system.kill()
 
 
 @pytest.mark.parametrize(
