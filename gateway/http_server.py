@@ -114,10 +114,10 @@ class _Protocol(RequestHandler):
         return await super().finish_response(request, resp, start_time)
 
     def has_unsent(self) -> bool:
-        """Whether an answer is being written, or the client has not acknowledged all of it."""
+        """Whether the client has not acknowledged all of its answers."""
         if self.transport is None:
             return False
-        if self._request_in_progress or self.transport.get_write_buffer_size():
+        if self.transport.get_write_buffer_size():
             return True
         connection = self.transport.get_extra_info("socket")
         try:
