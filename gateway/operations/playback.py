@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 import grpc
 from reelway.v1 import stream_pb2
@@ -125,7 +126,7 @@ class Playback:
                 continue
             key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
             if end - offset <= BLOCK and stat.sealed and self._cache.is_wanted(key):
-                block = await self._cache.load(key, lambda key=key: self._fetch_block(stat, key))  # type: ignore[misc]
+                block = await self._cache.load(key, partial(self._fetch_block, stat, key))
                 yield (piece := _cut(block, offset, end),)
                 offset += len(piece)
             elif end - offset <= _SHORT:
