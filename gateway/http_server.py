@@ -8,7 +8,6 @@ from the runner down.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import socket
 import struct
 import termios
@@ -21,6 +20,7 @@ from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.broken_off import WRITE_TIMEOUT_S
+from gateway.idle_connections import is_queued
 from services.common import logs
 from services.common.caller import new_request_id
 
@@ -113,17 +113,20 @@ class _Protocol(RequestHandler):
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
+    def _process_keepalive(self) -> None:
+        """End it, for it was idle too long; not where its next request is here, and the loop has not come to it."""
+        if is_queued(self.transport, termios.FIONREAD):
+            self._keepalive_handle = None  # as in aiohttp's own, which begins a new one behind the answer
+        else:
+            super()._process_keepalive()
+
     def has_unsent(self) -> bool:
         """Whether the client has not acknowledged all of its answers."""
         if self.transport is None:
             return False
         if self.transport.get_write_buffer_size():
             return True
-        connection = self.transport.get_extra_info("socket")
-        try:
-            return any(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)))
-        except (OSError, ValueError):  # closed, which we are told of a moment later
-            return False
+        return is_queued(self.transport, termios.TIOCOUTQ)
 
     def log_exception(self, *args: Any, **kw: Any) -> None:
         """Not what a body was refused with already: aiohttp meets it again when it skips the rest behind the answer."""

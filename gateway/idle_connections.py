@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import termios
 
 from aiohttp import web
 
@@ -15,6 +17,14 @@ from services.common import logs
 log = logs.get_logger(__name__)
 
 _LOOK_SECONDS = 1.0
+
+
+def is_queued(transport: asyncio.BaseTransport | None, way: int) -> bool:
+    """Whether the kernel has bytes of a connection: TIOCOUTQ, that go out; FIONREAD, that came in."""
+    try:
+        return any(fcntl.ioctl(transport.get_extra_info("socket").fileno(), way, bytes(4))) if transport else False
+    except (OSError, ValueError):  # closed, which we are told of a moment later
+        return False
 
 
 class IdleConnections:
@@ -32,7 +42,8 @@ class IdleConnections:
 
     def request_ended(self, connection: object) -> None:
         """Its handler is done; the response may still be on its way."""
-        self._deadlines[connection] = asyncio.get_running_loop().time() + self._next
+        # aiohttp ends idle ones before, and knows which requests it has read and not begun yet.
+        self._deadlines[connection] = asyncio.get_running_loop().time() + self._next + _LOOK_SECONDS
         self._ended.set()
 
     async def until_none_is_busy(self, seconds: float) -> None:
@@ -58,7 +69,7 @@ class IdleConnections:
                 if connection.transport.get_write_buffer_size():
                     # The answer is on its way; where its client takes nothing any more, the kernel ends the connection.
                     deadlines[connection] = now + self._next
-                else:
+                elif not is_queued(connection.transport, termios.FIONREAD):
                     log.debug("closing an idle connection")
                     connection.transport.abort()
             await asyncio.sleep(min(_LOOK_SECONDS, self._first))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 import socket
+import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 
 @contextlib.asynccontextmanager
-async def serving(handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[Runner]:
+async def serving(
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], idle_seconds: float = 60
+) -> AsyncIterator[Runner]:
     """The gateway's server with one page."""
     app = web.Application()
     app.router.add_route("*", "/", handler)
-    runner = Runner(app)
+    runner = Runner(app, keepalive_timeout=idle_seconds)
     await runner.setup()
     try:
         await runner.listen("127.0.0.1", 0)
@@ -51,6 +54,21 @@ async def test_connections_that_come_while_the_loop_is_busy_wait() -> None:
             writer.close()
         for client in clients:
             client.close()
+
+
+async def test_an_idle_connection_is_not_closed_over_a_request_that_is_here() -> None:
+    async def hello(_: web.Request) -> web.Response:
+        return web.Response(text="hello")
+
+    async with serving(hello, idle_seconds=0.2) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        await reader.readuntil(b"hello")
+        # The loop is busy until it is time to close, and the request comes behind its last look at the sockets.
+        asyncio.get_running_loop().call_later(0, writer.write, ASKED)
+        time.sleep(0.25)  # noqa: ASYNC251
+        assert (await reader.read()).endswith(b"hello")
+        writer.close()
 
 
 async def send_buffer() -> int:
