@@ -13,10 +13,8 @@ from gateway.routing import Answer, Operation, StreamedBody
 _REF = "#/components/schemas/{model}"
 _PATH_VARIABLE = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
 _PARAMETER_SOURCES = {"path": "path", "query": "query", "headers": "header"}
-_BODY_TYPES = {
-    "json": ("application/json",),
-    "body": ("application/json", "application/x-www-form-urlencoded", "multipart/form-data"),
-}
+# Generators make one class of a schema, and then cannot tell a form of it from JSON: forms are told of in words.
+_BODY_DESCRIPTIONS = {"json": {}, "body": {"description": "Or a form with the same fields, urlencoded or multipart."}}
 # OpenAPI 3.1 could leave out the schema of raw bytes, but generators then leave out the body.
 _RAW = {"type": "string", "format": "binary"}
 # Swagger UI offers a file chooser for either of the two keywords, older generators know one of them.
@@ -153,10 +151,10 @@ def _parameters(operation: Operation, path: str, schemas: _Schemas) -> list[Json
 
 
 def _request_body(operation: Operation, schemas: _Schemas) -> Json | None:
-    for source, media_types in _BODY_TYPES.items():
+    for source, description in _BODY_DESCRIPTIONS.items():
         if source in operation.models:
             schema = schemas.of("validation", operation.models[source])
-            return {"required": True, "content": {media_type: {"schema": schema} for media_type in media_types}}
+            return {"required": True, **description, "content": {"application/json": {"schema": schema}}}
     if operation.takes is None:
         return None
     content = {media_type: _streamed(operation.takes, media_type) for media_type in operation.takes.media_types}

@@ -154,7 +154,10 @@ def test_bodies(document: Json) -> None:
     assert {media_type: each["schema"]["format"] for media_type, each in raw.items()} == {
         "application/octet-stream": "binary"
     }
-    assert len(paths["/any"]["post"]["requestBody"]["content"]) == 3
+    # Of several types with one schema openapi-python-client makes a module that cannot be imported.
+    any_body = paths["/any"]["post"]["requestBody"]
+    assert list(any_body["content"]) == ["application/json"]
+    assert "form" in any_body["description"]
     stored = paths["/videos"]["post"]["responses"]["201"]["headers"]
     assert stored["Location"] == {"description": "Where.", "schema": {"type": "string"}}
 
