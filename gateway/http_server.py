@@ -33,6 +33,8 @@ _WAITING_CONNECTIONS = 1024
 """The kernel gives less where net.core.somaxconn is lower."""
 _LONGEST_TARGET = 8191
 """One more than a header's: the limit is all that aiohttp's error tells of which of them was too long."""
+_TOO_MANY_HEADERS = "Too many headers received"
+"""More than 128; nothing else of aiohttp's error tells."""
 _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
 
@@ -145,6 +147,8 @@ class _Protocol(RequestHandler):
             raise ConnectionError("an answer has begun already")
         if isinstance(exc, LineTooLong):
             status = 414 if exc.args[1] == _LONGEST_TARGET else 431
+        elif isinstance(exc, HttpProcessingError) and exc.message == _TOO_MANY_HEADERS:
+            status = 431
         request_id = new_request_id()
         log.info("request refused", status=status, request_id=request_id, why=_why(exc))
         return web.json_response(

@@ -304,8 +304,9 @@ async def test_framing_that_breaks_before_its_request_has_its_turn(
         (b"GET /" + b"a" * 9000, b"414"),
         (b"GET / HTTP/1.1\r\nHost: test\r\nX: /" + b"a" * 9000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"a" * 9000 + b": x\r\n\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
     ],
-    ids=["target", "target without an end", "header", "name of a header"],
+    ids=["target", "target without an end", "header", "name of a header", "headers"],
 )
 async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
     """RFC 9112, section 3, and RFC 6585, section 5."""
