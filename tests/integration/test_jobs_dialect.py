@@ -24,6 +24,7 @@ from services.common.error_translator import from_rpc_error
 from services.ffmpeg.task_messages import KINDS
 from tests.support.clips import described
 from tests.support.library import LibraryUser
+from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
@@ -108,7 +109,7 @@ def public_endpoint(s3: S3Server) -> str:
 
 def make_video(path: Path, seconds: int) -> None:
     sources = ["-f", "lavfi", "-i", f"testsrc=d={seconds}:s=320x180:r=25", "-f", "lavfi", "-i", f"sine=d={seconds}"]
-    command = ["ffmpeg", "-v", "error", *sources, "-c:v", "libx264", "-preset", "ultrafast", str(path)]
+    command = [static(), "-v", "error", *sources, "-c:v", "libx264", "-preset", "ultrafast", str(path)]
     subprocess.run(command, check=True)
 
 

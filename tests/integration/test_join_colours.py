@@ -9,14 +9,14 @@ import pytest
 
 from tests.support.clips import make_clip
 from tests.support.joins import PROGRAMS
-from tests.support.programs import installed
+from tests.support.programs import static
 
 X264 = ("-c:v", "libx264", "-preset", "ultrafast", "-pix_fmt", "yuv420p")
 
 
 def shades(path: Path) -> list[tuple[int, ...]]:
     """Red, green and blue in the middle of each frame, as a player shows it."""
-    command = [installed(), "-v", "error", "-i", str(path), "-vf", "crop=2:2,scale=1:1", "-fps_mode", "passthrough"]
+    command = [static(), "-v", "error", "-i", str(path), "-vf", "crop=2:2,scale=1:1", "-fps_mode", "passthrough"]
     raw = subprocess.run(
         [*command, "-f", "rawvideo", "-pix_fmt", "rgb24", "-"], check=True, capture_output=True, timeout=60
     ).stdout
@@ -26,7 +26,8 @@ def shades(path: Path) -> list[tuple[int, ...]]:
 def plain(path: Path, colour: str, matrix: str, *codec: str, size: str = "128x96", tag: str = "") -> Path:
     """Five frames of one colour, in numbers by this matrix, which the file tells unless it tells another."""
     paint = f"drawbox=c={colour}:t=fill,scale=out_color_matrix={matrix}:out_range=tv,format=yuv420p"
-    return make_clip(path, ("-vf", paint, *(codec or X264), "-colorspace", tag or matrix), seconds=0.2, size=size)
+    told = f"setparams=colorspace={tag or matrix}"
+    return make_clip(path, ("-vf", f"{paint},{told}", *(codec or X264)), seconds=0.2, size=size)
 
 
 def is_near(found: Sequence[tuple[int, ...]], wanted: tuple[int, ...]) -> bool:

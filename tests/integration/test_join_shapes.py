@@ -37,7 +37,7 @@ def pixel(frame: bytes, at: int) -> str:
 
 def seen(path: Path, *places: tuple[float, float]) -> list[list[str]]:
     """The colours at these places (0 to 1 of width and height) of each frame, as a player shows it."""
-    command = [installed(), "-v", "error", "-i", str(path), "-vf", "scale=96:96:flags=area"]
+    command = [static(), "-v", "error", "-i", str(path), "-vf", "scale=96:96:flags=area"]
     raw = subprocess.run(
         [*command, "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-"],
         check=True,
@@ -202,7 +202,7 @@ def with_words(path: Path) -> Path:
     """The same packets in a file that has a track of subtitles, too."""
     target, words = path.with_stem("words"), path.with_suffix(".srt")
     words.write_text("1\n00:00:00,000 --> 00:00:00,200\nwords\n")
-    command = [installed(), "-v", "error", "-i", str(path), "-i", str(words), "-map", "0", "-map", "1", "-c", "copy"]
+    command = [static(), "-v", "error", "-i", str(path), "-i", str(words), "-map", "0", "-map", "1", "-c", "copy"]
     codec = "mov_text" if path.suffix == ".mov" else "srt"
     subprocess.run([*command, "-c:s", codec, str(target)], check=True, timeout=60)
     return target

@@ -12,7 +12,7 @@ import pytest
 from services.ffmpeg.job import JobFault
 from tests.support.clips import changing, described, make_clip
 from tests.support.joins import PROGRAMS
-from tests.support.programs import installed
+from tests.support.programs import static
 
 X264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p")
 # Each frame is darker than the one before it.
@@ -21,7 +21,7 @@ DARKER = ("-vf", "geq=lum='235-8*N':cb=128:cr=128", *X264)
 
 def shades(path: Path) -> list[int]:
     """How bright each frame is that a player shows."""
-    command = [installed(), "-v", "error", "-i", str(path), "-vf", "scale=1:1", "-fps_mode", "passthrough"]
+    command = [static(), "-v", "error", "-i", str(path), "-vf", "scale=1:1", "-fps_mode", "passthrough"]
     raw = subprocess.run([*command, "-f", "rawvideo", "-pix_fmt", "gray", "-"], check=True, capture_output=True)
     return list(raw.stdout)
 
@@ -40,7 +40,7 @@ def gaps(path: Path) -> list[float]:
 def without_its_beginning(path: Path) -> Path:
     """The clip from its 11th frame on, cut without encoding: the frames before it are there, and hidden."""
     target = path.with_stem("cut")
-    command = [installed(), "-v", "error", "-ss", "0.4", "-i", str(path), "-c", "copy", str(target)]
+    command = [static(), "-v", "error", "-ss", "0.4", "-i", str(path), "-c", "copy", str(target)]
     subprocess.run(command, check=True, timeout=60)
     return target
 
@@ -69,7 +69,7 @@ async def test_frames_that_were_cut_off_without_encoding_stay_hidden(joined: Any
 def heard(path: Path) -> list[float]:
     """When silence ends, in seconds: where sound begins behind it, or with the file."""
     filters = "aresample=async=1:min_hard_comp=0.01:first_pts=0,silencedetect=n=-30dB:d=0.1"
-    command = [installed(), "-i", str(path), "-map", "0:a:0", "-af", filters, "-f", "null", "-"]
+    command = [static(), "-i", str(path), "-map", "0:a:0", "-af", filters, "-f", "null", "-"]
     told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stderr
     return [float(begin) for begin in re.findall(r"silence_end: ([\d.]+)", told)]
 

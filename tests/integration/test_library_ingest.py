@@ -16,10 +16,10 @@ from deploy.local.ports import free_port
 from services.common.caller import system_caller
 from services.common.channel import open_channel
 from services.common.s3_objects import S3Objects
-from services.ffmpeg.binaries import find
 from tests.support.clips import Clip
 from tests.support.library import LibraryUser, Signed
 from tests.support.object_store import keys_of, put_object
+from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
@@ -244,7 +244,7 @@ async def test_a_video_too_large_to_be_fetched_is_described_by_its_parts(
 
 async def ffmpeg(*arguments: str) -> bytes:
     """What it writes to its standard output."""
-    command = [find().ffmpeg, "-v", "error", "-nostdin", *arguments]
+    command = [static(), "-v", "error", "-nostdin", *arguments]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     output, _ = await process.communicate()
     assert process.returncode == 0

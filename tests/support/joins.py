@@ -103,7 +103,9 @@ async def join(
     for clip, key in keys.items():
         await outputs.objects.put(key, clip, "application/octet-stream")
     uploads: Any = Located([(keys[clip], len(clip)) for clip in clips])
-    sandbox = Sandbox(program or installed(), find().ffprobe, detect_layers())
+    # Both of one version, as every worker has them.
+    ffprobe = static("ffprobe") if program == static() else find().ffprobe
+    sandbox = Sandbox(program or installed(), ffprobe, detect_layers())
     return await JoinHandler(sandbox, uploads, outputs, limits)(job)
 
 
