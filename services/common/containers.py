@@ -38,7 +38,7 @@ _EBML_DOCTYPE = b"\x42\x82"
 def _vint(head: bytes, at: int) -> tuple[int, int]:
     """EBML variable-length integer at `at`: its value and the index behind it (RFC 8794, 4)."""
     first = head[at]
-    length = 9 - first.bit_length() if first else 9
+    length = 9 - first.bit_length()
     value = first & (0xFF >> length)
     for byte in head[at + 1 : at + length]:
         value = value << 8 | byte

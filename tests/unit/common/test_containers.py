@@ -117,7 +117,10 @@ def test_brands_of_video_are_taken(brand: str) -> None:
         b"#!/bin/sh\nexec true\n",
         b"\x7fELF" + bytes(200),
         b"%PDF-1.7" + bytes(200),
+        b"\0\0\0\x18ftypiso",
+        b"\0\0\1\x08moov" + bytes(7),
         b"RIFF\x24\0\0\0WEBPVP8 " + bytes(100),
+        b"RIFX\x24\0\0\0AVI LIST" + bytes(100),
         b"\x1a\x45\xdf\xa3" + bytes(100),
         b"\x1a\x45\xdf\xa3\x93\x42\x82\x84mp3!" + bytes(100),
         b"\x1a\x45\xdf\xa3\x93\x42\x82",
@@ -128,6 +131,22 @@ def test_brands_of_video_are_taken(brand: str) -> None:
 )
 def test_anything_else_is_refused(text: bytes) -> None:
     assert sniff(text[:SNIFF_BYTES]) == media_pb2.CONTAINER_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("length", "name", "container"),
+    [
+        (b"\x84", b"webm", media_pb2.CONTAINER_WEBM),
+        (b"\x40\x04", b"webm", media_pb2.CONTAINER_WEBM),
+        (b"\x01\0\0\0\0\0\0\x08", b"matroska", media_pb2.CONTAINER_MKV),
+        (b"\x41\x04", b"webm" + bytes(256), media_pb2.CONTAINER_WEBM),
+    ],
+)
+def test_the_length_of_an_ebml_name_may_be_written_longer(
+    length: bytes, name: bytes, container: media_pb2.Container.ValueType
+) -> None:
+    """In one to eight bytes, and padded with zeros (RFC 8794, 4 and 13)."""
+    assert sniff(b"\x1a\x45\xdf\xa3\x93\x42\x82" + length + name + b"\x42\x87\x81\4") == container
 
 
 def test_a_zip_is_refused() -> None:
@@ -193,7 +212,9 @@ def test_an_ogg_file_goes_on_where_another_stream_of_it_begins() -> None:
 
 
 def test_a_recorder_that_began_anew_is_another_ogg_file() -> None:
-    for head in (PICTURE, SOUND[:27], GOES_ON, b"", b"\x1a\x45\xdf\xa3" * 20):
+    other_picture = _page(2, b"\x80theora" + b"\7" * 300)
+    mp4 = b"\0\0\0\x18ftypisom" + bytes(100)
+    for head in (PICTURE, other_picture, SOUND[:27], SOUND[:36], GOES_ON, b"", b"\x1a\x45\xdf\xa3" * 20, mp4):
         assert not goes_on_as_ogg(PICTURE, head)
 
 
