@@ -2,7 +2,7 @@
 
 import pytest
 from google.protobuf.message import DecodeError
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reelway.v1 import stream_pb2, upload_pb2
 
@@ -49,15 +49,22 @@ def test_pieces_are_joined_in_order(parts: list[Buffer]) -> None:
     assert upload_pb2.UploadVideoRequest.FromString(encode_upload_request(UploadMessage(parts))).data == whole
 
 
-@given(st.text(max_size=300), st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1))
-def test_headers_are_the_generated_ones(name: str, declared: int, most: int) -> None:
+@given(st.text(max_size=300), st.integers(0, 2**63 - 1), st.integers(0, 2**63 - 1), st.booleans())
+def test_headers_are_the_generated_ones(name: str, declared: int, most: int, finish: bool) -> None:
     header = upload_pb2.UploadHeader(file_name=name, declared_size_bytes=declared, max_size_bytes=most)
-    wire = upload_pb2.UploadVideoRequest(header=header).SerializeToString()
-    assert encode_upload_request(UploadMessage(header=header)) == wire
-    assert decode_upload_request(wire).header == header
+    wire = upload_pb2.UploadVideoRequest(header=header, finish=finish).SerializeToString()
+    message = UploadMessage([b""], header, finish)
+    assert encode_upload_request(message) == wire
+    assert decode_upload_request(wire) == message
 
 
 @given(st.binary(max_size=64))
+@example(b"\x12\x05a")
+@example(b"\x12")
+@example(b"\x12\x80")
+@example(b"\x12\xff\xff\xff\xff\xff\xff")
+@example(b"\x12\x01a\x18\x00")
+@example(b"\x12\x01a\x18\x01\x18\x01")
 def test_foreign_bytes_are_read_as_protobuf_reads_them_or_refused(wire: bytes) -> None:
     try:
         expected = upload_pb2.UploadVideoRequest.FromString(wire)
