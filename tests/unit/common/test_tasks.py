@@ -62,7 +62,8 @@ async def test_the_first_failure_comes_out_when_the_others_have_ended() -> None:
         try:
             await asyncio.sleep(60)
         finally:
-            await asyncio.sleep(0)
+            for _ in range(5):
+                await asyncio.sleep(0)
             ended.append("long")
 
     async def broken() -> None:
@@ -71,6 +72,11 @@ async def test_the_first_failure_comes_out_when_the_others_have_ended() -> None:
     with pytest.raises(ValueError, match="broken"):
         await tasks.all_of([long(), broken()])
     assert ended == ["long"]
+
+
+async def test_what_does_not_happen_is_not_waited_for_any_longer() -> None:
+    async with asyncio.timeout(10):
+        await tasks.until(asyncio.Event(), 0.001)
 
 
 async def test_who_is_cancelled_goes_on_when_the_thread_has_ended() -> None:
@@ -141,6 +147,9 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_line_in_the_log() 
     await until(lambda: not flight._going)
     # It is told when the task is collected, which the one that asked holds.
     del asker
+    cancelled = asyncio.create_task(asyncio.sleep(60))
+    cancelled.add_done_callback(tasks.look_at)
+    await tasks.end(cancelled)
     gc.collect()
     loop.set_exception_handler(None)
     assert not told
