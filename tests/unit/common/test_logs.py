@@ -3,11 +3,13 @@
 import json
 import logging
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 
 import pytest
 import structlog
 
 from services.common import logs
+from services.common.caller import NOBODY, Caller, set_caller
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +47,27 @@ def test_json_has_the_letters_as_they_were(capsys: pytest.CaptureFixture[str]) -
     logs.configure("gateway", "INFO", "json")
     logs.get_logger("test").info("request", path="/\x1b[31m")
     assert json.loads(capsys.readouterr().err)["path"] == "/\x1b[31m"
+
+
+@pytest.mark.parametrize("logger", [logs.get_logger("test"), logging.getLogger("test")], ids=["ours", "a library's"])
+def test_a_line_says_of_whom_it_is_when_and_of_which_request(
+    logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logs.configure("gateway", "INFO", "json")
+    set_caller(Caller(request_id="abc"))
+    try:
+        logger.warning("it failed")
+    finally:
+        set_caller(NOBODY)
+    line = json.loads(capsys.readouterr().err)
+    assert datetime.fromisoformat(line.pop("timestamp")).utcoffset() == timedelta()
+    assert line == {
+        "process": "gateway",
+        "level": "warning",
+        "logger": "test",
+        "event": "it failed",
+        "request_id": "abc",
+    }
 
 
 def test_a_reader_that_went_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
