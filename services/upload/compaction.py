@@ -28,7 +28,7 @@ from services.common.extents import Extent, read_slices
 from services.common.joined import Joined
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix, object_key, object_keys
-from services.common.periodic import failures_logged
+from services.common.periodic import PUT_OFF, failures_logged
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
@@ -133,7 +133,10 @@ class Compaction:
             pause, done = self._pause(error), False
             if error.reason is not ErrorReason.JOINING:
                 log.warning("put off", what="compaction", video_id=video_id, why=str(error))
+            if pause == _RETRY_SECONDS:
+                PUT_OFF.labels("compaction").inc()
         except Exception:
+            PUT_OFF.labels("compaction").inc()
             log.exception("failed", what="compaction", video_id=video_id)
             done = False
         if done:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
@@ -151,6 +152,31 @@ async def test_what_will_not_go_better_is_looked_at_rarely(
     starts(turns, running)
     await until(lambda: not turns.due)
     assert turns.put_off == {"one": pytest.approx(3600, abs=1)}
+
+
+@pytest.mark.parametrize(
+    ("failure", "counted"),
+    [
+        (ReelwayError(ErrorReason.STORE_UNAVAILABLE), 1),
+        (RuntimeError("nobody foresaw this"), 1),
+        (ReelwayError(ErrorReason.JOINING), 0),
+        (ReelwayError(ErrorReason.JOIN_FAILED), 0),
+    ],
+)
+async def test_what_fails_for_our_reasons_is_counted(
+    running: Callable[[Turns], None], failure: Exception, counted: int
+) -> None:
+    """Who sends clips that cannot be joined is to alert nobody."""
+
+    def count() -> float:
+        return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "compaction"}) or 0
+
+    before, turns = count(), Turns(["one"])
+    turns.failures["one"] = failure
+    turns.may_end["one"].set()
+    starts(turns, running)
+    await until(lambda: not turns.due)
+    assert count() - before == counted
 
 
 async def test_where_another_process_is_at_it_too_it_is_gone_on_with_soon(running: Callable[[Turns], None]) -> None:
