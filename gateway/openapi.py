@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from gateway.routing import Answer, Operation, StreamedBody
 
@@ -58,6 +60,17 @@ def build(title: str, version: str, description: str, operations: Iterable[Opera
     }
 
 
+class _Generator(GenerateJsonSchema):
+    """Knows that an answer has the fields, too, that have a default."""
+
+    def field_is_required(
+        self,
+        field: core_schema.ModelField | core_schema.DataclassField | core_schema.TypedDictField,
+        total: bool,
+    ) -> bool:
+        return self.mode == "serialization" or super().field_is_required(field, total)
+
+
 class _Schemas:
     """The JSON schemas of every model of every operation, and which of them the document refers to."""
 
@@ -70,7 +83,7 @@ class _Schemas:
                 if answer.model is not None:
                     wanted.setdefault(("serialization", answer.model), TypeAdapter(answer.model))
         inputs: Any = [((mode, model), mode, adapter) for (mode, model), adapter in wanted.items()]
-        found, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF)
+        found, definitions = TypeAdapter.json_schemas(inputs, ref_template=_REF, schema_generator=_Generator)
         self._found: Mapping[Any, Json] = {key: schema for (key, _), schema in found.items()}
         self._definitions: dict[str, Json] = definitions.get("$defs", {})
         self._used: set[str] = set()

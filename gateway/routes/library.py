@@ -35,6 +35,8 @@ routes = Routes("Video sharing", answers=SERVICE_ANSWERS)
 
 
 def _never_null(schema: dict[str, Any]) -> None:
+    if required := [name for name in schema.pop("required", ()) if "anyOf" not in schema["properties"][name]]:
+        schema["required"] = required
     for field in schema["properties"].values():
         if "anyOf" in field:
             del field["default"]

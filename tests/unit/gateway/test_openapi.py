@@ -261,6 +261,15 @@ def test_an_integrator_is_told_what_the_contracts_leave_open() -> None:
     assert all(words in DESCRIPTION for words in ("`/record/videos`", "`Retry-After`", "`Idempotency-Key`"))
 
 
+def test_a_generated_client_knows_what_is_always_there() -> None:
+    """A default is for who makes an answer: whoever reads one finds the field, be it null."""
+    schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
+    for model in ("TaskStatus", "TaskPage", "Recorded", "Transcribed", "Refused", "Status"):
+        assert schemas[model]["required"] == list(schemas[model]["properties"]), model
+    assert schemas["UserVideosList"]["required"] == ["unprocessed_videos", "videos"]
+    assert "required" not in schemas["Video"]
+
+
 def test_a_generated_client_knows_every_state() -> None:
     schemas = openapi.build("Reelway", "1", "", _operations())["components"]["schemas"]
     states = ["pending", "running", "completed", "failed"]
