@@ -259,8 +259,8 @@ class _Reader:
             extension = placeholders.extension_of(url.split("?", 1)[0].split("#", 1)[0].rsplit("/", 1)[-1])
             suffix = f".{extension}" if extension in INPUT_EXTENSIONS else ""
             known = PlannedInput(key, url, f"in/{len(self._inputs)}{suffix}", read_by_filter)
-        elif read_by_filter and not known.read_by_filter:
-            known = PlannedInput(key, url, known.path, True)
+        elif read_by_filter:
+            known = replace(known, read_by_filter=True)
         self._inputs[key] = known
         return FileRef(key, known.path)
 

@@ -82,6 +82,11 @@ def test_a_media_file_of_a_filter_is_marked_for_probing() -> None:
     made = plan("-i in_1 -filter_complex 'movie={{ in_2 }}[w];[0:v][w]overlay' out_1", TWO, OUT)
     assert {file.placeholder: file.read_by_filter for file in made.inputs} == {"in_1": False, "in_2": True}
     assert "movie=filename=/j/in/1.srt[w];[0:v][w]overlay" in made.argv("/j")
+    # In whatever way it is read besides.
+    both = "-filter_complex 'movie={{in_1}}[w];[0:v][w]overlay'"
+    for command in (f"-i in_1 {both} out_1", f"{both} -i in_1 out_1"):
+        assert [file.read_by_filter for file in plan(command, ONE, OUT).inputs] == [True]
+    assert [file.read_by_filter for file in plan("-i in_1 -i in_1 -map 1 out_1", ONE, OUT).inputs] == [False]
 
 
 def test_positional_options_get_their_names() -> None:
@@ -220,6 +225,8 @@ REFUSED = [
     ("-i in_1 -f lavfi out_1", "lavfi"),
     ("-i in_1 -f mp4,hls out_1", "mp4,hls"),
     ("-i in_1 -c:v h264_vaapi out_1", "h264_vaapi"),
+    ("-i in_1 -c:v unheard_of out_1", "the codec 'unheard_of' is not allowed"),
+    ("-c:v copy -i in_1 out_1", "the codec 'copy' is not allowed"),
     # Filters.
     ("-i in_1 -vf movie=/x out_1", "filter movie"),
     ("-i in_1 -vf m'o'vie=/x out_1", "filter movie"),
