@@ -74,6 +74,20 @@ def test_usage_counts_what_was_written(folder: WorkFolder) -> None:
     assert (folder.usage().bytes, folder.usage().files) == (0, 0)
 
 
+def test_files_that_go_while_they_are_counted_do_not_count(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    scandir = os.scandir
+
+    def gone_since(path: Path) -> list[os.DirEntry[str]]:
+        found = list(scandir(path))
+        for entry in found:
+            Path(entry).unlink()
+        return found
+
+    (folder.path / "tmp/0").write_bytes(b"x")
+    monkeypatch.setattr(os, "scandir", gone_since)
+    assert (folder.usage().bytes, folder.usage().files) == (0, 0)
+
+
 def test_what_dead_workers_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
     root = tmp_path / "work"
     code = (
