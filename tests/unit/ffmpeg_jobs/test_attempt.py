@@ -48,6 +48,7 @@ class Store:
 
     async def report(self, lease: JobLease, progress: Progress) -> Holding:
         self.reported.append((time.monotonic(), progress))
+        self._answer(None)
         return self.holding
 
     def _answer(self, written: Any) -> None:
@@ -242,9 +243,9 @@ async def test_progress_that_nobody_wants_any_more_is_the_last(
         context.show(Progress(0.5))
         await forever(context)
 
-    store = Store(holding=holding)
+    store = Store(away=1, holding=holding)
     await Case(root, shows, store).attempt.run()
-    assert (len(store.reported), store.written) == (1, written)
+    assert (len(store.reported), store.written) == (2, written)
     assert not any("_write_progress" in repr(task) for task in asyncio.all_tasks())
 
 
