@@ -187,6 +187,7 @@ async def test_a_failure_is_told_and_can_be_tried_again(parts: Foundation) -> No
     assert (await told.finish(outcome)).transcript.state == PENDING
 
     # Its job, too, may end without an outcome: it killed its workers, or was cancelled.
+    names = []
     for error, why in (
         (
             ffmpeg_pb2.TaskError(reason="POISON", message="It stopped every worker"),
@@ -195,9 +196,16 @@ async def test_a_failure_is_told_and_can_be_tried_again(parts: Foundation) -> No
         (ffmpeg_pb2.TaskError(), ("CANCELLED", "Transcription was cancelled")),
     ):
         await told.request("", video_id, "", first_only=False)
-        await told.give_up(await parts.catalog.look_up(video_id), error)
+        waiting = await parts.catalog.look_up(video_id)
+        job = told.job(waiting)
+        assert job is not None
+        names.append((job.video.video_id, job.request_id))
+        await told.give_up(waiting, error)
         failed = (await parts.catalog.look_up(video_id)).transcript
         assert (failed.state, failed.failure.reason, failed.failure.message) == (FAILED, *why)
+    # Each try is one job, however often it is registered.
+    name = f"transcribe-{BASE.key(waiting, '')}"
+    assert names == [(video_id, f"{name}-2"), (video_id, f"{name}-3")]
 
 
 async def test_who_may_ask_and_for_what(parts: Foundation) -> None:
