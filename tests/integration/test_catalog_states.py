@@ -108,6 +108,9 @@ async def test_a_promise_of_a_video_makes_nobody_known(near: Foundation) -> None
     await near.catalog.create(signed, "anna")
     gone = await near.catalog.create(draft(), "berta")
     await near.catalog.delete("berta", gone.video_id)
+    near.clock.ahead = 86_340
+    await catalog_sweeper(near).sweep()
+    assert (await saved(near, signed.video_id)).state == media_pb2.VIDEO_STATE_SIGNED, "promised for a day"
     near.clock.ahead = 86_401
     await catalog_sweeper(near).sweep()
     assert (await saved(near, signed.video_id)).state == media_pb2.VIDEO_STATE_DELETED
