@@ -170,8 +170,8 @@ async def test_a_first_page_fits_a_message_with_what_is_unfinished_and_its_thumb
             return "https://store/".ljust(PRESIGNED_URL_BYTES, "x")
 
     text = "d" * DESCRIPTION_LENGTH
-    finished = [lists.video("anna", thumbnail_key="thumbnail") for _ in range(1000)]
-    finished += [lists.video("anna", thumbnail_key="thumbnail", description=text) for _ in range(215)]
+    finished = [lists.video("anna", thumbnail_key="thumbnail", description=text) for _ in range(215)]
+    finished += [lists.video("anna", thumbnail_key="thumbnail", description=text[:500]) for _ in range(1000)]
     waiting = [lists.video("anna", state=media_pb2.VIDEO_STATE_UPLOADING, description=text) for _ in range(215)]
     await lists.store.load([*finished, *waiting], lists.lease)
     set_caller(Caller("anna"))
