@@ -289,7 +289,7 @@ async def test_an_idempotency_key_makes_one_task(api: Api) -> None:
 
 async def test_a_running_task_shows_progress_and_is_cancelled_within_a_second(api: Api) -> None:
     task_id = await api.register(
-        "-i in_1 -vf scale=1920:1080 -c:v libx264 -preset slow out_1", {"out_1": "a.mp4"}, "long.mp4"
+        "-i in_1 -vf scale=1920:1080 -c:v libx264 -preset slow -tune zerolatency out_1", {"out_1": "a.mp4"}, "long.mp4"
     )
     events: list[dict[str, Any]] = []
     named: list[bytes] = []
