@@ -27,6 +27,7 @@ class Fleet:
             **s3.environment,
             "REDIS_URL": redis_url,
             "FFMPEG_BIN": str(link_static(folder / "ffmpeg") / "ffmpeg"),
+            "WORK_DIR": str(folder / "work"),
             "LOG_FORMAT": "console",
             "DRAIN_NOTICE_SECONDS": "0",
             "DRAIN_SECONDS": "5",
