@@ -72,7 +72,9 @@ class _Child:
 
 
 def _main(module: str, environment: Mapping[str, str], output: str) -> None:
-    # The process that it is forked from ends with pytest, however that ends.
+    # As any process that is started. With one of these it would keep the process that it is forked from alive, which
+    # else ends with pytest, however that ends.
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     tie_to(os.getppid())
     # pytest's interrupt is for pytest; what it started it stops.
     os.setsid()
