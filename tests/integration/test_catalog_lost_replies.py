@@ -34,4 +34,4 @@ async def test_a_change_that_is_repeated_behind_a_lost_answer_is_made_once(near:
         assert await near.catalog.look_up(video.video_id) == video == await saved(near, video.video_id)
     assert [video.version for video in videos[1:]] == [1 if creates else 2] * (len(videos) - 1)
     assert len({video.number for video in videos}) == len(videos)
-    assert await near.videos.unsaved_before(float("inf")) == []
+    assert [unsaved async for unsaved in near.videos.unsaved_before(float("inf"))] == []

@@ -1,5 +1,6 @@
 """Each answer of Redis and of the store gets lost once, in an attempt that brings an output."""
 
+import asyncio
 import itertools
 import time
 import uuid
@@ -41,7 +42,15 @@ async def test_a_lost_answer_is_no_try_and_the_output_is_there_once(
             while lease := await store.claim("worker", uuid.uuid4().hex, [JobKind.COMMAND]):
                 until = time.monotonic() + 60
                 attempt = Attempt(
-                    lease, until, make, store, fence=outputs.abort_earlier, work=work, kill_seconds=60, die=Mock()
+                    lease,
+                    until,
+                    make,
+                    store,
+                    fence=outputs.abort_earlier,
+                    work=work,
+                    kill_seconds=60,
+                    draining=asyncio.Event(),
+                    die=Mock(),
                 )
                 with reply_lost(0 if outcomes else number) as calls:
                     outcomes.append(await attempt.run())
