@@ -154,15 +154,17 @@ async def serve(
         drained.set()
         on_drain()
         await stopping
-        await edge.wait(TIDY_SECONDS)
         if probed is not None:
             await probed.stop(0)
     finally:
         for task in (stopped, *loops):
             task.cancel()
-        # A loop that does its own tidying, as a worker's drain, is waited for, but not for ever; whoever is left is
-        # cancelled once more by the event loop's own end.
-        await asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + TIDY_SECONDS)
+        # A loop that does its own tidying, as a worker's drain, is waited for, but not for ever; beside it calls that
+        # were cut off: neither takes the other's time. Whoever is left is cancelled once more by the event loop's end.
+        await asyncio.gather(
+            edge.wait(TIDY_SECONDS),
+            asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + TIDY_SECONDS),
+        )
     log.info("stopped")
     if broken:
         raise SystemExit(1)

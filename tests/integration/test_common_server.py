@@ -290,11 +290,11 @@ async def test_before_it_stops_accepting_it_says_so(tmp_path: Path) -> None:
 
 async def test_a_call_that_does_not_end_keeps_it_until_its_drain_limit_and_what_it_undoes_then(tmp_path: Path) -> None:
     async with edge_process(tmp_path, DRAIN_SECONDS="0.2") as edge:
-        call = asyncio.create_task(edge.call("Wait", b"never"))
+        call = asyncio.create_task(edge.call("Undo", b"never"))
         await edge.waits_for("never")
         edge.process.signal(signal.SIGTERM)
         assert await asyncio.wait_for(edge.process.wait(), 20) == 0
-        assert (tmp_path / "never.left").exists()
+        assert (tmp_path / "never.left").exists(), "the loops ended beside it, not behind it"
         with pytest.raises(ReelwayError):
             await call
 

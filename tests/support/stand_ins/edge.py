@@ -46,11 +46,16 @@ async def _refuse(request: bytes, context: Any) -> bytes:
 
 
 async def _wait(request: bytes, context: Any) -> bytes:
+    await _told(request.decode())
+    return b"done"
+
+
+async def _undo(request: bytes, context: Any) -> bytes:
+    """Where it is cut off it has something to undo, which takes longer than it takes the background loop to end."""
     try:
         await _told(request.decode())
     except asyncio.CancelledError:
-        # It has something to clean up, which takes a moment.
-        await asyncio.sleep(0.3)
+        await until((FOLDER / "background.left").exists, 10)
         (FOLDER / f"{request.decode()}.left").touch()
         raise
     return b"done"
@@ -86,6 +91,7 @@ def _register(grpc_server: grpc.aio.Server) -> None:
         "Boom": grpc.unary_unary_rpc_method_handler(_boom),
         "Refuse": grpc.unary_unary_rpc_method_handler(_refuse),
         "Wait": grpc.unary_unary_rpc_method_handler(_wait),
+        "Undo": grpc.unary_unary_rpc_method_handler(_undo),
         "Count": grpc.unary_stream_rpc_method_handler(_count),
         "Flood": grpc.unary_stream_rpc_method_handler(_flood),
         "Parse": grpc.unary_unary_rpc_method_handler(_parse, health_pb2.HealthCheckRequest.FromString),
@@ -104,7 +110,11 @@ def _store(name: str) -> server.Check:
 
 
 async def _background() -> None:
-    await _told("end-background")
+    try:
+        await _told("end-background")
+    except asyncio.CancelledError:
+        (FOLDER / "background.left").touch()
+        raise
     raise RuntimeError("the sweeper has broken")
 
 
