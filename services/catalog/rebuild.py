@@ -70,9 +70,11 @@ async def rebuild(
 async def _rebuild(
     records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease, writers_seconds: float
 ) -> Rebuilt:
-    # Where it was closed before, by a rebuild that broke off, there may still be what only Redis has.
+    was_open = await store.close_index(lease)
+    # Where it was closed before, by a rebuild that broke off or a call whose answer was lost, there may still be what
+    # only Redis has. Asked when it is closed, so that nothing comes behind the answer.
     unsaved = await anext(store.unsaved_before(float("inf")), None)
-    if await store.close_index(lease) or unsaved:
+    if was_open or unsaved:
         # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
         await asyncio.sleep(writers_seconds)
         async for video_id, _ in store.unsaved_before(float("inf")):

@@ -153,6 +153,25 @@ async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose_that_bro
     assert (await near.catalog.get("", number=changed.number)).title == "only in Redis"
 
 
+async def test_so_do_those_made_just_before_a_close_that_redis_did_not_answer(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is repeated then, and finds no index to be closed."""
+    await fill(near)
+    changed = (await near.catalog.page("", 1, ""))[0][0]
+    changed.title, changed.version = "only in Redis", 2
+    close = near.videos.close_index
+
+    async def repeated(lease: Lease) -> bool:
+        assert await near.videos.replace(changed, "mark")
+        assert await close(lease)
+        return await close(lease)
+
+    monkeypatch.setattr(near.videos, "close_index", repeated)
+    await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
+    assert (await near.catalog.get("", number=changed.number)).title == "only in Redis"
+
+
 async def test_a_creation_that_overlaps_the_loss_is_not_acknowledged_and_its_number_not_given_again(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
