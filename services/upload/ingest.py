@@ -24,10 +24,9 @@ from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import if_found
 from services.common.clock import Clock
-from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.object_keys import INCOMING, incoming_key, record_key
-from services.common.periodic import periodically
+from services.common.periodic import failures_logged, periodically
 from services.common.redis_client import redis_errors
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.uuids import is_uuid
@@ -122,12 +121,13 @@ class Ingest:
 
         async def one(info: ObjectInfo) -> None:
             async with gate:
-                try:
+                told = False
+                with failures_logged("look at an arrival", key=info.key):
                     await self._tell_one(info)
                     with redis_errors():
                         await self._redis.expire(_told_key(info.key), seconds)
-                except ReelwayError as error:
-                    log.warning("put off", what="look at an arrival", key=info.key, why=str(error))
+                    told = True
+                if not told:
                     with redis_errors():
                         await self._redis.delete(_told_key(info.key))
 

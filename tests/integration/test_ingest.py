@@ -8,9 +8,12 @@ from unittest.mock import AsyncMock, Mock
 
 import grpc
 import pytest
+from prometheus_client import REGISTRY
 from reelway.v1 import library_pb2, media_pb2
 
 from services.common import tasks
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.lease import Lease
 from services.common.object_keys import INCOMING, incoming_key
 from services.common.s3_objects import ObjectInfo
@@ -49,6 +52,26 @@ async def test_one_look_removes_all_that_no_form_can_have_brought(near: Foundati
         await near.objects.put(f"{INCOMING}{name}", b"bytes", "video/mp4")
     await looking.look()
     assert not [info.key async for info in near.objects.list(INCOMING)]
+
+
+@pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), RuntimeError("nobody foresaw this")])
+async def test_an_arrival_that_cannot_be_told_of_is_counted_and_told_again_and_holds_up_no_other(
+    near: Foundation, looking: Ingest, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    told = library_pb2.NoteArrivalResponse(state=media_pb2.VIDEO_STATE_PROCESSING)
+    note = AsyncMock(side_effect=[fault, told, told])
+    monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
+    for _ in range(2):
+        await near.objects.put(incoming_key(str(uuid.uuid4())), b"bytes", "video/mp4")
+
+    def put_off() -> float:
+        return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "look at an arrival"}) or 0
+
+    before = put_off()
+    await looking.look()
+    assert (note.await_count, put_off() - before) == (2, 1)
+    await looking.look()
+    assert (note.await_count, put_off() - before) == (3, 1)
 
 
 async def test_the_more_wait_the_longer_the_store_rests_between_looks(
