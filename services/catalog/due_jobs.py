@@ -71,11 +71,11 @@ class DueJobs:
         """See to what is due, each on its own: one bad record must not hold the others back."""
         now = self._clock.seconds()
         while due := await self._lists.claim(self._duty.queue_key, now, now + _AGAIN_SECONDS, _AT_ONCE):
-            ended = await asyncio.gather(*map(self._see_to, due), return_exceptions=True)
-            for video_id, error in zip(due, ended, strict=True):
-                if error is not None:
-                    why = f"{type(error).__name__}: {error}"
-                    self._log.warning("cannot see to a video", video_id=video_id, why=why)
+            await asyncio.gather(*map(self._try, due))
+
+    async def _try(self, video_id: str) -> None:
+        with failures_logged("job of a video", duty=self._duty.name, video_id=video_id):
+            await self._see_to(video_id)
 
     async def _see_to(self, video_id: str) -> None:
         video = await self._videos.get(video_id)

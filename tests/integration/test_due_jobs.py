@@ -3,9 +3,14 @@
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
+from unittest.mock import AsyncMock, Mock
 
+import grpc
 import pytest
+from prometheus_client import REGISTRY
 from reelway.v1 import media_pb2
+from structlog.testing import capture_logs
 
 from services.catalog.due_jobs import DueJobs
 from services.catalog.library_store import LibraryStore
@@ -13,6 +18,9 @@ from services.catalog.memberships import PROCESSING
 from services.catalog.processing import Processing
 from services.common.caller import SYSTEM_USER, set_caller, system_caller
 from services.common.channel import open_channel
+from services.common.clock import SystemClock
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings
 from services.common.task_failure import TaskFailure
@@ -102,6 +110,24 @@ async def test_the_longer_a_job_lasts_the_rarer_it_is_looked_after(rig: Rig) -> 
         await rig.look(age)
         pauses.append(await rig.pause())
     assert pauses == pytest.approx([30, 30, 150, 600], abs=10)
+
+
+@pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), RuntimeError("nobody foresaw this")])
+async def test_a_video_that_cannot_be_seen_to_is_counted_and_holds_no_other_back(fault: Exception) -> None:
+    videos = Mock(get=AsyncMock(side_effect=[fault, None]))
+    lists = Mock(claim=AsyncMock(side_effect=[["bad", "good"], []]))
+    ffmpeg = cast(grpc.aio.Channel, Mock())
+    due = DueJobs(Mock(), videos=videos, lists=lists, ffmpeg=ffmpeg, clock=SystemClock())
+
+    def put_off() -> float:
+        return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "job of a video"}) or 0
+
+    before = put_off()
+    with capture_logs() as lines:
+        await due.look()
+    assert [asked.args for asked in videos.get.await_args_list] == [("bad",), ("good",)]
+    assert [(line["what"], line["video_id"]) for line in lines] == [("job of a video", "bad")]
+    assert put_off() - before == 1
 
 
 async def test_a_store_that_is_away_for_longer_than_a_jobs_tries_costs_no_video(rig: Rig) -> None:
