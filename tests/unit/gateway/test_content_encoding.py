@@ -111,7 +111,11 @@ async def test_the_connection_outlives_a_refusal() -> None:
 
 
 # Made in the test: the one takes most of a second, and every worker reads every file.
-@pytest.mark.parametrize("bomb", [lambda: gzip.compress(bytes(256 * MIB), 9), lambda: gzip.compress(b"") * 30_000])
+@pytest.mark.parametrize(
+    "bomb",
+    [lambda: gzip.compress(bytes(256 * MIB), 9), lambda: gzip.compress(b"") * 30_000],
+    ids=["large", "of many members"],
+)
 async def test_a_bomb_costs_neither_memory_nor_the_others_turn(bomb: Callable[[], bytes]) -> None:
     body = bomb()
     with at_most(8 * MIB):
