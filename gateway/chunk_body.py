@@ -57,7 +57,7 @@ APPEND_REFUSALS: Mapping[int, Answer] = {
     ),
     413: Answer(
         "The chunk, or the video with it, is too large. Unless the deployment says otherwise, a chunk has at most 1 "
-        "GiB, a video 50 GiB, or 5 GiB and 500 clips where it has several",
+        "GiB, a video 50 GiB and 100,000 chunks, or 5 GiB and 500 clips where it has several",
         ErrorBody,
     ),
 }

@@ -23,6 +23,8 @@ from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE
 from gateway.routes import DIALECTS
 from gateway.routing import Answer, Operation, Routes, StreamedBody
 from gateway.validation import BODIES
+from services.common.settings import JoinSettings, SizeSettings
+from services.upload.settings import UploadSettings
 
 Json = dict[str, Any]
 
@@ -255,9 +257,12 @@ def test_the_sharing_api_has_the_shapes_of_its_document() -> None:
 def test_an_integrator_is_told_what_the_contracts_leave_open() -> None:
     paths = openapi.build("Reelway", "1", "", _operations())["paths"]
     appends = paths["/append_video/{video_id}"]["post"], paths["/api/record/videos/update_video_chunck"]["patch"]
+    sizes, joins, chunks = SizeSettings(), JoinSettings(), UploadSettings.model_fields["append_max_chunks"].default
+    chunk, video, joined = (n // 2**30 for n in (sizes.append_max_bytes, sizes.upload_max_bytes, joins.join_max_bytes))
+    limits = f"{chunk} GiB, a video {video} GiB and {chunks:,} chunks, or {joined} GiB and {joins.join_max_clips} clips"
     for append in appends:
         assert "`ftyp`" in append["description"], "how a clip is told from a slice"
-        assert "1 GiB" in append["responses"]["413"]["description"]
+        assert limits in append["responses"]["413"]["description"]
     assert all(words in DESCRIPTION for words in ("`/record/videos`", "`Retry-After`", "`Idempotency-Key`"))
 
 
