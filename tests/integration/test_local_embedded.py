@@ -114,8 +114,9 @@ async def test_s3_refuses_keys_that_the_gateway_would(tmp_path: Path, access: st
 async def test_another_port_is_taken_where_somebody_was_quicker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = [free_port(), taken.getsockname()[1]]
+    # It answers nothing, but at once: who is asked in vain is waited for.
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as taken:
+        ports = [free_port(), taken.sockets[0].getsockname()[1]]
         monkeypatch.setattr(embedded, "free_port", ports.pop)
         server = EmbeddedRedis(tmp_path)
         await server.start()
