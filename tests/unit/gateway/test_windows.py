@@ -30,7 +30,7 @@ class Window:
 
     def __init__(self, data: bytes, end: Any = grpc.aio.EOF) -> None:
         self.messages = [data[at : at + MESSAGE] for at in range(0, len(data), MESSAGE)]
-        self.end = end
+        self.size, self.end = len(data), end
         self.was_cancelled = False
 
     async def read(self) -> Any:
@@ -66,6 +66,14 @@ class Windows:
     def videos(self) -> Playback:
         """Which reads them."""
         return Playback(Mock(open_window=self.open_window), BlockCache(0), 0)
+
+
+async def test_no_byte_is_asked_for_twice_where_nothing_fails() -> None:
+    windows = Windows()
+    given = [bytes(piece) async for batch in windows.videos().read(STAT, 0, len(DATA)) for piece in batch]
+    assert b"".join(given) == DATA
+    assert len(windows.opened) > 2
+    assert sum(window.size for window in windows.opened) == len(DATA)
 
 
 @pytest.mark.parametrize("end", [grpc.aio.EOF, GONE], ids=["early", "with an error"])
