@@ -32,7 +32,9 @@ class IdleConnections:
 
     def __init__(self, first_request_seconds: float, next_request_seconds: float) -> None:
         """The time that a new connection gets for its first request, and any other one for its next."""
-        self._first, self._next = first_request_seconds, next_request_seconds
+        self._first = first_request_seconds
+        # aiohttp ends idle ones before, and knows which requests it has read and not begun yet.
+        self._behind_answer = next_request_seconds + _LOOK_SECONDS
         self._deadlines: dict[object, float] = {}
         self._ended = asyncio.Event()
 
@@ -42,8 +44,7 @@ class IdleConnections:
 
     def request_ended(self, connection: object) -> None:
         """Its handler is done; the response may still be on its way."""
-        # aiohttp ends idle ones before, and knows which requests it has read and not begun yet.
-        self._deadlines[connection] = asyncio.get_running_loop().time() + self._next + _LOOK_SECONDS
+        self._deadlines[connection] = asyncio.get_running_loop().time() + self._behind_answer
         self._ended.set()
 
     async def until_none_is_busy(self, seconds: float) -> None:
@@ -68,7 +69,7 @@ class IdleConnections:
                     continue
                 if connection.transport.get_write_buffer_size():
                     # The answer is on its way; where its client takes nothing any more, the kernel ends the connection.
-                    deadlines[connection] = now + self._next
+                    deadlines[connection] = now + self._behind_answer
                 elif not is_queued(connection.transport, termios.FIONREAD):
                     log.debug("closing an idle connection")
                     connection.transport.abort()

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import socket
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from aiohttp import web
 
+from gateway import idle_connections
 from gateway.idle_connections import IdleConnections
+from services.common import tasks
 from tests.support.system import RunningSystem
 from tests.support.videos_api import more
+from tests.support.waiting import until
 
 LARGE = 2**25
 """More than the kernel takes for a client that does not read."""
@@ -83,6 +91,48 @@ async def test_a_connection_is_not_closed_while_its_answer_is_taken(port: int) -
         other.close()
     assert len(await reader.readexactly(LARGE)) == LARGE
     writer.close()
+
+
+class Connection:
+    """One of a server's, as the watch sees it; `unsent` bytes of an answer are here still when it first asks."""
+
+    def __init__(self, unsent: int = 0) -> None:
+        self.socket, self.client = socket.socketpair()
+        self.transport, self.abort, self.get_extra_info = self, Mock(), Mock(return_value=self.socket)
+        self.get_write_buffer_size = Mock(side_effect=itertools.chain([unsent], itertools.repeat(0)))
+
+
+@contextlib.asynccontextmanager
+async def watched(idle: IdleConnections, *connections: Connection) -> AsyncIterator[None]:
+    """Behind some looks at them, and at one that has nothing to wait for."""
+    last = Connection()
+    server: Any = SimpleNamespace(connections=[*connections, last])
+    watching = asyncio.create_task(idle.watch(server))
+    await until(lambda: last.abort.call_count > 3)
+    yield
+    await tasks.end(watching)
+    for connection in server.connections:
+        connection.socket.close()
+        connection.client.close()
+
+
+async def test_a_connection_whose_next_request_is_here_is_not_closed() -> None:
+    connection = Connection()
+    connection.client.send(b"GET / HTTP/1.1")
+    async with watched(IdleConnections(0.01, 0.01), connection):
+        assert not connection.abort.called
+        connection.socket.recv(100)
+        await until(lambda: connection.abort.called)
+
+
+async def test_behind_an_answer_aiohttp_is_the_first_to_end_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows which requests it has read and not begun yet."""
+    monkeypatch.setattr(idle_connections, "_LOOK_SECONDS", 60)
+    idle, answered, being_sent = IdleConnections(0.01, 0.01), Connection(), Connection(unsent=1)
+    idle.request_ended(answered)
+    async with watched(idle, answered, being_sent):
+        assert not answered.abort.called
+        assert not being_sent.abort.called
 
 
 REQUEST = b"GET /health HTTP/1.1\r\nHost: x\r\n"
