@@ -37,9 +37,9 @@ bearer token is sent it must be valid. An answer of which a client takes nothing
 off; the rest can be asked for with Range.
 
 A 429 has done nothing: send it again after `Retry-After` seconds. Behind a lost connection, a 408 or a 5xx it is not
-known what was done. GET, HEAD, PUT, DELETE, a task or chunk with its `Idempotency-Key`, a chunk with its
-`Upload-Offset` (409: it had arrived) and the end of a recording may be sent again; another POST or PATCH may then have
-been done twice.
+known what was done. GET, HEAD, PUT, DELETE (404: it was done), a task or chunk with its `Idempotency-Key`, a chunk with
+its `Upload-Offset` (409: it had arrived) and the end of a recording may be sent again; another POST or PATCH may then
+have been done twice.
 """
 
 
