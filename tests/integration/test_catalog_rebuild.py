@@ -124,25 +124,27 @@ async def test_a_new_system_counts_from_one(near: Foundation) -> None:
     assert await near.videos.next_number() == 1
 
 
+async def first_of_many_changed(near: Foundation) -> media_pb2.Video:
+    """The next version of the first of some videos, which nobody knows of yet."""
+    await fill(near)
+    changed = (await near.catalog.page("", 1, ""))[0][0]
+    changed.title, changed.version = "only in Redis", 2
+    return changed
+
+
 async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose(near: Foundation) -> None:
     """`rebuild` on an index that is there: what stands only in Redis is saved first."""
-    await fill(near)
-    first = (await near.catalog.page("", 1, ""))[0][0]
-    changed = media_pb2.Video()
-    changed.CopyFrom(first)
-    changed.title, changed.version = "only in Redis", 2
+    changed = await first_of_many_changed(near)
     assert await near.videos.replace(changed, "mark")
     await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)
-    assert (await near.catalog.get("", number=first.number)).title == "only in Redis"
+    assert (await near.catalog.get("", number=changed.number)).title == "only in Redis"
 
 
 async def test_changes_that_were_not_saved_survive_a_rebuild_on_purpose_that_broke_off(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """S3 was away: the index is closed, what stands only in Redis still does, and a replica goes on by itself."""
-    await fill(near)
-    changed = (await near.catalog.page("", 1, ""))[0][0]
-    changed.title, changed.version = "only in Redis", 2
+    changed = await first_of_many_changed(near)
     assert await near.videos.replace(changed, "mark")
     away = AsyncMock(side_effect=ReelwayError(ErrorReason.STORE_UNAVAILABLE))
     lease = near.rebuild_lease()
@@ -157,9 +159,7 @@ async def test_so_do_those_made_just_before_a_close_that_redis_did_not_answer(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is repeated then, and finds no index to be closed."""
-    await fill(near)
-    changed = (await near.catalog.page("", 1, ""))[0][0]
-    changed.title, changed.version = "only in Redis", 2
+    changed = await first_of_many_changed(near)
     close = near.videos.close_index
 
     async def repeated(lease: Lease) -> bool:
