@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from gateway.invalid_request import InvalidRequestError
+from gateway.invalid_request import InvalidRequestError, place_of
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
@@ -17,7 +17,7 @@ def response_of(error: ReelwayError) -> web.Response:
     kind = error.kind
     detail: object = error.message
     if kind.http_status == 422:
-        detail = [{"loc": ["body", *v.field.split(".")], "msg": v.message, "type": v.type} for v in error.violations]
+        detail = [{"loc": place_of(v.field), "msg": v.message, "type": v.type} for v in error.violations]
         place = _IN_QUERY if error.reason is ErrorReason.INVALID_PAGE_TOKEN else ["body"]
         detail = detail or [{"loc": place, "msg": error.message, "type": error.reason.name.lower()}]
     response = web.json_response({"detail": detail}, status=kind.http_status)

@@ -77,11 +77,16 @@ class InvalidRequestError(Exception):
         return cls.at("header", "content-type", msg=f"Content-Type should be {expected}", kind="content_type")
 
 
+def place_of(field: str) -> list[str]:
+    """Where a request has what the services call `field`: in its body, unless a header or the query brought it."""
+    return list(_PLACES.get(field, ("body", *field.split("."))))
+
+
 def in_its_place(error: ReelwayError) -> Exception:
-    """A refusal of what a header or the query brought names that, not a field of a body."""
+    """A refusal of what no body brought as an invalid request, for a dialect that says those in a form of its own."""
     for violation in error.violations:
-        if place := _PLACES.get(violation.field):
-            return InvalidRequestError.at(*place, msg=violation.message, kind=violation.type)
+        if violation.field in _PLACES:
+            return InvalidRequestError.at(*place_of(violation.field), msg=violation.message, kind=violation.type)
     return error
 
 

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from gateway.chunk_body import APPEND_HEADERS, APPEND_REFUSALS, APPENDED_HEADERS, read_raw_or_file
 from gateway.http_errors import error_response
-from gateway.invalid_request import ErrorBody, HTTPValidationError, in_its_place
+from gateway.invalid_request import ErrorBody, HTTPValidationError
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
@@ -75,7 +75,7 @@ async def append(request: web.Request, path: NumberPath) -> web.Response:
     except ReelwayError as error:
         if error.reason is ErrorReason.EMPTY_CHUNK:
             return error_response(error.kind.http_status, error.message)
-        raise in_its_place(error) from None
+        raise
     first = appended.offset_bytes == 0
     message = "Video added successfully" if first else "Video appended and joined successfully"
     return web.json_response(

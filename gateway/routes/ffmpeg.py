@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel, ConfigDict, Field
 from reelway.v1 import ffmpeg_pb2
 
-from gateway.invalid_request import ErrorBody, in_its_place
+from gateway.invalid_request import ErrorBody
 from gateway.keys import ENDLESS, JOBS
 from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
 from services.common.errors import ReelwayError
@@ -181,10 +181,7 @@ async def register(request: web.Request, json: RegisterBody, headers: RegisterHe
     Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`. The command has at most 16,384
     characters; command, addresses and names take at most 32 KiB together, as JSON in ASCII.
     """
-    try:
-        task = await request.app[JOBS].register(json.command, headers.idempotency_key)
-    except ReelwayError as error:
-        raise in_its_place(error) from None
+    task = await request.app[JOBS].register(json.command, headers.idempotency_key)
     return _json(TaskBody.model_validate(_status(task).model_dump(include=set(TaskBody.model_fields))))
 
 

@@ -8,14 +8,13 @@ from aiohttp import web
 from pydantic import BaseModel, Field
 
 from gateway.captions_response import CAPTIONS_TYPE, serve_captions
-from gateway.invalid_request import ErrorBody, HTTPValidationError, in_its_place
+from gateway.invalid_request import ErrorBody, HTTPValidationError
 from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.operations.transcripts import TranscriptState, TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
-from services.common.errors import ReelwayError
 from services.common.uuids import UuidText
 
 routes = Routes("Video-Stream-API", answers=SERVICE_ANSWERS)
@@ -122,10 +121,7 @@ def _transcribed(video_id: str, view: TranscriptView, status: int) -> web.Respon
 )
 async def transcribe(request: web.Request, path: VideoPath, query: Language) -> web.Response:
     """Begins a transcript, unless it is there or under way; one that failed is tried again."""
-    try:
-        view = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
-    except ReelwayError as error:
-        raise in_its_place(error) from None
+    view = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
     return _transcribed(path.video_id, view, 202)
 
 
