@@ -11,7 +11,7 @@ import redis.asyncio as redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError, ResponseError
+from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.error_catalog import ErrorReason
@@ -20,8 +20,21 @@ from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
 # What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
-# NOSCRIPT, of a script that was loaded a moment before: another server has taken over.
-_FOR_NOW = {"BUSY", "CLUSTERDOWN", "MASTERDOWN", "MISCONF", "NOREPLICAS", "NOSCRIPT", "OOM", "READONLY", "TRYAGAIN"}
+# NOSCRIPT, of a script that was loaded a moment before: another server has taken over, as with MOVED, of a cluster.
+_FOR_NOW = {
+    "BUSY",
+    "CLUSTERDOWN",
+    "MASTERDOWN",
+    "MISCONF",
+    "MOVED",
+    "NOREPLICAS",
+    "NOSCRIPT",
+    "OOM",
+    "READONLY",
+    "TRYAGAIN",
+}
+# The client takes a cluster's own words for it, with its bus among the connections, for a mistake in a command.
+_FULL = "max number of clients"
 
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
@@ -41,7 +54,7 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
             # And no health checks before commands: they have retries of their own inside of these, five times as many.
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
             # A former primary keeps its connections; behind the same address there is another one by now.
-            retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError],
+            retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError, MovedError],
             client_name="reelway",
         )
         # Made, not connected: it alone knows which options a URL may have.
@@ -80,7 +93,7 @@ def redis_errors() -> Iterator[None]:
         failure = RedisConnectionError(str(error))
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError from failure
-    if isinstance(failure, ResponseError) and _code(failure) not in _FOR_NOW:
+    if isinstance(failure, ResponseError) and _code(failure) not in _FOR_NOW and not str(failure).startswith(_FULL):
         raise failure
     if failure is not None:
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from failure

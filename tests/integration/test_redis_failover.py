@@ -1,14 +1,19 @@
 """What Redis refuses for the moment is a store that is away, not a defect of ours: on a real server."""
 
+import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 import redis.asyncio as redis
+from redis.exceptions import MovedError, RedisError
 from reelway.v1 import media_pb2
 
-from deploy.local.embedded import EmbeddedRedis
+from deploy.local.embedded import EmbeddedRedis, find_redis_server
+from deploy.local.ports import free_port
+from deploy.local.process import Process, inherited
 from services.catalog.library_store import LibraryStore
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
@@ -33,6 +38,60 @@ async def own_redis(tmp_path: Path) -> AsyncIterator[redis.Redis]:
             yield client
     finally:
         await server.stop()
+
+
+@pytest.fixture
+async def left_by_a_cluster(tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of what a failover leaves behind in a cluster of one shard: a replica, whose primary has all slots."""
+    port, me, primary = free_port(), "a" * 40, "b" * 40
+    (tmp_path / "nodes.conf").write_text(
+        f"{me} 127.0.0.1:{port}@{port} myself,slave {primary} 0 0 1 connected\n"
+        f"{primary} 127.0.0.1:1@1 master - 0 0 2 connected 0-16383\nvars currentEpoch 2 lastVoteEpoch 0\n"
+    )
+    settings = {"port": port, "bind": "127.0.0.1", "dir": tmp_path, "save": "", "maxclients": 3}
+    settings |= {"cluster-enabled": "yes", "cluster-port": free_port()}
+    command = [find_redis_server(), *(str(word) for name, value in settings.items() for word in (f"--{name}", value))]
+    server = Process("redis", command, inherited(LC_ALL="C"), tmp_path / "log")
+    async with redis.Redis(port=port) as client:
+
+        async def knows_its_primary() -> bool:
+            with contextlib.suppress(RedisError):
+                try:
+                    await client.get("key")
+                except MovedError:
+                    return True
+            return False
+
+        await server.start_answering(knows_its_primary, 10)
+    yield f"redis://127.0.0.1:{port}"
+    await server.kill()
+
+
+async def test_after_a_failover_in_a_cluster_the_new_primary_is_found(
+    left_by_a_cluster: str, own_redis: redis.Redis
+) -> None:
+    """The former one serves nothing, not even what is read, and names the new one by an address that may not lead
+    there."""
+    url = "redis://{host}:{port}".format(**own_redis.connection_pool.connection_kwargs)
+    async with chaos_proxy(left_by_a_cluster) as address:
+        there = RedisSettings(redis_url=address.url.replace("http://", "redis://"))
+        async with redis_client.connect(there, text=False) as client:
+            await client.ping()
+            with pytest.raises(ReelwayError, match="MovedError") as refused:
+                await RedisVideoStore(client, SystemClock()).exists()
+            assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
+            await client.ping()
+            address.turn_to(url)
+            assert await Lease(client, "lease", 10).take()
+            assert await own_redis.exists("lease")
+
+
+async def test_a_node_of_a_cluster_that_has_no_connection_left_is_away(left_by_a_cluster: str) -> None:
+    """It says so in other words than a server that stands alone."""
+    async with redis_client.connect(RedisSettings(redis_url=left_by_a_cluster)) as client:
+        with pytest.raises(ReelwayError, match="max number of clients") as refused, redis_client.redis_errors():
+            await asyncio.gather(*(client.ping() for _ in range(10)))
+        assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
 
 
 @pytest.mark.parametrize(
