@@ -18,6 +18,7 @@ log = logs.get_logger(__name__)
 _IF_MINE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call({}) end return 0"
 _RENEW = _IF_MINE.format("'PEXPIRE', KEYS[1], ARGV[2]")
 _RELEASE = _IF_MINE.format("'DEL', KEYS[1]")
+_LOOK_AGAIN_SECONDS = 0.05
 
 _T = TypeVar("_T")
 
@@ -88,8 +89,9 @@ class Lease:
             commands(pipe)
 
         with redis_errors():
-            # Watched: where the lease was renewed or lost behind the look, nothing is done, and it is looked again.
-            answers: list[Any] = await self._client.transaction(queue, self._name)
+            # Watched: where the lease was renewed or lost behind the look, nothing is done, and it is looked again. So
+            # it is where the connection was lost, or Redis takes no writes: the client tells these no other way.
+            answers: list[Any] = await self._client.transaction(queue, self._name, watch_delay=_LOOK_AGAIN_SECONDS)
         return answers
 
     async def release(self) -> None:

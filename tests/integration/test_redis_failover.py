@@ -20,7 +20,7 @@ from services.common import redis_client
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.lease import Lease
+from services.common.lease import Lease, LeaseLost
 from services.common.settings import RedisSettings
 from tests.support.chaos_proxy import chaos_proxy
 from tests.support.foundation import taken_lease
@@ -120,6 +120,17 @@ async def test_a_server_that_takes_no_writes_for_now(
         assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
         assert word in str(refused.value)
         assert word not in refused.value.message
+
+
+async def test_who_has_a_lease_storms_no_server_that_takes_no_writes(own_redis: redis.Redis) -> None:
+    """Not as long as the lease lasts there."""
+    lease = Lease(own_redis, "lease", 0.5)
+    assert await lease.take()
+    await own_redis.execute_command(*DEMOTED)  # type: ignore[no-untyped-call]
+    before = (await own_redis.info("stats"))["total_connections_received"]
+    with pytest.raises(LeaseLost):
+        await lease.guard(lambda pipe: pipe.set("key", "value"))
+    assert (await own_redis.info("stats"))["total_connections_received"] - before <= 12
 
 
 async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis, tmp_path: Path) -> None:
