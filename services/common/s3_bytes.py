@@ -52,12 +52,13 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
 
 
 class _Refused(Exception):
-    """An answer that is no success; worth a retry only where the server says it is its own fault."""
+    """An answer that is no success; worth a retry only where it says so: the server's own fault, or bytes too late."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"{status} {body[:200]}")
         self.status = status
-        self.transient = status >= 500 or status == 429
+        # S3 tells with a 400 that for 20 s no bytes came; a proxy in front of it with a 408.
+        self.transient = status >= 500 or status in {408, 429} or "<Code>RequestTimeout<" in body
 
 
 class S3Bytes:

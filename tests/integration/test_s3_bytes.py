@@ -230,15 +230,19 @@ async def test_a_store_that_answers_another_range_is_not_believed(
         assert "xxx" not in logged
 
 
-@pytest.mark.parametrize("status", [503, 500, 429])
-async def test_a_store_that_is_away_for_seconds_ends_no_upload(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    """An upload of hours would be lost with one part."""
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, ""), (400, "RequestTimeout"), (408, "")]
+)
+async def test_a_store_that_is_away_for_seconds_ends_no_upload(
+    monkeypatch: pytest.MonkeyPatch, status: int, code: str
+) -> None:
+    """An upload of hours would be lost with one part. So it would be where the bytes were slow on their way."""
     pauses: list[float] = []
 
     async def restarting(request: web.Request) -> web.Response:
         await request.read()
         if sum(pauses) < 3:
-            return web.Response(status=status)
+            return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>")
         return web.Response(headers={"ETag": '"e"'})
 
     async def pause(seconds: float) -> None:
