@@ -229,7 +229,8 @@ class S3Bytes:
                     headers["Content-Type"] = content_type
                 headers = await self._sign("PUT", url, headers)
                 data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
-                async with self._http.put(URL(url, encoded=True), headers=headers, data=data) as response:
+                put = self._http.put(URL(url, encoded=True), headers=headers, data=data, allow_redirects=False)
+                async with put as response:
                     if response.status != 200:
                         said = await response.content.read(2048)
                         raise _Refused(response.status, said.decode("utf-8", "replace"))

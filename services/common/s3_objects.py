@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
+from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
 
 from services.common import logs, tasks
@@ -74,6 +76,7 @@ def _client_config(settings: S3Settings) -> AioConfig:
         s3={"addressing_style": "path"},
         # The byte path (s3_bytes.py) knows no proxy, so none that the environment names may carry the rest.
         proxies={},
+        http_session_cls=_Session,
         connector_args={"socket_factory": partial(impatient_socket, seconds=settings.s3_read_seconds)},
         # Newer defaults add checksums that some S3 servers refuse.
         request_checksum_calculation="when_required",
@@ -91,6 +94,14 @@ def _change_headers(request: Any, **_: Any) -> None:
 def _stay_in_region(context: Any, **_: Any) -> None:
     # The SDK would go to the region that the store names; ranges, parts and forms would be signed for the other one.
     context.setdefault("s3_redirect", {})["redirected"] = True
+
+
+class _Session(AIOHTTPSession):  # type: ignore[misc]
+    """Follows no redirect, as from http to https, where ranges could not follow: the store would pass for ready."""
+
+    async def _get_session(self, proxy_url: str | None) -> Any:
+        session = await super()._get_session(proxy_url)
+        return SimpleNamespace(request=partial(session.request, allow_redirects=False))
 
 
 class S3Objects:

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import aiohttp
 import pytest
 from aiohttp import web
+from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
@@ -228,6 +229,32 @@ async def test_a_store_that_answers_another_range_is_not_believed(
         logged = capsys.readouterr().out
         assert f"{answers[kind].status} " in logged
         assert "xxx" not in logged
+
+
+async def test_a_store_that_sends_us_elsewhere_is_not_ready() -> None:
+    """Ranges go nowhere else, so nothing else may: a redirect to https would leave uploads that nobody can watch."""
+    asked: list[str] = []
+
+    async def elsewhere(request: web.Request) -> web.Response:
+        asked.append(request.method)
+        return web.Response(headers={"ETag": '"e"'})
+
+    async def answer(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=308, headers={"Location": f"http://127.0.0.1:{there}{request.path_qs}"})
+
+    async with serving(elsewhere) as there, serving(answer) as port:
+        here = S3Server.at(f"http://127.0.0.1:{port}").settings
+        async with S3Bytes.open(here) as store, S3Objects.open(here) as objects:
+            with pytest.raises(ClientError, match="308"):
+                await objects.check()
+            assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
+            for call in (
+                store.put("videos/a.mp4", "video/mp4", 3, b"abc"),
+                objects.put("catalog/a.json", b"{}", "a/b"),
+            ):
+                assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
+    assert asked == []
 
 
 @pytest.mark.parametrize(
