@@ -23,7 +23,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
     {catalog}:transcribing          by the time when a transcript that was asked for is looked after next
-    {catalog}:deleting              by the time of their deletion: tombstones whose objects may not be gone
+    {catalog}:deleting              by the time of the last try: tombstones whose objects may not be gone
 """
 
 from __future__ import annotations
@@ -239,7 +239,7 @@ class RedisVideoStore:
                     yield video_id, mark
 
     async def deleting(self, before: float) -> list[str]:
-        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
+        """Ids of videos whose deletion was last tried before a Unix time, and whose objects may not be gone yet."""
         with redis_errors():
             # An earlier release gave them their numbers as scores, which are times long past.
             members: Any = await self._redis.zrange(DELETING, "-inf", before, byscore=True, offset=0, num=1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from services.catalog.catalog import Catalog
 from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import DELETING
 from services.catalog.processing import Processing
 from services.catalog.video_store import VideoStore
 from services.common import logs
@@ -47,6 +48,8 @@ class Sweeper:
                     await self._catalog.save(video, mark)
         for video_id in await self._store.deleting(left_before):
             with failures_logged("sweep of a video", video_id=video_id):
+                # Behind all others: a thousand that cannot be deleted must not keep those waiting.
+                await self._lists.put_off(DELETING, video_id, self._clock.seconds())
                 await self._catalog.finish_delete(video_id)
         for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
             with failures_logged("sweep of a video", video_id=video_id):
