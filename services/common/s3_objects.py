@@ -10,15 +10,13 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aiobotocore.config import AioConfig
-from aiobotocore.httpsession import AIOHTTPSession
 from botocore.exceptions import ClientError
 
 from services.common import logs, tasks
-from services.common.aws_session import new_session
+from services.common.aws_session import HttpSession, new_session
 from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -35,6 +33,9 @@ _DELETES_AT_ONCE = 8
 # Everything else in the process waits while a page is parsed, 0.1 ms for each key.
 _PAGE_KEYS = 200
 REQUEST_ID_HEADER = "x-reelway-request-id"
+_RETRIES = 4
+# What the store answers is to be told before whoever asks gives up: four of them may take a quarter of a minute.
+_CHECK_RETRIES = 1
 _MISSING = {"NoSuchKey", "NotFound", "404"}
 
 
@@ -66,17 +67,17 @@ class MultipartInfo:
     initiated: datetime
 
 
-def _client_config(settings: S3Settings) -> AioConfig:
+def _client_config(settings: S3Settings, retries: int) -> AioConfig:
     return AioConfig(
         connect_timeout=settings.s3_connect_seconds,
         read_timeout=settings.s3_read_seconds,
-        retries={"max_attempts": 4, "mode": "standard"},
+        retries={"max_attempts": retries, "mode": "standard"},
         max_pool_connections=64,
         signature_version="s3v4",
         s3={"addressing_style": "path"},
         # The byte path (s3_bytes.py) knows no proxy, so none that the environment names may carry the rest.
         proxies={},
-        http_session_cls=_Session,
+        http_session_cls=HttpSession,
         connector_args={"socket_factory": partial(impatient_socket, seconds=settings.s3_read_seconds)},
         # Newer defaults add checksums that some S3 servers refuse.
         request_checksum_calculation="when_required",
@@ -96,19 +97,11 @@ def _stay_in_region(context: Any, **_: Any) -> None:
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
-class _Session(AIOHTTPSession):  # type: ignore[misc]
-    """Follows no redirect, as from http to https, where ranges could not follow: the store would pass for ready."""
-
-    async def _get_session(self, proxy_url: str | None) -> Any:
-        session = await super()._get_session(proxy_url)
-        return SimpleNamespace(request=partial(session.request, allow_redirects=False))
-
-
 class S3Objects:
     """One bucket of an S3 server. Failures are ReelwayError STORE_UNAVAILABLE unless a method says otherwise."""
 
-    def __init__(self, client: S3Client, public: S3Client, settings: S3Settings) -> None:
-        self._client, self._public, self._bucket = client, public, settings.s3_bucket
+    def __init__(self, client: S3Client, public: S3Client, checking: S3Client, settings: S3Settings) -> None:
+        self._client, self._public, self._checking, self._bucket = client, public, checking, settings.s3_bucket
         self._public_endpoint = settings.public_endpoint
 
     @classmethod
@@ -128,23 +121,28 @@ class S3Objects:
                         aws_secret_access_key=secret or None,
                         aws_session_token=token or None,
                         verify=settings.aws_ca_bundle or None,
-                        config=_client_config(settings),
+                        config=_client_config(settings, retries),
                     )
                 )
-                for endpoint in (settings.endpoint, settings.public_endpoint)
+                for endpoint, retries in (
+                    (settings.endpoint, _RETRIES),
+                    (settings.public_endpoint, _RETRIES),
+                    (settings.endpoint, _CHECK_RETRIES),
+                )
             ]
-            # After signing: a proxy between us and the store may well drop or change it.
-            clients[0].meta.events.register("before-send.s3", _change_headers)
-            clients[0].meta.events.register("before-call.s3", _stay_in_region)
-            yield cls(clients[0], clients[1], settings)
+            for client in clients:
+                # After signing: a proxy between us and the store may well drop or change it.
+                client.meta.events.register("before-send.s3", _change_headers)
+                client.meta.events.register("before-call.s3", _stay_in_region)
+            yield cls(clients[0], clients[1], clients[2], settings)
 
     async def check(self) -> None:
         """Raises what the store said, or the SDK, unless the bucket answers; whoever asks again and again logs it."""
         try:
-            await self._client.head_bucket(Bucket=self._bucket)
+            await self._checking.head_bucket(Bucket=self._bucket)
         except ClientError:
             # The answer to a HEAD has no body: this one's says why (the region, our clock, the keys).
-            await self._client.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
+            await self._checking.list_objects_v2(Bucket=self._bucket, MaxKeys=1)
 
     async def get(self, key: str) -> bytes | None:
         """The whole of a small object; None where there is none."""

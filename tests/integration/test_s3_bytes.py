@@ -231,6 +231,24 @@ async def test_a_store_that_answers_another_range_is_not_believed(
         assert "xxx" not in logged
 
 
+async def test_a_store_that_is_asked_whether_it_is_there_has_its_answer_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks waits for five seconds, and would log behind them that there was no answer; retries last a while."""
+    pauses: list[float] = []
+
+    async def overloaded(request: web.Request) -> web.Response:
+        return web.Response(status=503, text="<Error><Code>SlowDown</Code><Message>less</Message></Error>")
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr("aiobotocore.endpoint.asyncio", SimpleNamespace(sleep=pause))
+    async with serving(overloaded) as port, S3Objects.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as objects:
+        with pytest.raises(ClientError, match="SlowDown"):
+            await objects.check()
+    assert pauses, "one refusal alone is no reason to serve nobody"
+    assert sum(pauses) <= 2
+
+
 async def test_a_store_that_sends_us_elsewhere_is_not_ready() -> None:
     """Ranges go nowhere else, so nothing else may: a redirect to https would leave uploads that nobody can watch."""
     asked: list[str] = []
