@@ -12,6 +12,7 @@ the catalog takes the first outcome and no other.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -95,7 +96,9 @@ class ProbeHandler:
         kept = await self._finish(outcome)
         fault_points.reach("look.told")
         if upload:
-            await self._objects.delete(key)
+            # What stays there goes with the next look for arrivals, for no video is made of it any more.
+            with contextlib.suppress(ReelwayError):
+                await self._objects.delete(key)
         if kept is None:
             await self._remove(video_id)
             return {"outcome": "deleted"}
