@@ -1,4 +1,4 @@
-"""What README.md and CONTRIBUTING.md say is so: defaults of settings, files, targets of make."""
+"""What the pages say is so: defaults of settings, files, targets of make."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,19 @@ def defaults() -> list[tuple[str, str]]:
     return [(name, told.partition(";")[0]) for names, told in rows for name in re.findall(r"`([A-Z_]+)`", names)]
 
 
-@pytest.mark.parametrize(("name", "told"), defaults())
+def in_brackets() -> set[tuple[str, str]]:
+    """The same of the pages about the services: `NAME` (50 GiB), `NAME` (100 000), `NAME` (7 days)."""
+    pages = [*ROOT.glob("services/*/README.md"), *ROOT.glob("docs/*.md")]
+    found = set()
+    for name, number, unit in re.findall(
+        r"`([A-Z_]+)` \((\d[\d ,]*?)( [KMGT]iB| days|)\)", "\n".join(page.read_text() for page in pages)
+    ):
+        plain = re.sub("[ ,]", "", number)
+        found.add((name, str(int(plain) * 86_400) if unit == " days" else plain + unit))
+    return found
+
+
+@pytest.mark.parametrize(("name", "told"), sorted({*defaults(), *in_brackets()}))
 def test_a_default_is_the_one_of_the_processes(monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
     field = name.lower()
     readers = [settings for settings in SETTINGS.values() if field in settings.model_fields]
