@@ -1,4 +1,4 @@
-"""The processes of the system, besides its servers. A new one needs a line in SERVICES and nothing else."""
+"""The processes of the system, besides its servers. Here a new one needs a line in SERVICES and nothing else."""
 
 from dataclasses import dataclass
 from enum import Enum
