@@ -178,7 +178,7 @@ class _Reader:
         return 1
 
     def _keep(self, option: _Option) -> None:
-        # What an option means is known once its file is: values are checked there, see _check_group.
+        # What an option means is known once its file is: values are checked there, see _close_group.
         (self._globals if option.rule.where is Where.GLOBAL else self._group).options.append(option)
 
     def _take_input(self, value: str) -> None:
