@@ -201,28 +201,21 @@ class _Body:
         return cls(parts, closing, f"multipart/byteranges; boundary={boundary}", length)
 
     async def batches(self, read: Read) -> AsyncGenerator[Batch, None]:
-        """The bytes of the response; raises where `read` gives more or fewer than it was asked for."""
+        """The bytes of the response; RuntimeError where `read` gives more or fewer than it was asked for."""
         for opening, r in self.parts:
             head, missing = opening, r.length
             async with contextlib.aclosing(read(r.offset, r.length)) as source:
                 async for batch in source:
                     missing -= sum(map(len, batch))
                     if missing < 0:
-                        raise _WrongLengthError(r, missing)
+                        break
                     # Nothing goes out before the first bytes are here.
                     yield (head, *batch) if head else batch
                     head = b""
             if missing:
-                raise _WrongLengthError(r, missing)
+                raise RuntimeError(f"asked for {r.length} bytes at {r.offset}, {missing} are missing")
         if self.closing:
             yield (self.closing,)
-
-
-class _WrongLengthError(Exception):
-    """The reader did not keep to the range."""
-
-    def __init__(self, asked: ByteRange, missing: int) -> None:
-        super().__init__(f"asked for {asked.length} bytes at {asked.offset}, {missing} are missing")
 
 
 class _ViewerLeftError(Exception):
