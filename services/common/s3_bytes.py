@@ -184,7 +184,7 @@ class S3Bytes:
         body: Callable[[], AsyncIterator[Buffer]],
     ) -> str:
         """Write part `number` of `length` bytes, streamed from `body()`; its ETag. See `put`."""
-        return await self._put(f"{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}", length, body)
+        return await self.put(f"{key}?partNumber={number}&uploadId={quote(upload_id, safe='')}", "", length, body)
 
     async def put(
         self, key: str, content_type: str, length: int, body: Callable[[], AsyncIterator[Buffer]] | Buffer
@@ -197,17 +197,7 @@ class S3Bytes:
         Raises:
             ReelwayError: STORE_UNAVAILABLE when the store refused it, or failed eight times.
         """
-        return await self._put(key, length, body, content_type)
-
-    async def _put(
-        self,
-        path: str,
-        length: int,
-        body: Callable[[], AsyncIterator[Buffer]] | Buffer,
-        content_type: str = "",
-    ) -> str:
-        url = self._base + path
-        attempt = 0
+        url, attempt = self._base + key, 0
         failure: Exception | None = None
 
         async def guarded() -> AsyncIterator[Buffer]:

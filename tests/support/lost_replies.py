@@ -20,7 +20,7 @@ _FAILURES: list[tuple[type[Any], str, Exception]] = [
     (Redis, "execute_command", RedisConnectionError("lost")),
     (Pipeline, "execute", RedisConnectionError("lost")),
     (AioBaseClient, "_make_api_call", ConnectionClosedError(endpoint_url="lost")),
-    (S3Bytes, "_put", ReelwayError(ErrorReason.STORE_UNAVAILABLE)),
+    (S3Bytes, "put", ReelwayError(ErrorReason.STORE_UNAVAILABLE)),
 ]
 
 
