@@ -37,8 +37,9 @@ class JournalChanges:
                 return
             step(video, media_pb2.VIDEO_STATE_READY)
             video.size_bytes, video.etag, video.container = request.size_bytes, request.etag, request.container
-            video.modify_time.CopyFrom(request.modify_time)
-            if not request.HasField("modify_time"):
+            if request.HasField("modify_time"):
+                video.modify_time.CopyFrom(request.modify_time)
+            else:
                 video.modify_time.FromDatetime(self._clock.now())
 
         return await self._catalog.change(request.video_id, freeze)

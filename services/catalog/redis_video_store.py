@@ -125,7 +125,8 @@ class RedisVideoStore:
         """By number."""
         with redis_errors():
             video_id: Any = await self._redis.hget(_NUMBERS, str(number))
-        return await self.get(video_id.decode()) if video_id else await self.get("")
+        # Of none, too: it tells an absent index.
+        return await self.get(video_id.decode() if video_id else "")
 
     async def knows_owner(self, owner: str) -> bool:
         """Whether anything of this owner ever arrived."""
