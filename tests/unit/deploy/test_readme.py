@@ -72,3 +72,10 @@ def test_targets_of_make_exist(page: str) -> None:
     named = re.findall(r"(?:^|`|=\S+ )make ([a-z0-9-]+)", (ROOT / page).read_text(), re.MULTILINE)
     assert named
     assert set(named) <= targets
+
+
+def test_the_pages_of_the_services_name_every_call() -> None:
+    pages = "".join(page.read_text() for page in ROOT.glob("services/*/README.md"))
+    calls = [call for proto in ROOT.glob("protos/**/*.proto") for call in re.findall(r"  rpc (\w+)", proto.read_text())]
+    assert calls
+    assert [call for call in calls if f"`{call}`" not in pages] == []
