@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Annotated
 
 from aiohttp import web
@@ -100,11 +102,15 @@ class Page(BaseModel):
 _NOTHING_THERE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA, ErrorReason.NO_TRANSCRIPT}
 
 
-def _not_found(error: ReelwayError) -> ReelwayError:
-    """The same in this dialect's words."""
-    if error.reason in _NOTHING_THERE:
-        return ReelwayError(ErrorReason.VIDEO_NOT_FOUND, "Not found.")
-    return error
+@contextlib.contextmanager
+def _not_found() -> Iterator[None]:
+    """What is not there is told in this dialect's words."""
+    try:
+        yield
+    except ReelwayError as error:
+        if error.reason not in _NOTHING_THERE:
+            raise
+        raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND, "Not found.") from None
 
 
 def _base(request: web.Request) -> str:
@@ -174,11 +180,12 @@ async def update(request: web.Request) -> web.Response:
     if number is None:
         raise InvalidRequestError.missing("body", _TARGET)
     try:
-        appended = await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
+        with _not_found():
+            appended = await request.app[APPENDS].append(parse_number(number), chunk.claims, chunk.data)
     except ReelwayError as error:
         if error.reason is ErrorReason.EMPTY_CHUNK:
             raise InvalidRequestError.at("body", _CHUNK_FIELDS[0], msg="The chunk is empty", kind="missing") from None
-        raise in_its_place(_not_found(error)) from None
+        raise in_its_place(error) from None
     return web.json_response(
         RecordMessage(message="Chunk uploaded successfully").model_dump(),
         headers={"Upload-Offset": str(appended.size_bytes), "ETag": appended.etag},
@@ -198,13 +205,11 @@ async def update(request: web.Request) -> web.Response:
 )
 async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     """Phase 3: no more chunks; the video is probed and transcribed. Doing it again is harmless."""
-    try:
+    with _not_found():
         number = parse_number(body.video_id)
         # Before the end, for which it waits: whoever goes in between would leave a finished video that nobody hears.
         await request.app[TRANSCRIPTS].request_first(await request.app[APPENDS].video_id(number))
         await request.app[APPENDS].finish(number, _ACCEPTED)
-    except ReelwayError as error:
-        raise _not_found(error) from None
     return web.json_response(RecordMessage(message="Transcription task initiated").model_dump())
 
 
@@ -228,10 +233,8 @@ async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
 )
 async def get(request: web.Request, path: NumberPath) -> web.Response:
     """What is known of a video."""
-    try:
+    with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
-    except ReelwayError as error:
-        raise _not_found(error) from None
     return web.json_response(_rendered(_base(request), video))
 
 
@@ -245,11 +248,9 @@ async def get(request: web.Request, path: NumberPath) -> web.Response:
 )
 async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
     """The video's bytes, for a player; while it is recorded, those that came so far."""
-    try:
+    with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
         stat = await request.app[PLAYBACK].stat(video.video_id)
-    except ReelwayError as error:
-        raise _not_found(error) from None
     return await serve_video(request, stat, disposition="inline", name=f"video_{path.video_id}")
 
 
@@ -266,9 +267,7 @@ async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
 )
 async def captions(request: web.Request, path: NumberPath) -> web.StreamResponse:
     """What is said in the video, as WebVTT for a `<track>`; without cues where nothing is said."""
-    try:
+    with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
         found = await request.app[TRANSCRIPTS].captions(video.video_id)
-    except ReelwayError as error:
-        raise _not_found(error) from None
     return await serve_captions(request, found, f"video_{path.video_id}")
