@@ -142,21 +142,22 @@ class Authenticator:
             ReelwayError: UNAUTHENTICATED for a header that is not a valid bearer token; SERVICE_UNAVAILABLE where the
                 keys to check it with cannot be had.
         """
-        if header is None:
-            return ""
-        scheme, _, token = header.partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or len(token) > _LONGEST_TOKEN:
-            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
         try:
-            user: str = (await self._claims(token))["sub"]
-            # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
-            user.encode()
+            return "" if header is None else await self._user(header)
         except (jwt.PyJWTError, ValueError, TypeError) as error:  # The last is PyJWT's for a key of another kind.
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
+
+    async def _user(self, header: str) -> str:
+        scheme, _, token = header.partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or len(token) > _LONGEST_TOKEN:
+            raise ValueError(f"no bearer token of at most {_LONGEST_TOKEN} characters")
+        user: str = (await self._claims(token))["sub"]
+        # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
+        user.encode()
         if not user or len(user) > 255 or user == SYSTEM_USER:
-            raise ReelwayError(ErrorReason.UNAUTHENTICATED)
+            raise ValueError("the subject is empty, longer than 255 characters, or our own")
         return user
 
     async def _claims(self, token: str) -> dict[str, Any]:

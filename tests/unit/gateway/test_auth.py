@@ -19,6 +19,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from pydantic import SecretStr
+from structlog.testing import capture_logs
 
 from gateway import auth
 from gateway.auth import Authenticator
@@ -285,8 +286,21 @@ async def test_whom_a_token_may_speak_for(claims: dict[str, Any], taken: bool) -
     signature = base64.urlsafe_b64encode(hmac.digest(SHARED, head + b"." + body, "sha256")).rstrip(b"=")
     async with aiohttp.ClientSession() as http:
         authenticator = Authenticator(GatewaySettings(auth_jwt_secret=SecretStr(SHARED.decode())), http)
-        found = await told(authenticator, "  " + b".".join((head, body, signature)).decode())
+        with capture_logs() as lines:
+            found = await told(authenticator, "  " + b".".join((head, body, signature)).decode())
     assert found == (claims["sub"] if taken else ErrorReason.UNAUTHENTICATED)
+    assert [line["event"] for line in lines] == ([] if taken else ["token refused"]), "an operator is told why"
+
+
+async def test_another_scheme_is_a_token_that_is_none() -> None:
+    async with aiohttp.ClientSession() as http:
+        authenticator = Authenticator(GatewaySettings(auth_jwt_secret=SecretStr(SHARED.decode())), http)
+        with capture_logs() as lines, pytest.raises(ReelwayError) as refused:
+            await authenticator.user("Basic YW5uYTpzZWNyZXQ=")
+    assert refused.value.reason is ErrorReason.UNAUTHENTICATED
+    (line,) = lines
+    assert line["event"] == "token refused"
+    assert "YW5u" not in str(line), "it may be somebody's password"
 
 
 async def test_without_a_secret_no_token_is_good() -> None:
