@@ -16,6 +16,7 @@ import grpc
 from reelway.v1 import stream_pb2
 
 from gateway.block_cache import BLOCK, BlockCache, BlockKey
+from gateway.stall_watch import StallWatch
 from gateway.stream_backend import StreamBackend, Window
 from services.common import logs, tasks
 from services.common.backoff import Backoff
@@ -35,6 +36,9 @@ _GROWTH = 4
 in vain at its end, so one long request costs half the CPU of sixteen short ones."""
 _QUICK_SECONDS = 5.0
 """Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
+_STALL_SECONDS = 5.0
+"""The windows of a viewer who takes a message for so long are given up: they are buffers in two processes, for somebody
+who pauses, or never reads on. Who does is asked for the rest anew."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
 _SHORT = 2**20
@@ -190,6 +194,17 @@ class Playback:
         size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
         window_end, began = offset, now()
         admit = _Admission(self._cache, stat, offset)
+
+        def give_up() -> None:
+            nonlocal window, ahead, size
+            for call in (window, ahead):
+                if call is not None:
+                    # Not left to run out, as those of viewers who go: of a long one that would be much, at each pause.
+                    call.cancel()
+            window = ahead = None
+            size = _FIRST_WINDOW
+
+        watch = StallWatch(_STALL_SECONDS, give_up)
         try:
             while offset < end:
                 if window is None or offset >= window_end:
@@ -214,8 +229,11 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
+                watch.begin()
                 yield chunk
+                watch.end()
         finally:
+            watch.close()
             for call in (window, ahead):
                 if call is not None and not call.done():
                     self._leave(call)

@@ -109,3 +109,14 @@ async def test_a_window_that_does_not_run_out_is_cancelled(monkeypatch: pytest.M
     await anext(reading)
     await reading.aclose()
     await until(lambda: windows.opened[0].was_cancelled)
+
+
+async def test_whoever_stalls_holds_no_window_and_gets_every_byte_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.05)
+    windows = Windows()
+    reading = windows.videos().read(STAT, 0, len(DATA))
+    given = list(await anext(reading))
+    await until(lambda: [window.was_cancelled for window in windows.opened] == [True, True])
+    given += [piece async for batch in reading for piece in batch]
+    assert b"".join(given) == DATA
+    assert windows.opened[2].size == 2**20, "as for one who has just come"
