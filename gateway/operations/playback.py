@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Sequence
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 
 import grpc
@@ -52,7 +53,12 @@ JOIN_SECONDS = 300.0
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
 # A window that fails so may go well on another replica, or a moment later.
-_AGAIN = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.STORE_UNAVAILABLE, ErrorReason.TIMEOUT}
+_AGAIN = {
+    ErrorReason.SERVICE_UNAVAILABLE,
+    ErrorReason.STORE_UNAVAILABLE,
+    ErrorReason.TIMEOUT,
+    ErrorReason.TOO_MANY_REQUESTS,
+}
 
 
 class Playback:
@@ -65,6 +71,8 @@ class Playback:
         self._asking_again = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
+        self._waiting = OrderedDict[object, Callable[[], None]]()
+        """What gives the windows up of each viewer who is taking a message; who began first comes first."""
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
@@ -217,6 +225,9 @@ class Playback:
                     if error.reason not in _AGAIN or attempt >= self._backoff.attempts:
                         raise
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
+                    if error.reason is ErrorReason.TOO_MANY_REQUESTS and self._waiting:
+                        # Whoever has been slowest makes room, and asks anew.
+                        self._waiting.popitem(last=False)[1]()
                     if ahead is not None:
                         # It begins behind what is missing now.
                         self._leave(ahead)
@@ -229,11 +240,14 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
+                self._waiting[watch] = give_up
                 watch.begin()
                 yield chunk
                 watch.end()
+                self._waiting.pop(watch, None)
         finally:
             watch.close()
+            self._waiting.pop(watch, None)
             for call in (window, ahead):
                 if call is not None and not call.done():
                     self._leave(call)

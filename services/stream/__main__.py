@@ -27,7 +27,8 @@ async def _serve(settings: StreamSettings) -> None:
     ):
         videos = VideoCache(CatalogClient(catalog), settings.stream_access_ttl_seconds)
         joiner = ClipJoiner(objects, ffmpeg, SystemClock())
-        playback = Playback(videos, Versions(videos, UploadClient(upload), store, joiner), objects)
+        versions = Versions(videos, UploadClient(upload), store, joiner)
+        playback = Playback(videos, versions, objects, settings.stream_buffer_bytes)
         await server.serve(
             settings,
             StreamServicer(playback).register,

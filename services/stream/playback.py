@@ -7,10 +7,14 @@ nothing to keep between two calls: any replica serves any window.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+
+from prometheus_client import Gauge
 
 from services.common import metrics
 from services.common.byte_messages import Buffer, encode_read_response
+from services.common.byte_pool import BytePool
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 from services.common.range_client import LONG
@@ -23,13 +27,18 @@ LONGEST_MESSAGE = 2**20
 LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _FIRST_MESSAGE, _MESSAGE = 64 * 2**10, 2**19
+# Measured, where the reader takes nothing: a message here and in gRPC, what is read ahead, and the heap's waste.
+WINDOW_HOLDS, LONG_WINDOW_HOLDS = 2 * 2**20, 4 * 2**20
+_HELD = Gauge("reelway_stream_buffer_bytes", "Bytes that windows under way may hold")
 
 
 class Playback:
     """Reads videos for the calling user."""
 
-    def __init__(self, videos: VideoCache, versions: Versions, objects: S3Objects) -> None:
+    def __init__(self, videos: VideoCache, versions: Versions, objects: S3Objects, buffer_bytes: int) -> None:
+        """All windows under way may hold `buffer_bytes` together."""
         self._videos, self._versions, self._objects = videos, versions, objects
+        self._room = BytePool(buffer_bytes, _HELD)
 
     async def stat(self, *, video_id: str = "", number: int = 0) -> Version:
         """The current version, by either name of the video. Errors as StreamService.Stat says."""
@@ -49,21 +58,31 @@ class Playback:
     async def read(self, video_id: str, offset: int, length: int, etag: str) -> AsyncIterator[bytes]:
         """The bytes of a window, in messages ready to be sent. Errors as StreamService.Read says."""
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
-        pieces: list[Buffer] = []
-        size, enough = 0, _FIRST_MESSAGE
-        async for chunk in self._versions.read(version, offset, length):
-            # A chunk is at most one buffer of the store's client, so a message stays under its limit.
-            pieces.append(chunk)
-            size += len(chunk)
-            if size >= enough:
-                # Serialized here, so that a viewer who stalls holds the message and not its pieces, too.
-                message = encode_read_response(pieces)
-                pieces, size, enough = [], 0, LONGEST_MESSAGE if length >= LONG else _MESSAGE
-                del chunk
-                yield message
-        if pieces:
-            yield encode_read_response(pieces)
+        with self._holding(LONG_WINDOW_HOLDS if length >= LONG else WINDOW_HOLDS):
+            pieces: list[Buffer] = []
+            size, enough = 0, _FIRST_MESSAGE
+            async for chunk in self._versions.read(version, offset, length):
+                # A chunk is at most one buffer of the store's client, so a message stays under its limit.
+                pieces.append(chunk)
+                size += len(chunk)
+                if size >= enough:
+                    # Serialized here, so that a viewer who stalls holds the message and not its pieces, too.
+                    message = encode_read_response(pieces)
+                    pieces, size, enough = [], 0, LONGEST_MESSAGE if length >= LONG else _MESSAGE
+                    del chunk
+                    yield message
+            if pieces:
+                yield encode_read_response(pieces)
         metrics.BYTES.labels("out").inc(length)
+
+    @contextlib.contextmanager
+    def _holding(self, size: int) -> Iterator[None]:
+        if not self._room.take(size):
+            raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many videos are being read; try again later")
+        try:
+            yield
+        finally:
+            self._room.give_back(size)
 
     async def read_range(self, video_id: str, offset: int, length: int, etag: str) -> list[Buffer]:
         """A short range at once. Errors as StreamService.ReadRange says."""

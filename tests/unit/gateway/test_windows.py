@@ -55,8 +55,14 @@ class Windows:
     def __init__(self, end: Any = None) -> None:
         self.opened: list[Window] = []
         self._end = end
+        self.full: ReelwayError | None = None
+        """What the next window is refused with."""
 
     def open_window(self, video_id: str, etag: str, offset: int, length: int) -> Window:
+        if self.full is not None:
+            self.opened.append(Window(b"", self.full))
+            self.full = None
+            return self.opened[-1]
         if self._end is not None and len(self.opened) in {0, 2}:
             self.opened.append(Window(DATA[offset : offset + MESSAGE], self._end))
         else:
@@ -120,3 +126,16 @@ async def test_whoever_stalls_holds_no_window_and_gets_every_byte_once(monkeypat
     given += [piece async for batch in reading for piece in batch]
     assert b"".join(given) == DATA
     assert windows.opened[2].size == 2**20, "as for one who has just come"
+
+
+async def test_where_there_is_no_room_whoever_has_waited_longest_for_his_viewer_makes_some() -> None:
+    windows = Windows()
+    videos = windows.videos()
+    first, second = (videos.read(STAT, 0, len(DATA)) for _ in range(2))
+    given = [*await anext(first)], [*await anext(second)]
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    third = videos.read(STAT, 0, len(DATA))
+    batch = await anext(third)
+    assert [window.was_cancelled for window in windows.opened[:4]] == [True, True, False, False]
+    for reading, before in ((first, given[0]), (second, given[1]), (third, [*batch])):
+        assert b"".join([*before, *[piece async for batch in reading for piece in batch]]) == DATA

@@ -1,13 +1,18 @@
-"""Who may read is asked anew soon wherever the answer is remembered once more."""
+"""Who may read is asked anew soon wherever the answer is remembered once more; and what all reads may hold."""
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, cast
+from unittest.mock import Mock
 
+import pytest
+from prometheus_client import REGISTRY
 from reelway.v1 import media_pb2
 
 from services.common.catalog_client import CatalogClient
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.stream.playback import Playback
+from services.common.range_client import LONG
+from services.stream.playback import LONG_WINDOW_HOLDS, WINDOW_HOLDS, Playback
 from services.stream.video_cache import VideoCache
 from tests.support.waiting import until
 
@@ -26,8 +31,12 @@ class Catalog:
 class Finder:
     """Stands for the versions of a video, and for the store that signs."""
 
-    async def find(self, video: media_pb2.Video) -> media_pb2.Video:
-        return video
+    async def find(self, video: media_pb2.Video, *args: Any) -> Mock:
+        return Mock(size=2**40)
+
+    async def read(self, version: Any, offset: int, length: int) -> AsyncIterator[bytes]:
+        for _ in range(0, length, 2**18):
+            yield bytes(2**18)
 
     async def presign_get(self, *args: Any) -> str:
         return "signed"
@@ -46,7 +55,7 @@ async def refusals(playback: Playback) -> list[ErrorReason | None]:
 
 async def test_what_was_hidden_is_not_found_long_before_reads_are_refused() -> None:
     catalog, finder = Catalog(), cast(Any, Finder())
-    playback = Playback(VideoCache(cast(CatalogClient, catalog), 10), finder, finder)
+    playback = Playback(VideoCache(cast(CatalogClient, catalog), 10), finder, finder, 0)
     assert await refusals(playback) == [None] * 3
     catalog.hidden = True
 
@@ -54,3 +63,23 @@ async def test_what_was_hidden_is_not_found_long_before_reads_are_refused() -> N
         return await refusals(playback) == [ErrorReason.VIDEO_NOT_FOUND] * 3
 
     await until(all_are_refused, 5)
+
+
+async def test_windows_under_way_have_one_bound_and_make_room_where_they_end() -> None:
+    def held() -> float:
+        return REGISTRY.get_sample_value("reelway_stream_buffer_bytes") or 0
+
+    finder = cast(Any, Finder())
+    videos = VideoCache(cast(CatalogClient, Catalog()), 10)
+    playback = Playback(videos, finder, finder, LONG_WINDOW_HOLDS + WINDOW_HOLDS)
+    short, long, one_more = (playback.read("v1", 0, length, "") for length in (LONG - 1, LONG, 1))
+    await anext(short)
+    await anext(long)
+    assert held() == LONG_WINDOW_HOLDS + WINDOW_HOLDS
+    with pytest.raises(ReelwayError) as refused:
+        await anext(one_more)
+    assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
+    await cast(AsyncGenerator[bytes], short).aclose()
+    assert [len(message) async for message in playback.read("v1", 0, 2**18, "")]
+    assert [message async for message in long]
+    assert held() == 0
