@@ -9,9 +9,12 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from services.common.backoff import Backoff, retry
 from services.common.readiness_log import ReadinessLog
 
 _SECONDS = 2.0
+# Of several replicas one may hang: the next one is asked then.
+_TWICE = Backoff(attempts=2, first_seconds=0.0)
 
 
 class Readiness:
@@ -36,8 +39,12 @@ class Readiness:
         """Why it does not serve; empty: it does."""
         stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
-            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_SECONDS)
+            answer = await retry(lambda: stub.Check(health_pb2.HealthCheckRequest(), timeout=_SECONDS), _hangs, _TWICE)
         except grpc.aio.AioRpcError as error:
             return f"{error.code().name}: {error.details()}"
         serves = answer.status == health_pb2.HealthCheckResponse.SERVING
         return "" if serves else health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def _hangs(error: Exception) -> bool:
+    return isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED

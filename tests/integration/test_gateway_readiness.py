@@ -1,8 +1,19 @@
 """What /ready tells whoever balances: whether the services that every dialect needs serve."""
 
+import asyncio
+import contextlib
 import json
+from collections.abc import AsyncIterator
+from typing import Any
 from uuid import uuid4
 
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gateway import readiness
+from gateway.readiness import Readiness
+from services.common.channel import open_channel
 from tests.support.system import RunningSystem
 from tests.support.videos_api import VideosApi, more, several, videos_api
 from tests.support.waiting import until
@@ -46,3 +57,56 @@ async def test_a_gateway_is_ready_while_what_is_behind_it_serves(system: Running
     assert len(whys) <= 5, "no line for each time that it is asked"
     failed = next(line for line in lines if line["event"] == "request" and line["path"] != "/ready")
     assert (failed["status"], failed["reason"]) == (503, "SERVICE_UNAVAILABLE")
+
+
+class _Replica(health_pb2_grpc.HealthServicer):
+    """One that serves, as far as its clients know."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self.hangs, self.asked = hangs, 0
+
+    async def Check(self, request: Any, context: Any) -> Any:
+        self.asked += 1
+        if self.hangs:
+            await asyncio.Event().wait()
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    async def Watch(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+        await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def _answering(*replicas: _Replica) -> AsyncIterator[str]:
+    """The target of these."""
+    async with contextlib.AsyncExitStack() as stack:
+        ports = []
+        for replica in replicas:
+            server = grpc.aio.server()
+            health_pb2_grpc.add_HealthServicer_to_server(replica, server)
+            ports.append(server.add_insecure_port("127.0.0.1:0"))
+            await server.start()
+            stack.push_async_callback(server.stop, 0)
+        yield ",".join(f"127.0.0.1:{port}" for port in ports)
+
+
+async def test_one_replica_of_two_that_hangs_is_no_reason_to_send_all_clients_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each gateway asks it in turn, until its connection is given up."""
+    monkeypatch.setattr(readiness, "_SECONDS", 0.1)
+    one, other = _Replica(hangs=False), _Replica(hangs=False)
+    async with _answering(one, other) as target, open_channel(target) as channel:
+        ready = Readiness({"upload": channel})
+
+        async def both_are_asked() -> bool:
+            assert await ready.missing() == []
+            return bool(one.asked and other.asked)
+
+        await until(both_are_asked)
+        one.hangs = True
+        before = one.asked
+        assert [await ready.missing() for _ in range(4)] == [[]] * 4
+        assert one.asked > before
+        other.hangs = True
+        assert await ready.missing() == ["upload"]
