@@ -20,6 +20,9 @@ from services.common.method_handlers import behaviour_of, with_behaviour
 
 log = logs.get_logger(__name__)
 
+_LAST_MOMENT = 0.1
+"""Seconds: a client whose time is up cancels its call, which comes here before our own clock says so."""
+
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
     if isinstance(error, grpc.aio.AbortError):
@@ -88,7 +91,8 @@ class Edge(grpc.aio.ServerInterceptor):
         return wrapped
 
     def _wrap(self, method: str, handler: Any) -> Any:
-        observed, parse, call = _Observed(method), _parser(handler), behaviour_of(handler)
+        observed = _Observed(method, streams=handler.response_streaming)
+        parse, call = _parser(handler), behaviour_of(handler)
         # A stream's messages are parsed where the handler awaits them.
         deserializer = parse if handler.request_streaming else None
 
@@ -126,8 +130,8 @@ class Edge(grpc.aio.ServerInterceptor):
 class _Observed:
     """The metrics of one method; its labels are looked up once."""
 
-    def __init__(self, method: str) -> None:
-        self._method = method
+    def __init__(self, method: str, *, streams: bool) -> None:
+        self._method, self._streams = method, streams
         self._started = metrics.RPC_STARTED.labels(method)
         self._in_flight = metrics.RPC_IN_FLIGHT.labels(method)
         self._seconds = metrics.RPC_SECONDS.labels(method)
@@ -144,6 +148,10 @@ class _Observed:
         except (asyncio.CancelledError, GeneratorExit):
             # The latter where a stream was being written: it is closed once nobody has it any more.
             code = grpc.StatusCode.CANCELLED
+            left = context.time_remaining()
+            if left is not None and left < _LAST_MOMENT and not self._streams:
+                # A stream is cut off so by viewers who are slow to read it.
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise
         except BaseException:
             code = _code_of(context)

@@ -220,6 +220,31 @@ async def test_calls_are_counted(edge: Edge) -> None:
     assert f'reelway_rpc_handled_total{{code="FAILED_PRECONDITION",method="/{SERVICE}/Refuse"}}' in await _metrics(edge)
 
 
+async def test_a_call_that_took_all_of_its_client_s_time_counts_as_one_that_was_too_slow(edge: Edge) -> None:
+    """Each of our own calls has a deadline: where a store stands still, this is how they all end."""
+
+    async def ends(code: str) -> float:
+        found = re.findall(rf'handled_total{{code="{code}",method="/{SERVICE}/Wait"}} (\S+)', await _metrics(edge))
+        return sum(map(float, found))
+
+    async def one_more(code: str, before: float) -> None:
+        async def is_counted() -> bool:
+            return await ends(code) > before
+
+        await until(is_counted, 5)
+
+    slow, left = await ends("DEADLINE_EXCEEDED"), await ends("CANCELLED")
+    with pytest.raises(ReelwayError) as refused:
+        await edge.call("Wait", b"never", timeout=0.3)
+    assert refused.value.reason is ErrorReason.TIMEOUT
+    await one_more("DEADLINE_EXCEEDED", slow)
+    call = asyncio.create_task(edge.call("Wait", b"leaving", timeout=30))
+    await edge.waits_for("leaving")
+    call.cancel()
+    await one_more("CANCELLED", left)
+    assert (await ends("DEADLINE_EXCEEDED"), await ends("CANCELLED")) == (slow + 1, left + 1)
+
+
 async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_leaves(edge: Edge) -> None:
     """Viewers pause and go all the time, and an alert counts what calls end with."""
     call = edge.stream("Flood")
