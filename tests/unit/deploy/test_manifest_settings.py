@@ -166,6 +166,8 @@ def test_targets_are_headless_services_that_clients_balance_over(overlay: str) -
                 assert peer == name.removesuffix("_TARGET").lower()
                 service = named(overlay, "Service", peer)["spec"]
                 assert service["clusterIP"] == "None"
+                # Else the name has no addresses while no pod is ready, and gRPC looks it up again ever more seldom.
+                assert service["publishNotReadyAddresses"] is True
                 # Headless: no translation on the way, the port is the container's.
                 target = Workload(overlay, named(overlay, "Deployment", peer))
                 assert int(port) == service["ports"][0]["port"] == target.port(service["ports"][0]["targetPort"])
