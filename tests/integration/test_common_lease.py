@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
+from tests.support.journal_client import refusal
 from tests.support.waiting import until
 
 
@@ -55,6 +56,13 @@ async def test_taking_again_makes_it_last_longer(client: redis.Redis) -> None:
     await client.pexpire("work", 50)
     assert await lease.take()
     assert 20_000 < await client.pttl("work") <= 30_000
+
+
+async def test_redis_away_is_a_store_that_is_away_at_every_step() -> None:
+    async with redis.Redis.from_url("redis://127.0.0.1:1") as away:
+        lease = Lease(away, "work", 30)
+        for step in (lease.take(), lease._renew(), lease.guard(lambda _: None), lease.release()):
+            assert await refusal(step) is ErrorReason.STORE_UNAVAILABLE
 
 
 async def test_leases_of_different_names_do_not_meet(client: redis.Redis) -> None:
