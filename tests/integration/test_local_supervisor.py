@@ -189,3 +189,11 @@ def test_a_disk_that_takes_no_byte_is_said_in_one_line(tmp_path: Path) -> None:
             pass
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_who_holds_the_data_is_told_and_nobody_who_held_it_before(tmp_path: Path) -> None:
+    for _ in range(2):
+        with sole_user(tmp_path):
+            second = sole_user(tmp_path)
+            with pytest.raises(StartError, match=f"is in use by process {os.getpid()}$"), second:
+                pass
