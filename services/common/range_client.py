@@ -52,7 +52,9 @@ class Head:
     def length(self) -> int:
         """Bytes of the body; -1 where the answer does not say, or says it in another way."""
         value = self.headers.get(b"content-length", b"")
-        return int(value) if value.isdigit() and b"transfer-encoding" not in self.headers else -1
+        # No length has more digits, and of thousands Python makes no number.
+        told = value.isdigit() and len(value) < 20 and b"transfer-encoding" not in self.headers
+        return int(value) if told else -1
 
 
 def _parse_head(raw: bytes) -> Head:
@@ -97,7 +99,6 @@ class _Connection(asyncio.BufferedProtocol):
         self._piece: memoryview | None = None
         self._next_size = _FIRST_PIECE if length > 2 * _FIRST_PIECE else length
         self._ahead = _LONG_AHEAD if length >= LONG else 1
-        self._ready.clear()
 
     # What asyncio calls.
 
@@ -119,8 +120,8 @@ class _Connection(asyncio.BufferedProtocol):
                 self._look_for_head()
             else:
                 raise BrokenAnswerError("bytes that nobody asked for")
-        except (BrokenAnswerError, ValueError) as error:
-            self._fail(error if isinstance(error, BrokenAnswerError) else BrokenAnswerError(str(error)))
+        except BrokenAnswerError as error:
+            self._fail(error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None

@@ -141,6 +141,7 @@ async def test_two_at_once_have_a_connection_each() -> None:
         (partial(b"gone"), 206, 4),
         (b"HTTP/1.1 206 x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\ngone", 206, -1),
         (b"HTTP/1.0 206 x\r\nContent-Length: +3\r\n\r\ngone", 206, -1),
+        (b"HTTP/1.1 206 x\r\nContent-Length: " + b"3" * 5000 + b"\r\n\r\ngone", 206, -1),
     ],
 )
 async def test_another_answer_is_shown_and_its_connection_not_used_again(
@@ -155,21 +156,22 @@ async def test_another_answer_is_shown_and_its_connection_not_used_again(
 
 
 @pytest.mark.parametrize(
-    "reply",
+    ("reply", "why"),
     [
-        b"SSH-2.0-OpenSSH_9\r\n\r\n",
-        b"HTTP/2 206\r\n\r\n",
-        b"HTTP/1.1 abc\r\n\r\n",
-        b"HTTP/1.1 206 x\r\nno colon\r\n\r\n",
-        b"HTTP/1.1 206 x\r\n: no name\r\n\r\n",
-        b"HTTP/1.1 206 x\r\nContent-Length : 3\r\n\r\nabc",
-        b"HTTP/1.1 206 x\r\n" + b"X: " + b"y" * 20_000,
-        partial(b"abcd", length=3),
+        (b"SSH-2.0-OpenSSH_9\r\n\r\n", "not HTTP/1"),
+        (b"HTTP/2 206\r\n\r\n", "not HTTP/1"),
+        (b"HTTP/1.1 abc\r\n\r\n", "not HTTP/1"),
+        (b"HTTP/1.1 20\r\n\r\n", "not HTTP/1"),
+        (b"HTTP/1.1 206 x\r\nno colon\r\n\r\n", "broken header"),
+        (b"HTTP/1.1 206 x\r\n: no name\r\n\r\n", "broken header"),
+        (b"HTTP/1.1 206 x\r\nContent-Length : 3\r\n\r\nabc", "broken header"),
+        (b"HTTP/1.1 206 x\r\n" + b"X: " + b"y" * 20_000, "too long"),
+        (partial(b"abcd", length=3), "longer than it says"),
     ],
 )
-async def test_what_is_not_http_ends_the_request(reply: bytes) -> None:
+async def test_what_is_not_http_ends_the_request(reply: bytes, why: str) -> None:
     async with asking(raw(reply)) as (client, _):
-        with pytest.raises(BrokenAnswerError):
+        with pytest.raises(BrokenAnswerError, match=why):
             await fetch(client, 3)
 
 
