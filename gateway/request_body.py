@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Self
 
-from aiohttp import ClientPayloadError, StreamReader, hdrs, web
+from aiohttp import StreamReader, hdrs, web
 
 from gateway.content_encoding import DecodedContent, content_of
 from gateway.held_bodies import LARGEST, hold
@@ -97,7 +97,7 @@ class RequestBody:
         try:
             async with asyncio.timeout_at(self._deadline):
                 data = await self._content.readany()
-        except (ConnectionError, ClientPayloadError) as error:
+        except ConnectionError as error:
             raise ClientGoneError from error
         except web.RequestPayloadError:
             raise InvalidRequestError.undecodable() from None

@@ -163,7 +163,7 @@ def head_of(size: int, *more_headers: str) -> bytes:
 @pytest.mark.parametrize("expecting", [True, False])
 async def test_too_large_is_told_before_the_body_is_read(system: RunningSystem, expecting: bool) -> None:
     raw = await Raw.open(system.base_url)
-    raw.send(head_of(60 * 2**30, *(["Expect: 100-continue"] if expecting else [])))
+    raw.send(head_of(60 * 2**30, *(["Expect: 100-Continue"] if expecting else [])))
     assert await raw.status() == 413, "told although not a byte of the body was sent"
     raw.reset()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -163,6 +164,14 @@ async def test_a_long_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> N
         await until(lambda: told() > before)
         connection.writer.write(b"A" * 30_001 + b'"}')
         assert (await connection.head()).status == 200
+
+
+async def test_a_byte_takes_the_room_of_the_object_around_it() -> None:
+    """A compressed body may come in bytes."""
+    before = told()
+    async with serving(MIB) as port, wire(port) as connection:
+        await connection.send("POST", "/model", f"Content-Type: {JSON}", "Content-Length: 9", body=b"{")
+        await until(lambda: told() >= before + sys.getsizeof(b"{"))
 
 
 async def test_an_answer_makes_room() -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 from aiohttp import web
 
+from gateway import request_body
 from gateway.invalid_request import InvalidRequestError, invalid_response
 from gateway.multipart_form import FormFile
 from gateway.request_body import ClientGoneError, RequestBody
@@ -63,6 +64,19 @@ async def test_continue_comes_when_the_body_is_wanted() -> None:
         answer = await connection.head()
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"5")
         assert (await connection.ask("POST", "/", "Content-Length: 2", body=b"ho")).body == b"2"
+
+
+async def test_what_nobody_could_handle_is_answered_behind_continue() -> None:
+    """It is no beginning of an answer."""
+
+    async def fail(request: web.Request) -> web.Response:
+        raise RuntimeError(await RequestBody(request).read())
+
+    async with serving(fail) as port, wire(port) as connection:
+        await connection.send("POST", "/", "Content-Length: 5", "Expect: 100-continue")
+        assert (await connection.head()).status == 100
+        connection.writer.write(b"hello")
+        assert (await connection.head()).status == 500
 
 
 async def test_nothing_but_an_answer_comes_to_a_client_of_http_1_0() -> None:
@@ -150,27 +164,40 @@ async def test_a_compressed_body_must_come_as_fast_as_any_other() -> None:
     await gives_up(lambda: packed(b"x"), "Content-Encoding: gzip", body=packed(bytes(100_000)))
 
 
+async def test_a_client_who_has_sent_all_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever takes it may be."""
+
+    async def take_slowly(request: web.Request) -> web.Response:
+        body = RequestBody(request, grace=-1)
+        monkeypatch.setattr(request_body, "SLOWEST_RATE", 0)
+        first = await body.read()
+        monkeypatch.setattr(request_body, "SLOWEST_RATE", 10**9)
+        return web.Response(body=first + await body.read())
+
+    async with serving(take_slowly) as port, wire(port) as connection:
+        answer = await connection.ask("POST", "/", "Content-Length: 5", body=b"hello")
+    assert (answer.status, answer.body) == (200, b"hello")
+
+
 @pytest.mark.parametrize("framing", ["Content-Length: 10", "Transfer-Encoding: chunked"])
 async def test_a_client_that_goes(framing: str) -> None:
+    """Who reads for another service, in a task of the call's own, hears of it as well."""
+    reading: list[asyncio.Task[bytes]] = []
     begun = asyncio.Event()
-    seen: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
 
     async def handler(request: web.Request) -> web.Response:
-        try:
-            async for _ in RequestBody(request):
-                begun.set()
-        except BaseException as error:
-            seen.set_result(error)
-            raise
-        return web.Response()
+        body = RequestBody(request)
+        await body.read()
+        reading.append(asyncio.create_task(body.read()))
+        begun.set()
+        return await asyncio.Future()
 
     async with serving(handler) as port, wire(port) as connection:
         await connection.send("POST", "/", framing, body=b"5\r\nhello\r\n" if "chunked" in framing else b"abc")
         await asyncio.wait_for(begun.wait(), 30)
         connection.writer.transport.abort()
-        error = await asyncio.wait_for(seen, 30)
-    # Whether the server cancels handlers of lost connections is its own setting.
-    assert isinstance(error, ClientGoneError | asyncio.CancelledError)
+        with pytest.raises(ClientGoneError):
+            await asyncio.wait_for(reading[0], 30)
 
 
 async def test_what_was_read_to_its_end_is_held_by_nothing() -> None:
