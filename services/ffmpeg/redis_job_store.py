@@ -223,7 +223,9 @@ class RedisJobStore:
 
         A repeated call with the same nonce answers the same job; without kinds there is no other.
         """
-        answer = await self._call("claim", worker, nonce, self._lease_ms, *kinds)
+        asked: tuple[str | int, ...] = (worker, nonce, self._lease_ms, *kinds)
+        while (answer := await self._call("claim", *asked)) == "more":
+            pass
         if not answer:
             return None
         token, flat = answer

@@ -77,9 +77,13 @@ local function start(id, worker, nonce, lease_ms)
     return { token, redis.call('HGETALL', job_key(id)) }
 end
 
--- The next job among the kinds given, in their order -> {token, {field, value, ...}} or false. The nonce makes
--- a repeated call, whose first answer was lost on the way, give the same job again. The system's own jobs know no
--- RUNNING_MAX: one by one, those that take hours would hold up what people wait for.
+-- Meanwhile Redis answers nobody else.
+local LOOKED_AT_ONCE = 100
+
+-- The next job among the kinds given, in their order -> {token, {field, value, ...}}, false, or 'more': there may be one
+-- behind those that were looked at. The nonce makes a repeated call, whose first answer was lost on the way, give the
+-- same job again. The system's own jobs know no RUNNING_MAX: one by one, those that take hours would hold up what people
+-- wait for.
 function ops.claim(worker, nonce, lease_ms, ...)
     lease_ms = tonumber(lease_ms)
     local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
@@ -88,12 +92,16 @@ function ops.claim(worker, nonce, lease_ms, ...)
         return { tonumber(last[3]), redis.call('HGETALL', job_key(last[2])) }
     end
     promote()
+    local looked = 0
     for _, kind in ipairs({ ... }) do
-        for _ = 1, 1000 do
+        while true do
             local member, score = unpack(redis.call('ZRANGE', key('ready', kind), 0, 0, 'WITHSCORES'))
             if not member then
                 break
+            elseif looked == LOOKED_AT_ONCE then
+                return 'more'
             end
+            looked = looked + 1
             local id, started = id_of(member), nil
             local state, owner = unpack(get(id, 'state', 'owner'))
             if state == 'pending' then

@@ -104,6 +104,20 @@ async def test_an_owner_has_no_more_running_than_its_quota(client: redis.asyncio
     assert (await take(store)).job.id == mine[4]
 
 
+async def test_looking_for_a_job_behind_many_that_a_quota_holds_back_keeps_nobody_else_waiting(
+    client: redis.asyncio.Redis,
+) -> None:
+    store = with_policy(client, running_max=1)
+    for _ in range(202):
+        await add(store)
+    behind = await add(store, "other", priority=Priority.BULK)
+    await take(store)
+    await client.config_resetstat()
+    assert (await take(store)).job.id == behind
+    stats = await client.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == 3
+
+
 async def test_a_job_that_waits_for_its_next_try_holds_back_no_other(client: redis.asyncio.Redis) -> None:
     store = with_policy(client, running_max=1, backoff_seconds=60)
     await add(store)
