@@ -34,12 +34,16 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
         self.clock = 1e9
         self.refusals: list[ErrorReason] = []
         self.late: list[float] = []
+        self.users = set[str]()
+        self.read: list[int] = []
+        self.breaks: list[tuple[int, ErrorReason]] = []
 
     def _take(self, context: Any) -> None:
         token = dict(context.invocation_metadata())["authorization"].removeprefix("Bearer ")
         claims = jwt.decode(token, SECRET, ["HS256"], {"verify_exp": False}, audience="reelway")
         if claims["exp"] < self.clock:
             self.late.append(claims["exp"])
+        self.users.add(claims["sub"])
         self.clock += 100
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
@@ -50,7 +54,14 @@ class Stream(stream_pb2_grpc.StreamServiceServicer):
 
     async def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[stream_pb2.ReadResponse]:
         self._take(context)
-        yield stream_pb2.ReadResponse(data=BODY[request.offset_bytes :][: request.length_bytes])
+        self.read.append(request.offset_bytes)
+        if request.etag != '"1"':
+            await context.abort_with_status(to_status(ReelwayError(ErrorReason.VIDEO_CHANGED)))
+        length, reason = self.breaks.pop(0) if self.breaks else (request.length_bytes, None)
+        if length:
+            yield stream_pb2.ReadResponse(data=BODY[request.offset_bytes :][:length])
+        if reason is not None:
+            await context.abort_with_status(to_status(ReelwayError(reason)))
 
     async def ReadRange(self, request: Any, context: Any) -> Any:
         raise NotImplementedError
@@ -86,7 +97,30 @@ async def test_a_copy_may_take_longer_than_a_call_token_lives(
 ) -> None:
     await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(100))
     assert (tmp_path / "in").read_bytes() == BODY
-    assert stream.late == []
+    assert (stream.late, stream.users) == ([], {"anna"})
+
+
+async def test_a_window_that_breaks_is_asked_for_again(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From where it broke, and for ever where each brings something; of one that brings nothing there is an end."""
+    monkeypatch.setattr(inputs, "_WINDOW_TRIES", 2)
+    stream.breaks = [(3, ErrorReason.STORE_UNAVAILABLE), (2, ErrorReason.STORE_UNAVAILABLE)]
+    await videos.copy("anna", str(uuid.uuid4()), tmp_path / "whole", Budget(100))
+    assert (stream.read, (tmp_path / "whole").read_bytes()) == ([0, 3, 5, 9], BODY)
+    for reason, tries in ((ErrorReason.STORE_UNAVAILABLE, 2), (ErrorReason.VIDEO_NOT_FOUND, 1)):
+        stream.read, stream.breaks = [], [(0, reason)] * 3
+        with pytest.raises(ReelwayError) as raised:
+            await videos.copy("anna", str(uuid.uuid4()), tmp_path / reason.name, Budget(100))
+        assert (raised.value.reason, stream.read) == (reason, [0] * tries)
+
+
+async def test_a_video_that_is_larger_than_what_is_left_is_not_begun(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path
+) -> None:
+    with pytest.raises(JobFault):
+        await videos.copy("anna", str(uuid.uuid4()), tmp_path / "in", Budget(len(BODY) - 1))
+    assert (stream.read, list(tmp_path.iterdir())) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -95,13 +129,21 @@ async def test_a_copy_may_take_longer_than_a_call_token_lives(
         (ErrorReason.INDEX_MISSING, (Outage, "INPUT_UNAVAILABLE", True)),
         (ErrorReason.STORE_UNAVAILABLE, (Outage, "INPUT_UNAVAILABLE", True)),
         (ErrorReason.VIDEO_CHANGED, (JobFault, "INPUT_UNAVAILABLE", True)),
+        (ErrorReason.JOINING, (JobFault, "INPUT_UNAVAILABLE", True)),
         (ErrorReason.JOIN_FAILED, (JobFault, "INPUT_REFUSED", False)),
         (ErrorReason.VIDEO_NOT_FOUND, (JobFault, "INPUT_REFUSED", False)),
     ],
 )
 async def test_what_is_the_system_s_fault_is_an_outage(
-    stream: Stream, videos: StreamedVideos, tmp_path: Path, refusal: ErrorReason, told: tuple[type[JobFault], str, bool]
+    stream: Stream,
+    videos: StreamedVideos,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    refusal: ErrorReason,
+    told: tuple[type[JobFault], str, bool],
 ) -> None:
+    monkeypatch.setattr(inputs, "_JOINING_SECONDS", 0)
     stream.refusals = [refusal] * 100
     raised = await bring(videos, tmp_path)
     assert (type(raised), raised.failure.reason, raised.may_pass) == told
