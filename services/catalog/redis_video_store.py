@@ -55,6 +55,7 @@ LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
 # Everything else in the process waits while these, of each list, are put in order.
 _SKIPPED_AT_ONCE = 500
+_DELETED_AT_ONCE = 1000
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -243,7 +244,9 @@ class RedisVideoStore:
         """Ids of videos whose deletion was last tried before a Unix time, and whose objects may not be gone yet."""
         with redis_errors():
             # An earlier release gave them their numbers as scores, which are times long past.
-            members: Any = await self._redis.zrange(DELETING, "-inf", before, byscore=True, offset=0, num=1000)
+            members: Any = await self._redis.zrange(
+                DELETING, "-inf", before, byscore=True, offset=0, num=_DELETED_AT_ONCE
+            )
         return [member.decode() for member in members]
 
     async def exists(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from services.catalog.catalog import Catalog
 from services.catalog.library_store import LibraryStore
-from services.catalog.memberships import DELETING
+from services.catalog.memberships import DELETING, SIGNED
 from services.catalog.processing import Processing
 from services.catalog.video_store import VideoStore
 from services.common import logs
@@ -38,7 +38,10 @@ class Sweeper:
         await periodically("sweep of videos", self.sweep, self._lease, interval_seconds)
 
     async def sweep(self) -> None:
-        """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
+        """One look; each leftover on its own, so that a bad one does not keep the others waiting.
+
+        Each goes behind the others of its list first: so many that fail would be all that a look sees.
+        """
         left_before = self._clock.seconds() - self._grace
         async for video_id, mark in self._store.unsaved_before(left_before):
             with failures_logged("sweep of a video", video_id=video_id):
@@ -48,9 +51,10 @@ class Sweeper:
                     await self._catalog.save(video, mark)
         for video_id in await self._store.deleting(left_before):
             with failures_logged("sweep of a video", video_id=video_id):
-                # Behind all others: a thousand that cannot be deleted must not keep those waiting.
                 await self._lists.put_off(DELETING, video_id, self._clock.seconds())
                 await self._catalog.finish_delete(video_id)
-        for video_id in await self._lists.signed_before(self._clock.seconds() - self._signed):
+        signed_before = self._clock.seconds() - self._signed
+        for video_id in await self._lists.signed_before(signed_before):
             with failures_logged("sweep of a video", video_id=video_id):
+                await self._lists.put_off(SIGNED, video_id, signed_before)
                 await self._processing.expire(video_id)

@@ -124,6 +124,10 @@ class JournalStore(Protocol):
         """Do not show it in `idle_since` for times before this one."""
         ...
 
+    async def put_off_expiry(self, video_id: str, owner: str, until: float) -> None:
+        """Show it in `idle_since` behind those that were looked at earlier; nothing happens where it was later."""
+        ...
+
     async def await_compaction(self, video_id: str, now: float) -> None:
         """Enter it among those to be compacted; before it is sealed, so that no crash can lose it."""
         ...

@@ -63,6 +63,8 @@ class JournalSweeper:
         for video_id, owner in await self._store.idle_since(before):
             set_caller(Caller(user=owner, request_id=new_request_id()))
             with failures_logged("expiry of an upload", video_id=video_id):
+                # Behind the others first: a look sees so many, and all of them may fail.
+                await self._store.put_off_expiry(video_id, owner, before)
                 await self._expire(video_id, owner, before)
 
     async def _expire(self, video_id: str, owner: str, before: float) -> None:

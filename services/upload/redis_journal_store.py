@@ -245,6 +245,11 @@ class RedisJournalStore:
         with redis_errors():
             await self._redis.zadd(_OPEN, {f"{video_id} {owner}": time}, xx=True)
 
+    async def put_off_expiry(self, video_id: str, owner: str, until: float) -> None:
+        """Show it in `idle_since` behind those that were looked at earlier; nothing happens where it was later."""
+        with redis_errors():
+            await self._redis.zadd(_OPEN, {f"{video_id} {owner}": until}, xx=True, gt=True)
+
     async def await_compaction(self, video_id: str, now: float) -> None:
         """Enter it among those to be compacted; before it is sealed, so that no crash can lose it."""
         with redis_errors():

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from reelway.v1 import media_pb2
 
-from services.catalog import catalog
+from services.catalog import catalog, redis_video_store
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -183,6 +183,28 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(
     assert [info.key async for info in near.objects.list("videos/")] == []
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
     assert await near.videos.deleting(float("inf")) == []
+
+
+async def test_deletions_that_fail_each_time_do_not_hold_up_those_behind_them(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_video_store, "_DELETED_AT_ONCE", 1)
+    bad, good = [await near.catalog.create(draft(), "anna") for _ in range(2)]
+    broken, delete = [bad.video_id, good.video_id], near.objects.delete
+
+    async def failing(key: str) -> None:
+        if any(video_id in key for video_id in broken):
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        await delete(key)
+
+    monkeypatch.setattr(near.objects, "delete", failing)
+    for video in (bad, good):
+        assert await refusal(near.catalog.delete("anna", video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    broken.remove(good.video_id)
+    near.clock.ahead = 31
+    for _ in range(2):
+        await catalog_sweeper(near).sweep()
+    assert (await saved(near, good.video_id)).state == media_pb2.VIDEO_STATE_DELETED
 
 
 @pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.STORE_UNAVAILABLE), ValueError("no JSON says this")])

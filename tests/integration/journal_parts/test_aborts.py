@@ -11,7 +11,8 @@ from services.common.byte_messages import AppendMessage
 from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.upload.journal import JournalState
+from services.upload import redis_journal_store
+from services.upload.journal import Journal, JournalState
 from tests.integration.journal_parts.rig import Rig, sealed
 from tests.support.clips import WEBM
 from tests.support.foundation import as_user
@@ -163,6 +164,25 @@ async def test_an_idle_upload_whose_chunk_begins_once_all_are_listed_stays_open(
     looked.set()
     await appending[0]
     assert (await rig.whole(video_id)).endswith(b"slow")
+
+
+async def test_idle_uploads_that_cannot_be_expired_do_not_hold_up_those_behind_them(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis_journal_store, "_BATCH", 1)
+    bad, good = [await rig.create() for _ in range(2)]
+    get = rig.journals.get
+
+    async def failing_for_one(video_id: str) -> Journal:
+        if video_id == bad:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+        return await get(video_id)
+
+    monkeypatch.setattr(rig.journals, "get", failing_for_one)
+    rig.parts.clock.ahead = 86_400 + 60
+    for _ in range(2):
+        await rig.sweeper.expire_idle()
+    assert (await rig.parts.catalog.look_up(good)).state == media_pb2.VIDEO_STATE_DELETED
 
 
 async def test_an_upload_that_was_not_recorded_gives_its_place_back_after_a_minute(rig: Rig) -> None:
