@@ -15,7 +15,7 @@ from services.catalog.video_store import VideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.message_page import PAGE_BYTES, within_message
+from services.common.message_page import within_message
 from services.common.opaque_token import seal_place, unseal_place
 from services.common.video_state import step
 
@@ -23,8 +23,6 @@ PAGE_SIZE = 30
 OWN_PAGE_SIZE = 500
 PRESIGNED_URL_BYTES = 2048
 """What the presigned URL of a thumbnail counts in a page: it has some 500 bytes, more with a session's token."""
-_FIRST_OWN_BYTES = PAGE_BYTES + 2**20
-"""Of both lists of `own` together."""
 
 
 @dataclass(frozen=True)
@@ -80,18 +78,15 @@ class Library:
         size = page_length(page_size, OWN_PAGE_SIZE)
         # The unfinished ones first: what is finished between the two looks is in the second one then, not in none.
         waiting = [] if token else (await self._page("w", [unprocessed_key(user)], size, "")).videos
-        room = min(PAGE_BYTES, _FIRST_OWN_BYTES - sum(map(_shown_bytes, waiting)))
-        page = await self._page("o", [library_key(user)], size, token, room=room)
+        page = await self._page("o", [library_key(user)], size, token)
         finished = {video.video_id for video in page.videos}
         return page, [video for video in waiting if video.video_id not in finished]
 
-    async def _page(
-        self, kind: str, lists: Sequence[str], size: int, token: str, *, hidden: str = "", room: int = PAGE_BYTES
-    ) -> Page:
+    async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, *, hidden: str = "") -> Page:
         behind = Position(*unseal_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
         records = [_without_words(video) for video in await self._videos.records(found.video_ids)]
-        videos, next_behind = within_message(records, room, _shown_bytes), found.behind
+        videos, next_behind = within_message(records, _shown_bytes), found.behind
         if len(videos) < len(records):
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
         # What was made private or deleted since the lists were read is in none of them any more.

@@ -9,21 +9,19 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 PAGE_BYTES = 2 * 2**20
-"""A message holds no more of a page, unless its first member is longer."""
+"""A message holds no more of a page, unless its first member is longer; it has room for two pages."""
 
 T = TypeVar("T", bound=Message)
 
 
-def within_message(
-    messages: list[T], room: int = PAGE_BYTES, size_of: Callable[[T], int] = methodcaller("ByteSize")
-) -> list[T]:
-    """As many of them, from the first, as have `room`, at least one: texts may be long.
+def within_message(messages: list[T], size_of: Callable[[T], int] = methodcaller("ByteSize")) -> list[T]:
+    """As many of them, from the first, as have room, at least one: texts may be long.
 
     `size_of` counts what is added to one before it is sent, too.
     """
     size = 0
     for count, message in enumerate(messages):
         size += size_of(message)
-        if count and size > room:
+        if count and size > PAGE_BYTES:
             return messages[:count]
     return messages
