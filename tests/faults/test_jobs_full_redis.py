@@ -24,6 +24,9 @@ from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
+from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.worker import Worker, WorkerTimes
 from tests.faults.jobs_rig import add
 from tests.support.waiting import until
 
@@ -92,6 +95,32 @@ async def test_no_retry_begins_whose_end_could_not_be_written(client: redis.asyn
     await make_room(client)
     lease = await take(store)
     assert (lease.job.id, lease.job.attempt, lease.job.lost_workers) == (job_id, 2, 0)
+
+
+async def test_a_worker_whose_claims_are_refused_is_not_ready(client: redis.asyncio.Redis, tmp_path: Path) -> None:
+    """Redis answers its pings: nothing else would say why the jobs wait."""
+
+    async def nothing(context: JobContext) -> dict[str, Any]:
+        return {}
+
+    async def fence(context: JobContext) -> None: ...
+
+    def refused() -> str:
+        try:
+            worker.require_claims()
+        except ReelwayError as error:
+            return str(error)
+        return ""
+
+    store, slots, root = RedisJobStore(client, JobPolicy()), dict.fromkeys(JobKind, 1), WorkRoot(tmp_path / "work")
+    worker = Worker(store, {JobKind.PROBE: nothing}, slots, root, fence=fence, times=WorkerTimes())
+    await add(store)
+    await fill(client)
+    working = asyncio.create_task(worker.run())
+    await until(lambda: "maxmemory" in refused(), 10)
+    await make_room(client)
+    await until(lambda: not refused(), 10)
+    await end(working)
 
 
 async def test_what_its_owners_quota_holds_back_stays_in_line(client: redis.asyncio.Redis) -> None:

@@ -58,12 +58,16 @@ async def serve_worker(settings: WorkerSettings, make_handlers: MakeHandlers) ->
             require_ready(isolation)
             worker.require_room()
 
+        async def redis_gives_jobs() -> None:
+            await store.ping()
+            worker.require_claims()
+
         await serve(
             settings,
             # No calls of its own: the server answers health checks.
             lambda _: None,
             service_names=(),
-            ready={"machine": machine_is_fit, "S3": objects.check, "Redis": store.ping},
+            ready={"machine": machine_is_fit, "S3": objects.check, "Redis": redis_gives_jobs},
             background=[worker.run()],
         )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from prometheus_client import Counter, Gauge
 
 from services.common import logs, tasks
+from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobLease
 from services.ffmpeg.job_state import AttemptOutcome, JobKind
@@ -75,11 +76,17 @@ class Worker:
         self._cut_off: asyncio.Queue[JobLease] = asyncio.Queue()
         self._draining = asyncio.Event()
         self._rest = DiskRest()
+        self._refusal: BaseException | None = None
 
     def require_room(self) -> None:
         """Raise OSError ENOSPC while no jobs are taken because the disk was full."""
         if self._rest.lasts:
             raise OSError(errno.ENOSPC, "the disk was full")
+
+    def require_claims(self) -> None:
+        """Raise STORE_UNAVAILABLE, with what Redis said, while it refuses our claims: full, it answers a ping."""
+        if self._refusal is not None:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from self._refusal
 
     async def run(self) -> None:
         """Claim and run jobs; cancel this task to drain."""
@@ -110,10 +117,11 @@ class Worker:
                 unanswered = unanswered or uuid.uuid4().hex
                 try:
                     lease = await self._store.claim(self.name, unanswered, kinds)
-                except ReelwayError:
+                except ReelwayError as error:
+                    self._refusal = error.__cause__
                     await tasks.until(self._look, random.uniform(0.2, 1.0))  # noqa: S311 - spread, no secret
                     continue
-                unanswered = ""
+                unanswered, self._refusal = "", None
             if lease is None:
                 await tasks.until(self._look, _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311 - spread
                 continue
