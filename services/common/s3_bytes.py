@@ -56,7 +56,8 @@ class _Refused(Exception):
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"{status} {body[:200]}")
-        self.status = status
+        # And no other 404: a proxy in front of the store, as it is set up anew, says so of all that there is.
+        self.missing = status == 416 or "<Code>NoSuchKey<" in body
         # S3 tells with a 400 that for 20 s no bytes came; a proxy in front of it with a 408.
         self.transient = status >= 500 or status in {408, 429} or "<Code>RequestTimeout<" in body
 
@@ -149,7 +150,7 @@ class S3Bytes:
                     offset, attempt = offset + len(chunk), 0
                     yield chunk
             except (*_TRANSIENT, _Refused) as error:
-                if isinstance(error, _Refused) and error.status in {404, 416}:
+                if isinstance(error, _Refused) and error.missing:
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
                 await self._pause_or_give_up("GET", attempt, error, _READS)
 

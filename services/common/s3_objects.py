@@ -36,7 +36,8 @@ REQUEST_ID_HEADER = "x-reelway-request-id"
 _RETRIES = 4
 # What the store answers is to be told before whoever asks gives up: four of them may take a quarter of a minute.
 _CHECK_RETRIES = 1
-_MISSING = {"NoSuchKey", "NotFound", "404"}
+# And no other 404: a proxy in front of the store, as it is set up anew, says so of all that there is.
+_MISSING = "NoSuchKey"
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,7 @@ class S3Objects:
             try:
                 answer = await self._client.get_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in _MISSING:
+                if error_code(error) == _MISSING:
                     return None
                 raise
             async with answer["Body"] as body:
@@ -167,7 +168,8 @@ class S3Objects:
             try:
                 answer = await self._client.head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                if error_code(error) in _MISSING:
+                # The answer to a HEAD has no body that could say what is missing.
+                if error_code(error) in {_MISSING, "NotFound", "404"}:
                     return None
                 raise
         return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
@@ -239,7 +241,7 @@ class S3Objects:
                     CopySourceRange=f"bytes={source.start}-{source.start + source.length - 1}",
                 )
             except ClientError as error:
-                if error_code(error) in _MISSING:
+                if error_code(error) == _MISSING:
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND) from error
                 raise
         return answer["CopyPartResult"]["ETag"]
@@ -273,7 +275,7 @@ class S3Objects:
                     ContentType=content_type,
                 )
             except ClientError as error:
-                if error_code(error) in {*_MISSING, "PreconditionFailed", "412"}:
+                if error_code(error) in {_MISSING, "PreconditionFailed", "412"}:
                     return False
                 raise
         return True

@@ -74,6 +74,24 @@ async def test_a_range_that_is_partly_there_is_no_answer(store: Store, monkeypat
     assert await reason_of(store.store, KEY, SIZE - 5, 10) is ErrorReason.STORE_UNAVAILABLE
 
 
+async def test_only_the_store_itself_says_that_there_is_no_such_object() -> None:
+    """A proxy in front of it that does not know it yet says 404, too; so does a store that lacks the bucket."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=404, text="default backend - 404")
+
+    async with serving(answer) as port:
+        there = S3Server.at(f"http://127.0.0.1:{port}").settings
+        async with S3Bytes.open(there) as store, S3Objects.open(there) as objects:
+            assert await reason_of(store, KEY, 0, 10) is ErrorReason.STORE_UNAVAILABLE
+            for call in (
+                objects.get(KEY),
+                objects.copy_part("videos/copy.mp4", "upload", 1, Slice(KEY, 0, 5)),
+                objects.copy_if(KEY, "videos/copy.mp4", "video/mp4", '"e"'),
+            ):
+                assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
+
+
 async def test_wrong_keys_are_no_fault_of_the_video_s(juicefs_store: Store) -> None:
     """moto looks at no signature."""
     wrong = dataclasses.replace(juicefs_store.server, secret_key="a-wrong-secret-key")

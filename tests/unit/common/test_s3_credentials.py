@@ -72,7 +72,7 @@ async def test_a_signature_and_its_credentials_are_used_for_a_minute(monkeypatch
 
     async def missing(request: web.Request) -> web.Response:
         signed.append(request.headers["Authorization"].partition("Credential=")[2].partition("/")[0])
-        return web.Response(status=404)
+        return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
 
     monkeypatch.setattr(AioSession, "get_credentials", role)
     monkeypatch.setattr("services.common.s3_bytes.time", SimpleNamespace(monotonic=lambda: now))
