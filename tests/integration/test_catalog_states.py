@@ -43,6 +43,22 @@ async def test_a_sealed_record_keeps_to_its_bytes(near: Foundation) -> None:
         assert await refusal(late) is ErrorReason.VIDEO_NOT_FOUND
 
 
+@pytest.mark.parametrize("told", [Timestamp(seconds=1000, nanos=5), None])
+async def test_a_sealed_video_is_of_the_time_of_its_last_bytes(near: Foundation, told: Timestamp | None) -> None:
+    """Or of now, where that is not told; a viewer's cache goes by it."""
+    video_id = str(uuid.uuid4())
+    growing = media_pb2.Video(video_id=video_id, state=media_pb2.VIDEO_STATE_UPLOADING)
+    before = await near.catalog.create(growing, "anna")
+    near.clock.ahead = 100
+    seal = catalog_pb2.SealVideoRequest(video_id=video_id, size_bytes=5, etag='"five"', modify_time=told)
+    seal.container = media_pb2.CONTAINER_MP4
+    sealed = await JournalChanges(near.catalog, near.clock).seal(seal)
+    if told is not None:
+        assert sealed.modify_time == told
+    else:
+        assert sealed.modify_time.ToSeconds() >= before.modify_time.ToSeconds() + 99
+
+
 @pytest.mark.parametrize("wrong", [Timestamp(seconds=2**60), Timestamp(nanos=-1)])
 async def test_a_video_is_not_sealed_at_a_time_that_no_record_can_hold(near: Foundation, wrong: Timestamp) -> None:
     """The index would have it, and S3 could never be told of it, nor of any later change."""
