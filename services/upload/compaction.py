@@ -28,7 +28,7 @@ from services.common.extents import Extent, read_slices
 from services.common.joined import Joined
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import joined_prefix, journal_prefix, object_key, object_keys
-from services.common.periodic import PUT_OFF, failures_logged
+from services.common.periodic import failures_logged
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
@@ -121,36 +121,33 @@ class Compaction:
             await lease.release()
 
     async def _held(self, video_id: str, lease: Lease) -> None:
-        pause = _RETRY_SECONDS
-        try:
-            done = await lease.hold(lambda: self.compact(video_id))
-        except LeaseLost:
-            return
-        except Overtaken:
-            log.warning("another process compacts the same upload", video_id=video_id)
-            done = False
-        except ReelwayError as error:
-            pause, done = self._pause(error), False
-            if error.reason is not ErrorReason.JOINING:
-                log.warning("put off", what="compaction", video_id=video_id, why=str(error))
-            if pause == _RETRY_SECONDS:
-                PUT_OFF.labels("compaction").inc()
-        except Exception:
-            PUT_OFF.labels("compaction").inc()
-            log.exception("failed", what="compaction", video_id=video_id)
-            done = False
+        done, pause = False, _RETRY_SECONDS
+        with failures_logged("compaction", video_id=video_id):
+            try:
+                done = await lease.hold(lambda: self.compact(video_id))
+            except LeaseLost:
+                return
+            except Overtaken:
+                log.warning("another process compacts the same upload", video_id=video_id)
+            except ReelwayError as error:
+                # Neither is a failure of ours: they are not counted.
+                if error.reason is ErrorReason.JOINING:
+                    pause = self._joining_pause(error)
+                elif error.reason in _HOPELESS:
+                    pause = _HOPELESS_SECONDS
+                    log.warning("put off", what="compaction", video_id=video_id, why=str(error))
+                else:
+                    raise
         if done:
             await self._store.compaction_done(video_id)
         else:
             await self._store.put_off_compaction(video_id, self._clock.seconds() + pause)
 
-    def _pause(self, error: ReelwayError) -> float:
-        """For how long an upload is left alone that is not compacted for this reason."""
-        if error.reason is ErrorReason.JOINING:
-            now = self._clock.seconds()
-            waited = now - float(error.metadata.get("since", now))
-            return min(max(_JOINING_PART * waited, _JOINING_SECONDS), _LONGEST_JOINING_SECONDS)
-        return _HOPELESS_SECONDS if error.reason in _HOPELESS else _RETRY_SECONDS
+    def _joining_pause(self, error: ReelwayError) -> float:
+        """For how long an upload is left alone whose clips are being joined."""
+        now = self._clock.seconds()
+        waited = now - float(error.metadata.get("since", now))
+        return min(max(_JOINING_PART * waited, _JOINING_SECONDS), _LONGEST_JOINING_SECONDS)
 
     async def compact(self, video_id: str) -> bool:
         """All steps that are left; True when nothing is left to do, False to look again later."""

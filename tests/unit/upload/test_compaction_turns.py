@@ -160,6 +160,8 @@ async def test_what_will_not_go_better_is_looked_at_rarely(
         (ReelwayError(ErrorReason.STORE_UNAVAILABLE), 1),
         (RuntimeError("nobody foresaw this"), 1),
         (ReelwayError(ErrorReason.JOINING), 0),
+        # For so long that it is looked at as rarely as what failed.
+        (ReelwayError(ErrorReason.JOINING, metadata={"since": "0"}), 0),
         (ReelwayError(ErrorReason.JOIN_FAILED), 0),
     ],
 )
