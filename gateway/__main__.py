@@ -99,6 +99,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     runner = Runner(
         app,
+        unread_bytes=settings.unread_answer_bytes,
         handle_signals=False,
         access_log=None,
         handler_cancellation=True,

@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.idle_connections import is_queued
+from gateway.unread_answers import UnreadAnswers
 from services.common import logs
 from services.common.caller import new_request_id
 
@@ -70,7 +71,11 @@ def _why(error: BaseException | None) -> str:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_last_body",)
+    __slots__ = ("_last_body", "_unread")
+
+    def __init__(self, server: web.Server, *, unread: UnreadAnswers, **more: Any) -> None:
+        super().__init__(server, **more)
+        self._unread = unread
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._last_body: StreamReader = EMPTY_PAYLOAD
@@ -78,6 +83,21 @@ class _Protocol(RequestHandler):
         connection = transport.get_extra_info("socket")
         _bound_send_buffer(connection)
         _bound_patience(connection)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self.transport is not None:
+            self._unread.begin(self.transport)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.transport is not None:
+            self._unread.end(self.transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self.transport is not None:
+            self._unread.end(self.transport)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Tell whoever reads a body when its framing breaks.
@@ -166,6 +186,10 @@ class _Server(web.Server):
 
 class Runner(web.AppRunner):
     """An AppRunner whose server refuses as the application does, and knows what it has not sent yet."""
+
+    def __init__(self, app: web.Application, *, unread_bytes: int = 2**30, **more: Any) -> None:
+        """All connections whose clients do not take their answers may hold `unread_bytes` together."""
+        super().__init__(app, unread=UnreadAnswers(unread_bytes), **more)
 
     async def listen(self, host: str, port: int, *, shared: bool = False) -> None:
         """Accept connections; on a port that others listen on, too, if `shared`. OSError where that cannot be.

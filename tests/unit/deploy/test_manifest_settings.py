@@ -228,6 +228,7 @@ def test_a_gateway_pod_has_room_for_what_it_holds(overlay: str, monkeypatch: pyt
     assert isinstance(settings, GatewaySettings)
     ours, bytes_a_character = 180 * 2**20, 4
     assert ours + settings.block_cache_bytes + bytes_a_character * settings.held_body_bytes <= memory
+    assert ours + settings.block_cache_bytes + settings.unread_answer_bytes <= memory
 
 
 @PER_OVERLAY
