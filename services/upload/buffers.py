@@ -2,12 +2,15 @@
 
 Without it a process that many clients send to at once would run out of memory, and take every one of their uploads
 with it. Each upload gets room for one part at once, so that it always gets ahead, and waits for more, which makes it
-faster; half of all room is reserved for new uploads.
+faster; half of all room is reserved for new uploads. Where there is none for a new one, the slowest makes some, if it
+is slow: else a few hundred clients who send a byte now and then would shut all others out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator
 from types import TracebackType
 
@@ -19,6 +22,10 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.part_plan import IN_FLIGHT, PART
 
+_SLOW_SECONDS = 30.0
+"""Who has been waited for so long in all,"""
+_SLOW_RATE = 2**16
+"""and has brought fewer bytes for each of these seconds, is slow."""
 _RESERVED = Gauge("reelway_upload_buffer_bytes", "Bytes reserved for uploads and appends under way")
 
 
@@ -29,6 +36,7 @@ class Buffers:
         self._pool = BytePool(most_bytes, _RESERVED)
         self._for_comers = most_bytes // 2
         self._changed = asyncio.Event()
+        self._reservations = set[Reservation]()
 
     def reserve(self, size: int | None) -> Reservation:
         """Room for the first part of an upload of `size` bytes (None: not known).
@@ -40,7 +48,13 @@ class Buffers:
         """
         reservation = Reservation(self)
         reservation.cover(PART if size is None else size)
+        self._reservations.add(reservation)
         return reservation
+
+    def _end_slowest(self) -> None:
+        slowest = min(self._reservations, key=Reservation.rate, default=None)
+        if slowest is not None and slowest.rate() < _SLOW_RATE:
+            slowest.give_up()
 
     def _give_back(self, size: int) -> None:
         self._pool.give_back(size)
@@ -58,22 +72,55 @@ class Reservation:
         self._buffers = buffers
         self._first = 0
         self._parts = 0
+        self._received = 0
+        self._waited = 0.0
+        self._waits: tuple[float, asyncio.Timeout] | None = None
+        """Since when for the client, and what ends that."""
+
+    def rate(self) -> float:
+        """Bytes a second from a client who is being waited for, and who is slow; of any other one more than that."""
+        if self._waits is None or (seconds := self._waited + time.monotonic() - self._waits[0]) < _SLOW_SECONDS:
+            return math.inf
+        return self._received / seconds
+
+    def give_up(self) -> None:
+        """End the upload, whose client is being waited for."""
+        if self._waits is not None:
+            self._waits[1].reschedule(0)
 
     def cover(self, size: int) -> None:
         """Be room for the first part of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""
         more = min(size, PART) - self._first
         if more > 0:
             if not self._buffers._pool.take(more):
+                self._buffers._end_slowest()
                 raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way; try again later")
             self._first += more
 
     async def counted(self, pieces: AsyncIterator[Buffer]) -> AsyncIterator[Buffer]:
-        """The same pieces. Room is made for those that come beyond what was reserved: a client's word is no bound."""
-        size = 0
-        async for piece in pieces:
-            size += len(piece)
-            self.cover(size)
+        """The same pieces. Room is made for those that come beyond what was reserved: a client's word is no bound.
+
+        Raises:
+            ReelwayError: TOO_MANY_REQUESTS, also where the client is slow, and another one finds no room.
+        """
+        while (piece := await self._next(pieces)) is not None:
+            self._received += len(piece)
+            self.cover(self._received)
             yield piece
+
+    async def _next(self, pieces: AsyncIterator[Buffer]) -> Buffer | None:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._waits = began, limit
+                return await anext(pieces, None)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way for a slow one") from None
+        finally:
+            self._waits = None
+            self._waited += time.monotonic() - began
 
     async def begin_part(self) -> None:
         """Wait for room for a part, from the pool or left by an own one; there is some at once where none is held."""
@@ -99,5 +146,6 @@ class Reservation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Gives the room back."""
+        self._buffers._reservations.discard(self)
         self._buffers._give_back(self._first + max(0, self._parts - 1) * PART)
         self._first = self._parts = 0

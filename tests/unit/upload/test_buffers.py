@@ -183,3 +183,57 @@ async def test_what_waited_for_a_part_and_is_cancelled_takes_nothing() -> None:
         assert await asyncio.gather(second, return_exceptions=True)
         room.end_part()
     assert parts_left(buffers) == 1
+
+
+@contextlib.asynccontextmanager
+async def stalled(buffers: Buffers, size: int) -> AsyncIterator[asyncio.Task[None]]:
+    """An upload that has brought `size` bytes, and waits for its client."""
+    waits = asyncio.Event()
+
+    async def brought() -> AsyncIterator[bytes]:
+        yield bytes(size)
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        with buffers.reserve(PART) as room:
+            async for _ in room.counted(brought()):
+                pass
+
+    task = asyncio.create_task(work())
+    await waits.wait()
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def test_the_slowest_upload_makes_room_for_the_next_but_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
+    monkeypatch.setattr("services.upload.buffers._SLOW_RATE", float("inf"))
+    buffers = Buffers(2 * PART)
+    async with stalled(buffers, 1) as slowest, stalled(buffers, MIB) as faster:
+        assert not room_in(buffers, PART)
+        with pytest.raises(ReelwayError) as refused:
+            await slowest
+        assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
+        assert room_in(buffers, PART)
+        assert not faster.done()
+
+
+async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffers = Buffers(PART)
+    async with stalled(buffers, 1) as new:
+        assert not room_in(buffers, PART)
+        await asyncio.wait([new], timeout=0.01)
+        assert not new.done()
+    monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
+    async with stalled(buffers, 2 * MIB) as quick:
+        assert not room_in(buffers, PART)
+        await asyncio.wait([quick], timeout=0.01)
+        assert not quick.done()
+    with buffers.reserve(PART) as room:
+        # Who has this piece has not come back for the next one.
+        async for _ in room.counted(pieces(2)):
+            assert not room_in(buffers, PART)
