@@ -6,9 +6,15 @@ from typing import TypeVar
 
 import grpc
 
+from services.common import logs
 from services.common.caller import Caller, current_caller
 from services.common.channel import CALL_SECONDS
+from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
+
+log = logs.get_logger(__name__)
+
+_NO_ANSWER = {ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.TIMEOUT, ErrorReason.INTERNAL}
 
 _Request = TypeVar("_Request")
 _Answer = TypeVar("_Answer")
@@ -28,4 +34,8 @@ async def call(
     try:
         return await method(request, timeout=seconds, metadata=(caller or current_caller()).metadata())
     except grpc.aio.AioRpcError as error:
-        raise from_rpc_error(error) from None
+        failure = from_rpc_error(error)
+        if failure.reason in _NO_ANSWER:
+            # The client is told neither who nor why, and the peer may know nothing of it.
+            log.warning("no answer", request=type(request).__name__, code=error.code().name, why=error.details())
+        raise failure from None

@@ -4,14 +4,22 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
+from reelway.v1 import catalog_pb2
+from structlog.testing import capture_logs
 
+from deploy.local.ports import free_port
+from services.common.call import call
+from services.common.catalog_client import CatalogClient
 from services.common.channel import open_channel
+from services.common.error_catalog import ErrorReason
+from services.common.error_translator import to_status
+from services.common.errors import ReelwayError
 
 LATE_SECONDS = 0.6
 """Twice what used to be too late."""
@@ -100,3 +108,29 @@ async def test_what_is_safe_to_repeat_is_tried_again_and_nothing_else() -> None:
         **dict.fromkeys(once, 1),
         **dict.fromkeys(again, 4),
     }
+
+
+async def test_the_log_tells_which_peer_gave_no_answer_and_why() -> None:
+    """The client is told neither, and the peer itself may know nothing of it."""
+    address = f"127.0.0.1:{free_port()}"
+    async with open_channel(address) as channel:
+        with capture_logs() as lines, pytest.raises(ReelwayError) as failed:
+            await CatalogClient(channel).get(number=1)
+    assert failed.value.reason is ErrorReason.SERVICE_UNAVAILABLE
+    (line,) = lines
+    assert (line["event"], line["log_level"]) == ("no answer", "warning")
+    assert (line["request"], line["code"]) == ("GetVideoRequest", "UNAVAILABLE")
+    assert address in line["why"]
+
+
+async def test_a_refusal_is_an_answer() -> None:
+    async def refuse(request: Any, **_: Any) -> Any:
+        status = to_status(ReelwayError(ErrorReason.VIDEO_NOT_FOUND))
+        raise grpc.aio.AioRpcError(
+            status.code, grpc.aio.Metadata(), grpc.aio.Metadata(*status.trailing_metadata), status.details
+        )
+
+    with capture_logs() as lines, pytest.raises(ReelwayError) as refused:
+        await call(cast(Any, refuse), catalog_pb2.GetVideoRequest())
+    assert refused.value.reason is ErrorReason.VIDEO_NOT_FOUND
+    assert lines == []
