@@ -12,7 +12,6 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import MovedError, NoScriptError, ReadOnlyError, RedisError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -54,7 +53,7 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
             # And no health checks before commands: they have retries of their own inside of these, five times as many.
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
             # A former primary keeps its connections; behind the same address there is another one by now.
-            retry_on_error=[RedisConnectionError, RedisTimeoutError, ReadOnlyError, MovedError],
+            retry_on_error=[ReadOnlyError, MovedError],
             client_name="reelway",
         )
         # Made, not connected: it alone knows which options a URL may have.

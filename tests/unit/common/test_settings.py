@@ -145,7 +145,9 @@ def test_a_wrong_value_is_refused_by_name_on_one_line(
     assert name in told
 
 
-@pytest.mark.parametrize("option", ["socket_timeout=soon", "ssl_ca_cert=/etc/ca.pem", "db=videos"])
+@pytest.mark.parametrize(
+    "option", ["socket_timeout=soon", "ssl_ca_cert=/etc/ca.pem", "ssl_cert_reqs=some", "db=videos"]
+)
 def test_an_option_that_a_redis_url_cannot_have_ends_the_process_with_one_line(
     capsys: pytest.CaptureFixture[str], option: str
 ) -> None:
