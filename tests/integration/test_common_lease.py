@@ -72,16 +72,21 @@ async def test_leases_of_different_names_do_not_meet(client: redis.Redis) -> Non
 
 async def test_who_slept_past_a_lease_does_not_get_it_back(client: redis.Redis) -> None:
     """Somebody else may have had it meanwhile, done the work, and given it back."""
-    mine = Lease(client, "work", 0.4)
+    mine, undone = Lease(client, "work", 0.4), list[str]()
 
     async def work() -> None:
         await client.delete("work")
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await client.get("work")
+            undone.append("what was begun")
 
     with capture_logs() as lines:
         async with asyncio.timeout(10):
             with pytest.raises(LeaseLost):
                 await mine.hold(work)
+    assert undone == ["what was begun"]
     assert lines == [{"event": "lease lost", "lease": "work", "log_level": "warning"}]
 
 
