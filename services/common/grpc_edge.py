@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from services.common import caller as callers
 from services.common import logs, metrics, monitor_streams
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error, to_status
+from services.common.error_translator import to_status
 from services.common.errors import ReelwayError
 from services.common.method_handlers import behaviour_of, with_behaviour
 
@@ -25,12 +25,7 @@ _LAST_MOMENT = 0.1
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError):
-        raise error
-    if isinstance(error, grpc.RpcError):
-        # A peer's refusal keeps its reason on its way up.
-        error = from_rpc_error(error)
-    elif isinstance(error, TimeoutError):
+    if isinstance(error, TimeoutError):
         error = ReelwayError(ErrorReason.TIMEOUT)
     if not isinstance(error, ReelwayError):
         log.error("unhandled error", method=method, exc_info=error)
