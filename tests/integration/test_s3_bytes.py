@@ -316,6 +316,37 @@ async def test_a_store_that_is_away_for_seconds_ends_no_upload(
         assert await store.put_part("videos/a.mp4", "upload", 1, 3, lambda: _one_piece(b"abc")) == '"e"'
 
 
+async def test_the_id_of_an_upload_comes_as_the_store_gave_it() -> None:
+    """Some give Base64."""
+    came: list[str] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        came.append(request.query["uploadId"])
+        return web.Response(headers={"ETag": '"e"'})
+
+    async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
+        await store.put_part("videos/a.mp4", "a+b/c&d=", 1, 3, lambda: _one_piece(b"abc"))
+    assert came == ["a+b/c&d="]
+
+
+async def test_no_upload_waits_for_the_end_of_others() -> None:
+    """A part is sent while it arrives, for as long as its client takes; HTTP clients have some hundred connections."""
+    begun, all_there = 0, asyncio.Event()
+
+    async def answer(request: web.Request) -> web.Response:
+        nonlocal begun
+        begun += 1
+        if begun == 101:
+            all_there.set()
+        await all_there.wait()
+        return web.Response(headers={"ETag": '"e"'})
+
+    async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
+        async with asyncio.timeout(20):
+            etags = await asyncio.gather(*(store.put(f"videos/{n}.mp4", "video/mp4", 1, b"x") for n in range(101)))
+    assert set(etags) == {'"e"'}
+
+
 async def test_listings_have_every_page(juicefs_store: Store) -> None:
     """A page has a thousand rows."""
     names = [f"many/{number:04}" for number in range(1001)]

@@ -13,6 +13,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import MetadataRetrievalError
 
 from services.common import tasks
+from services.common.caller import NOBODY, Caller, set_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
@@ -123,6 +124,17 @@ async def test_an_endpoint_may_name_its_port_and_have_a_path(endpoint: str, host
     async with S3Bytes.open(settings) as data:
         lines = (await data._range_request("videos/a.mp4", 0, 10)).decode().split("\r\n")
     assert lines[:2] == [f"GET {path} HTTP/1.1", f"Host: {host}"]
+
+
+async def test_what_has_an_end_of_line_in_it_makes_no_header() -> None:
+    set_caller(Caller("anna", "an-id\r\nHost: elsewhere"))
+    try:
+        async with S3Bytes.open(S3Server.at("http://127.0.0.1:80").settings) as data:
+            with pytest.raises(ReelwayError) as raised:
+                await data._range_request("videos/a.mp4", 0, 10)
+    finally:
+        set_caller(NOBODY)
+    assert raised.value.reason is ErrorReason.INTERNAL
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from services.common.s3_objects import S3Objects
 from tests.support.http_server import serving
 from tests.support.servers import S3Server
 
-KEYS = [f"journal/{number:03}" for number in range(450)]
+KEYS = [f"journal/{number // 100}/{number:03}" for number in range(450)]
 
 
 async def test_a_page_is_short_since_all_else_waits_while_it_is_parsed() -> None:
@@ -32,4 +32,6 @@ async def test_a_page_is_short_since_all_else_waits_while_it_is_parsed() -> None
         server = S3Server(f"http://127.0.0.1:{port}", "key", "secret", "us-east-1", "bucket")
         async with S3Objects.open(server.settings) as objects:
             assert [info.key async for info in objects.list("journal/")] == KEYS
-    assert pages == [200, 200, 50]
+            folders = [(name, len(found)) async for name, found in objects.folders("journal/")]
+    assert pages == 2 * [200, 200, 50]
+    assert folders == [("0", 100), ("1", 100), ("2", 100), ("3", 100), ("4", 50)]
