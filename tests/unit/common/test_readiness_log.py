@@ -1,9 +1,11 @@
 """How often a process says that it is not ready, and what of it."""
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
-from services.common import readiness_log
+from services.common import readiness_log, server
 from services.common.readiness_log import ReadinessLog
 
 
@@ -45,3 +47,12 @@ def test_what_is_missing_is_told_when_it_changes_and_each_minute_with_the_reason
         "ready",
         "S3: slow",
     ]
+
+
+async def test_a_check_that_hangs_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_CHECK_SECONDS", 0.01)
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    assert await server._failure(hang) == "no answer within 0.01 s"
