@@ -107,9 +107,8 @@ async def serve(
         interceptors=[edge],
         options=[
             *TRANSPORT_OPTIONS,
+            # What runs on an aged connection, such as an upload, goes on until it ends: its grace has no end.
             ("grpc.max_connection_age_ms", int(age * 1000)),
-            # Longer than any window of a read; an upload on an aged connection goes on until it ends.
-            ("grpc.max_connection_age_grace_ms", 2**31 - 1),
             # Many clients ping each 10 s, idle ones too; by default one that pings within two hours is sent away.
             ("grpc.keepalive_permit_without_calls", 1),
             ("grpc.http2.min_ping_interval_without_data_ms", 5_000),

@@ -289,7 +289,7 @@ async def test_streams_of_monitors_do_not_hold_it_up(tmp_path: Path) -> None:
         listing = reflection.ServerReflectionInfo()
         await listing.write(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert (await listing.read()).list_services_response.service
-        edge.process.signal(signal.SIGTERM)
+        edge.process.signal(signal.SIGINT)
         assert await asyncio.wait_for(edge.process.wait(), 30) == 0
 
 
@@ -354,6 +354,8 @@ async def test_a_background_loop_that_breaks_ends_the_process_with_an_error(tmp_
 @pytest.mark.parametrize("name", ["GRPC_LISTEN", "METRICS_LISTEN"])
 async def test_a_busy_port_is_one_clear_line(tmp_path: Path, name: str) -> None:
     with socket.socket() as other:
+        # As another service: of two that share one each would get half of the other's calls.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", 0))
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
