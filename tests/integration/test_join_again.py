@@ -107,6 +107,11 @@ class Rig:
         await self.objects.put(self.key, b"joined", "video/mp4")
         assert await self._store.complete(lease, {"key": self.key}) is Holding.HELD
 
+    def forget(self) -> None:
+        """What both know of the file."""
+        for joiner in self._joiners:
+            joiner.forget(self.video_id)
+
     async def sizes(self) -> list[int]:
         """Of the file, as both find it."""
         return [(await joiner.joined(self.video_id, ETAG, 0, owner="anna")).size for joiner in self._joiners]
@@ -180,6 +185,10 @@ async def test_what_was_swept_is_made_again(rig: Rig) -> None:
     assert await rig.ask() is ErrorReason.JOINING
     await rig.complete()
     assert await rig.sizes() == [6, 6]
+    # Whoever reads it finds out that it is gone.
+    await rig.objects.delete(rig.key)
+    rig.forget()
+    assert await rig.ask() is ErrorReason.JOINING
 
 
 async def test_a_task_that_redis_lost_is_made_again(rig: Rig, clean_redis: str) -> None:
