@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 
 from deploy.local import embedded
 from deploy.local.embedded import EmbeddedRedis, EmbeddedS3
-from deploy.local.ports import free_port
+from deploy.local.ports import free_port, is_free
 from deploy.local.process import MAX_LINE, Process, StartError
 from tests.support.servers import S3Server
 from tests.support.waiting import is_alive, until, until_ended
@@ -84,12 +84,18 @@ async def test_s3_keeps_objects_through_kill_9_and_a_move_of_its_folder(tmp_path
     # At its old address, for which nothing is written: a full disk could not take it.
     assert again.endpoint_url == server.endpoint_url
     assert (tmp_path / "moved" / "port").stat().st_mtime == 0
+    assert is_free("127.0.0.2", again._port), "it listens on one address of this machine alone"
     async with client_of(S3Server(again.endpoint_url, "access", "secret-secret", again.region, "reelway")) as s3:
         answer = await s3.get_object(Bucket="reelway", Key="videos/a.mp4", Range="bytes=9998-")
         assert await answer["Body"].read() == b"aa"
         assert answer["ETag"] == etag
     await again.stop()
     assert again.process.returncode == 0
+
+
+def test_a_port_that_a_power_cut_left_empty_is_none(tmp_path: Path) -> None:
+    (tmp_path / "port").touch()
+    assert EmbeddedS3(tmp_path, "access", "secret-secret")._last_port() == 0
 
 
 async def test_settings_of_a_minio_of_the_user_are_none_of_the_embedded_s3(
