@@ -113,11 +113,9 @@ async def _bind(request: web.Request, models: Mapping[str, type[BaseModel]]) -> 
 def _items(error: pydantic.ValidationError, source: str) -> list[ValidationError]:
     if (count := error.error_count()) > MOST_NAMED:
         return [ValidationError(loc=[source], msg=f"Too many errors to name: {count}", type="too_many_errors")]
-    # Without the input and its context: a client knows what it sent, and both may be large.
-    found = error.errors(include_url=False, include_context=False, include_input=False)
     return [
         ValidationError(loc=[source, *_written(source, item["loc"])], msg=item["msg"], type=item["type"])
-        for item in found
+        for item in error.errors()
     ]
 
 
