@@ -81,12 +81,13 @@ def test_each_reason_survives_the_wire(reason: ErrorReason) -> None:
     assert not plain.violations
 
 
-def test_a_status_tells_when_to_try_again() -> None:
-    status = to_status(ReelwayError(ErrorReason.INDEX_MISSING))
+@pytest.mark.parametrize("reason", ErrorReason)
+def test_a_status_tells_when_to_try_again_where_that_helps(reason: ErrorReason) -> None:
+    status = to_status(ReelwayError(reason))
     found = status_pb2.Status.FromString(dict(status.trailing_metadata)["grpc-status-details-bin"])
-    retry = error_details_pb2.RetryInfo()
-    assert any(detail.Unpack(retry) for detail in found.details)
-    assert retry.retry_delay.seconds == 30
+    retry, seconds = error_details_pb2.RetryInfo(), reason.value.retry_seconds
+    told = [retry.retry_delay.seconds for detail in found.details if detail.Unpack(retry)]
+    assert told == ([] if seconds is None else [seconds])
 
 
 @pytest.mark.parametrize(
