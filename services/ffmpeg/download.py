@@ -143,8 +143,6 @@ class Fetcher:
             raise DownloadInterrupted("the input took too long to arrive") from None
         except AddressRefused as error:
             raise DownloadRefused(f"the input's address is not allowed: {error.detail}") from None
-        except aiohttp.InvalidURL:
-            raise DownloadRefused("the input's address is not a plain URL") from None
         except aiohttp.ClientError:
             raise DownloadInterrupted("the connection to the input's server failed") from None
 
