@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -26,7 +28,8 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-async def fetcher(server: Server) -> AsyncIterator[Fetcher]:
+async def fetcher(server: Server, tmp_path: Path) -> AsyncIterator[Fetcher]:
     made = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), LIMITS)
     yield made
     await made.close()
+    assert [file for file in map(os.path.realpath, Path("/proc/self/fd").iterdir()) if str(tmp_path) in file] == []

@@ -12,7 +12,7 @@ from services.ffmpeg.download import DownloadLimits
 
 BODY = bytes(range(256)) * 4096
 LIMITS = DownloadLimits(
-    max_bytes=2**20, total_seconds=3, connect_seconds=1, idle_seconds=1, min_bytes_per_second=10_000, grace_seconds=0.5
+    max_bytes=2**20, total_seconds=30, connect_seconds=1, idle_seconds=1, min_bytes_per_second=10_000, grace_seconds=0.5
 )
 
 
