@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.isolation import Mode, examine, require_ready
 from services.ffmpeg.job import JobFailure, JobFault
 from services.ffmpeg.process import Ended, run_sandboxed
-from services.ffmpeg.sandbox import Layers
+from services.ffmpeg.sandbox import LAUNCHER, Layers
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.integration.ffmpeg_sandbox.rig import LIMITS, SANDBOX
 from tests.support.programs import installed, static
@@ -47,6 +48,49 @@ async def test_what_runs_has_no_capabilities_whoever_started_it(folder: WorkFold
     assert (held["CapPrm"], held["CapEff"], held["CapInh"], held["CapAmb"]) == (0, 0, 0, 0)
 
 
+async def test_what_runs_can_neither_raise_its_limits_nor_run_what_it_reads_or_wrote(
+    folder: WorkFolder, tmp_path: Path
+) -> None:
+    """It is in a session of its own, too, and what it writes is for its user alone."""
+    (tmp_path / "look.py").write_text(_LOOK)
+    for place in ("in", "out"):
+        shutil.copy("/bin/true", folder.path / place / "program")
+    sandbox, lines = replace(SANDBOX, scripts=tmp_path), list[bytes]()
+    extra = {"launcher": str(SANDBOX.scripts / LAUNCHER)}
+    argv = [SANDBOX.ffmpeg]
+    result = await run_sandboxed(sandbox, argv, folder, LIMITS, on_line=lines.append, script="look.py", extra=extra)
+    assert result.ended is Ended.SUCCEEDED, result.stderr
+    assert json.loads(lines[0]) == {
+        "leads_its_session": True,
+        "folder": str(folder.path),
+        "mode": 0o700,
+        "limits": [[most, most] for most in (LIMITS.address_space_bytes, LIMITS.output_bytes, 256, 0)],
+    }
+    assert lines[1:] == [b"in/program is not run", b"out/program is not run"]
+
+
+_LOOK = """
+import importlib.util, json, os, resource
+with open(0, closefd=False) as file:
+    told = json.load(file)
+spec = importlib.util.spec_from_file_location("launcher", told["launcher"])
+launcher = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(launcher)
+launcher.enter(told)
+print(json.dumps({
+    "leads_its_session": os.getsid(0) == os.getpid(),
+    "folder": os.getcwd(),
+    "mode": os.fstat(os.open("out/written", os.O_WRONLY | os.O_CREAT)).st_mode & 0o777,
+    "limits": [resource.getrlimit(getattr(resource, f"RLIMIT_{name}")) for name in ("AS", "FSIZE", "NOFILE", "CORE")],
+}), flush=True)
+for program in ("in/program", "out/program"):
+    try:
+        os.execv(program, [program])
+    except PermissionError:
+        print(program, "is not run", flush=True)
+"""
+
+
 @pytest.mark.parametrize("binary", [installed(), static()], ids=["installed", "static"])
 async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, binary: str) -> None:
     isolation = await examine(replace(SANDBOX, ffmpeg=binary), Mode.STRICT, root, LIMITS)
@@ -61,18 +105,28 @@ async def test_strict_mode_is_ready_where_every_layer_holds(root: WorkRoot, bina
     assert ("ladspa" in health["ffmpeg"]["dangerous_filters_compiled_in"]) == (binary == installed())
 
 
+# What each layer alone withholds. Landlock does with signals, too, from ABI 6 on.
+FILES = {"read_outside", "list_outside", "write_outside", "link", "exec"}
+CALLS = {"tcp", "udp", "unix", "signal_by_descriptor", "fork"}
+
+
 @pytest.mark.parametrize(
-    ("layers", "missing"),
+    ("layers", "missing", "withheld"),
     [
-        (Layers(0, seccomp=True), "landlock"),
-        (Layers(7, seccomp=False), "seccomp"),
-        (Layers(0, seccomp=False), "landlock"),
+        (Layers(0, seccomp=True), "landlock", CALLS | {"signal"}),
+        (Layers(7, seccomp=False), "seccomp", FILES | ({"signal"} if SANDBOX.layers.landlock_abi >= 6 else set())),
+        (Layers(0, seccomp=False), "landlock", set()),
     ],
 )
-async def test_a_missing_layer_is_told_and_strict_mode_refuses(root: WorkRoot, layers: Layers, missing: str) -> None:
+async def test_a_missing_layer_is_told_and_strict_mode_refuses(
+    root: WorkRoot, layers: Layers, missing: str, withheld: set[str]
+) -> None:
     isolation = await examine(replace(SANDBOX, layers=layers), Mode.STRICT, root, LIMITS)
     assert missing in isolation.missing
     assert not isolation.selftest.ok
+    held = {name.removesuffix("_denied") for name, held in isolation.selftest.checks.items() if held}
+    assert held & (FILES | CALLS | {"signal"}) == withheld
+    assert isolation.selftest.checks["inputs_read_only"] == ("exec" in withheld)
     with pytest.raises(ReelwayError) as refused:
         require_ready(isolation)
     assert refused.value.reason is ErrorReason.ISOLATION_UNAVAILABLE
