@@ -29,8 +29,9 @@ _NAME = re.compile(r"\b(?:reelway|certmanager|process)_[a-z_]+\b(?!-)|\bup\b")
 @pytest.fixture(scope="module")
 def known() -> set[str]:
     """The names of every process's metrics, as they are scraped."""
-    for module in ("gateway.middleware", "services.common.metrics", "services.common.periodic",
-                   "services.ffmpeg.__main__", "services.ffmpeg.worker.worker", "services.upload.buffers"):  # fmt: skip
+    for module in ("gateway.middleware", "gateway.unread_answers", "services.common.metrics",
+                   "services.common.periodic", "services.ffmpeg.__main__", "services.ffmpeg.worker.worker",
+                   "services.stream.playback", "services.upload.buffers"):  # fmt: skip
         importlib.import_module(module)
     names = {name for collector in REGISTRY._collector_to_names for name in REGISTRY._collector_to_names[collector]}
     return names | FOREIGN
