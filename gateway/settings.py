@@ -68,8 +68,8 @@ class GatewaySettings(SizeSettings):
     held_body_bytes: Size = Field(128 * 2**20, ge=4 * LARGEST)
     """Memory for request bodies that must be held whole, all together: JSON, small forms, and chunks sent before their
     `video_id`; beyond it 429. One user may hold half of it, and so may all clients without a token together."""
-    unread_answer_bytes: Size = Field(1536 * 2**20, ge=64 * 2**20)
-    """Memory for answers that their clients do not take (default 1.5 GiB); each such connection counts with 3 MiB.
+    unread_answer_bytes: Size = Field(4 * 2**30, ge=64 * 2**20)
+    """Memory for answers that their clients do not take (default 4 GiB); each such connection counts with 3 MiB.
 
     Where they need more than half of it, the slowest is cut off if it was slow for ten seconds; where they need all, in
     any case.
