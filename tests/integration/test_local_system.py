@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import aiohttp
 import jwt
 import pytest
+from pydantic import SecretStr
 
 from deploy.local import checks, command, ports, token
 from deploy.local.command import main
@@ -25,6 +26,7 @@ from deploy.local.settings import LocalSettings
 from deploy.local.system import System
 from gateway.auth import Authenticator
 from gateway.settings import GatewaySettings
+from services.common.server import TIDY_SECONDS
 from services.common.settings import load
 from services.ffmpeg.isolation import Mode
 from services.ffmpeg.settings import WorkerSettings
@@ -54,6 +56,8 @@ async def test_processes_are_told_where_everything_is(tmp_path: Path, monkeypatc
         assert told["STREAM_TARGET"].split(",") == streams
         assert len(set(streams)) == 2
         assert told["EXTRA"] == "1"
+        # Before it is killed each has the time to tidy up behind its drain.
+        assert {one._stop_seconds for one in system.processes} == {float(told["DRAIN_SECONDS"]) + TIDY_SECONDS}
         user = uuid4()
         claims = jwt.decode(system.token(user), told["AUTH_JWT_SECRET"], algorithms=["HS256"])
         assert UUID(claims["sub"]) == user
@@ -119,6 +123,23 @@ async def test_an_s3_that_does_not_answer_is_said(tmp_path: Path, redis_url: str
     with pytest.raises(StartError, match=rf"^S3_ENDPOINT_URL: no S3 answers there: .*{NOBODY}"):
         async with start_system(tmp_path, services=STAND_INS, redis_url=redis_url, s3=nowhere):
             pass
+
+
+async def test_a_proxy_of_the_environment_is_none_for_s3(
+    tmp_path: Path, juicefs_s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The services go by none, either."""
+    monkeypatch.setenv("http_proxy", NOBODY)
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    there = LocalSettings(
+        data_dir=tmp_path,
+        s3_endpoint_url=juicefs_s3.endpoint_url,
+        s3_bucket=juicefs_s3.bucket,
+        aws_access_key_id=juicefs_s3.access_key,
+        aws_secret_access_key=SecretStr(juicefs_s3.secret_key),
+    )
+    await checks.check_bucket(there, load_keys(there))
 
 
 async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: S3Server) -> None:
