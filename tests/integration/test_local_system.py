@@ -148,6 +148,12 @@ async def test_a_redis_that_does_not_answer_is_said(tmp_path: Path, juicefs_s3: 
             pass
 
 
+@pytest.mark.parametrize("option", ["socket_timeout=soon", "ssl_ca_cert=/etc/ca.pem"])
+async def test_an_option_that_a_redis_url_cannot_have_is_said(option: str) -> None:
+    with pytest.raises(StartError, match=r"^REDIS_URL: "):
+        await checks.check_redis(f"redis://127.0.0.1:1/0?{option}")
+
+
 async def test_a_port_belongs_to_one_system_before_anybody_listens_there(
     tmp_path: Path, redis_url: str, juicefs_s3: S3Server
 ) -> None:
