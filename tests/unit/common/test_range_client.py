@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -175,9 +175,12 @@ async def test_what_is_not_http_ends_the_request(reply: bytes, why: str) -> None
             await fetch(client, 3)
 
 
-async def test_what_came_before_the_break_is_given_out() -> None:
+@pytest.mark.parametrize("size", [0, 100_000])
+async def test_what_came_before_the_break_is_given_out(size: int) -> None:
+    """And nothing else: whoever gets a piece takes it for progress, and asks again without an end."""
+
     async def break_off(writer: asyncio.StreamWriter) -> None:
-        writer.write(partial(body_of(100_000), length=1_000_000))
+        writer.write(partial(body_of(size), length=1_000_000))
         writer.close()
 
     async with asking(break_off) as (client, _):
@@ -185,8 +188,9 @@ async def test_what_came_before_the_break_is_given_out() -> None:
         with pytest.raises(BrokenAnswerError):
             async with client.get(REQUEST, 1_000_000) as answer:
                 async for piece in answer.pieces():
+                    assert piece
                     got += piece
-        assert got == body_of(100_000)
+        assert got == body_of(size)
 
 
 async def test_a_silent_server_is_left() -> None:
@@ -308,17 +312,24 @@ async def test_few_connections_are_kept_and_none_for_long(monkeypatch: pytest.Mo
         await asyncio.wait_for(asyncio.gather(*closing), 10)
 
 
+@contextlib.contextmanager
+def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
+    """Where connections are neither taken nor refused."""
+    with socket.socket() as silent, contextlib.ExitStack() as waiting:
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        for _ in range(4):
+            # Those that find no room are left without an answer.
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(silent.getsockname())
+        yield silent.getsockname()
+
+
 async def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """A node that died stays in the name server's answer; IPv6 may have no way out."""
     async with asking(raw(partial(b"abc"))) as (_, server):
-        with socket.socket() as silent, contextlib.ExitStack() as waiting:
-            silent.bind(("127.0.0.2", server.port))
-            silent.listen(0)
-            for _ in range(4):
-                # Those that find no room are not refused, but left without an answer.
-                one = waiting.enter_context(socket.socket())
-                one.setblocking(False)
-                one.connect_ex(silent.getsockname())
+        with silent_address(server.port):
             found = [
                 (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, server.port))
                 for address in ("127.0.0.2", "127.0.0.1")
@@ -327,3 +338,10 @@ async def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: py
             client = RangeClient(URL(f"http://store.example:{server.port}"), 5, 5)
             assert await fetch(client, 3) == b"abc"
             client.close()
+
+
+async def test_a_store_that_cannot_be_reached_is_given_up() -> None:
+    with silent_address() as (host, port):
+        async with asyncio.timeout(4):
+            with pytest.raises(TimeoutError):
+                await fetch(RangeClient(URL(f"http://{host}:{port}"), 0.05, 60), 3)
