@@ -1,8 +1,9 @@
-"""A TCP proxy on loopback that breaks what goes through it, as told."""
+"""A TCP proxy on loopback that breaks what goes through it, as told, and an address that does not answer."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -136,3 +137,17 @@ async def chaos_proxy(target_url: str) -> AsyncIterator[ChaosProxy]:
         yield proxy
     finally:
         await proxy._stop()
+
+
+@contextlib.contextmanager
+def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
+    """Where connections are neither taken nor refused."""
+    with socket.socket() as silent, contextlib.ExitStack() as waiting:
+        silent.bind(("127.0.0.2", port))
+        silent.listen(0)
+        for _ in range(4):
+            # Those that find no room are left without an answer.
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(silent.getsockname())
+        yield silent.getsockname()

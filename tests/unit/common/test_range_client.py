@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -15,6 +15,7 @@ from yarl import URL
 
 from services.common import range_client
 from services.common.range_client import BrokenAnswerError, RangeClient
+from tests.support.chaos_proxy import silent_address
 from tests.support.waiting import until
 
 REQUEST = b"GET /object HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -194,10 +195,14 @@ async def test_what_came_before_the_break_is_given_out(size: int) -> None:
 
 
 async def test_a_silent_server_is_left() -> None:
-    async def silence(writer: asyncio.StreamWriter) -> None:
-        writer.write(partial(b"a", length=3))
+    """However slow it was before."""
 
-    async with asking(silence, read_seconds=0.05) as (client, _):
+    async def fall_silent(writer: asyncio.StreamWriter) -> None:
+        for piece in (partial(b"", length=3), b"a"):
+            writer.write(piece)
+            await asyncio.sleep(0.02)
+
+    async with asking(fall_silent, read_seconds=0.05) as (client, _), asyncio.timeout(4):
         with pytest.raises(TimeoutError):
             await fetch(client, 3)
 
@@ -310,20 +315,6 @@ async def test_few_connections_are_kept_and_none_for_long(monkeypatch: pytest.Mo
         assert await fetch(client, 4) == b"body"
         assert server.connections == 5
         await asyncio.wait_for(asyncio.gather(*closing), 10)
-
-
-@contextlib.contextmanager
-def silent_address(port: int = 0) -> Iterator[tuple[str, int]]:
-    """Where connections are neither taken nor refused."""
-    with socket.socket() as silent, contextlib.ExitStack() as waiting:
-        silent.bind(("127.0.0.2", port))
-        silent.listen(0)
-        for _ in range(4):
-            # Those that find no room are left without an answer.
-            one = waiting.enter_context(socket.socket())
-            one.setblocking(False)
-            one.connect_ex(silent.getsockname())
-        yield silent.getsockname()
 
 
 async def test_an_address_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

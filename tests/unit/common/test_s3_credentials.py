@@ -19,6 +19,7 @@ from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
+from tests.support.chaos_proxy import silent_address
 from tests.support.http_server import serving
 from tests.support.servers import S3Server
 from tests.support.waiting import until
@@ -181,6 +182,16 @@ async def test_a_store_that_takes_nothing_more_is_one_that_is_away() -> None:
     async with stuck_store() as (settings, _), S3Bytes.open(settings) as data:
         with pytest.raises(ReelwayError) as raised:
             await data.put("key", "video/mp4", 2**24, pieces)
+    assert raised.value.reason is ErrorReason.STORE_UNAVAILABLE
+
+
+@pytest.mark.usefixtures("hasty_writes")
+async def test_a_store_that_cannot_be_reached_is_one_that_is_away() -> None:
+    with silent_address() as (host, port):
+        settings = S3Server.at(f"http://{host}:{port}").settings.model_copy(update={"s3_connect_seconds": 0.02})
+        async with asyncio.timeout(10), S3Bytes.open(settings) as data:
+            with pytest.raises(ReelwayError) as raised:
+                await data.put("key", "video/mp4", 1, b"x")
     assert raised.value.reason is ErrorReason.STORE_UNAVAILABLE
 
 
