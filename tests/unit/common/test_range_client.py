@@ -298,6 +298,14 @@ async def test_the_rest_of_an_answer_that_was_left_is_never_the_next_one(length:
         assert server.connections == 2
 
 
+async def test_an_answer_that_came_and_was_not_taken_is_never_the_next_one() -> None:
+    async with asking(raw(partial(b"mine")), raw(partial(b"next"))) as (client, server):
+        async with client.get(REQUEST, 4) as answer:
+            await until(lambda: answer._connection.received == len(partial(b"mine")))
+        assert await fetch(client, 4) == b"next"
+        assert server.connections == 2
+
+
 async def test_few_connections_are_kept_and_none_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(range_client, "_IDLE_CONNECTIONS", 2)
     async with asking(raw(partial(b"body"))) as (client, server):
