@@ -15,6 +15,7 @@ from yarl import URL
 
 from services.common import range_client
 from services.common.range_client import BrokenAnswerError, RangeClient
+from services.common.tasks import end
 from tests.support.chaos_proxy import silent_address
 from tests.support.waiting import until
 
@@ -110,14 +111,38 @@ async def test_a_connection_that_the_server_gave_up_is_not_noticed() -> None:
         assert server.connections == 2
 
 
-async def test_a_kept_connection_that_dies_on_the_question_is_replaced() -> None:
-    async def die(writer: asyncio.StreamWriter) -> None:
-        writer.close()
+async def die(writer: asyncio.StreamWriter) -> None:
+    writer.close()
 
+
+async def say_nothing(writer: asyncio.StreamWriter) -> None:
+    pass
+
+
+async def test_a_kept_connection_that_dies_on_the_question_is_replaced() -> None:
     async with asking(raw(partial(b"abc")), die, raw(partial(b"abc"))) as (client, server):
         assert await fetch(client, 3) == b"abc"
         assert await fetch(client, 3) == b"abc"
         assert (server.connections, server.requests) == (2, 3)
+
+
+@pytest.mark.parametrize("replies", [[die], [raw(partial(b"abc")), raw(b"SSH-2.0-OpenSSH_9\r\n\r\n")]])
+async def test_a_server_that_breaks_the_rules_is_not_asked_again(replies: list[Reply]) -> None:
+    """Neither where its connection is new, nor where it has said something."""
+    async with asking(*replies) as (client, server), asyncio.timeout(10):
+        for _ in replies[1:]:
+            assert await fetch(client, 3) == b"abc"
+        with pytest.raises(BrokenAnswerError):
+            await fetch(client, 3)
+        assert (server.connections, server.requests) == (1, len(replies))
+
+
+async def test_who_leaves_before_the_answer_leaves_no_connection() -> None:
+    async with asking(say_nothing) as (client, server):
+        fetching = asyncio.create_task(fetch(client, 3))
+        await until(lambda: server.requests == 1)
+        await end(fetching)
+        await all_closed(server)
 
 
 async def test_a_server_that_says_close_is_believed() -> None:
