@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import starmap
+from typing import Any
+
 from services.catalog.catalog import Catalog
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import DELETING, SIGNED
 from services.catalog.processing import Processing
 from services.catalog.video_store import VideoStore
-from services.common import logs
+from services.common import logs, tasks
 from services.common.clock import Clock
 from services.common.lease import Lease
 from services.common.periodic import failures_logged, periodically
 
 log = logs.get_logger(__name__)
+
+# What an outage of the store leaves is as much as came meanwhile: one by one, its answers would take hours.
+_AT_ONCE = 8
 
 
 class Sweeper:
@@ -38,23 +46,33 @@ class Sweeper:
         await periodically("sweep of videos", self.sweep, self._lease, interval_seconds)
 
     async def sweep(self) -> None:
-        """One look; each leftover on its own, so that a bad one does not keep the others waiting.
-
-        Each goes behind the others of its list first: so many that fail would be all that a look sees.
-        """
+        """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         left_before = self._clock.seconds() - self._grace
-        async for video_id, mark in self._store.unsaved_before(left_before):
-            with failures_logged("sweep of a video", video_id=video_id):
-                video = await self._store.get(video_id)
-                if video is not None:
-                    log.info("saving a record that its writer left", video_id=video_id)
-                    await self._catalog.save(video, mark)
-        for video_id in await self._store.deleting(left_before):
-            with failures_logged("sweep of a video", video_id=video_id):
-                await self._lists.put_off(DELETING, video_id, self._clock.seconds())
-                await self._catalog.finish_delete(video_id)
+        unsaved: list[tuple[str, str]] = []
+        async for left in self._store.unsaved_before(left_before):
+            unsaved.append(left)
+            if len(unsaved) == _AT_ONCE:
+                await tasks.all_of(starmap(self._save, unsaved))
+                unsaved = []
+        await tasks.all_of(starmap(self._save, unsaved))
+
+        see_to = partial(self._see_to, DELETING, left_before, self._catalog.finish_delete)
+        await tasks.for_each(await self._store.deleting(left_before), see_to, _AT_ONCE)
         signed_before = self._clock.seconds() - self._signed
-        for video_id in await self._lists.signed_before(signed_before):
-            with failures_logged("sweep of a video", video_id=video_id):
-                await self._lists.put_off(SIGNED, video_id, signed_before)
-                await self._processing.expire(video_id)
+        see_to = partial(self._see_to, SIGNED, signed_before, self._processing.expire)
+        await tasks.for_each(await self._lists.signed_before(signed_before), see_to, _AT_ONCE)
+
+    async def _save(self, video_id: str, mark: str) -> None:
+        with failures_logged("sweep of a video", video_id=video_id):
+            video = await self._store.get(video_id)
+            if video is not None:
+                log.info("saving a record that its writer left", video_id=video_id)
+                await self._catalog.save(video, mark)
+
+    async def _see_to(
+        self, due: str, before: float, work: Callable[[str], Coroutine[Any, Any, None]], video_id: str
+    ) -> None:
+        with failures_logged("sweep of a video", video_id=video_id):
+            # Behind the others of its list first: so many that fail would be all that a look sees.
+            await self._lists.put_off(due, video_id, before)
+            await work(video_id)

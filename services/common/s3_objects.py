@@ -188,8 +188,7 @@ class S3Objects:
 
     async def delete_each(self, keys: Sequence[str]) -> None:
         """Remove these objects, some at a time: nobody else has a turn while the requests of one time are signed."""
-        for start in range(0, len(keys), _DELETES_AT_ONCE):
-            await tasks.all_of(map(self.delete, keys[start : start + _DELETES_AT_ONCE]))
+        await tasks.for_each(keys, self.delete, _DELETES_AT_ONCE)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
         """Every object whose key begins so, in key order, a short page at a time."""

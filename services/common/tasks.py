@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 _Key = TypeVar("_Key")
 _Result = TypeVar("_Result")
+_Item = TypeVar("_Item")
 _AGAIN_SECONDS = 0.5
 
 
@@ -118,3 +119,9 @@ async def all_of(works: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def for_each(items: Sequence[_Item], work: Callable[[_Item], Coroutine[Any, Any, None]], at_once: int) -> None:
+    """Do `work` for all of them, so many side by side; the first failure ends it, as in `all_of`."""
+    for start in range(0, len(items), at_once):
+        await all_of(map(work, items[start : start + at_once]))

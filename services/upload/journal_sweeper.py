@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from reelway.v1 import media_pb2
 
-from services.common import entity_tags, logs
+from services.common import entity_tags, logs, tasks
 from services.common.caller import Caller, new_request_id, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
@@ -24,6 +24,9 @@ from services.upload.journals import Journals, every_extent
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
+
+# Each is a dozen requests of the store: one by one, as many as may be open would take a day.
+_AT_ONCE = 8
 
 
 class JournalSweeper:
@@ -60,12 +63,16 @@ class JournalSweeper:
     async def expire_idle(self) -> None:
         """Seal what was not appended to for too long, if it is a video; give up what is none."""
         before = self._clock.seconds() - self._idle_seconds
-        for video_id, owner in await self._store.idle_since(before):
+
+        async def expire(idle: tuple[str, str]) -> None:
+            video_id, owner = idle
             set_caller(Caller(user=owner, request_id=new_request_id()))
             with failures_logged("expiry of an upload", video_id=video_id):
                 # Behind the others first: a look sees so many, and all of them may fail.
                 await self._store.put_off_expiry(video_id, owner, before)
                 await self._expire(video_id, owner, before)
+
+        await tasks.for_each(await self._store.idle_since(before), expire, _AT_ONCE)
 
     async def _expire(self, video_id: str, owner: str, before: float) -> None:
         try:

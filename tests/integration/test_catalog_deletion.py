@@ -185,6 +185,30 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(
     assert await near.videos.deleting(float("inf")) == []
 
 
+async def test_what_an_outage_left_is_swept_some_at_a_time(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [await near.catalog.create(draft(), "anna") for _ in range(9)]
+    put, failing, at_once = near.objects.put, True, [0]
+
+    async def counted(key: str, body: bytes, content_type: str) -> None:
+        at_once.append(at_once[-1] + 1)
+        await asyncio.sleep(0)
+        if not failing:
+            await put(key, body, content_type)
+        at_once.append(at_once[-1] - 1)
+        if failing:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    monkeypatch.setattr(near.objects, "put", counted)
+    for video in videos:
+        assert await refusal(near.catalog.delete("anna", video.video_id)) is ErrorReason.STORE_UNAVAILABLE
+    assert max(at_once) == 1
+    failing, near.clock.ahead = False, 31
+    await catalog_sweeper(near).sweep()
+    assert 1 < max(at_once) <= 8
+    assert await near.videos.deleting(float("inf")) == []
+    assert {(await saved(near, video.video_id)).state for video in videos} == {media_pb2.VIDEO_STATE_DELETED}
+
+
 async def test_deletions_that_fail_each_time_do_not_hold_up_those_behind_them(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,6 +185,24 @@ async def test_idle_uploads_that_cannot_be_expired_do_not_hold_up_those_behind_t
     assert (await rig.parts.catalog.look_up(good)).state == media_pb2.VIDEO_STATE_DELETED
 
 
+async def test_idle_uploads_are_expired_some_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    videos = [await rig.create() for _ in range(9)]
+    get, at_once = rig.journals.get, [0]
+
+    async def counted(video_id: str) -> Journal:
+        at_once.append(at_once[-1] + 1)
+        try:
+            return await get(video_id)
+        finally:
+            at_once.append(at_once[-1] - 1)
+
+    monkeypatch.setattr(rig.journals, "get", counted)
+    rig.parts.clock.ahead = 86_400 + 60
+    await rig.sweeper.expire_idle()
+    assert 1 < max(at_once) <= 8
+    assert {(await rig.parts.catalog.look_up(each)).state for each in videos} == {media_pb2.VIDEO_STATE_DELETED}
+
+
 async def test_an_upload_that_was_not_recorded_gives_its_place_back_after_a_minute(rig: Rig) -> None:
     rig.parts.near.failure = ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
     assert await refusal(rig.create()) is ErrorReason.SERVICE_UNAVAILABLE
