@@ -113,6 +113,6 @@ class LibraryStore:
         return [member.decode() for member, changed in zip(members, taken, strict=True) if changed]
 
     async def put_off(self, due: str, video_id: str, until: float) -> None:
-        """Give a claimed video to nobody before `until`, where that is later than the claim's."""
+        """Have a video in a list by time stand at `until`, where it stands earlier: nobody is given it before."""
         with redis_errors():
             await self._redis.zadd(due, {video_id: until}, xx=True, gt=True)

@@ -23,7 +23,9 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
     {catalog}:transcribing          by the time when a transcript that was asked for is looked after next
-    {catalog}:deleting              by the time of the last try: tombstones whose objects may not be gone
+    {catalog}:deleting              by the time of their deletion: tombstones whose objects may not be gone
+
+In `signed` and `deleting` the sweep puts what it tries behind the others that are due.
 """
 
 from __future__ import annotations
