@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -75,7 +75,7 @@ class Sandbox:
         return [self.python, "-I", "-S", str(self.scripts / script)]
 
     def spec(self, argv: Sequence[str], folder: Path, limits: Limits, extra: Mapping[str, str] | None = None) -> bytes:
-        """What the launcher needs to know to run `argv` (an absolute program first) in `folder`, as JSON.
+        """What the launcher needs to know to run `argv` (an absolute program first) in `folder`, marshalled.
 
         `folder` has the folders `in` (read), `out` and `tmp` (read and write).
         """
@@ -105,4 +105,4 @@ class Sandbox:
                 "XDG_CACHE_HOME": temporary,
             },
         }
-        return json.dumps(spec).encode()
+        return marshal.dumps(spec)

@@ -1,9 +1,9 @@
 """Puts itself into a cage, then becomes the program it was told to run.
 
-Run as `python -I -S sandbox_launcher.py <SPEC`, SPEC being JSON as `sandbox.Sandbox.spec` writes it; the program's own
-standard input is /dev/null. Only the standard library: no site, no environment, nothing of this project. Each step that
-fails ends it with status 125 and a line `SANDBOX-FAILED: …` on standard error; it never goes on with less than it was
-told to.
+Run as `python -I -S sandbox_launcher.py <SPEC`, SPEC being marshalled as `sandbox.Sandbox.spec` writes it; the
+program's own standard input is /dev/null. Only the standard library: no site, no environment, nothing of this project.
+Each step that fails ends it with status 125 and a line `SANDBOX-FAILED: …` on standard error; it never goes on with
+less than it was told to. Every program pays for its start, which `json`, `typing`, `signal` or `pathlib` would double.
 
 Layers, in order: own session, death with the parent, no_new_privs, no capabilities, limits, Landlock (landlock(7)),
 seccomp (seccomp(2)), no descriptors above 2, an environment of five names.
@@ -12,12 +12,14 @@ seccomp (seccomp(2)), no descriptors above 2, an environment of five names.
 from __future__ import annotations
 
 import ctypes
-import json
+import marshal
 import os
 import resource
-import signal
 import struct
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
 
 FAILED_STATUS, FAILED_MARK = 125, "SANDBOX-FAILED"
 
@@ -35,6 +37,9 @@ _READ = _FS_READ | _FS_READ_DIR
 # No sockets, pipes, devices or symbolic links are ever made in a job's folder.
 _READ_WRITE = _READ | _FS_WRITE | _FS_REMOVE_FILE | _FS_REMOVE_DIR | _FS_MAKE_DIR | _FS_MAKE_REG | _FS_TRUNCATE
 _FILE_ONLY = _FS_EXECUTE | _FS_WRITE | _FS_READ | _FS_TRUNCATE | _FS_IOCTL_DEV
+
+_SIGKILL, _SIGPIPE, _SIGXFSZ = 9, 13, 25
+_SIG_DFL, _SIG_IGN = 0, 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -103,7 +108,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
     except FileNotFoundError:
         return
     try:
-        is_folder = os.path.isdir(path)  # noqa: PTH112 - pathlib costs 10 ms of start-up
+        is_folder = os.path.isdir(path)  # noqa: PTH112 - see above
         rule = struct.pack("=Qi", rights if is_folder else rights & _FILE_ONLY, descriptor)
         _syscall(
             f"landlock_add_rule {path}",
@@ -253,7 +258,7 @@ def apply_seccomp() -> None:
 
 
 def _die_with_parent(parent: int) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, _SIGKILL)
     if os.getppid() != parent:
         raise SandboxError("the parent is gone")
 
@@ -291,7 +296,7 @@ def interpreter_of(binary: str) -> str | None:
 def read_spec() -> dict[str, Any]:
     """The SPEC on standard input, which is /dev/null from then on: the program must not read what it was told."""
     with open(0, "rb", closefd=False) as file:
-        spec: dict[str, Any] = json.load(file)
+        spec: dict[str, Any] = marshal.load(file)  # noqa: S302 - from the worker
     nothing = os.open("/dev/null", os.O_RDWR)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -316,8 +321,8 @@ def enter(spec: dict[str, Any]) -> None:
     if layers["seccomp"]:
         apply_seccomp()
     # A full file is then an error that ffmpeg reports (EFBIG), not a signal.
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    _libc.signal(_SIGXFSZ, ctypes.c_void_p(_SIG_IGN))
+    _libc.signal(_SIGPIPE, ctypes.c_void_p(_SIG_DFL))
 
 
 def fail(error: Exception) -> NoReturn:
