@@ -57,8 +57,10 @@ tools:
 
 # Two files at a time, in the order of their names: unit tests, which are short, share the end evenly.
 TWO_FILES := -n 2 --dist loadfile --no-loadscope-reorder
-test: setup tools deploy-tools ## every check and test
-	@$(MAKE) --no-print-directory check
+test: setup ## every check and test
+	@# What is fetched waits for others, and the types take one core: at once. lint wants the git of the tools.
+	@$(MAKE) --no-print-directory -j -O tools deploy-tools typecheck
+	@$(MAKE) --no-print-directory lint
 	@$(VENV)/bin/pytest $(TWO_FILES) --ignore=$(K8S_SMOKE) $(T)
 
 # checkov pins half of PyPI, so its environment is not the code's.
