@@ -170,7 +170,7 @@ class Clients:
             await work()
             self.done[work.__name__] += 1
             # Requests at every moment of a restart, and processors left to restart with.
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.3)
 
 
 @pytest.fixture
