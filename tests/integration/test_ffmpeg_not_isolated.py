@@ -21,6 +21,7 @@ from deploy.local.process import Process
 from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
+from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.terminal import run_in_terminal
 from tests.support.waiting import until
@@ -60,6 +61,7 @@ async def machine(
         **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
         **juicefs_s3.environment,
         "REDIS_URL": redis_url,
+        "FFMPEG_BIN": static(),
         "WORK_DIR": str(folder / "work"),
         "LOG_FORMAT": "console",
     }
