@@ -151,5 +151,5 @@ async def test_the_gateway_lets_go_of_them(system: RunningSystem, limit: str, se
         writer.write(sent)
         async with asyncio.timeout(30):
             with contextlib.suppress(ConnectionResetError):
-                assert (await reader.read()).startswith(answered)
+                assert (await reader.read())[:12] == answered
         writer.close()
