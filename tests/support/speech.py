@@ -31,7 +31,7 @@ def model_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return cache
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def hearing_system(
     model_cache: Path, juicefs_server: S3Server, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[RunningSystem]:
