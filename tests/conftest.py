@@ -3,6 +3,7 @@
 import gc
 import os
 
+import hypothesis
 import pytest
 
 from deploy.local.ports import choose_from
@@ -27,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
     What a test stops for a moment finds its port free, and what is to listen somewhere later finds nobody there.
     """
+    # An example on which the machine did something else for 0.2 s is none that fails.
+    hypothesis.settings.register_profile(
+        "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
+    hypothesis.settings.load_profile("any machine")
     # A profile of whoever runs the tests leads elsewhere, and the authorities of their store take each client 0.1 s.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]

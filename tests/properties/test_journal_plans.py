@@ -53,7 +53,7 @@ def test_parts_hold_every_byte_once_in_order_and_keep_to_the_limits_of_s3(sizes:
     assert carried <= sum(size for size in sizes if size < S3_SMALLEST_PART) + S3_SMALLEST_PART * len(sizes)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(5 * MIB, 16 * MIB), st.integers(10_000, 12_000))
 def test_more_large_chunks_than_parts_still_fit(size: int, count: int) -> None:
     parts = plan(journal([size] * count))

@@ -87,7 +87,7 @@ def body_of(length: int) -> bytes:
     return bytes(range(251)) * (length // 251) + bytes(length % 251)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 900_000), st.sampled_from([1000, 16_384, 65_536, 2**20]))
 async def test_every_byte_comes_however_it_is_cut(length: int, split: int) -> None:
     body = body_of(length)

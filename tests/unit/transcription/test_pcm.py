@@ -30,7 +30,7 @@ def test_a_cut_is_made_where_it_is_quiet(tmp_path: Path) -> None:
     assert second == (first[1], len(samples))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 200_000), st.sampled_from([1.0, 2.5]))
 def test_pieces_cover_everything_and_none_is_too_long(length: int, longest: float) -> None:
     with tempfile.TemporaryDirectory() as folder:
