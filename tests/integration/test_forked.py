@@ -1,9 +1,13 @@
 """The processes that stand for those of `make run` in tests."""
 
+import asyncio
 import contextlib
 import os
+import signal
+import sys
 from pathlib import Path
 
+from tests.support.forked import Forked
 from tests.support.system import RunningSystem
 
 
@@ -21,3 +25,13 @@ async def test_they_hold_nothing_that_keeps_what_forks_them_alive_when_pytest_is
     ours = pipes("self")
     assert ours
     assert not [process.name for process in system.processes if pipes(process.pid) & ours]
+
+
+async def test_one_that_has_hardly_begun_can_be_ended(tmp_path: Path) -> None:
+    """As all others of a system are, and waited for, where one of them cannot start."""
+    young = Forked("catalog", [sys.executable, "-m", "services.catalog"], {}, tmp_path / "log")
+    await young.start()
+    young.signal(signal.SIGSTOP)
+    async with asyncio.timeout(10):
+        await young.kill()
+    assert not young.running

@@ -5,6 +5,7 @@ import contextlib
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing.context import ForkServerProcess
@@ -33,6 +34,11 @@ class Forked(Process):
         _, option, module = self._argv
         assert option == "-m"
         self._child = _Child(module, self._env, self._output)
+
+    def kill_now(self) -> None:
+        """As any; it may not have come so far as to lead the group that is killed."""
+        super().kill_now()
+        self.signal(signal.SIGKILL)
 
 
 class _Child:
