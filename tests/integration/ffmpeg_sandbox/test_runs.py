@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ from services.ffmpeg.command_policy import plan
 from services.ffmpeg.command_run import run_plan
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import Limits
-from services.ffmpeg.process import Ended, run_sandboxed
+from services.ffmpeg.process import Ended, NoTimeError, RunResult, run_sandboxed
+from services.ffmpeg.sandbox_launcher import FAILED_MARK
 from services.ffmpeg.work_folder import WorkFolder, WorkRoot
 from tests.integration.ffmpeg_sandbox.rig import LIMITS, SANDBOX, SLOW, run
 from tests.support.programs import ffmpeg_in
@@ -96,9 +98,33 @@ async def test_a_flood_of_log_lines_is_bounded(folder: WorkFolder, monkeypatch: 
     assert len(result.stderr) == 64 * 1024
 
 
-async def test_an_input_without_the_whitelists_is_a_mistake_of_ours(folder: WorkFolder) -> None:
+async def test_a_line_without_an_end_is_bounded(folder: WorkFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.ffmpeg.process._require_whitelists", lambda argv: None)
+    argv = [SANDBOX.ffmpeg, "-nostdin", "-f", "lavfi", "-i", "color=s=640x640:d=0.1", "-f", "rawvideo", "pipe:1"]
+    lines: list[bytes] = []
+    result = await run_sandboxed(SANDBOX, argv, folder, LIMITS, on_line=lines.append)
+    assert result.ended is Ended.SUCCEEDED
+    assert max(map(len, lines)) <= 2 * 64 * 1024
+
+
+@pytest.mark.parametrize("given", [(), ("-protocol_whitelist", "file"), ("-format_whitelist", "mov")])
+async def test_an_input_without_the_whitelists_is_a_mistake_of_ours(folder: WorkFolder, given: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="format_whitelist"):
-        await run_sandboxed(SANDBOX, [SANDBOX.ffmpeg, "-i", "x", "y"], folder, LIMITS)
+        await run_sandboxed(SANDBOX, [SANDBOX.ffmpeg, *given, "-i", "x", "y"], folder, LIMITS)
+
+
+async def test_a_command_cannot_say_that_it_was_not_isolated(folder: WorkFolder) -> None:
+    """It would be tried again and again."""
+    result = await run(folder, f"-f lavfi -i testsrc=d=1 -metadata title={FAILED_MARK} out_1", LIMITS)
+    assert FAILED_MARK.encode() in result.stderr
+    assert result.ended is Ended.SUCCEEDED
+
+
+@pytest.mark.parametrize(("cpu_seconds", "blamed"), [(0.9, True), (1.1, False)])
+def test_a_program_that_had_its_time_is_to_blame_for_using_it_up(cpu_seconds: float, blamed: bool) -> None:
+    result = RunResult(Ended.WALL_CLOCK, -9, b"", cpu_seconds, 2.0)
+    with pytest.raises(NoTimeError) if blamed else contextlib.nullcontext():
+        result.require_time()
 
 
 async def test_cancelling_kills_the_encoder_within_a_second(root: WorkRoot) -> None:
