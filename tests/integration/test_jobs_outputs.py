@@ -24,7 +24,7 @@ from services.common.task_failure import TaskFailure
 from services.ffmpeg.job import JobFault, NewJob
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
-from services.ffmpeg.outputs import Outputs, key_of
+from services.ffmpeg.outputs import Outputs, key_of, type_of
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.sweeper import Sweeper
 from services.ffmpeg.work_folder import CollectedOutput
@@ -92,6 +92,7 @@ async def test_outputs_of_any_size_and_name_arrive_whole(outputs: Outputs, objec
             async with http.get(await outputs.sign(job_id, file.name, 60)) as response:
                 assert await response.read() == body
                 assert response.headers["Content-Disposition"].startswith("attachment")
+                assert response.headers["Content-Type"] == type_of(file.name)
     assert [path for path in open_files() if path.startswith(str(tmp_path))] == []
 
 
@@ -104,6 +105,34 @@ async def test_an_attempt_that_lost_its_lease_shows_nothing(
     files = [output(tmp_path, "a.mp4", b"a"), output(tmp_path, "b.mp4", b"b")]
     with pytest.raises(NoLongerHeld):
         await outputs.publish(job_id, files, notes)
+    assert await left(objects, job_id) == ([], [])
+
+
+async def test_an_attempt_that_lost_its_lease_is_told_so_where_its_upload_cannot_be_aborted(
+    outputs: Outputs, objects: S3Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = Notes()
+    notes.lost_at = "end"
+
+    async def never(key: str, upload_id: str) -> None:
+        await asyncio.Event().wait()
+
+    async def away(key: str, upload_id: str) -> None:
+        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+
+    monkeypatch.setattr("services.ffmpeg.outputs._ABORT_SECONDS", 0.05)
+    for fails in (never, away):
+        monkeypatch.setattr(objects, "abort_multipart", fails)
+        with pytest.raises(NoLongerHeld):
+            await outputs.publish(str(uuid.uuid4()), [output(tmp_path, "a.mp4", b"a")], notes)
+
+
+async def test_an_output_that_shrinks_while_it_is_stored_is_a_failure(
+    outputs: Outputs, objects: S3Objects, tmp_path: Path
+) -> None:
+    job_id, file = str(uuid.uuid4()), output(tmp_path, "a.mp4", b"abc")
+    with pytest.raises(JobFault, match="changed while it was stored"):
+        await outputs.publish(job_id, [dataclasses.replace(file, size=4)], Notes())
     assert await left(objects, job_id) == ([], [])
 
 
