@@ -1,7 +1,9 @@
 """What a transcribe job does where nobody waits for it any more, and what an attempt leaves for the next one."""
 
 import asyncio
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -13,6 +15,7 @@ from reelway.v1 import media_pb2, transcript_pb2
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.ffmpeg.job import JobFault
+from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.piece_store import PieceStore
@@ -20,6 +23,7 @@ from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcript
 from services.ffmpeg.transcription.words import Heard, Piece
 from services.ffmpeg.worker import while_there
+from services.ffmpeg.worker.handler import NoLongerHeld
 from services.ffmpeg.worker.transcribe_handler import TranscribeHandler
 from tests.support.foundation import Foundation
 
@@ -31,7 +35,7 @@ class Catalog:
     """The catalogue as a worker sees it; it can be away."""
 
     def __init__(self) -> None:
-        self.away, self.deleted = True, False
+        self.away, self.deleted, self.deleted_meanwhile = True, False, False
         self.told: list[str] = []
         self.video = media_pb2.Video(video_id=VIDEO_ID, etag='"e"', object_key="videos/v.webm", size_bytes=5)
         self.video.transcript.request = 1
@@ -50,7 +54,7 @@ class Catalog:
     async def finish_transcript(self, outcome: transcript_pb2.FinishTranscriptRequest) -> media_pb2.Video:
         if self.away:
             raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
-        if self.deleted:
+        if self.deleted or self.deleted_meanwhile:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
         self.told.append(outcome.failure.reason)
         return self.video
@@ -103,13 +107,17 @@ class Case:
     handler: TranscribeHandler
     catalog: Catalog
     folder: Path
+    looks: Iterator[bool] = field(default_factory=lambda: itertools.repeat(True))
+    """Whether the attempt still has its lease, each time that it asks."""
 
     async def attempt(self, name: str, hearing: object, **parameters: str) -> Any:
         self.handler._transcriber = cast(Any, hearing)
         (self.folder / name / "in").mkdir(parents=True)
         job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"request": "1", **parameters}})
 
-        async def still_held() -> None: ...
+        async def still_held() -> None:
+            if not next(self.looks):
+                raise NoLongerHeld(Holding.LOST)
 
         folder = SimpleNamespace(path=self.folder / name)
         context = SimpleNamespace(job=job, folder=folder, still_held=still_held)
@@ -152,6 +160,45 @@ async def test_nothing_is_left_of_a_video_that_was_deleted(near: Foundation, cas
     case.catalog.deleted = True
     assert await case.attempt("deleted", Hearing()) == {"outcome": "gone"}
     assert [info async for info in near.objects.list("transcripts/")] == []
+
+
+async def test_nothing_is_left_of_a_video_that_was_deleted_while_it_was_heard(near: Foundation, case: Case) -> None:
+    case.catalog.away, case.catalog.deleted_meanwhile = False, True
+    assert await case.attempt("deleted", Hearing()) == {"outcome": "gone"}
+    assert [info async for info in near.objects.list("transcripts/")] == []
+
+
+@pytest.mark.parametrize("held", [0, 1])
+async def test_an_attempt_that_lost_its_lease_writes_nothing_more(near: Foundation, case: Case, held: int) -> None:
+    """It asks before it stores the captions, and before it tells the catalogue."""
+    case.catalog.away = False
+    attempt = replace(case, looks=iter([True] * held + [False])).attempt("lost", Hearing())
+    with pytest.raises(NoLongerHeld):
+        await attempt
+    assert case.catalog.told == []
+    kinds = {
+        info.key.rpartition(".")[2] async for info in near.objects.list("transcripts/") if "pieces" not in info.key
+    }
+    assert kinds == ({"vtt", "json"} if held else set())
+
+
+@pytest.mark.parametrize(
+    ("video", "told"),
+    [
+        ({"size_bytes": 11}, ("INPUT_TOO_LARGE", False, ["INPUT_TOO_LARGE"])),
+        ({"object_key": ""}, ("INPUT_UNAVAILABLE", True, [])),
+        ({"object_key": "videos/gone.webm"}, ("INPUT_UNAVAILABLE", True, [])),
+    ],
+)
+async def test_a_video_that_cannot_be_fetched_is_told_of_where_that_is_final(
+    case: Case, video: dict[str, Any], told: tuple[str, bool, list[str]]
+) -> None:
+    case.catalog.away = False
+    for name, value in video.items():
+        setattr(case.catalog.video, name, value)
+    with pytest.raises(JobFault) as raised:
+        await case.attempt("unfetched", Hearing())
+    assert (raised.value.failure.reason, raised.value.may_pass, case.catalog.told) == told
 
 
 async def test_hearing_ends_when_its_video_is_deleted(
