@@ -90,6 +90,12 @@ class ProbeHandler:
         except Unusable as error:
             log.info("not a usable video", video_id=video_id, why=str(error))
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, failure=error.failure)
+        except ReelwayError as error:
+            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
+                raise JobFault(
+                    TaskFailure.INPUT_UNAVAILABLE, "the file went away while it was read", may_pass=True
+                ) from None
+            raise
         else:
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, processed=found)
         await context.still_held()
@@ -172,19 +178,12 @@ class ProbeHandler:
 
     async def _fetch(self, info: ObjectInfo, path: Path, *, whole: bool) -> str:
         """Write the object, or the parts of it that tell most, into a new file; the SHA-256 of a whole one in hex."""
-        try:
-            if not whole:
-                await fetch_excerpt(self._data, info.key, info.size, path, self._whole_bytes // _EXCERPT)
-                return ""
-            sha256 = hashlib.sha256()
-            async with new_file(path) as file:
-                async for chunk in self._data.read(info.key, 0, info.size):
-                    sha256.update(chunk)
-                    await asyncio.to_thread(file.write, chunk)
-            return sha256.hexdigest()
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                raise JobFault(
-                    TaskFailure.INPUT_UNAVAILABLE, "the file went away while it was read", may_pass=True
-                ) from None
-            raise
+        if not whole:
+            await fetch_excerpt(self._data, info.key, info.size, path, self._whole_bytes // _EXCERPT)
+            return ""
+        sha256 = hashlib.sha256()
+        async with new_file(path) as file:
+            async for chunk in self._data.read(info.key, 0, info.size):
+                sha256.update(chunk)
+                await asyncio.to_thread(file.write, chunk)
+        return sha256.hexdigest()

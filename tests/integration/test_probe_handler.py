@@ -1,0 +1,147 @@
+"""What a look at a new video does where the video goes, changes, or is another attempt's by now."""
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import grpc
+import pytest
+from reelway.v1 import library_pb2, media_pb2
+
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.object_keys import incoming_key, thumbnail_key
+from services.common.s3_objects import S3Objects
+from services.ffmpeg.binaries import find
+from services.ffmpeg.isolation import detect_layers
+from services.ffmpeg.job import JobFault
+from services.ffmpeg.redis_job_store import Holding
+from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.work_folder import WorkRoot
+from services.ffmpeg.worker.handler import NoLongerHeld
+from services.ffmpeg.worker.probe_handler import ProbeHandler
+from tests.support.clips import make_clip
+from tests.support.foundation import Foundation
+from tests.support.programs import static
+
+VIDEO_ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
+SOURCE, PLACE, PICTURE = incoming_key(VIDEO_ID), f"videos/{VIDEO_ID}.mp4", thumbnail_key(VIDEO_ID)
+
+
+@dataclass
+class Case:
+    """A handler with an upload, and the lease of its attempt."""
+
+    handler: ProbeHandler
+    objects: S3Objects
+    root: WorkRoot
+    told: list[str] = field(default_factory=list)
+    is_deleted: bool = False
+    looks: Iterator[bool] = field(default_factory=lambda: itertools.repeat(True))
+    """Whether the attempt still has its lease, each time that it asks."""
+
+    async def finish(
+        self, outcome: library_pb2.FinishProcessingRequest, **_: object
+    ) -> library_pb2.FinishProcessingResponse:
+        if self.is_deleted:
+            raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        self.told.append(str(outcome.WhichOneof("outcome")))
+        return library_pb2.FinishProcessingResponse(video=media_pb2.Video(video_id=VIDEO_ID))
+
+    async def attempt(self) -> Any:
+        job = SimpleNamespace(spec={"video_id": VIDEO_ID, "parameters": {"source": SOURCE}})
+
+        async def still_held() -> None:
+            if not next(self.looks):
+                raise NoLongerHeld(Holding.LOST)
+
+        folder = self.root.create("look")
+        try:
+            return await self.handler(cast(Any, SimpleNamespace(job=job, folder=folder, still_held=still_held)))
+        finally:
+            folder.remove()
+
+    async def stored(self) -> set[str]:
+        return {info.key async for info in self.objects.list("") if VIDEO_ID in info.key}
+
+
+@pytest.fixture
+async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
+    handler = ProbeHandler(
+        Sandbox(static(), find().ffprobe, detect_layers()),
+        objects=near.objects,
+        data=near.store,
+        catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
+        upload_bytes=2**20,
+        upload_types={"video/mp4"},
+        whole_bytes=2**20,
+    )
+    clip = make_clip(tmp_path / "clip.mp4", ("-c:v", "mpeg4"))
+    await near.objects.put(SOURCE, clip.read_bytes(), "video/mp4")
+    root = WorkRoot(tmp_path / "work")
+    case = Case(handler, near.objects, root)
+    handler._library = cast(Any, SimpleNamespace(FinishProcessing=case.finish))
+    yield case
+    root.close()
+    for key in await case.stored():
+        await near.objects.delete(key)
+
+
+async def test_an_upload_becomes_a_video(case: Case) -> None:
+    assert await case.attempt() == {"outcome": "processed"}
+    assert (case.told, await case.stored()) == (["processed"], {PLACE, PICTURE})
+
+
+@pytest.mark.parametrize("held", [0, 1, 2])
+async def test_an_attempt_that_lost_its_lease_writes_nothing_more(case: Case, held: int) -> None:
+    """It asks before it stores the picture, before it moves the upload, and before it tells the catalogue."""
+    case.looks = iter([True] * held + [False])
+    with pytest.raises(NoLongerHeld):
+        await case.attempt()
+    assert (case.told, await case.stored()) == ([], {SOURCE, *(PICTURE, PLACE)[:held]})
+
+
+async def test_nothing_is_left_of_a_video_that_was_deleted_while_it_was_looked_at(case: Case) -> None:
+    case.is_deleted = True
+    assert await case.attempt() == {"outcome": "deleted"}
+    assert await case.stored() == set()
+
+
+async def test_an_upload_that_goes_before_it_is_looked_at_is_looked_for_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its video was deleted: the next attempt finds that out."""
+    head = case.objects.head
+
+    async def go(key: str) -> Any:
+        info = await head(key)
+        await case.objects.delete(key)
+        return info
+
+    monkeypatch.setattr(case.objects, "head", go)
+    await is_tried_again(case)
+
+
+async def test_an_upload_that_changes_while_it_is_looked_at_is_looked_at_again(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The form was used again: what is described is not what would be moved."""
+    describe = case.handler._describe
+
+    async def change(*arguments: Any, **options: Any) -> Any:
+        found = await describe(*arguments, **options)
+        await case.objects.put(SOURCE, b"another", "video/mp4")
+        return found
+
+    monkeypatch.setattr(case.handler, "_describe", change)
+    await is_tried_again(case)
+
+
+async def is_tried_again(case: Case) -> None:
+    with pytest.raises(JobFault) as raised:
+        await case.attempt()
+    assert (raised.value.failure.reason, raised.value.may_pass) == ("INPUT_UNAVAILABLE", True)
+    assert case.told == []
