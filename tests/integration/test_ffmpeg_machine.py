@@ -75,9 +75,11 @@ exec(open({str(launcher)!r}).read())
     monkeypatch.setattr(machine, "Sandbox", partial(Sandbox, scripts=scripts))
 
 
-async def test_health_tells_the_limits_that_are_set(root: WorkRoot) -> None:
+async def test_health_tells_the_limits_that_are_set(root: WorkRoot, tmp_path: Path) -> None:
     found = await examine(root, command_cpu_seconds=99)
     assert found.health()["layers"]["rlimits"]["CPU"] == 99
+    # Nothing is left of the self-test.
+    assert [path.name for path in tmp_path.glob("work/*/*")] == ["lock"]
 
 
 @pytest.mark.parametrize("fault", [KILLED, OUT_OF_TIME])
@@ -123,6 +125,8 @@ async def test_what_is_seen_to_fail_is_final(
     assert not found.ready
     assert found.missing == ("selftest:works_inside", "selftest:cage_stands")
     assert len(tried) == 1
+    # What runs nothing is not ready to, however little it may do with.
+    assert not replace(found, mode=isolation.Mode.BEST_EFFORT).ready
 
 
 def test_nobody_else_of_its_user_can_look_into_the_process(tmp_path: Path) -> None:
