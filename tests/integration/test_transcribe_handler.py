@@ -18,7 +18,7 @@ from services.ffmpeg.job import JobFault
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.transcription.config import EngineConfig
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
-from services.ffmpeg.transcription.piece_store import PieceStore
+from services.ffmpeg.transcription.piece_store import PieceStore, S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcript
 from services.ffmpeg.transcription.words import Heard, Piece
@@ -199,6 +199,14 @@ async def test_a_video_that_cannot_be_fetched_is_told_of_where_that_is_final(
     with pytest.raises(JobFault) as raised:
         await case.attempt("unfetched", Hearing())
     assert (raised.value.failure.reason, raised.value.may_pass, case.catalog.told) == told
+
+
+async def test_a_piece_that_cannot_be_read_is_heard_again(near: Foundation) -> None:
+    pieces = S3Pieces(near.objects, VIDEO_ID, "key")
+    await pieces.save(PIECE)
+    await near.objects.put(f"transcripts/{VIDEO_ID}/pieces/key/0-1.json", b"{cut off", "application/json")
+    assert await pieces.load() == [PIECE]
+    await pieces.clear()
 
 
 async def test_hearing_ends_when_its_video_is_deleted(

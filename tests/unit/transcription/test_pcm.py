@@ -4,6 +4,7 @@ import tempfile
 from array import array
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,3 +57,10 @@ def test_an_odd_last_byte_does_not_count(tmp_path: Path) -> None:
     with PcmFile(tmp_path / "a") as pcm:
         assert pcm.length == 2
         assert pcm.read(0, 9).tolist() == [1, 2]
+
+
+def test_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_bytes(b"secret")
+    (tmp_path / "audio.s16").symlink_to(tmp_path / "secret")
+    with pytest.raises(OSError, match="symbolic links"):
+        PcmFile(tmp_path / "audio.s16")

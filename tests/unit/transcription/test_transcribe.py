@@ -19,7 +19,7 @@ from services.ffmpeg.transcription.failure import FailureReason, TranscriptionEr
 from services.ffmpeg.transcription.language import Language
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Outcome, Transcriber, Transcript
-from services.ffmpeg.transcription.words import SAMPLE_RATE
+from services.ffmpeg.transcription.words import SAMPLE_RATE, Heard
 from tests.support.folder_pieces import FolderPieces
 from tests.support.waiting import is_alive, until, until_ended
 from tests.unit.transcription import fake_engine
@@ -113,6 +113,18 @@ async def test_pieces_of_another_cut_or_a_broken_file_are_not_used(bench: Bench)
     (piece,) = (bench.folder / "pieces").iterdir()
     piece.write_text("{cut off")
     assert len((await bench.hear()).text.split()) == 3
+
+
+async def test_pieces_of_another_model_are_not_used(bench: Bench) -> None:
+    await bench.fails(FailureReason.CRASHED, model="die-2")
+    (piece,) = await bench.pieces.load()
+    await bench.pieces.save(replace(piece, model="another", heard=Heard()))
+    assert len((await bench.hear()).text.split()) == 3
+
+
+async def test_long_audio_has_as_long_as_it_plays(bench: Bench) -> None:
+    bench.audio.samples = SPEECH * 12
+    assert (await bench.hear(min_timeout=0.01)).audio_seconds == 60
 
 
 async def test_what_the_engine_prints_is_no_event(bench: Bench) -> None:
