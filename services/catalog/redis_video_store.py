@@ -243,7 +243,7 @@ class RedisVideoStore:
                     yield video_id, mark
 
     async def deleting(self, before: float) -> list[str]:
-        """Ids of videos whose deletion was last tried before a Unix time, and whose objects may not be gone yet."""
+        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
         with redis_errors():
             # An earlier release gave them their numbers as scores, which are times long past.
             members: Any = await self._redis.zrange(

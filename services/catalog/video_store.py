@@ -70,7 +70,7 @@ class VideoStore(Protocol):
         ...
 
     async def deleting(self, before: float) -> list[str]:
-        """Ids of videos whose deletion was last tried before a Unix time, and whose objects may not be gone yet."""
+        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
         ...
 
     async def exists(self) -> bool:

@@ -257,21 +257,3 @@ async def test_one_leftover_that_cannot_be_finished_does_not_hold_up_the_others(
     await catalog_sweeper(near).sweep()
     titles = [(await saved(near, video.video_id)).title for video in videos]
     assert titles == ["", "new", "new"]
-
-
-async def test_deletions_that_cannot_be_finished_go_behind_all_others(
-    near: Foundation, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A look takes a thousand: as many objects that the store has locked would be all that is ever tried."""
-    locked, other = [await near.catalog.create(draft(), "") for _ in range(2)]
-
-    async def failing(key: str) -> None:
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-
-    monkeypatch.setattr(near.objects, "delete", failing)
-    await refusal(near.catalog.delete("", locked.video_id))
-    near.clock.ahead = 20
-    await refusal(near.catalog.delete("", other.video_id))
-    near.clock.ahead = 40
-    await catalog_sweeper(near).sweep()
-    assert await near.videos.deleting(float("inf")) == [other.video_id, locked.video_id]
