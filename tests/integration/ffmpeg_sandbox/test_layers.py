@@ -70,9 +70,9 @@ async def test_what_runs_can_neither_raise_its_limits_nor_run_what_it_reads_or_w
 
 
 _LOOK = """
-import importlib.util, json, os, resource
-with open(0, closefd=False) as file:
-    told = json.load(file)
+import importlib.util, json, marshal, os, resource
+with open(0, "rb", closefd=False) as file:
+    told = marshal.load(file)
 spec = importlib.util.spec_from_file_location("launcher", told["launcher"])
 launcher = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(launcher)
