@@ -1,4 +1,4 @@
-"""What a look at a new video does where the video goes, changes, or is another attempt's by now."""
+"""What a look at a new video does where the video goes, changes, stays, or is another attempt's by now."""
 
 import itertools
 from collections.abc import AsyncIterator, Iterator
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import grpc
 import pytest
@@ -29,6 +30,7 @@ from tests.support.programs import static
 
 VIDEO_ID = "d7be78a8-9a7a-4f25-8b47-92c8d65e9446"
 SOURCE, PLACE, PICTURE = incoming_key(VIDEO_ID), f"videos/{VIDEO_ID}.mp4", thumbnail_key(VIDEO_ID)
+UPLOAD_BYTES = 2**20
 
 
 @dataclass
@@ -48,7 +50,8 @@ class Case:
     ) -> library_pb2.FinishProcessingResponse:
         if self.is_deleted:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        self.told.append(str(outcome.WhichOneof("outcome")))
+        kind = str(outcome.WhichOneof("outcome"))
+        self.told.append(kind if kind == "processed" else media_pb2.ProcessingFailure.Name(outcome.failure))
         return library_pb2.FinishProcessingResponse(video=media_pb2.Video(video_id=VIDEO_ID))
 
     async def attempt(self) -> Any:
@@ -75,9 +78,9 @@ async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
         objects=near.objects,
         data=near.store,
         catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
-        upload_bytes=2**20,
+        upload_bytes=UPLOAD_BYTES,
         upload_types={"video/mp4"},
-        whole_bytes=2**20,
+        whole_bytes=UPLOAD_BYTES,
     )
     clip = make_clip(tmp_path / "clip.mp4", ("-c:v", "mpeg4"))
     await near.objects.put(SOURCE, clip.read_bytes(), "video/mp4")
@@ -102,6 +105,19 @@ async def test_an_attempt_that_lost_its_lease_writes_nothing_more(case: Case, he
     with pytest.raises(NoLongerHeld):
         await case.attempt()
     assert (case.told, await case.stored()) == ([], {SOURCE, *(PICTURE, PLACE)[:held]})
+
+
+async def test_a_look_whose_outcome_is_told_is_not_done_again_for_an_upload_that_cannot_be_removed(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attempt would fetch and probe it once more; whoever looks for arrivals removes it."""
+    await case.objects.put(SOURCE, bytes(UPLOAD_BYTES + 1), "video/mp4")
+    delete = AsyncMock(side_effect=ReelwayError(ErrorReason.STORE_UNAVAILABLE))
+    with monkeypatch.context() as away:
+        away.setattr(case.objects, "delete", delete)
+        assert await case.attempt() == {"outcome": "failure"}
+    assert case.told == ["PROCESSING_FAILURE_TOO_LARGE"]
+    delete.assert_awaited_once_with(SOURCE)
 
 
 async def test_nothing_is_left_of_a_video_that_was_deleted_while_it_was_looked_at(case: Case) -> None:
