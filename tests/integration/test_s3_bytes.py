@@ -6,12 +6,10 @@ import hashlib
 import tracemalloc
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
 
 import aiohttp
 import pytest
 from aiohttp import web
-from botocore.exceptions import ClientError
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from yarl import URL
@@ -57,46 +55,22 @@ async def test_a_read_gives_exactly_these_bytes(store: Store, offset: int, lengt
     assert await read(store.store, KEY, offset, length) == DATA[offset : offset + length]
 
 
-async def reason_of(store: S3Bytes, key: str, offset: int, length: int) -> ErrorReason:
-    with pytest.raises(ReelwayError) as refused:
-        await read(store, key, offset, length)
-    return refused.value.reason
-
-
 async def test_what_is_not_there_is_not_found(store: Store) -> None:
-    assert await reason_of(store.store, "videos/nothing.mp4", 0, 10) is ErrorReason.VIDEO_NOT_FOUND
-    assert await reason_of(store.store, KEY, SIZE, 10) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(read(store.store, "videos/nothing.mp4", 0, 10)) is ErrorReason.VIDEO_NOT_FOUND
+    assert await refusal(read(store.store, KEY, SIZE, 10)) is ErrorReason.VIDEO_NOT_FOUND
 
 
 async def test_a_range_that_is_partly_there_is_no_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer bytes than were promised must never look like all of them."""
     monkeypatch.setattr("services.common.s3_bytes._READS", Backoff(first_seconds=0))
-    assert await reason_of(store.store, KEY, SIZE - 5, 10) is ErrorReason.STORE_UNAVAILABLE
-
-
-async def test_only_the_store_itself_says_that_there_is_no_such_object() -> None:
-    """A proxy in front of it that does not know it yet says 404, too; so does a store that lacks the bucket."""
-
-    async def answer(request: web.Request) -> web.Response:
-        return web.Response(status=404, text="default backend - 404")
-
-    async with serving(answer) as port:
-        there = S3Server.at(f"http://127.0.0.1:{port}").settings
-        async with S3Bytes.open(there) as store, S3Objects.open(there) as objects:
-            assert await reason_of(store, KEY, 0, 10) is ErrorReason.STORE_UNAVAILABLE
-            for call in (
-                objects.get(KEY),
-                objects.copy_part("videos/copy.mp4", "upload", 1, Slice(KEY, 0, 5)),
-                objects.copy_if(KEY, "videos/copy.mp4", "video/mp4", '"e"'),
-            ):
-                assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
+    assert await refusal(read(store.store, KEY, SIZE - 5, 10)) is ErrorReason.STORE_UNAVAILABLE
 
 
 async def test_wrong_keys_are_no_fault_of_the_video_s(juicefs_store: Store) -> None:
     """moto looks at no signature."""
     wrong = dataclasses.replace(juicefs_store.server, secret_key="a-wrong-secret-key")
     async with S3Bytes.open(wrong.settings) as store, S3Objects.open(wrong.settings) as objects:
-        assert await reason_of(store, KEY, 0, 10) is ErrorReason.STORE_UNAVAILABLE
+        assert await refusal(read(store, KEY, 0, 10)) is ErrorReason.STORE_UNAVAILABLE
         # Nor does a store that refuses to look say that there is nothing: what has no object is removed, or made again.
         for call in (
             objects.get(KEY),
@@ -217,134 +191,6 @@ async def test_the_request_s_id_goes_to_the_store() -> None:
         set_caller(NOBODY)
     assert seen == [(method, "trace-me-2") for method in ("GET", "PUT", "PUT", "DELETE")]
     assert not any(signed)
-
-
-async def test_a_store_that_answers_another_range_is_not_believed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Some answer 200 with the whole, or a 206 of another length: none of it may reach a viewer, or the log."""
-    answers = [
-        web.Response(status=200, body=b"x" * 100),
-        web.Response(status=206, body=b"x" * 9),
-        web.Response(status=206, body=b"x" * 11),
-        web.Response(status=500, text="sorry"),
-        web.Response(status=503, text="slow down"),
-        web.Response(status=429, text="slow down"),
-    ]
-    monkeypatch.setattr("services.common.s3_bytes._READS", Backoff(first_seconds=0))
-    for kind in range(len(answers)):
-        asked = 0
-
-        async def answer(request: web.Request, kind: int = kind) -> web.Response:
-            nonlocal asked
-            asked += 1
-            made = answers[kind]
-            return web.Response(status=made.status, body=made.body)
-
-        async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
-            assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
-        assert asked == Backoff().attempts
-        logged = capsys.readouterr().out
-        assert f"{answers[kind].status} " in logged
-        assert "xxx" not in logged
-
-
-async def test_a_store_that_is_asked_whether_it_is_there_has_its_answer_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks waits for five seconds, and would log behind them that there was no answer; retries last a while."""
-    pauses: list[float] = []
-
-    async def overloaded(request: web.Request) -> web.Response:
-        return web.Response(status=503, text="<Error><Code>SlowDown</Code><Message>less</Message></Error>")
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr("aiobotocore.endpoint.asyncio", SimpleNamespace(sleep=pause))
-    async with serving(overloaded) as port, S3Objects.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as objects:
-        with pytest.raises(ClientError, match="SlowDown"):
-            await objects.check()
-    assert pauses, "one refusal alone is no reason to serve nobody"
-    assert sum(pauses) <= 2
-
-
-async def test_a_store_that_sends_us_elsewhere_is_not_ready() -> None:
-    """Ranges go nowhere else, so nothing else may: a redirect to https would leave uploads that nobody can watch."""
-    asked: list[str] = []
-
-    async def elsewhere(request: web.Request) -> web.Response:
-        asked.append(request.method)
-        return web.Response(headers={"ETag": '"e"'})
-
-    async def answer(request: web.Request) -> web.Response:
-        await request.read()
-        return web.Response(status=308, headers={"Location": f"http://127.0.0.1:{there}{request.path_qs}"})
-
-    async with serving(elsewhere) as there, serving(answer) as port:
-        here = S3Server.at(f"http://127.0.0.1:{port}").settings
-        async with S3Bytes.open(here) as store, S3Objects.open(here) as objects:
-            with pytest.raises(ClientError, match="308"):
-                await objects.check()
-            assert await reason_of(store, "videos/a.mp4", 0, 10) is ErrorReason.STORE_UNAVAILABLE
-            for call in (
-                store.put("videos/a.mp4", "video/mp4", 3, b"abc"),
-                objects.put("catalog/a.json", b"{}", "a/b"),
-            ):
-                assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
-    assert asked == []
-
-
-@pytest.mark.parametrize(
-    ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, ""), (400, "RequestTimeout"), (408, "")]
-)
-async def test_a_store_that_is_away_for_seconds_ends_no_upload(
-    monkeypatch: pytest.MonkeyPatch, status: int, code: str
-) -> None:
-    """An upload of hours would be lost with one part. So it would be where the bytes were slow on their way."""
-    pauses: list[float] = []
-
-    async def restarting(request: web.Request) -> web.Response:
-        await request.read()
-        if sum(pauses) < 3:
-            return web.Response(status=status, text=f"<Error><Code>{code}</Code></Error>")
-        return web.Response(headers={"ETag": '"e"'})
-
-    async def pause(seconds: float) -> None:
-        pauses.append(seconds)
-
-    monkeypatch.setattr("services.common.s3_bytes.asyncio", SimpleNamespace(sleep=pause))
-    async with serving(restarting) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
-        assert await store.put_part("videos/a.mp4", "upload", 1, 3, lambda: _one_piece(b"abc")) == '"e"'
-
-
-async def test_the_id_of_an_upload_comes_as_the_store_gave_it() -> None:
-    """Some give Base64."""
-    came: list[str] = []
-
-    async def answer(request: web.Request) -> web.Response:
-        came.append(request.query["uploadId"])
-        return web.Response(headers={"ETag": '"e"'})
-
-    async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
-        await store.put_part("videos/a.mp4", "a+b/c&d=", 1, 3, lambda: _one_piece(b"abc"))
-    assert came == ["a+b/c&d="]
-
-
-async def test_no_upload_waits_for_the_end_of_others() -> None:
-    """A part is sent while it arrives, for as long as its client takes; HTTP clients have some hundred connections."""
-    begun, all_there = 0, asyncio.Event()
-
-    async def answer(request: web.Request) -> web.Response:
-        nonlocal begun
-        begun += 1
-        if begun == 101:
-            all_there.set()
-        await all_there.wait()
-        return web.Response(headers={"ETag": '"e"'})
-
-    async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
-        async with asyncio.timeout(20):
-            etags = await asyncio.gather(*(store.put(f"videos/{n}.mp4", "video/mp4", 1, b"x") for n in range(101)))
-    assert set(etags) == {'"e"'}
 
 
 async def test_listings_have_every_page(juicefs_store: Store) -> None:
