@@ -16,20 +16,22 @@ from gateway.request_body import defer_continue
 
 @contextlib.asynccontextmanager
 async def serving(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], held_bytes: int = 2**27
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], *, unread_bytes: int = 2**32
 ) -> AsyncIterator[int]:
     """Serve `handler` on every path and method; yields the port."""
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", handler, expect_handler=defer_continue)
-    async with serving_app(app, held_bytes) as port:
+    async with serving_app(app, unread_bytes=unread_bytes) as port:
         yield port
 
 
 @contextlib.asynccontextmanager
-async def serving_app(app: web.Application, held_bytes: int = 2**27) -> AsyncIterator[int]:
-    """Serve `app`, which may hold so many bytes of bodies at once; yields the port."""
+async def serving_app(
+    app: web.Application, held_bytes: int = 2**27, *, unread_bytes: int = 2**32
+) -> AsyncIterator[int]:
+    """Serve `app`, which may hold so many bytes of bodies, and of untaken answers, at once; yields the port."""
     app.middlewares.append(held_bodies(held_bytes))
-    runner = Runner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    runner = Runner(app, unread_bytes=unread_bytes, handler_cancellation=True, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

@@ -10,18 +10,15 @@ import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import pytest
 from aiohttp import web
-from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from gateway import http_server
 from gateway.http_server import Runner
 from gateway.invalid_request import InvalidRequestError
 from gateway.request_body import RequestBody
-from gateway.unread_answers import HOLDS
 from tests.support.waiting import until
 
 ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -29,12 +26,12 @@ ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def serving(
-    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], idle_seconds: float = 60, **more: Any
+    handler: Callable[[web.Request], Awaitable[web.StreamResponse]], idle_seconds: float = 60
 ) -> AsyncIterator[Runner]:
     """The gateway's server with one page."""
     app = web.Application()
     app.router.add_route("*", "/", handler)
-    runner = Runner(app, keepalive_timeout=idle_seconds, **more)
+    runner = Runner(app, keepalive_timeout=idle_seconds)
     await runner.setup()
     try:
         await runner.listen("127.0.0.1", 0)
@@ -397,40 +394,3 @@ async def test_an_answer_of_unknown_length_ends_with_its_connection_in_http_1_0(
             writer.write(asked)
             assert f"HTTP/{version} 200 ".encode() in await reader.readuntil(b"hello")
         writer.close()
-
-
-async def test_where_answers_that_nobody_takes_have_no_room_the_one_that_waits_longest_is_let_go() -> None:
-    ended = []
-
-    async def endless(request: web.Request) -> web.StreamResponse:
-        answer = web.StreamResponse()
-        await answer.prepare(request)
-        assert request.transport is not None
-        peer = request.transport.get_extra_info("peername")
-        try:
-            while True:
-                await answer.write(bytes(2**19))
-        finally:
-            ended.append(peer)
-
-    def held() -> float:
-        return (REGISTRY.get_sample_value("reelway_unread_answer_bytes") or 0) / HOLDS
-
-    def client() -> socket.socket:
-        """One who has asked, and takes nothing."""
-        made = socket.create_connection(runner.addresses[0][:2], timeout=5)
-        made.sendall(ASKED)
-        return made
-
-    async with asyncio.timeout(30), serving(endless, unread_bytes=2 * HOLDS, handler_cancellation=True) as runner:
-        first = client()
-        await until(lambda: held() == 1)
-        others = [client(), client()]
-        await until(lambda: ended == [first.getsockname()])
-        assert held() == 2
-        with pytest.raises(ConnectionResetError):
-            while first.recv(2**20):
-                pass  # what the kernel had sent already
-        for each in (first, *others):
-            each.close()
-        await until(lambda: held() == 0)

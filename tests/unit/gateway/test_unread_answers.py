@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from unittest.mock import Mock
 
 import pytest
+from aiohttp import web
+from prometheus_client import REGISTRY
 
 from gateway import unread_answers
 from gateway.unread_answers import HOLDS, UnreadAnswers
+from tests.support.http_server import serving
+from tests.support.waiting import until
 
 
 def clients(count: int) -> list[Mock]:
@@ -55,3 +60,45 @@ async def test_whoever_goes_makes_room() -> None:
         answers.end(transport)
         answers.end(transport)
     assert gone(those) == [False] * 3
+
+
+async def test_where_answers_that_nobody_takes_have_no_room_the_one_that_waits_longest_is_let_go() -> None:
+    ended = []
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        assert request.transport is not None
+        peer = request.transport.get_extra_info("peername")
+        try:
+            while True:
+                await answer.write(bytes(2**19))
+        finally:
+            ended.append(peer)
+
+    def told() -> float:
+        return REGISTRY.get_sample_value("reelway_unread_answer_bytes") or 0
+
+    before = told()
+
+    def held() -> float:
+        return (told() - before) / HOLDS
+
+    def client() -> socket.socket:
+        """One who has asked, and takes nothing."""
+        made = socket.create_connection(("127.0.0.1", port), timeout=5)
+        made.sendall(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
+        return made
+
+    async with asyncio.timeout(30), serving(endless, unread_bytes=2 * HOLDS) as port:
+        first = client()
+        await until(lambda: held() == 1)
+        others = [client(), client()]
+        await until(lambda: ended == [first.getsockname()])
+        assert held() == 2
+        with pytest.raises(ConnectionResetError):
+            while first.recv(2**20):
+                pass  # what the kernel had sent already
+        for each in (first, *others):
+            each.close()
+        await until(lambda: held() == 0)
