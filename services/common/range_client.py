@@ -34,6 +34,7 @@ _IDLE_SECONDS = 15.0
 """A connection unused for so long is closed: servers drop them at about that age without a word."""
 _IDLE_CONNECTIONS = 256
 _ERROR_BODY_BYTES = 2**11
+_LAST_CHUNK = b"0\r\n\r\n"
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -80,7 +81,6 @@ class _Connection(asyncio.BufferedProtocol):
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self.received = 0
-        self.error_body = b""
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
@@ -96,6 +96,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._asked = length
         self._missing = 0
         """Bytes of the body for which there is no buffer yet."""
+        self._error_from = self._error_end = 0
+        """Where in the buffer of the head the body of another answer stands than was asked for."""
         self._piece: memoryview | None = None
         self._next_size = _FIRST_PIECE if length > 2 * _FIRST_PIECE else length
         self._ahead = _LONG_AHEAD if length >= LONG else 1
@@ -118,6 +120,8 @@ class _Connection(asyncio.BufferedProtocol):
                     self._finish_piece(self._piece)
             elif self._head is None and self._asked:
                 self._look_for_head()
+            elif self._error_from:
+                self._look_for_error()
             else:
                 raise BrokenAnswerError("bytes that nobody asked for")
         except BrokenAnswerError as error:
@@ -139,9 +143,10 @@ class _Connection(asyncio.BufferedProtocol):
         body = memoryview(self._head_buffer)[end + len(_END_OF_HEAD) : self._filled]
         if self._head.status != 206 or self._head.length != self._asked:
             # Not what was asked for: a beginning of it will tell why, and the connection is not used again.
-            self.error_body = bytes(body[:_ERROR_BODY_BYTES])
-            self._pause()
-            self._wake()
+            self._error_from = end + len(_END_OF_HEAD)
+            length = self._head.length if self._head.length >= 0 else _ERROR_BODY_BYTES
+            self._error_end = min(self._error_from + min(length, _ERROR_BODY_BYTES), _HEAD_BYTES)
+            self._look_for_error()
             return
         self._missing = self._asked
         # What came with the head fits into the first piece, or is the whole answer.
@@ -153,6 +158,17 @@ class _Connection(asyncio.BufferedProtocol):
         if self._filled == len(self._piece):
             self._finish_piece(self._piece)
         self._wake()
+
+    def _look_for_error(self) -> None:
+        if self._has_error:
+            self._pause()
+        self._wake()
+
+    @property
+    def _has_error(self) -> bool:
+        """The body of another answer is here, or as much of it as is looked at."""
+        ends = self._head_buffer.endswith(_LAST_CHUNK, self._error_from, self._filled)
+        return ends or self._filled >= self._error_end
 
     def _new_piece(self) -> memoryview:
         size = min(self._next_size, self._missing)
@@ -201,6 +217,13 @@ class _Connection(asyncio.BufferedProtocol):
         while self._head is None:
             await self._wait(seconds)
         return self._head
+
+    async def error_body(self, seconds: float) -> bytes:
+        """The beginning of the body of another answer than was asked for, as far as it comes."""
+        with contextlib.suppress(OSError):
+            while not self._has_error:
+                await self._wait(seconds)
+        return bytes(self._head_buffer[self._error_from : min(self._filled, self._error_end)])
 
     async def piece(self, seconds: float) -> memoryview:
         """The next piece of the body; `seconds` is how long the store may be silent."""
@@ -256,9 +279,9 @@ class Answer:
         self.head = head
         self._connection, self._length, self._seconds = connection, length, silence_seconds
 
-    def error_body(self) -> bytes:
-        """Where it is not a 206 of the length that was asked for: the beginning of the body, as far as it is here."""
-        return self._connection.error_body
+    async def error_body(self) -> bytes:
+        """Where it is not a 206 of the length that was asked for: the beginning of the body, as far as it comes."""
+        return await self._connection.error_body(self._seconds)
 
     async def pieces(self) -> AsyncIterator[memoryview]:
         """The body of a 206 of the length that was asked for, in buffers that nobody else has.

@@ -159,7 +159,7 @@ class S3Bytes:
         async with self._ranges.get(await self._range_request(key, offset, end), end - offset) as answer:
             head = answer.head
             if head.status >= 300:
-                raise _Refused(head.status, answer.error_body().decode("utf-8", "replace"))
+                raise _Refused(head.status, (await answer.error_body()).decode("utf-8", "replace"))
             given = head.headers.get(b"content-range", b"")
             if head.status != 206 or head.length != end - offset or not given.startswith(wanted):
                 # Another range than was asked for must never reach a viewer, nor its bytes the log.
