@@ -59,7 +59,7 @@ tools:
 TWO_FILES := -n 2 --dist loadfile --no-loadscope-reorder
 test: setup ## every check and test
 	@# What is fetched waits for others, and the types take one core: at once. lint wants the git of the tools.
-	@$(MAKE) --no-print-directory -j -O tools deploy-tools typecheck
+	@$(MAKE) -s -j -O tools deploy-tools typecheck
 	@$(MAKE) --no-print-directory lint
 	@$(VENV)/bin/pytest $(TWO_FILES) --ignore=$(K8S_SMOKE) $(T)
 
