@@ -87,6 +87,8 @@ class Reservation:
         """End the upload, whose client is being waited for."""
         if self._waits is not None:
             self._waits[1].reschedule(0)
+            # Not done yet: whoever finds no room until then is to end another one.
+            self._waits = None
 
     def cover(self, size: int) -> None:
         """Be room for the first part of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""

@@ -222,6 +222,23 @@ async def test_the_slowest_upload_makes_room_for_the_next_but_one(monkeypatch: p
         assert not faster.done()
 
 
+async def test_each_who_finds_no_room_ends_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
+    monkeypatch.setattr("services.upload.buffers._SLOW_RATE", float("inf"))
+    buffers = Buffers(3 * PART)
+    async with stalled(buffers, 1) as slowest, stalled(buffers, 2) as next_one, stalled(buffers, MIB) as faster:
+        assert not room_in(buffers, PART)
+        # Its end has begun, and is not done.
+        await asyncio.sleep(0)
+        assert not slowest.done()
+        assert not room_in(buffers, PART)
+        for ended in (slowest, next_one):
+            with pytest.raises(ReelwayError) as refused:
+                await ended
+            assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
+        assert not faster.done()
+
+
 async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
     buffers = Buffers(PART)
     async with stalled(buffers, 1) as new:
