@@ -72,7 +72,7 @@ class Playback:
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
         self._waiting = OrderedDict[object, Callable[[], None]]()
-        """What gives the windows up of each viewer who is taking a message; who began first comes first."""
+        """What gives the windows up of each viewer who takes a message and has some; who began first comes first."""
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
@@ -201,10 +201,11 @@ class Playback:
         ahead: Window | None = None
         size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
         window_end, began = offset, now()
-        admit = _Admission(self._cache, stat, offset)
+        admit, place = _Admission(self._cache, stat, offset), object()
 
         def give_up() -> None:
             nonlocal window, ahead, size
+            self._waiting.pop(place, None)
             for call in (window, ahead):
                 if call is not None:
                     # Not left to run out, as those of viewers who go: of a long one that would be much, at each pause.
@@ -227,7 +228,7 @@ class Playback:
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
                     if error.reason is ErrorReason.TOO_MANY_REQUESTS and self._waiting:
                         # Whoever has been slowest makes room, and asks anew.
-                        self._waiting.popitem(last=False)[1]()
+                        next(iter(self._waiting.values()))()
                     if ahead is not None:
                         # It begins behind what is missing now.
                         self._leave(ahead)
@@ -240,14 +241,14 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
-                self._waiting[watch] = give_up
+                self._waiting[place] = give_up
                 watch.begin()
                 yield chunk
                 watch.end()
-                self._waiting.pop(watch, None)
+                self._waiting.pop(place, None)
         finally:
             watch.close()
-            self._waiting.pop(watch, None)
+            self._waiting.pop(place, None)
             for call in (window, ahead):
                 if call is not None and not call.done():
                     self._leave(call)

@@ -139,3 +139,18 @@ async def test_where_there_is_no_room_whoever_has_waited_longest_for_his_viewer_
     assert [window.was_cancelled for window in windows.opened[:4]] == [True, True, False, False]
     for reading, before in ((first, given[0]), (second, given[1]), (third, [*batch])):
         assert b"".join([*before, *[piece async for batch in reading for piece in batch]]) == DATA
+
+
+async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    windows = Windows()
+    videos = windows.videos()
+    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.05)
+    stalled = videos.read(STAT, 0, len(DATA))
+    await anext(stalled)
+    await until(lambda: [window.was_cancelled for window in windows.opened] == [True, True])
+    monkeypatch.setattr(playback, "_STALL_SECONDS", 60)
+    slow = videos.read(STAT, 0, len(DATA))
+    await anext(slow)
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert [window.was_cancelled for window in windows.opened[2:4]] == [True, True]
