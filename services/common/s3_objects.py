@@ -168,11 +168,21 @@ class S3Objects:
             try:
                 answer = await self._client.head_object(Bucket=self._bucket, Key=key)
             except ClientError as error:
-                # The answer to a HEAD has no body that could say what is missing.
-                if error_code(error) in {_MISSING, "NotFound", "404"}:
-                    return None
-                raise
+                if error_code(error) not in {_MISSING, "NotFound", "404"}:
+                    raise
+                return await self._looked_again(key)
         return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
+
+    async def _looked_again(self, key: str) -> ObjectInfo | None:
+        """The answer to a HEAD has no body that could say what is missing: this one's has."""
+        try:
+            answer = await self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
+        except ClientError as error:
+            if error_code(error) == _MISSING:
+                return None
+            raise
+        answer["Body"].close()
+        return ObjectInfo(key, int(answer["ContentRange"].rpartition("/")[2]), answer["LastModified"], answer["ETag"])
 
     async def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none.

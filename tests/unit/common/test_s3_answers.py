@@ -40,6 +40,7 @@ async def test_only_the_store_itself_says_that_there_is_no_such_object() -> None
             assert await refusal(read(store, KEY, 0, 10)) is ErrorReason.STORE_UNAVAILABLE
             for call in (
                 objects.get(KEY),
+                objects.head(KEY),
                 objects.copy_part("videos/copy.mp4", "upload", 1, Slice(KEY, 0, 5)),
                 objects.copy_if(KEY, "videos/copy.mp4", "video/mp4", '"e"'),
             ):

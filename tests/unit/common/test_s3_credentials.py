@@ -31,7 +31,7 @@ async def test_temporary_credentials_go_with_their_token_everywhere() -> None:
 
     async def missing(request: web.Request) -> web.Response:
         seen.append((request.headers.get("X-Amz-Security-Token", ""), request.headers["Authorization"]))
-        return web.Response(status=404)
+        return web.Response(status=404, text="<Error><Code>NoSuchKey</Code></Error>")
 
     async with serving(missing) as port:
         settings = S3Settings.model_validate(
