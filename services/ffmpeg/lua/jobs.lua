@@ -80,10 +80,10 @@ end
 -- Meanwhile Redis answers nobody else.
 local LOOKED_AT_ONCE = 100
 
--- The next job among the kinds given, in their order -> {token, {field, value, ...}}, false, or 'more': there may be one
--- behind those that were looked at. The nonce makes a repeated call, whose first answer was lost on the way, give the
--- same job again. The system's own jobs know no RUNNING_MAX: one by one, those that take hours would hold up what people
--- wait for.
+-- The next job among the kinds given, in their order -> {token, {field, value, ...}}, false, or 'more': there may be
+-- one behind those that were looked at. The nonce makes a repeated call, whose first answer was lost on the way, give
+-- the same job again. The system's own jobs know no RUNNING_MAX: one by one, those that take hours would hold up what
+-- people wait for.
 function ops.claim(worker, nonce, lease_ms, ...)
     lease_ms = tonumber(lease_ms)
     local last = redis.call('HMGET', key('worker', worker), 'nonce', 'job', 'token')
