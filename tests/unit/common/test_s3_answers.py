@@ -47,6 +47,19 @@ async def test_only_the_store_itself_says_that_there_is_no_such_object() -> None
                 assert await refusal(call) is ErrorReason.STORE_UNAVAILABLE
 
 
+async def test_what_appears_behind_a_head_is_found_by_the_second_look() -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.method == "HEAD":
+            return web.Response(status=404)
+        headers = {"Content-Range": "bytes 0-0/10", "ETag": '"e"', "Last-Modified": "Mon, 23 Nov 2026 10:00:00 GMT"}
+        return web.Response(status=206, body=b"x", headers=headers)
+
+    async with serving(answer) as port, S3Objects.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as objects:
+        info = await objects.head(KEY)
+    assert info is not None
+    assert (info.key, info.size, info.etag) == (KEY, 10, '"e"')
+
+
 async def test_a_store_that_answers_another_range_is_not_believed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
