@@ -71,7 +71,7 @@ class GatewaySettings(SizeSettings):
     unread_answer_bytes: Size = Field(4 * 2**30, ge=64 * 2**20)
     """Memory for answers that their clients do not take (default 4 GiB); each such connection counts with 3 MiB.
 
-    Where they need more than half of it, the slowest is cut off if it was slow for ten seconds; where they need all, in
+    Where they need more than half of it, the slowest is cut off if it was slow for a minute; where they need all, in
     any case.
     """
     public_url: HttpUrl = ""

@@ -25,8 +25,8 @@ HOLDS = 3 * 2**20
 Measured where 400 and 800 come at once, for a video that is in no cache: 2.5 and 2.3 MiB each. The rest is for uploads
 and held bodies.
 """
-SLOW_SECONDS = 10.0
-"""Who has not taken within so long what was written at once reads less than 100 KiB/s."""
+SLOW_SECONDS = 60.0
+"""Who has not taken within so long what was written at once reads less than 17 KiB/s."""
 
 _NOT_AT_ALL = struct.pack("ii", 1, 0)
 _UNREAD = Gauge("reelway_unread_answer_bytes", "Bytes that answers may hold whose clients do not take them")
