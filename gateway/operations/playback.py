@@ -37,7 +37,7 @@ _GROWTH = 4
 in vain at its end, so one long request costs half the CPU of sixteen short ones."""
 _QUICK_SECONDS = 5.0
 """Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
-_STALL_SECONDS = 5.0
+_STALL_SECONDS = 15.0
 """The windows of a viewer who takes a message for so long are given up: they are buffers in two processes, for somebody
 who pauses, or never reads on. Who does is asked for the rest anew."""
 _AHEAD = 2**20
@@ -52,6 +52,10 @@ JOIN_SECONDS = 300.0
 """How long a viewer waits for clips to be joined before it is told to come back."""
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
+_ROOM_TRIES = 30
+"""Where no replica has room, half a minute or more: viewers who take turns have buffers."""
+_CROWDED_SECONDS = 5.0
+"""So long after a window found no room none is opened ahead: those who come to its end need it more."""
 # A window that fails so may go well on another replica, or a moment later.
 _AGAIN = {
     ErrorReason.SERVICE_UNAVAILABLE,
@@ -73,6 +77,7 @@ class Playback:
         self._left_behind = tasks.Background()
         self._waiting = OrderedDict[object, Callable[[], None]]()
         """What gives the windows up of each viewer who takes a message and has some; who began first comes first."""
+        self._crowded_until = 0.0
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
@@ -223,12 +228,15 @@ class Playback:
                     chunk = await _next(window)
                 except ReelwayError as error:
                     attempt += 1
-                    if error.reason not in _AGAIN or attempt >= self._backoff.attempts:
+                    crowded = error.reason is ErrorReason.TOO_MANY_REQUESTS
+                    if error.reason not in _AGAIN or attempt >= (_ROOM_TRIES if crowded else self._backoff.attempts):
                         raise
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
-                    if error.reason is ErrorReason.TOO_MANY_REQUESTS and self._waiting:
-                        # Whoever has been slowest makes room, and asks anew.
-                        next(iter(self._waiting.values()))()
+                    if crowded:
+                        self._crowded_until = now() + _CROWDED_SECONDS
+                        if self._waiting:
+                            # Whoever has been slowest makes room, and asks anew.
+                            next(iter(self._waiting.values()))()
                     if ahead is not None:
                         # It begins behind what is missing now.
                         self._leave(ahead)
@@ -236,7 +244,8 @@ class Playback:
                     await asyncio.sleep(self._backoff.pause(attempt))
                     continue
                 attempt, offset = 0, offset + len(chunk)
-                if ahead is None and window_end - offset <= _AHEAD and window_end < end:
+                in_reach = window_end - offset <= _AHEAD and window_end < end
+                if ahead is None and in_reach and now() >= self._crowded_until:
                     if now() - began < _QUICK_SECONDS:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))

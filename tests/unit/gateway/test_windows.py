@@ -141,6 +141,38 @@ async def test_where_there_is_no_room_whoever_has_waited_longest_for_his_viewer_
         assert b"".join([*before, *[piece async for batch in reading for piece in batch]]) == DATA
 
 
+async def test_where_there_was_no_room_a_moment_ago_no_window_is_opened_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Viewers who each have one and the next would take them from each other in turns."""
+    windows = Windows()
+    videos = windows.videos()
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    reading = videos.read(STAT, 0, len(DATA))
+    given = [*await anext(reading)]
+    assert [window.size for window in windows.opened] == [0, 2**20]
+    assert b"".join([*given, *[piece async for batch in reading for piece in batch]]) == DATA
+    assert len(windows.opened) == 1 + len(DATA) // 2**20
+    monkeypatch.setattr(videos, "_crowded_until", 0)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert [window.size for window in windows.opened[-2:]] == [2**20, 4 * 2**20]
+
+
+@pytest.mark.parametrize(
+    ("reason", "refused"), [(ErrorReason.TOO_MANY_REQUESTS, 30), (ErrorReason.SERVICE_UNAVAILABLE, 10)]
+)
+async def test_room_is_waited_for_longer_than_a_replica(reason: ErrorReason, refused: int) -> None:
+    opened = list[Window]()
+
+    def open_window(*what: Any) -> Window:
+        opened.append(Window(b"", ReelwayError(reason)))
+        return opened[-1]
+
+    videos = Playback(Mock(open_window=open_window), BlockCache(0), 0)
+    videos._backoff = Backoff(attempts=10, first_seconds=0)
+    with pytest.raises(ReelwayError):
+        await anext(videos.read(STAT, 0, len(DATA)))
+    assert len(opened) == refused
+
+
 async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = Windows()
     videos = windows.videos()
