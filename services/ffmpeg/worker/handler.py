@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import contextlib
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
-from services.ffmpeg.job import JobLease, Progress
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
+from services.common.task_failure import TaskFailure
+from services.ffmpeg.job import JobFault, JobLease, Progress
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import Holding, RedisJobStore
 from services.ffmpeg.work_folder import WorkFolder
@@ -52,6 +56,17 @@ class JobContext:
     def _check(self, holding: Holding) -> None:
         if holding is not Holding.HELD:
             raise NoLongerHeld(holding)
+
+
+@contextlib.contextmanager
+def may_go_away(what: str) -> Iterator[None]:
+    """Where an object that is read in here is no longer there: JobFault INPUT_UNAVAILABLE, tried again."""
+    try:
+        yield
+    except ReelwayError as error:
+        if error.reason is not ErrorReason.VIDEO_NOT_FOUND:
+            raise
+        raise JobFault(TaskFailure.INPUT_UNAVAILABLE, f"{what} went away while it was read", may_pass=True) from None
 
 
 # Returns the job's result, JSON types. Raises JobFault; a ReelwayError that passes and a full disk are taken for an

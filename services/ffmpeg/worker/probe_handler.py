@@ -26,7 +26,6 @@ from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.containers import KINDS, SNIFF_BYTES
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.object_keys import object_key, object_keys, thumbnail_key
 from services.common.s3_bytes import S3Bytes
@@ -38,7 +37,7 @@ from services.ffmpeg.probe import ProbeFailed, probe
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.thumbnail import measured_seconds, thumbnail
 from services.ffmpeg.worker.excerpt import fetch_excerpt
-from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.handler import JobContext, may_go_away
 from services.ffmpeg.worker.new_file import new_file
 from services.ffmpeg.worker.video_check import Unusable, container_of
 
@@ -82,20 +81,15 @@ class ProbeHandler:
                 await self._remove(video_id)
             return {"outcome": "gone"}
         try:
-            found = await (
-                self._take_in(context, video_id, info)
-                if upload
-                else self._describe(context, info, whole=info.size <= self._whole_bytes)
-            )
+            with may_go_away("the file"):
+                found = await (
+                    self._take_in(context, video_id, info)
+                    if upload
+                    else self._describe(context, info, whole=info.size <= self._whole_bytes)
+                )
         except Unusable as error:
             log.info("not a usable video", video_id=video_id, why=str(error))
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, failure=error.failure)
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                raise JobFault(
-                    TaskFailure.INPUT_UNAVAILABLE, "the file went away while it was read", may_pass=True
-                ) from None
-            raise
         else:
             outcome = library_pb2.FinishProcessingRequest(video_id=video_id, processed=found)
         await context.still_held()

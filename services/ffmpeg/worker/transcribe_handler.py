@@ -26,8 +26,6 @@ from reelway.v1 import media_pb2, transcript_pb2
 from services.common import fault_points, logs
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import CatalogClient, if_found
-from services.common.error_catalog import ErrorReason
-from services.common.errors import ReelwayError
 from services.common.object_keys import captions_key, document_key, transcript_key, transcript_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
@@ -41,7 +39,7 @@ from services.ffmpeg.transcription.failure import TranscriptionError
 from services.ffmpeg.transcription.piece_store import S3Pieces
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.transcribe import Transcriber, Transcript
-from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.handler import JobContext, may_go_away
 from services.ffmpeg.worker.new_file import write_new
 from services.ffmpeg.worker.while_there import while_there
 
@@ -172,14 +170,8 @@ class TranscribeHandler:
         """Write the video's object into a new file."""
         if video.size_bytes > self._video_bytes:
             raise JobFault(TaskFailure.INPUT_TOO_LARGE, f"the video is larger than {self._video_bytes} bytes")
-        try:
+        with may_go_away("the video"):
             await write_new(path, self._data.read(video.object_key, 0, video.size_bytes))
-        except ReelwayError as error:
-            if error.reason is ErrorReason.VIDEO_NOT_FOUND:
-                raise JobFault(
-                    TaskFailure.INPUT_UNAVAILABLE, "the video went away while it was read", may_pass=True
-                ) from None
-            raise
 
     async def _look_up(self, video_id: str) -> media_pb2.Video | None:
         """The record; None where the video was deleted."""
