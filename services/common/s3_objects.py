@@ -26,6 +26,7 @@ from services.common.settings import S3Settings
 
 if TYPE_CHECKING:
     from types_aiobotocore_s3 import S3Client
+    from types_aiobotocore_s3.type_defs import GetObjectOutputTypeDef
 
 log = logs.get_logger(__name__)
 
@@ -148,14 +149,19 @@ class S3Objects:
     async def get(self, key: str) -> bytes | None:
         """The whole of a small object; None where there is none."""
         with s3_errors("GetObject"):
-            try:
-                answer = await self._client.get_object(Bucket=self._bucket, Key=key)
-            except ClientError as error:
-                if error_code(error) == _MISSING:
-                    return None
-                raise
+            answer = await self._get(key)
+            if answer is None:
+                return None
             async with answer["Body"] as body:
                 return bytes(await body.read())
+
+    async def _get(self, key: str, **what: Any) -> GetObjectOutputTypeDef | None:
+        try:
+            return await self._client.get_object(Bucket=self._bucket, Key=key, **what)
+        except ClientError as error:
+            if error_code(error) == _MISSING:
+                return None
+            raise
 
     async def put(self, key: str, body: bytes, content_type: str) -> None:
         """Store a small object whole, over whatever is there."""
@@ -170,19 +176,14 @@ class S3Objects:
             except ClientError as error:
                 if error_code(error) not in {_MISSING, "NotFound", "404"}:
                     raise
-                return await self._looked_again(key)
+                # The answer to a HEAD has no body that could say what is missing: this one's has.
+                found = await self._get(key, Range="bytes=0-0")
+                if found is None:
+                    return None
+                found["Body"].close()
+                size = int(found["ContentRange"].rpartition("/")[2])
+                return ObjectInfo(key, size, found["LastModified"], found["ETag"])
         return ObjectInfo(key, answer["ContentLength"], answer["LastModified"], answer["ETag"])
-
-    async def _looked_again(self, key: str) -> ObjectInfo | None:
-        """The answer to a HEAD has no body that could say what is missing: this one's has."""
-        try:
-            answer = await self._client.get_object(Bucket=self._bucket, Key=key, Range="bytes=0-0")
-        except ClientError as error:
-            if error_code(error) == _MISSING:
-                return None
-            raise
-        answer["Body"].close()
-        return ObjectInfo(key, int(answer["ContentRange"].rpartition("/")[2]), answer["LastModified"], answer["ETag"])
 
     async def delete(self, key: str) -> None:
         """Remove an object; nothing happens where there is none.
