@@ -75,7 +75,7 @@ class Playback:
         self._asking_again = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
-        self._waiting = OrderedDict[object, Callable[[], None]]()
+        self._waiting = OrderedDict[StallWatch, Callable[[], None]]()
         """What gives the windows up of each viewer who takes a message and has some; who began first comes first."""
         self._crowded_until = 0.0
 
@@ -206,11 +206,11 @@ class Playback:
         ahead: Window | None = None
         size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
         window_end, began = offset, now()
-        admit, place = _Admission(self._cache, stat, offset), object()
+        admit = _Admission(self._cache, stat, offset)
 
         def give_up() -> None:
             nonlocal window, ahead, size
-            self._waiting.pop(place, None)
+            self._waiting.pop(watch, None)
             for call in (window, ahead):
                 if call is not None:
                     # Not left to run out, as those of viewers who go: of a long one that would be much, at each pause.
@@ -250,14 +250,14 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
-                self._waiting[place] = give_up
+                self._waiting[watch] = give_up
                 watch.begin()
                 yield chunk
                 watch.end()
-                self._waiting.pop(place, None)
+                self._waiting.pop(watch, None)
         finally:
             watch.close()
-            self._waiting.pop(place, None)
+            self._waiting.pop(watch, None)
             for call in (window, ahead):
                 if call is not None and not call.done():
                     self._leave(call)
