@@ -187,7 +187,7 @@ class _Server(web.Server):
 class Runner(web.AppRunner):
     """An AppRunner whose server refuses as the application does, and knows what it has not sent yet."""
 
-    def __init__(self, app: web.Application, *, unread_bytes: int = 2**30, **more: Any) -> None:
+    def __init__(self, app: web.Application, *, unread_bytes: int, **more: Any) -> None:
         """All connections whose clients do not take their answers may hold `unread_bytes` together."""
         super().__init__(app, unread=UnreadAnswers(unread_bytes), **more)
 

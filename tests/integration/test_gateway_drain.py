@@ -87,7 +87,7 @@ async def test_an_answer_goes_out_whole_after_its_handler_ended(size: int) -> No
 
     app = web.Application()
     app.router.add_get("/", answer)
-    runner = Runner(app, shutdown_timeout=0.1)
+    runner = Runner(app, unread_bytes=2**30, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     reader, writer = await connect_narrow(runner.addresses[0][1])

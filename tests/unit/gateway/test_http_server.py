@@ -31,7 +31,7 @@ async def serving(
     """The gateway's server with one page."""
     app = web.Application()
     app.router.add_route("*", "/", handler)
-    runner = Runner(app, keepalive_timeout=idle_seconds)
+    runner = Runner(app, unread_bytes=2**30, keepalive_timeout=idle_seconds)
     await runner.setup()
     try:
         await runner.listen("127.0.0.1", 0)
