@@ -20,7 +20,7 @@ from services.catalog import page_token
 from services.catalog.access import may_see, require_change, require_sealed
 from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
-from services.catalog.video_store import VideoStore
+from services.catalog.redis_video_store import RedisVideoStore
 from services.common import tasks
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
@@ -100,7 +100,7 @@ def page_length(asked: int, usual: int) -> int:
 class Catalog:
     """Creates, finds, changes and deletes videos for a user (empty: anonymous)."""
 
-    def __init__(self, store: VideoStore, records: RecordStore, objects: S3Objects, clock: Clock) -> None:
+    def __init__(self, store: RedisVideoStore, records: RecordStore, objects: S3Objects, clock: Clock) -> None:
         self._store, self._records, self._objects, self._clock = store, records, objects, clock
         self._giving_up = tasks.Background()
 

@@ -14,7 +14,7 @@ import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
 from services.catalog.library_store import LibraryStore
-from services.catalog.video_store import VideoStore
+from services.catalog.redis_video_store import RedisVideoStore
 from services.common import fault_points, logs
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
@@ -53,7 +53,7 @@ class DueJobs:
     """Runs on every replica; each takes videos that no other one has taken."""
 
     def __init__(
-        self, duty: Duty, *, videos: VideoStore, lists: LibraryStore, ffmpeg: grpc.aio.Channel, clock: Clock
+        self, duty: Duty, *, videos: RedisVideoStore, lists: LibraryStore, ffmpeg: grpc.aio.Channel, clock: Clock
     ) -> None:
         self._duty, self._videos, self._lists, self._clock = duty, videos, lists, clock
         self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(ffmpeg)

@@ -11,7 +11,7 @@ from services.catalog.access import is_own, require_sealed
 from services.catalog.catalog import Catalog, check_texts, page_length
 from services.catalog.library_store import LibraryStore, Position
 from services.catalog.memberships import EXPLORE, library_key, memberships, private_key, public_key, unprocessed_key
-from services.catalog.video_store import VideoStore
+from services.catalog.redis_video_store import RedisVideoStore
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -53,7 +53,7 @@ def _shown_bytes(video: media_pb2.Video) -> int:
 class Library:
     """Judges each call for a user (empty: anonymous)."""
 
-    def __init__(self, catalog: Catalog, videos: VideoStore, lists: LibraryStore, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, videos: RedisVideoStore, lists: LibraryStore, clock: Clock) -> None:
         self._catalog, self._videos, self._lists, self._clock = catalog, videos, lists, clock
 
     async def explore(self, user: str, page_size: int, token: str, include_own: bool) -> Page:

@@ -66,7 +66,10 @@ def _video_key(video_id: str) -> str:
 
 
 class RedisVideoStore:
-    """See VideoStore. The client must answer bytes."""
+    """Records by id, number and owner. Every method may raise STORE_UNAVAILABLE or INDEX_MISSING.
+
+    The client must answer bytes.
+    """
 
     def __init__(self, client: redis.Redis, clock: Clock) -> None:
         self._redis, self._clock = client, clock

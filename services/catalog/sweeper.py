@@ -11,7 +11,7 @@ from services.catalog.catalog import Catalog
 from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import DELETING, SIGNED
 from services.catalog.processing import Processing
-from services.catalog.video_store import VideoStore
+from services.catalog.redis_video_store import RedisVideoStore
 from services.common import logs, tasks
 from services.common.clock import Clock
 from services.common.lease import Lease
@@ -31,7 +31,7 @@ class Sweeper:
         catalog: Catalog,
         processing: Processing,
         *,
-        store: VideoStore,
+        store: RedisVideoStore,
         lists: LibraryStore,
         lease: Lease,
         clock: Clock,

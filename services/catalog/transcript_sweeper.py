@@ -6,8 +6,8 @@ from datetime import timedelta
 
 from reelway.v1 import media_pb2
 
+from services.catalog.redis_video_store import RedisVideoStore
 from services.catalog.transcript_state import UNDER_WAY
-from services.catalog.video_store import VideoStore
 from services.common import logs
 from services.common.clock import Clock
 from services.common.lease import Lease
@@ -27,7 +27,7 @@ _BATCH = 1000
 class TranscriptSweeper:
     """One sweep at a time over all replicas; every step can be killed and repeated."""
 
-    def __init__(self, objects: S3Objects, videos: VideoStore, lease: Lease, clock: Clock) -> None:
+    def __init__(self, objects: S3Objects, videos: RedisVideoStore, lease: Lease, clock: Clock) -> None:
         self._objects, self._videos, self._lease, self._clock = objects, videos, lease, clock
 
     async def run(self) -> None:

@@ -19,7 +19,7 @@ from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.compaction import Compaction
 from services.upload.event_hook import event_hook
-from services.upload.journal_store import Limits
+from services.upload.journal import Limits
 from services.upload.journal_sweeper import JournalSweeper
 from services.upload.journals import Journals
 from services.upload.open_uploads import LEASE, OpenUploads

@@ -26,11 +26,11 @@ from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.chunk_writer import ChunkWriter, Largest, Sums
-from services.upload.journal import Chunk, Committed, Journal, JournalState, offset_mismatch
-from services.upload.journal_store import JournalStore, Limits, Moved
+from services.upload.journal import Chunk, Committed, Journal, JournalState, Limits, Moved, offset_mismatch
 from services.upload.journals import Journals
 from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
 from services.upload.multipart_writer import NotUndone
+from services.upload.redis_journal_store import RedisJournalStore
 
 # As many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64
@@ -45,7 +45,7 @@ class Appends:
         self,
         *,
         journals: Journals,
-        store: JournalStore,
+        store: RedisJournalStore,
         objects: S3Objects,
         writer: ChunkWriter,
         buffers: Buffers,

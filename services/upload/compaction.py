@@ -33,8 +33,8 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.compaction_plan import PartPlan, plan
 from services.upload.journal import Journal, JournalState
-from services.upload.journal_store import JournalStore
 from services.upload.journals import every_extent
+from services.upload.redis_journal_store import RedisJournalStore
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
@@ -67,7 +67,7 @@ class Compaction:
         self,
         *,
         sealing: Sealing,
-        store: JournalStore,
+        store: RedisJournalStore,
         objects: S3Objects,
         data: S3Bytes,
         catalog: CatalogClient,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reelway.v1 import media_pb2
@@ -100,6 +101,36 @@ class Committed:
     """Of the upload with it."""
     replayed: bool = False
     """An earlier call with the same idempotency key put it there; this call's chunk is no part of the upload."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one upload may become."""
+
+    chunks: int
+    bytes: int
+    clips: int
+    clips_bytes: int
+    """Bytes of one that has several clips."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The upload ends elsewhere than where the chunk was meant for."""
+
+    size: int
+
+
+@dataclass(frozen=True)
+class Located:
+    """A range of one version of an upload."""
+
+    journal: Journal
+    """As it is now."""
+    size: int
+    """Of the version that was asked for."""
+    extents: Sequence[Extent]
+    """What holds the range; perhaps only the beginning of it."""
 
 
 def offset_mismatch(size: int) -> ReelwayError:

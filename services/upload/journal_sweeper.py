@@ -19,8 +19,8 @@ from services.common.periodic import failures_logged, periodically
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.common.video_state import GONE, is_one_object
 from services.upload.journal import Journal, JournalState
-from services.upload.journal_store import JournalStore
 from services.upload.journals import Journals, every_extent
+from services.upload.redis_journal_store import RedisJournalStore
 from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
@@ -37,7 +37,7 @@ class JournalSweeper:
         *,
         journals: Journals,
         sealing: Sealing,
-        store: JournalStore,
+        store: RedisJournalStore,
         objects: S3Objects,
         catalog: CatalogClient,
         idle_lease: Lease,

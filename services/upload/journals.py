@@ -21,8 +21,8 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.common.video_state import is_one_object
 from services.upload.file_name import plain_name
-from services.upload.journal import Journal, JournalState
-from services.upload.journal_store import JournalStore, Located
+from services.upload.journal import Journal, JournalState, Located
+from services.upload.redis_journal_store import RedisJournalStore
 from services.upload.restore import SNIFF_EXTENTS, restore, sniff_extents
 
 log = logs.get_logger(__name__)
@@ -33,7 +33,7 @@ _FIRST_LOOK_SECONDS = 60.0
 """After so long the sweeper looks whether an upload that was entered came to be: one that did not holds a place."""
 
 
-async def every_extent(store: JournalStore, journal: Journal) -> AsyncIterator[Extent]:
+async def every_extent(store: RedisJournalStore, journal: Journal) -> AsyncIterator[Extent]:
     """All that hold this version, in order; VIDEO_CHANGED where the store has it no more."""
     offset = 0
     while offset < journal.size:
@@ -51,7 +51,7 @@ class Journals:
     def __init__(
         self,
         *,
-        store: JournalStore,
+        store: RedisJournalStore,
         objects: S3Objects,
         data: S3Bytes,
         catalog: CatalogClient,

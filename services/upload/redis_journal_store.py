@@ -36,10 +36,12 @@ from services.upload.journal import (
     Committed,
     Journal,
     JournalState,
+    Limits,
+    Located,
+    Moved,
     offset_mismatch,
     parse_member,
 )
-from services.upload.journal_store import Limits, Located, Moved
 
 _LUA = Path(__file__).parent / "lua"
 _OPEN, _SEALED = "{journals}:open", "{journals}:sealed"
@@ -72,7 +74,7 @@ def _owned(owner: str) -> str:
 
 
 class RedisJournalStore:
-    """See JournalStore. The client must answer text."""
+    """Journals and the registers over them; every method may raise STORE_UNAVAILABLE. The client must answer text."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -125,7 +127,14 @@ class RedisJournalStore:
         expected_offset: int | None = None,
         idempotency_key: str = "",
     ) -> Committed | Moved | None:
-        """Make a stored chunk part of the upload, in one step. See JournalStore."""
+        """Make a stored chunk part of the upload, in one step. Safe to repeat with the same chunk.
+
+        None where there is no journal. From the Unix time `swept` on, by Redis' clock, its object may be gone.
+
+        Raises:
+            ReelwayError: VIDEO_NOT_FOUND (aborted), NOT_THE_OWNER, UPLOAD_SEALED, OFFSET_MISMATCH, TOO_MANY_CHUNKS,
+                TOO_MANY_CLIPS, FILE_TOO_LARGE, CLIPS_TOO_LARGE, TIMEOUT (`swept` has passed).
+        """
         key = _key(chunk.video_id)
         with redis_errors():
             answer = await self._commit(
@@ -168,7 +177,11 @@ class RedisJournalStore:
         raise RuntimeError(f"unknown answer {answer!r}")
 
     async def locate(self, video_id: str, offset: int, length: int, etag: str, most: int) -> Located | None:
-        """Up to `most` extents that hold a range of a version. See JournalStore."""
+        """Up to `most` extents that hold a range of a version (empty: the current one); None without a journal.
+
+        Raises:
+            ReelwayError: VIDEO_CHANGED (no such version).
+        """
         version = entity_tags.journal_size(etag) if etag else -1
         if etag and version < 0:
             raise ReelwayError(ErrorReason.VIDEO_CHANGED)

@@ -21,7 +21,7 @@ from services.common.object_keys import journal_prefix
 from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import ObjectInfo, S3Objects
 from services.upload.journal import Journal, JournalState
-from services.upload.journal_store import JournalStore
+from services.upload.redis_journal_store import RedisJournalStore
 
 log = logs.get_logger(__name__)
 
@@ -108,7 +108,9 @@ async def sniff_extents(data: S3Bytes, extents: Sequence[Extent]) -> media_pb2.C
     return sniff(b"".join([piece async for piece in read_slices(data, beginning)]))
 
 
-async def restore(store: JournalStore, objects: S3Objects, data: S3Bytes, video: media_pb2.Video) -> Journal | None:
+async def restore(
+    store: RedisJournalStore, objects: S3Objects, data: S3Bytes, video: media_pb2.Video
+) -> Journal | None:
     """The journal of a video whose record says that it grows, or that it is sealed and not one object yet.
 
     None where the record says neither, or where a sealed one's chunks are not all there.

@@ -15,14 +15,14 @@ from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.journal import Journal, JournalState
-from services.upload.journal_store import JournalStore
 from services.upload.journals import Journals
+from services.upload.redis_journal_store import RedisJournalStore
 
 
 class Sealing:
     """Seals uploads; `wake` is set whenever there is something new to compact."""
 
-    def __init__(self, journals: Journals, store: JournalStore, catalog: CatalogClient, clock: Clock) -> None:
+    def __init__(self, journals: Journals, store: RedisJournalStore, catalog: CatalogClient, clock: Clock) -> None:
         self._journals, self._store, self._catalog, self._clock = journals, store, catalog, clock
         self.wake = asyncio.Event()
 

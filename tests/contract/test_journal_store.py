@@ -16,8 +16,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.extents import Extent
 from services.common.object_keys import journal_prefix
 from services.common.settings import RedisSettings
-from services.upload.journal import Chunk, Committed, Journal, JournalState
-from services.upload.journal_store import Limits, Moved
+from services.upload.journal import Chunk, Committed, Journal, JournalState, Limits, Moved
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.journal_client import refusal
 

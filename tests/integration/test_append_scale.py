@@ -14,8 +14,7 @@ import pytest
 import redis.asyncio
 
 from services.common.s3_bytes import S3Bytes
-from services.upload.journal import Chunk, Committed
-from services.upload.journal_store import Limits
+from services.upload.journal import Chunk, Committed, Limits
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.fleet import Fleet, start_fleet
 from tests.support.journal_client import JournalClient, connect

@@ -14,8 +14,7 @@ from reelway.v1 import catalog_pb2, media_pb2, upload_pb2
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import S3Objects
-from services.upload.journal import Chunk, Committed
-from services.upload.journal_store import Limits
+from services.upload.journal import Chunk, Committed, Limits
 from services.upload.redis_journal_store import RedisJournalStore
 from tests.support.clips import WEBM
 from tests.support.fleet import Fleet, start_fleet

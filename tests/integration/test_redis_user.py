@@ -19,8 +19,7 @@ from services.ffmpeg.job import NewJob
 from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import CHANGED, Holding, RedisJobStore
-from services.upload.journal import Chunk, Journal, JournalState
-from services.upload.journal_store import Limits
+from services.upload.journal import Chunk, Journal, JournalState, Limits
 from services.upload.open_uploads import OpenUpload, OpenUploads
 from services.upload.redis_journal_store import RedisJournalStore
 from services.upload.signatures import Signatures

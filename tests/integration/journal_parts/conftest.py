@@ -13,7 +13,7 @@ from services.upload.appends import Appends
 from services.upload.buffers import Buffers
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.compaction import Compaction
-from services.upload.journal_store import Limits
+from services.upload.journal import Limits
 from services.upload.journal_sweeper import JournalSweeper
 from services.upload.journals import Journals
 from services.upload.redis_journal_store import LEASES, RedisJournalStore, lease_name

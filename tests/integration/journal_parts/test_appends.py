@@ -9,8 +9,7 @@ from reelway.v1 import media_pb2
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.chunk_writer import ChunkWriter
-from services.upload.journal import Committed
-from services.upload.journal_store import Moved
+from services.upload.journal import Committed, Moved
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
 from tests.support.clips import WEBM
 from tests.support.journal_client import refusal
