@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import uuid
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
-from typing import Any
 
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc
@@ -18,16 +15,6 @@ from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
-
-
-@dataclass(frozen=True)
-class FfmpegHealth:
-    """What the service can run."""
-
-    installed: bool
-    ready: bool
-    isolation: dict[str, Any]
-    """Every layer and the self-test, for operators."""
 
 
 class Jobs:
@@ -77,19 +64,15 @@ class Jobs:
         finally:
             changes.cancel()
 
-    async def health(self) -> FfmpegHealth:
+    async def health(self) -> ffmpeg_pb2.CheckHealthResponse:
         """What the service found at its start."""
-        answer = await self._health()
-        return FfmpegHealth(answer.available, answer.isolated, json.loads(answer.isolation_json or "{}"))
-
-    async def _health(self) -> ffmpeg_pb2.CheckHealthResponse:
         return await call(self._asking_why.CheckHealth, ffmpeg_pb2.CheckHealthRequest())
 
     async def _explained(self, error: ReelwayError) -> ReelwayError:
         """`error`, or that isolation is missing, where that is why nobody took the call."""
         if error.reason is ErrorReason.SERVICE_UNAVAILABLE:
             with contextlib.suppress(ReelwayError):
-                found = await self._health()
+                found = await self.health()
                 if not found.isolated:
                     missing = ", ".join(found.missing_layers) or "ffmpeg"
                     return ReelwayError(ErrorReason.ISOLATION_UNAVAILABLE, f"isolation-unavailable: {missing}")

@@ -30,6 +30,7 @@ _STATUSES: dict[ffmpeg_pb2.TaskState.ValueType, _Status] = {
     ffmpeg_pb2.TASK_STATE_CANCELLED: "failed",
 }
 _LAST_EVENT = "end"
+_NO_FFMPEG = '{"mode": "", "level": "", "ok": false}'
 _NOT_FOUND = {404: Answer("No such task, or not yours", ErrorBody)}
 _REFUSED = {
     400: Answer("The command is not allowed; `detail` names the option, filter or placeholder, and why", ErrorBody)
@@ -271,7 +272,7 @@ def _event(task: ffmpeg_pb2.Task) -> bytes:
 async def health(request: web.Request) -> web.Response:
     """Whether ffmpeg is installed."""
     found = await request.app[JOBS].health()
-    return _json(FfmpegHealthBody(ffmpeg_installed="yes" if found.installed else "no"))
+    return _json(FfmpegHealthBody(ffmpeg_installed="yes" if found.available else "no"))
 
 
 @routes.get(
@@ -289,5 +290,4 @@ async def health(request: web.Request) -> web.Response:
 async def isolation(request: web.Request) -> web.Response:
     """Which layers stand between a command and the machine, and whether they were seen to hold."""
     found = await request.app[JOBS].health()
-    body = {"mode": "", "level": "", "ok": False} | found.isolation
-    return web.json_response(body, status=200 if found.ready else 503)
+    return web.json_response(text=found.isolation_json or _NO_FFMPEG, status=200 if found.isolated else 503)
