@@ -41,7 +41,6 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
-from redis.exceptions import NoScriptError
 
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
@@ -135,11 +134,7 @@ class RedisJobStore:
 
     async def _call(self, operation: str, *args: str | int) -> Any:
         with redis_errors():
-            try:
-                return await self._script(keys=[TAG], args=[operation, *args])
-            except NoScriptError:
-                # Redis was restarted between the client's load and its second try.
-                return await self._script(keys=[TAG], args=[operation, *args])
+            return await self._script(keys=[TAG], args=[operation, *args])
 
     @staticmethod
     async def _read(answer: Any) -> Any:
