@@ -27,7 +27,7 @@ from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
-from services.common.request_limits import LONGEST_WINDOW
+from services.common.request_limits import LONGEST_WINDOW, STAT_SECONDS
 
 log = logs.get_logger(__name__)
 
@@ -46,8 +46,6 @@ _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
-_SHARED_SECONDS = 1.0
-"""After so long an answer that is asked for once for many is asked for again, once for them: the replica may hang."""
 JOIN_SECONDS = 300.0
 """How long a viewer waits for clips to be joined before it is told to come back."""
 _WINDOW_TRIES = 10
@@ -72,7 +70,6 @@ class Playback:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = BoundedCache[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._asking = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
-        self._asking_again = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
         self._backoff = Backoff(attempts=_WINDOW_TRIES)
         self._left_behind = tasks.Background()
         self._waiting = OrderedDict[StallWatch, Callable[[], None]]()
@@ -82,24 +79,14 @@ class Playback:
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
         key = (video_id, current_caller().user)
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = asyncio.get_running_loop().time()
         hit = self._stats.get(key)
         if hit is None or not self._ttl:
             return await self._remembered(key, now)
         if hit[0] > now:
             return hit[1]
         # Its bytes are final, only who may see them is asked again: by one for all who come meanwhile.
-        try:
-            async with asyncio.timeout(_SHARED_SECONDS):
-                return await self._asking.run(key, lambda: self._remembered(key, now))
-        except TimeoutError:
-            # Not of the time before that second: such an answer would be too old to be kept.
-            now = loop.time()
-            hit = self._stats.get(key, hit)
-            if hit[0] > now:
-                return hit[1]
-            return await self._asking_again.run(key, lambda: self._remembered(key, now))
+        return await self._asking.run(key, lambda: self._remembered(key, now))
 
     async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
         stat = await self._stat(key[0])
@@ -179,8 +166,8 @@ class Playback:
         Where that cannot be told at once, the viewer goes on.
         """
         try:
-            # Longer than `stat` waits for a replica that hangs before it asks another one.
-            async with asyncio.timeout(2 * _SHARED_SECONDS):
+            # Longer than it is waited for a replica that hangs before another one is asked.
+            async with asyncio.timeout(STAT_SECONDS + 1):
                 await self.stat(video_id)
         except TimeoutError:
             pass

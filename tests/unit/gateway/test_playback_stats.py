@@ -90,29 +90,6 @@ async def test_one_asks_again_for_all_who_come_meanwhile() -> None:
     assert stream.asked == ["anna"] * 2
 
 
-async def test_where_an_answer_takes_long_one_asks_again_for_all_and_its_answer_is_kept(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The replica that was asked may hang."""
-    seconds = 0.5
-    monkeypatch.setattr("gateway.operations.playback._SHARED_SECONDS", seconds)
-    stream = Stream()
-    videos = playback(stream, ttl_seconds=seconds)
-    await stat_as("anna", videos)
-    old = asyncio.get_running_loop().time() + seconds
-    await until(lambda: asyncio.get_running_loop().time() > old)
-    stream.may_answer.clear()
-    viewers = [asyncio.create_task(stat_as("anna", videos)) for _ in range(5)]
-    await until(lambda: len(stream.asked) > 1)
-    hung, stream.may_answer = stream.may_answer, asyncio.Event()
-    stream.may_answer.set()
-    async with asyncio.timeout(10):
-        assert [stat.size_bytes for stat in await asyncio.gather(*viewers)] == [3] * 5
-        assert (await stat_as("anna", videos)).size_bytes == 3
-    assert stream.asked == ["anna"] * 3
-    hung.set()
-
-
 async def test_who_remembers_nothing_asks_each_time() -> None:
     stream = Stream()
     videos = playback(stream, 0)
