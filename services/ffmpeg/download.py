@@ -31,6 +31,7 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _CHUNK = 256 * 1024
 _LOOKUPS = 64
+_MOST_REDIRECTS = 5
 _AGENT = "reelway"
 _URL_PUNCTUATION = "%:/?#[]@!$&'()*+,;="  # RFC 3986, 2; letters, digits and -._~ are never quoted
 
@@ -63,8 +64,6 @@ class DownloadLimits:
     """Average since the start, once the grace is over."""
     grace_seconds: float = 15.0
     """Before the average counts."""
-    max_redirects: int = 5
-    """Hops after the first address."""
 
 
 class _Names(AbstractResolver):
@@ -152,7 +151,7 @@ class Fetcher:
             await self._session.close()
 
     async def _follow(self, url: str, destination: Path, spend: Callable[[int], None]) -> int:
-        for _ in range(self._limits.max_redirects + 1):
+        for _ in range(_MOST_REDIRECTS + 1):
             self._policy.check_url(url)
             async with await self._ask(url) as response:
                 if response.status not in _REDIRECTS:
@@ -161,7 +160,7 @@ class Fetcher:
                 if url.lower().startswith("https:") and not target.lower().startswith("https:"):
                     raise DownloadRefused("the input redirects from https to another scheme")
                 url = target
-        raise DownloadRefused(f"the input redirects more than {self._limits.max_redirects} times")
+        raise DownloadRefused(f"the input redirects more than {_MOST_REDIRECTS} times")
 
     async def _ask(self, url: str) -> aiohttp.ClientResponse:
         # A header that comes byte by byte never breaks the pause between two reads, but this.
