@@ -42,7 +42,17 @@ import redis.asyncio as redis
 from redis.asyncio.client import Pipeline
 from reelway.v1 import media_pb2
 
-from services.catalog.memberships import DELETING, DUE, PREFIX, known_owner, listed_for, memberships, public_key
+from services.catalog.memberships import (
+    DELETING,
+    DUE,
+    PREFIX,
+    PUBLISHED,
+    known_owner,
+    listed_for,
+    memberships,
+    owned_key,
+    public_key,
+)
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -55,7 +65,7 @@ _MARKER, _COUNTER = PREFIX + "index:3", PREFIX + "counter"
 _NUMBERS, _UNSAVED, _OWNERS = PREFIX + "numbers", PREFIX + "unsaved", PREFIX + "owners"
 LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
-# Everything else in the process waits while these, of each list, are put in order.
+# Everything else in the process waits while these are put in order.
 _SKIPPED_AT_ONCE = 500
 _DELETED_AT_ONCE = 1000
 _LUA = Path(__file__).parent / "lua"
@@ -176,17 +186,31 @@ class RedisVideoStore:
     async def behind(self, user: str, after: int, skip: int) -> int:
         """The number behind which a page of a user's list begins that leaves out the first `skip` above `after`.
 
-        Where the user has published videos, which are in two of the lists, all that are left out are gone through.
+        Of what is left out, the user's own videos are gone through, where any are published: these are in two lists.
         """
         lists = listed_for(user)
-        if skip:
+        while skip:
             with redis_errors():
-                found = await self._skip_script(keys=[public_key(user), *lists], args=[after, skip])
-            if found is not None:
-                return int(found)
-        while skip and (skipped := await self._members(lists, after, min(skip, _SKIPPED_AT_ONCE))):
-            after, skip = int(skipped[-1][0]), skip - len(skipped)
+                found, left_out = await self._skip_script(keys=lists, args=[after, skip])
+            if not left_out:
+                break
+            skip -= left_out - await self._in_two_lists(user, after, found)
+            after = int(found)
         return after
+
+    async def _in_two_lists(self, user: str, after: int, until: int) -> int:
+        """How many of the user's videos with a number above `after`, up to `until`, are published."""
+        with redis_errors():
+            published = user and await self._redis.exists(public_key(user))
+        count = 0
+        while published and (own := await self._members([owned_key(user)], after, _SKIPPED_AT_ONCE)):
+            ids = [video_id.decode() for number, video_id in own if number <= until]
+            if not ids:
+                break
+            with redis_errors():
+                scores: Any = await self._redis.zmscore(PUBLISHED, ids)
+            count, after = count + len(ids) - scores.count(None), int(own[-1][0])
+        return count
 
     async def page(self, lists: Sequence[str], after: int, count: int) -> list[media_pb2.Video]:
         """Up to `count` videos that are in any of these lists by number, numbers above `after`, in order.

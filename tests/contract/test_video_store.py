@@ -10,7 +10,7 @@ from reelway.v1 import media_pb2
 
 from services.catalog import redis_video_store
 from services.catalog.library_store import LibraryStore
-from services.catalog.memberships import PROCESSING, listed_for, owned_key, public_key
+from services.catalog.memberships import PROCESSING, PUBLISHED, listed_for, owned_key, public_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.error_catalog import ErrorReason
@@ -205,9 +205,23 @@ async def test_no_more_records_are_read_at_once_than_a_message_holds(
 
 
 async def test_others_run_while_many_are_skipped(store: RedisVideoStore, client: redis.Redis) -> None:
-    await client.zadd(owned_key(""), {f"{number}": number for number in range(1, 30_001)})
-    await client.zadd(public_key("anna"), {"30000": 1})
+    both = {f"{number}": number for number in range(1, 30_001)}
+    for key in (owned_key("anna"), PUBLISHED, public_key("anna")):
+        await client.zadd(key, both)
     assert await others_run(lambda: store.behind("anna", 0, 30_000)) == 30_000
+
+
+async def test_no_more_is_gone_through_than_what_the_user_has(
+    store: RedisVideoStore, client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has published one of a million videos asks for a page far behind."""
+    monkeypatch.setattr(redis_video_store, "_SKIPPED_AT_ONCE", 1)
+    await client.zadd(owned_key(""), {f"{number}": number for number in range(1, 1001) if number % 100})
+    for key in (owned_key("anna"), PUBLISHED, public_key("anna")):
+        await client.zadd(key, {f"{number}": number for number in range(100, 1001, 100)})
+    await client.config_resetstat()
+    assert await store.behind("anna", 0, 950) == 950
+    assert (await client.info("commandstats"))["cmdstat_zrange"]["calls"] < 50
 
 
 async def test_many_are_skipped_in_one_step_where_no_list_has_a_video_of_another(
