@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
 from reelway.v1 import media_pb2
@@ -23,6 +23,7 @@ from services.common.s3_objects import ObjectInfo
 from tests.integration.catalog_rig import UpdateRequest, catalog_sweeper, draft, library_of, saved
 from tests.support.foundation import Foundation
 from tests.support.journal_client import refusal
+from tests.support.waiting import until
 
 
 async def test_deleting_takes_the_bytes_and_leaves_the_number(near: Foundation) -> None:
@@ -121,6 +122,31 @@ async def test_a_deletion_that_takes_long_goes_on_behind_its_answer(
     await catalog_sweeper(near).sweep()
     assert await near.objects.head(video.object_key) is None
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_of_many_deletions_at_once_each_is_acknowledged_and_few_take_objects_away(
+    near: Foundation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever deletes a thousand videos: their objects must not stand before their tombstones in the store's queue."""
+    videos = [await near.catalog.create(draft(), "anna") for _ in range(6)]
+    begun, go_on = list[str](), asyncio.Event()
+
+    async def held(keys: Sequence[str]) -> None:
+        begun.extend(keys[:1])
+        await go_on.wait()
+
+    async def all_are(state: media_pb2.VideoState.ValueType) -> bool:
+        return all([(await saved(near, video.video_id)).state == state for video in videos])
+
+    monkeypatch.setattr(near.objects, "delete_each", held)
+    monkeypatch.setattr(catalog, "_DELETE_SECONDS", 60)
+    deletions = asyncio.gather(*(near.catalog.delete("anna", video.video_id) for video in videos))
+    await until(lambda: len(begun) >= 4)
+    await until(lambda: all_are(media_pb2.VIDEO_STATE_DELETING))
+    assert len(begun) == 4
+    go_on.set()
+    await deletions
+    assert await all_are(media_pb2.VIDEO_STATE_DELETED)
 
 
 async def test_chunks_are_deleted_some_at_a_time(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
