@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from reelway.v1 import media_pb2
 
 from services.catalog.transcript_state import UNDER_WAY
+from services.common.caller import SYSTEM_USER
 from services.common.video_state import READABLE, is_one_object
 
 PREFIX = "{catalog}:"
 EXPLORE, SIGNED, PROCESSING, DELETING = (PREFIX + name for name in ("explore", "signed", "processing", "deleting"))
-TRANSCRIBING, PUBLISHED = PREFIX + "transcribing", PREFIX + "published"
+TRANSCRIBING, PUBLISHED, GROWING = PREFIX + "transcribing", PREFIX + "published", PREFIX + "growing"
 
 DUE = "due"
 """Instead of a score: the time of the commit that put it there first."""
@@ -50,7 +51,12 @@ def private_key(owner: str) -> str:
 
 
 def listed_for(user: str) -> list[str]:
-    """The lists, each by number, that have what `user` (empty: anonymous) may see without knowing its id."""
+    """The lists, each by number, that have what `user` (empty: anonymous) may see without knowing its id.
+
+    The system is shown what it looks after: everybody's videos that grow.
+    """
+    if user == SYSTEM_USER:
+        return [GROWING]
     return [owned_key(""), PUBLISHED, *([owned_key(user)] if user else [])]
 
 
@@ -79,6 +85,7 @@ def memberships(video: media_pb2.Video) -> Mapping[str, str]:
         PROCESSING: DUE if wants_processing(video) else "",
         TRANSCRIBING: DUE if wants_transcript(video) else "",
         DELETING: DUE if state == media_pb2.VIDEO_STATE_DELETING else "",
+        GROWING: number if state == media_pb2.VIDEO_STATE_UPLOADING else "",
         SIGNED: str(video.create_time.ToSeconds()) if state == media_pb2.VIDEO_STATE_SIGNED else "",
     }
     if video.owner:

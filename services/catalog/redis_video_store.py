@@ -20,6 +20,7 @@ and sorted sets of video ids, kept by memberships.py; `<owner>` may be empty in 
     {catalog}:private:<owner>       by listing time: published and private
     {catalog}:explore               by listing time: published, everybody's
     {catalog}:published             by number: the same
+    {catalog}:growing               by number: those that grow, everybody's
     {catalog}:signed                by creation time: signed uploads that have not arrived
     {catalog}:processing            by the time when a job for it is looked after next
     {catalog}:transcribing          by the time when a transcript that was asked for is looked after next

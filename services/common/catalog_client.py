@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 import grpc
@@ -50,6 +50,19 @@ class CatalogClient:
         """One video regardless of who may see it, tombstones included. See CatalogService.LookUpVideo."""
         request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
         return (await call(self._stub.LookUpVideo, request, system_caller())).video
+
+    async def growing(self) -> AsyncIterator[media_pb2.Video]:
+        """Everybody's videos that grow, private ones too. See CatalogService.ListVideos."""
+        request = catalog_pb2.ListVideosRequest(page_size=1000)
+        while True:
+            page = await call(self._stub.ListVideos, request, system_caller())
+            for video in page.videos:
+                # A catalog of an older release, or one that was beside it, lists others, too.
+                if video.state == media_pb2.VIDEO_STATE_UPLOADING:
+                    yield video
+            request.page_token = page.next_page_token
+            if not request.page_token:
+                return
 
     async def delete(self, video_id: str, caller: Caller | None = None) -> None:
         """Delete a video, in another caller's name if one is given. See CatalogService.DeleteVideo."""

@@ -116,12 +116,17 @@ class JournalSweeper:
             await self._store.leave(video_id, owner)
 
     async def sweep_orphans(self) -> None:
-        """Remove chunks that are part of nothing, once they are older than any live append."""
+        """Remove chunks that are part of nothing, once they are older than any live append; find what Redis lost."""
         for folders, sweep in ((JOURNALS, self._sweep_upload), (JOINED, self._sweep_joined)):
             async for video_id, found in self._objects.folders(folders):
                 with failures_logged("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
         await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))
+        async for video in self._catalog.growing():
+            # One without a chunk is found nowhere else: it would never be idle, and be listed for ever.
+            with failures_logged("look for a lost upload", video_id=video.video_id):
+                if await self._store.get(video.video_id) is None:
+                    await self._restore(video)
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.
@@ -155,8 +160,11 @@ class JournalSweeper:
         video = await self._catalog.look_up(video_id)
         if video.state in GONE or is_one_object(video):
             return None
+        return await self._restore(video)
+
+    async def _restore(self, video: media_pb2.Video) -> Journal:
         set_caller(Caller(user=video.owner, request_id=new_request_id()))
-        return await self._journals.get(video_id)
+        return await self._journals.get(video.video_id)
 
     async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:
         for orphan in orphans:

@@ -17,7 +17,7 @@ from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import LEASES, RedisVideoStore
 from services.common import redis_client, s3_bytes
 from services.common.byte_messages import UploadMessage
-from services.common.caller import Caller, current_caller, set_caller
+from services.common.caller import SYSTEM_USER, Caller, current_caller, set_caller
 from services.common.catalog_client import CatalogClient
 from services.common.clock import Clock, SystemClock
 from services.common.lease import Lease
@@ -95,6 +95,10 @@ class NearCatalog:
 
     async def look_up(self, video_id: str) -> media_pb2.Video:
         return await self.catalog.look_up(video_id)
+
+    async def growing(self) -> AsyncIterator[media_pb2.Video]:
+        for video in (await self.catalog.page(SYSTEM_USER, 1000, ""))[0]:
+            yield video
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         return await self._changes.seal(request)

@@ -9,6 +9,7 @@ from services.common.entity_tags import unquoted
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import ObjectInfo
 from services.upload.journal import Chunk
+from tests.integration.catalog_rig import UpdateRequest, index_made_again
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
 from tests.support.clips import WEBM
 from tests.support.journal_client import keys_under
@@ -81,6 +82,19 @@ async def test_an_upload_that_cannot_be_read_keeps_no_other_from_the_sweepers(ri
     assert len(await rig.keys(idle)) == 1
     await rig.sweeper.expire_idle()
     assert (await rig.parts.catalog.look_up(idle)).state == media_pb2.VIDEO_STATE_READY
+
+
+async def test_an_upload_without_a_chunk_expires_though_redis_was_emptied(rig: Rig) -> None:
+    """Nothing in S3 but its record tells of it, and nobody can delete a video that grows."""
+    video_id = await rig.create()
+    await rig.parts.catalog.update("anna", UpdateRequest(video_id=video_id, is_private=True))
+    await index_made_again(rig.parts)
+    await rig.sweeper.sweep_orphans()
+    await rig.sweeper.expire_idle()
+    assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_UPLOADING, "it is young"
+    rig.parts.clock.ahead = 86_400 + 60
+    await rig.sweeper.expire_idle()
+    assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
 
 
 async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
