@@ -133,10 +133,8 @@ class Playback:
                 block = await self._cache.load(key, partial(self._fetch_block, stat, key))
                 yield (piece := _cut(block, offset, end),)
                 offset += len(piece)
-            elif end - offset <= _SHORT:
-                if key.number != (end - 1) // BLOCK:
-                    self._cache.is_wanted(key._replace(number=key.number + 1))
-                yield (await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset),)
+            elif end - offset <= _SHORT and (whole := await self._at_once(stat, offset, end)) is not None:
+                yield (whole,)
                 return
             else:
                 run_end = self._end_of_run(stat, offset, end)
@@ -144,6 +142,17 @@ class Playback:
                     async for chunk in chunks:
                         yield (chunk,)
                 offset = run_end
+
+    async def _at_once(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Buffer | None:
+        """A short range in one call; None where that lasts too long, as for thousands of chunks of a few bytes."""
+        if offset // BLOCK != (end - 1) // BLOCK:
+            self._cache.is_wanted(BlockKey(stat.video_id, stat.etag, offset // BLOCK + 1))
+        try:
+            return await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
+        except ReelwayError as error:
+            if error.reason is not ErrorReason.TIMEOUT:
+                raise
+        return None
 
     def _in_memory(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> list[Buffer]:
         """The beginning of the range, as far as its blocks are here; at most a block's length.

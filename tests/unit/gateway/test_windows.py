@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import grpc
 import pytest
@@ -69,9 +69,10 @@ class Windows:
             self.opened.append(Window(DATA[offset : offset + length]))
         return self.opened[-1]
 
-    def videos(self) -> Playback:
-        """Which reads them."""
-        return Playback(Mock(open_window=self.open_window), BlockCache(0), 0)
+    def videos(self, refusal: ReelwayError | None = None) -> Playback:
+        """Which reads them; short ranges are refused so."""
+        backend = Mock(open_window=self.open_window, read_range=AsyncMock(side_effect=refusal))
+        return Playback(backend, BlockCache(0), 0)
 
 
 async def test_no_byte_is_asked_for_twice_where_nothing_fails() -> None:
@@ -93,6 +94,15 @@ async def test_what_a_window_does_not_give_is_asked_for_again(end: Any) -> None:
     # The second and the fourth were opened ahead, for bytes behind those that were missing then.
     await until(lambda: not any(window.messages for window in windows.opened))
     assert not any(window.was_cancelled for window in windows.opened)
+
+
+async def test_a_short_range_that_lasts_too_long_comes_in_a_window() -> None:
+    """It may lie in thousands of chunks of a few bytes: each try would end as the first one."""
+    windows = Windows()
+    videos = windows.videos(ReelwayError(ErrorReason.TIMEOUT))
+    given = [bytes(piece) async for batch in videos.read(STAT, 5, 100_000) for piece in batch]
+    assert b"".join(given) == DATA[5:100_005]
+    assert [window.size for window in windows.opened] == [100_000]
 
 
 async def test_whoever_leaves_has_the_windows_run_out() -> None:
