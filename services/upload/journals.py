@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 from reelway.v1 import catalog_pb2, media_pb2
 
-from services.common import entity_tags, fault_points, logs
+from services.common import entity_tags, fault_points, logs, tasks
 from services.common.caller import SYSTEM_USER, current_caller, may_change
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
@@ -62,6 +62,7 @@ class Journals:
     ) -> None:
         self._store, self._objects, self._data, self._catalog, self._clock = store, objects, data, catalog, clock
         self._open_per_owner, self._open_of_nobody = open_per_owner, open_of_nobody
+        self._restoring = tasks.SingleFlight[str, Journal | None]()
         self._already_idle = idle_seconds - min(_FIRST_LOOK_SECONDS, idle_seconds)
 
     async def create(self, title: str, description: str, file_name: str) -> media_pb2.Video:
@@ -102,7 +103,8 @@ class Journals:
                 # Before its journal is there: behind that nobody comes here again. However many the owner has: these
                 # were open already. The sweeper's next look finds when it was appended to.
                 await self._store.enter(video_id, video.owner, self._clock.seconds() - self._already_idle, 2**53)
-            journal = await restore(self._store, self._objects, self._data, video)
+            # With a hundred thousand chunks it lasts longer than a call may: who asks again must not begin it again.
+            journal = await self._restoring.run(video_id, lambda: self._restore(video))
             if journal is None:
                 if not is_one_object(video) and not await self._name_object(video):
                     raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
@@ -110,11 +112,15 @@ class Journals:
                 if current_caller().user != SYSTEM_USER:
                     await self._catalog.get(video_id=video_id)
                 raise ReelwayError(ErrorReason.UPLOAD_SEALED)
-            if journal.state is JournalState.SEALED:
-                # Whoever fails before this leaves it to the sweep of chunks.
-                await self._store.await_compaction(video_id, self._clock.seconds())
         if journal.state is JournalState.ABORTED:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
+        return journal
+
+    async def _restore(self, video: media_pb2.Video) -> Journal | None:
+        journal = await restore(self._store, self._objects, self._data, video)
+        if journal is not None and journal.state is JournalState.SEALED:
+            # Whoever fails before this leaves it to the sweep of chunks.
+            await self._store.await_compaction(video.video_id, self._clock.seconds())
         return journal
 
     async def _name_object(self, video: media_pb2.Video) -> bool:

@@ -1,6 +1,8 @@
 """An append is there once or not at all: its commit unanswered, sent twice, overtaken, late, or its journal lost."""
 
+import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from reelway.v1 import media_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.s3_objects import ObjectInfo
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.journal import Committed, Moved
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
@@ -119,6 +122,30 @@ async def test_a_refused_chunk_that_a_journal_was_made_again_of_stays(
     await rig.appends.undoing.wait()
     await rig.journals.get(video_id)
     assert await rig.whole(video_id) == WEBM + b"refused"
+
+
+async def test_a_journal_is_made_again_though_whoever_needs_it_has_left(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of many chunks takes longer than a call: each would begin with their listing, and none come to its end."""
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    await rig.store.drop(video_id)
+    listed, go_on, listing = list[str](), asyncio.Event(), rig.parts.objects.list
+
+    async def slow(prefix: str) -> AsyncIterator[ObjectInfo]:
+        listed.append(prefix)
+        await go_on.wait()
+        async for info in listing(prefix):
+            yield info
+
+    monkeypatch.setattr(rig.parts.objects, "list", slow)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(rig.journals.get(video_id), 0.1)
+    go_on.set()
+    assert (await rig.journals.get(video_id)).size == len(WEBM)
+    assert len(listed) == 1
 
 
 async def test_an_append_that_slept_until_its_chunk_may_be_swept_adds_nothing(rig: Rig) -> None:
