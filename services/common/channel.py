@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from pathlib import Path
 
 import grpc
@@ -100,12 +101,16 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
 
 
 def tls_files(settings: Settings) -> tuple[bytes, bytes, bytes]:
-    """Key, certificate and CA of this process; ends the process with one line where a file cannot be read."""
+    """Key, certificate and CA of this process; ends the process with one line where they cannot be used.
+
+    With such gRPC would blame the address, end the process with a core dump, or connect to nobody and not say so.
+    """
+    key, certificate = Path(settings.grpc_tls_key_file), Path(settings.grpc_tls_cert_file)
+    authority = Path(settings.grpc_tls_ca_file)
     try:
-        return (
-            Path(settings.grpc_tls_key_file).read_bytes(),
-            Path(settings.grpc_tls_cert_file).read_bytes(),
-            Path(settings.grpc_tls_ca_file).read_bytes(),
-        )
+        files = key.read_bytes(), certificate.read_bytes(), authority.read_bytes()
+        # The password is for OpenSSL, which would ask the terminal for that of an encrypted key.
+        ssl.create_default_context(cafile=authority).load_cert_chain(certificate, key, password="")
     except OSError as error:
-        refuse(f"GRPC_TLS_…_FILE: {error.filename}: {error.strerror}")
+        refuse(f"GRPC_TLS_…_FILE: no certificate, its key and a CA (PEM): {error}")
+    return files

@@ -31,12 +31,11 @@ class Authority:
             .sign(self._key, hashes.SHA256())
         )
 
-    def issue(self) -> tuple[bytes, bytes]:
-        """A new key and its certificate, PEM."""
+    def issue(self, password: bytes = b"") -> tuple[bytes, bytes]:
+        """A new key, encrypted where there is a password, and its certificate, PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        pem = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        locked = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, locked)
         return pem, self._sign("peer", key, ca=False).public_bytes(serialization.Encoding.PEM)
 
     @property

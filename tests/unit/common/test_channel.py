@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+from pathlib import Path
 
 import grpc
 import pytest
 from reelway.v1 import catalog_pb2, ffmpeg_pb2, library_pb2, signing_pb2, stream_pb2, transcript_pb2, upload_pb2
 
 from services.common import server
-from services.common.channel import _service_config, open_channel, target_of
-from services.common.settings import ServiceSettings
+from services.common.channel import _service_config, open_channel, target_of, tls_files
+from services.common.settings import ServiceSettings, Settings, load
+from tests.support.authority import Authority
 
 SERVICES = {
     descriptor.full_name: descriptor
@@ -68,3 +70,42 @@ async def test_servers_allow_all_pings_of_our_channels(monkeypatch: pytest.Monke
         await server.serve(ServiceSettings(), lambda _: None, service_names=(), ready={})
     assert given["grpc.http2.min_ping_interval_without_data_ms"] < given["grpc.keepalive_time_ms"]
     assert given["grpc.keepalive_permit_without_calls"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("CERT", b"no certificate"),
+        ("KEY", b""),
+        ("KEY", Authority().issue()[0]),
+        ("KEY", Authority().issue(password=b"secret")[0]),
+        ("CA", b""),
+        ("CA", None),
+    ],
+    ids=["no certificate", "an empty key", "another's key", "an encrypted key", "an empty CA", "no CA"],
+)
+def test_files_that_make_no_tls_end_the_process_with_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    name: str,
+    content: bytes | None,
+) -> None:
+    authority = Authority()
+    key, certificate = authority.issue()
+    good = {"KEY": key, "CERT": certificate, "CA": authority.pem}
+    for one, text in good.items():
+        (tmp_path / one).write_bytes(text)
+        monkeypatch.setenv(f"GRPC_TLS_{one}_FILE", str(tmp_path / one))
+    settings = load(Settings)
+    assert tls_files(settings) == (key, certificate, authority.pem)
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(SystemExit) as end:
+        tls_files(settings)
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("settings: GRPC_TLS_…_FILE: ")
+    assert said.count("\n") == 1
