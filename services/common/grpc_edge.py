@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import grpc
@@ -37,6 +37,13 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
         request_id = callers.request_id_of(context.invocation_metadata())
         log.warning("call refused", method=method, why=str(error), request_id=request_id)
     await context.abort_with_status(to_status(error))
+
+
+async def _write(context: grpc.aio.ServicerContext[Any, Any], response: Any) -> None:
+    try:
+        await context.write(response)
+    except grpc.aio.BaseError:
+        raise asyncio.CancelledError from None  # the client has gone, and so gRPC itself has it elsewhere
 
 
 def _parser(handler: Any) -> Callable[[bytes], Any]:
@@ -96,12 +103,15 @@ class Edge(grpc.aio.ServerInterceptor):
             callers.set_caller(callers.from_metadata(context.invocation_metadata()))
             return request if handler.request_streaming else parse(request)
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def stream(request: Any, context: Any) -> None:
+            # Whoever set no deadline, and takes nothing of what is written, is not waited for without end.
+            patience = self._max_unary_seconds if context.time_remaining() is None else None
             self._note()
             with observed(context):
                 try:
                     async for response in call(let_in(request, context), context):
-                        yield response
+                        async with asyncio.timeout(patience):
+                            await _write(context, response)
                 except Exception as error:
                     await _abort(context, method, error)
 

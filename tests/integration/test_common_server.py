@@ -248,7 +248,7 @@ async def test_a_call_that_took_all_of_its_client_s_time_counts_as_one_that_was_
 async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_leaves(edge: Edge) -> None:
     """Viewers pause and go all the time, and an alert counts what calls end with."""
     call = edge.stream("Flood")
-    assert await call.read() == b"more"
+    assert await call.read()
     call.cancel()
     ends: list[str] = []
 
@@ -258,6 +258,20 @@ async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_le
 
     await until(is_counted)
     assert ends == ["CANCELLED"]
+
+
+async def test_a_client_that_set_no_deadline_and_reads_no_more_is_cut_off(edge: Edge) -> None:
+    """What is made for it, and where that is a video's bytes all room for others, would else be its for good."""
+    flood: Any = edge.channel.unary_stream(f"/{SERVICE}/Flood")
+    patient, call = flood(b"patient", timeout=30), flood(b"endless")
+    assert await patient.read() == await call.read()
+    await until((edge.folder / "endless.left").exists)
+    assert not (edge.folder / "patient.left").exists()
+    patient.cancel()
+    with pytest.raises(grpc.aio.AioRpcError) as cut:
+        while await call.read():
+            pass
+    assert from_rpc_error(cut.value).reason is ErrorReason.TIMEOUT
 
 
 async def test_told_to_stop_it_finishes_what_it_accepted_and_accepts_no_more(tmp_path: Path) -> None:

@@ -68,8 +68,11 @@ async def _count(request: bytes, context: Any) -> AsyncIterator[bytes]:
 
 
 async def _flood(request: bytes, context: Any) -> AsyncIterator[bytes]:
-    while True:
-        yield b"more"
+    try:
+        while True:
+            yield b"more" * 2**14
+    finally:
+        (FOLDER / f"{request.decode()}.left").touch()
 
 
 async def _parse(request: health_pb2.HealthCheckRequest, context: Any) -> bytes:
