@@ -24,8 +24,9 @@ from services.upload.part_plan import IN_FLIGHT, PART
 
 _SLOW_SECONDS = 30.0
 """Who has been waited for so long in all,"""
-_SLOW_RATE = 2**16
-"""and has brought fewer bytes for each of these seconds, is slow."""
+_SLOW_RATE = 2**14
+"""and has brought fewer bytes for each of these seconds, is slow: slower than phones are. Those who are ended come
+back and end others, so that of many who are slow none would be done."""
 _RESERVED = Gauge("reelway_upload_buffer_bytes", "Bytes reserved for uploads and appends under way")
 
 

@@ -254,3 +254,18 @@ async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypat
         # Who has this piece has not come back for the next one.
         async for _ in room.counted(pieces(2)):
             assert not room_in(buffers, PART)
+
+
+async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else those who are too many end each other, again and again, and nobody is done."""
+    passed = 0.0
+    monkeypatch.setattr("services.upload.buffers.time.monotonic", lambda: passed)
+    buffers = Buffers(PART)
+    async with stalled(buffers, 3 * MIB) as phone:
+        passed = 100.0  # 31 KB/s
+        assert not room_in(buffers, PART)
+        assert await waits(phone)
+        passed = 200.0
+        assert not room_in(buffers, PART)
+        with pytest.raises(ReelwayError):
+            await phone
