@@ -42,6 +42,8 @@ _STALL_SECONDS = 15.0
 who pauses, or never reads on. Who does is asked for the rest anew."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
+_ARRIVED = 2**19
+"""So much of a window's end gRPC takes before it is read (see TRANSPORT_OPTIONS): the replica is done with it."""
 _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
@@ -246,7 +248,8 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
-                self._waiting[watch] = give_up
+                if ahead is not None or window_end - offset > _ARRIVED:
+                    self._waiting[watch] = give_up
                 watch.begin()
                 yield chunk
                 watch.end()

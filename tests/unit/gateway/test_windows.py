@@ -183,6 +183,19 @@ async def test_room_is_waited_for_longer_than_a_replica(reason: ErrorReason, ref
     assert len(opened) == refused
 
 
+async def test_nobody_gives_up_what_the_gateway_has_already() -> None:
+    """It would make no room, and be asked for again."""
+    windows = Windows()
+    videos = windows.videos()
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    slow = videos.read(STAT, 0, len(DATA))
+    await anext(slow)
+    assert windows.opened[-1].messages, "the rest of the window, and none ahead"
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert not any(window.was_cancelled for window in windows.opened)
+
+
 async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = Windows()
     videos = windows.videos()
