@@ -239,6 +239,8 @@ class Playback:
                         # It begins behind what is missing now.
                         self._leave(ahead)
                     window = ahead = None
+                    # A long one takes twice the room, of which there is none, or its viewer is fast no more.
+                    size = _FIRST_WINDOW
                     await asyncio.sleep(self._backoff.pause(attempt))
                     continue
                 attempt, offset = 0, offset + len(chunk)

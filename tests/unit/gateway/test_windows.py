@@ -196,6 +196,20 @@ async def test_nobody_gives_up_what_the_gateway_has_already() -> None:
     assert not any(window.was_cancelled for window in windows.opened)
 
 
+async def test_after_a_window_that_failed_they_begin_small_again() -> None:
+    """A viewer who was fast, and lets a long one time out, would hold the room of a long one from then on."""
+    windows = Windows()
+    videos = windows.videos()
+    reading = videos.read(STAT, 0, len(DATA))
+    for _ in range(3):
+        await anext(reading)
+    long = windows.opened[-1]
+    assert long.size == 4 * 2**20
+    long.messages, long.end = [], ReelwayError(ErrorReason.TIMEOUT)
+    await anext(reading)
+    assert windows.opened[2].size == 2**20
+
+
 async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = Windows()
     videos = windows.videos()
