@@ -227,14 +227,15 @@ class Playback:
                 except ReelwayError as error:
                     attempt += 1
                     crowded = error.reason is ErrorReason.TOO_MANY_REQUESTS
-                    if error.reason not in _AGAIN or attempt >= (_ROOM_TRIES if crowded else self._backoff.attempts):
-                        raise
-                    log.info("window failed, asking again", why=str(error), attempt=attempt)
                     if crowded:
                         self._crowded_until = now() + _CROWDED_SECONDS
-                        if self._waiting:
-                            # Whoever has been slowest makes room, and asks anew.
-                            next(iter(self._waiting.values()))()
+                    most = _ROOM_TRIES if now() < self._crowded_until else self._backoff.attempts
+                    if error.reason not in _AGAIN or attempt >= most:
+                        raise
+                    log.info("window failed, asking again", why=str(error), attempt=attempt)
+                    if crowded and self._waiting:
+                        # Whoever has been slowest makes room, and asks anew.
+                        next(iter(self._waiting.values()))()
                     if ahead is not None:
                         # It begins behind what is missing now.
                         self._leave(ahead)

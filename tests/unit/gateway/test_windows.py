@@ -210,6 +210,14 @@ async def test_after_a_window_that_failed_they_begin_small_again() -> None:
     assert windows.opened[2].size == 2**20
 
 
+async def test_who_waits_for_room_waits_as_long_where_a_replica_dies_meanwhile() -> None:
+    refusals = [ReelwayError(ErrorReason.TOO_MANY_REQUESTS)] * 12 + [GONE]
+    opened = [Window(b"", refusal) for refusal in refusals] + [Window(DATA[: 2**20])]
+    videos = Playback(Mock(open_window=Mock(side_effect=opened)), BlockCache(0), 0)
+    videos._backoff = Backoff(attempts=10, first_seconds=0)
+    assert await anext(videos.read(STAT, 0, len(DATA)))
+
+
 async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = Windows()
     videos = windows.videos()
