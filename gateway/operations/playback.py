@@ -52,8 +52,9 @@ JOIN_SECONDS = 300.0
 """How long a viewer waits for clips to be joined before it is told to come back."""
 _WINDOW_TRIES = 10
 """Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
-_ROOM_TRIES = 30
-"""Where no replica has room, half a minute or more: viewers who take turns have buffers."""
+_TURNS = Backoff(attempts=40, first_seconds=1.0, longest_seconds=1.0)
+"""Where no replica has room, half a minute: viewers who take turns have buffers. Nobody's pauses grow, or whoever has
+waited longest would ask least often, and wait on."""
 _CROWDED_SECONDS = 5.0
 """So long after a window found no room none is opened ahead: those who come to its end need it more."""
 # A window that fails so may go well on another replica, or a moment later.
@@ -229,8 +230,8 @@ class Playback:
                     crowded = error.reason is ErrorReason.TOO_MANY_REQUESTS
                     if crowded:
                         self._crowded_until = now() + _CROWDED_SECONDS
-                    most = _ROOM_TRIES if now() < self._crowded_until else self._backoff.attempts
-                    if error.reason not in _AGAIN or attempt >= most:
+                    patience = _TURNS if now() < self._crowded_until else self._backoff
+                    if error.reason not in _AGAIN or attempt >= patience.attempts:
                         raise
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
                     if crowded and self._waiting:
@@ -242,7 +243,7 @@ class Playback:
                     window = ahead = None
                     # A long one takes twice the room, of which there is none, or its viewer is fast no more.
                     size = _FIRST_WINDOW
-                    await asyncio.sleep(self._backoff.pause(attempt))
+                    await asyncio.sleep(patience.pause(attempt))
                     continue
                 attempt, offset = 0, offset + len(chunk)
                 in_reach = window_end - offset <= _AHEAD and window_end < end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
@@ -23,6 +24,12 @@ MESSAGE = 2**19
 DATA = random.Random(5).randbytes(6 * 2**20)
 STAT = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA))
 GONE = ReelwayError(ErrorReason.STORE_UNAVAILABLE)
+TURNS = playback._TURNS
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "_TURNS", replace(TURNS, first_seconds=0))
 
 
 class Window:
@@ -167,7 +174,7 @@ async def test_where_there_was_no_room_a_moment_ago_no_window_is_opened_ahead(mo
 
 
 @pytest.mark.parametrize(
-    ("reason", "refused"), [(ErrorReason.TOO_MANY_REQUESTS, 30), (ErrorReason.SERVICE_UNAVAILABLE, 10)]
+    ("reason", "refused"), [(ErrorReason.TOO_MANY_REQUESTS, 40), (ErrorReason.SERVICE_UNAVAILABLE, 10)]
 )
 async def test_room_is_waited_for_longer_than_a_replica(reason: ErrorReason, refused: int) -> None:
     opened = list[Window]()
@@ -208,6 +215,21 @@ async def test_after_a_window_that_failed_they_begin_small_again() -> None:
     long.messages, long.end = [], ReelwayError(ErrorReason.TIMEOUT)
     await anext(reading)
     assert windows.opened[2].size == 2**20
+
+
+async def test_who_has_waited_long_for_room_asks_as_often_as_who_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "_TURNS", TURNS)
+    pauses = list[float]()
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    refused = Window(b"", ReelwayError(ErrorReason.TOO_MANY_REQUESTS))
+    with pytest.raises(ReelwayError):
+        await anext(Playback(Mock(open_window=lambda *_: refused), BlockCache(0), 0).read(STAT, 0, len(DATA)))
+    assert max(pauses) <= 2 * min(pauses)
+    assert 20 < sum(pauses) < 40
 
 
 async def test_who_waits_for_room_waits_as_long_where_a_replica_dies_meanwhile() -> None:
