@@ -28,7 +28,7 @@ SLOWEST_RATE = 1024
 GRACE_S = 60.0
 #: Seconds for a body that is held until it is whole, and one more for so many bytes as it announces.
 WHOLE_BODY_S = 60.0
-HELD_RATE = 2**16
+HELD_RATE = 2**14
 
 
 class ClientGoneError(Exception):

@@ -166,6 +166,10 @@ async def test_a_long_body_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> N
         assert (await connection.head()).status == 200
 
 
+def test_a_phone_has_the_time_for_the_longest_body() -> None:
+    assert request_body.WHOLE_BODY_S + LARGEST / request_body.HELD_RATE > LARGEST / 20_000
+
+
 async def test_a_byte_takes_the_room_of_the_object_around_it() -> None:
     """A compressed body may come in bytes."""
     before = told()
