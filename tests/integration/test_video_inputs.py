@@ -115,6 +115,15 @@ async def test_a_window_that_breaks_is_asked_for_again(
         assert (raised.value.reason, stream.read) == (reason, [0] * tries)
 
 
+async def test_room_is_waited_for_longer(
+    stream: Stream, videos: StreamedVideos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inputs, "_WINDOW_TRIES", 2)
+    stream.breaks = [(0, ErrorReason.TOO_MANY_REQUESTS)] * 2
+    await videos.copy("anna", str(uuid.uuid4()), tmp_path / "whole", Budget(100))
+    assert (stream.read, (tmp_path / "whole").read_bytes()) == ([0, 0, 0, 4, 8], BODY)
+
+
 async def test_a_video_that_is_larger_than_what_is_left_is_not_begun(
     stream: Stream, videos: StreamedVideos, tmp_path: Path
 ) -> None:

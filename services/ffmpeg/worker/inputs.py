@@ -36,6 +36,8 @@ _WINDOW_SECONDS = 60.0
 _JOINING_SECONDS = 1800.0
 _LOOK_SECONDS = 1.0
 _WINDOW_TRIES = 4
+# Where viewers have all room, half a minute: an outage would have every input brought anew.
+_ROOM_TRIES = 17
 
 
 class Budget:
@@ -83,7 +85,8 @@ class StreamedVideos:
                 except grpc.aio.AioRpcError as error:
                     failures += 1
                     refusal = from_rpc_error(error)
-                    if refusal.kind.retry_seconds is None or failures >= _WINDOW_TRIES:
+                    most = _ROOM_TRIES if refusal.reason is ErrorReason.TOO_MANY_REQUESTS else _WINDOW_TRIES
+                    if refusal.kind.retry_seconds is None or failures >= most:
                         raise refusal from None
                     await asyncio.sleep(0.2 * failures)
 
