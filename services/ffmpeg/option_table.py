@@ -51,6 +51,8 @@ class Value(Enum):
     """A list of bitstream filters."""
     ENCODER_PARAMS = auto()
     """`key=value:…` of x264, x265, SVT-AV1, aom or rav1e."""
+    CODEC_FLAGS = auto()
+    """Names of a codec's flags with + and -, but no number, which could mean any of them."""
     KEY_FRAMES = auto()
     """Times, `source`, or `expr:…`."""
     IGNORED = auto()
@@ -126,11 +128,12 @@ _NATIVE: tuple[tuple[Value, Where, bool, str], ...] = (
 
 _AV_OPTIONS: tuple[tuple[Value, Where, str], ...] = (
     (Value.THREADS, Where.FILE, "threads"),
+    (Value.CODEC_FLAGS, Where.FILE, "flags"),
     # What every codec knows.
     (
         Value.PLAIN,
         Where.FILE,
-        "flags flags2 err_detect ec strict thread_type skip_frame skip_loop_filter skip_idct lowres idct",
+        "flags2 err_detect ec strict thread_type skip_frame skip_loop_filter skip_idct lowres idct",
     ),
     (Value.PLAIN, Where.FILE, "color_primaries color_trc colorspace color_range chroma_sample_location field_order"),
     (

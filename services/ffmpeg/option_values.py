@@ -21,6 +21,11 @@ _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
 _THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
 _TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,18}(?:\.[0-9]*)?)(s|ms|us)?")
+# Without pass1 and pass2, with which libx264 and libxvid write and read files of names of their own.
+_CODEC_FLAGS = format_table.words("""
+    unaligned mv4 qpel loop qscale gray psnr truncated drop_changed ildct low_delay global_header bitexact aic ilme
+    cgop output_corrupt
+""")
 _MAX_TEXT = 4096
 _MAX_QUEUE = 65536
 _MAX_THREADS = 16
@@ -76,6 +81,10 @@ def _check(rule: OptionRule, option: str, value: str, is_input: bool, limits: Li
             _check_bitstream_filters(option, value)
         case Value.ENCODER_PARAMS:
             _check_params(rule.name, option, value, limits)
+        case Value.CODEC_FLAGS:
+            for flag in re.split("[+-]", value.removeprefix("+").removeprefix("-")):
+                if flag not in _CODEC_FLAGS:
+                    raise CommandRefused(option, f"the flag '{flag[:40]}' is not allowed")
         case Value.KEY_FRAMES:
             _require(_KEY_FRAMES, option, value)
             check_expression(value, option)

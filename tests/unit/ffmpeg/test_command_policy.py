@@ -104,6 +104,7 @@ LEGIT = [
         "-i in_1 -vf "
         "drawtext=fontfile=/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf:text=Hi:box=1:boxcolor=black@0.5 out_1"
     ),
+    "-flags low_delay -i in_1 -c:v mpeg4 -flags +mv4+aic-loop -flags:a -bitexact out_1",
     "-i in_1 -filter:v:0 fps=30 -b:v:0 1M -b:a 128k -ar 44100 -ac 2 -aspect 16:9 -r 30000/1001 out_1",
     (
         "-i in_1 -map 0:v:0 -map 0:a:0? -map -0:s -map_metadata -1 -metadata title='A & B / C' "
@@ -186,6 +187,11 @@ REFUSED = [
     ("-i in_1 -attach x out_1", "-attach"),
     ("-i in_1 -passlogfile x -pass 1 out_1", "-passlogfile"),
     ("-i in_1 -pass 1 out_1", "-pass"),
+    ("-i in_1 -c:v libx264 -flags +cgop+pass1 out_1", "-flags: the flag 'pass1' is not allowed"),
+    ("-i in_1 -c:v libxvid -flags:v pass2 out_1", "-flags:v: the flag 'pass2' is not allowed"),
+    ("-i in_1 -c:v libx264 -flags 512 out_1", "-flags: the flag '512' is not allowed"),
+    ("-i in_1 -c:v libx264 -flags all out_1", "-flags: the flag 'all' is not allowed"),
+    ("-i in_1 -c:v libx264 -flags -cgop-max out_1", "-flags: the flag 'max' is not allowed"),
     ("-i in_1 -stats_enc_post:v x out_1", "-stats_enc_post"),
     ("-i in_1 -vstats out_1", "-vstats"),
     ("-enable_drefs 1 -use_absolute_path 1 -i in_1 out_1", "-enable_drefs"),
