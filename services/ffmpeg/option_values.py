@@ -18,7 +18,7 @@ _RATIO = re.compile(r"\d+(?:\.\d+)?/\d+(?:\.\d+)?", re.ASCII)
 _MAP = re.compile(r"-?\d+(?::[A-Za-z0-9_#][\w#.: -]*)?\??|\[[\w .:#?+-]{1,64}\]", re.ASCII)
 _KEY_FRAMES = re.compile(r"[\w .:,;+*/()<>=!-]{1,2048}", re.ASCII)
 _PARAM = re.compile(r"[A-Za-z0-9_.,+|()-]*")
-_THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp", "sliced-threads"})
+_THREAD_PARAMS = frozenset({"threads", "lookahead-threads", "frame-threads", "pools", "lp"})
 _BITSTREAM = re.compile(r"([a-z0-9_]+)(?:=([\w.:=+*/|()-]*))?", re.ASCII)
 _TIME = re.compile(r"(?:(?:([0-9]{1,9}):)?([0-9]{1,9}):)?([0-9]{1,18}(?:\.[0-9]*)?)(s|ms|us)?")
 # Without pass1 and pass2, with which libx264 and libxvid write and read files of names of their own.
@@ -115,7 +115,7 @@ def _check_params(name: str, option: str, value: str, limits: Limits) -> None:
             raise CommandRefused(f"{option} {key}", "this encoder option is not allowed")
         if not _PARAM.fullmatch(setting):
             raise CommandRefused(f"{option} {key}", f"'{setting[:40]}' is not a value that this option takes")
-        if key.replace("_", "-") in _THREAD_PARAMS and not _is_thread_count(setting or "1", limits):
+        if key.replace("_", "-") in _THREAD_PARAMS and not _is_thread_count(setting, limits):
             raise CommandRefused(f"{option} {key}", f"a number from 1 to {limits.threads}")
 
 

@@ -19,6 +19,31 @@ def test_threads_are_cut_to_the_limit(asked: str, given: str) -> None:
     assert [argv[at + 1] for at, word in enumerate(argv) if word == "-threads"] == ["3", given, "3"]
 
 
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [
+        ("x264-params", "threads"),
+        ("x264opts", "lookahead_threads"),
+        ("x265-params", "frame-threads"),
+        ("x265-params", "pools"),
+        ("svtav1-params", "lp"),
+    ],
+)
+def test_threads_of_an_encoder_s_own_are_named_and_within_the_limit(option: str, name: str) -> None:
+    """0, and what is no number, mean as many as there are cores."""
+
+    def judged(value: str) -> str:
+        try:
+            argv = plan(f"-i in_1 -{option} {name}{value} out_1", ONE, OUT, Limits(threads=3)).argv("/j")
+        except CommandRefused as refused:
+            return refused.message
+        return argv[argv.index(f"-{option}") + 1]
+
+    assert judged("=3") == f"{name}=3"
+    for value in ("=4", "=0", "=auto", "=", ""):
+        assert judged(value) == f"-{option} {name}: a number from 1 to 3"
+
+
 def test_as_much_as_the_limits_say_and_no_more() -> None:
     limits = Limits(max_inputs=3, max_outputs=2, max_filters=4)
 
