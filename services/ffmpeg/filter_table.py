@@ -6,7 +6,7 @@ The table itself is `filter_options.txt`; a filter or option that is not in it d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
@@ -57,7 +57,6 @@ _COMMON = {
     "ts_sync_mode": Kind.VALUE,
 }
 _WHY_REFUSED = {
-    "movie": "reads a file; give it as filename={{input}}",
     "sendcmd": "sends commands to other filters, which could name files",
     "asendcmd": "sends commands to other filters, which could name files",
     "zmq": "opens a network socket",
@@ -71,18 +70,20 @@ _FONT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,63}")
 _FONT_FILE = re.compile(
     r"/usr/share/fonts/(?:[A-Za-z0-9_-][A-Za-z0-9._-]*/)*[A-Za-z0-9_-][A-Za-z0-9._-]*\.(?:ttf|otf|ttc)"
 )
-_PICTURE_FILTERS = frozenset({"scale", "scale2ref", "zscale", "pad", "crop"})
+_PICTURE_FILTERS = frozenset({"scale", "scale2ref", "zscale", "pad", "v360"})
 SOURCES = words("""
     color testsrc testsrc2 smptebars smptehdbars rgbtestsrc yuvtestsrc pal75bars pal100bars nullsrc allrgb allyuv
-    colorchart colorspectrum gradients mandelbrot sierpinski anullsrc sine anoisesrc aevalsrc
+    colorchart colorspectrum gradients mandelbrot sierpinski haldclutsrc mptestsrc anullsrc sine anoisesrc aevalsrc
 """)
 """Filters that make what they give."""
-_DURATIONS = frozenset({"d", "duration", "nb_samples", "n"})
+_DURATIONS = frozenset({"d", "duration"})
 _COUNT_OPTIONS = words("inputs outputs nb_inputs n v a")
-_COUNTED_FILTERS = words("split asplit amix amerge concat hstack vstack xstack mix interleave ainterleave join")
+_COUNTED_FILTERS = words("""
+    split asplit select aselect amix amerge concat hstack vstack xstack xmedian mix interleave ainterleave join
+""")
+_THREAD_OPTIONS = frozenset({"threads", "dec_threads"})
 _SIZE = re.compile(r"([0-9]+)x([0-9]+)")
 _MAX_PADS = 64
-_MAX_VALUE = 8192
 
 
 @cache
@@ -166,7 +167,7 @@ def _write_filter(raw: RawFilter, resolve: ResolveInput, limits: Limits) -> list
     parts: list[str | FileRef] = [f"[{label}]" for label in raw.inputs]
     parts.append(raw.name + raw.instance)
     named = named_options(raw)
-    _check_picture(raw.name, dict(named), limits)
+    _check_picture(raw.name, named, limits)
     for number, (key, value) in enumerate(named):
         parts += [":" if number else "=", f"{key}=", _check_value(rule, key, value, resolve, limits)]
     parts.extend(f"[{label}]" for label in raw.outputs)
@@ -180,15 +181,13 @@ def _check_value(rule: FilterRule, key: str, value: str, resolve: ResolveInput, 
         raise CommandRefused(subject, "this option is not known here")
     if kind is Kind.REFUSED:
         raise CommandRefused(subject, "this option is not allowed: it could read or write a file")
-    if kind in (Kind.FILE, Kind.MEDIA) or (kind is Kind.FONT and key == "fontfile" and braced(value)):
+    if kind in (Kind.FILE, Kind.MEDIA) or (key == "fontfile" and braced(value)):
         ref = resolve(value, subject, kind is Kind.MEDIA)
         if ref is None:
             raise CommandRefused(subject, "only a declared input can be named here, as {{in_1}}")
         return ref
     if stray := braced(value):
         raise CommandRefused(subject, f"the placeholder {{{{{stray}}}}} cannot stand here")
-    if len(value) > _MAX_VALUE:
-        raise CommandRefused(subject, f"longer than {_MAX_VALUE} characters")
     if kind is Kind.FONT:
         _check_font(key, value, subject)
     elif kind is not Kind.TEXT or "%{" in value:  # drawtext evaluates what stands in %{…}
@@ -207,18 +206,24 @@ def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: L
     if rule.kinds[key] is Kind.SIZE:
         check_size(f"filter {rule.name}", value, limits)
     count = whole_number(value)
-    if key == "threads" and (count is None or count > limits.threads):
+    if key in _THREAD_OPTIONS and (count is None or count > limits.threads):
         raise CommandRefused(subject, f"at most {limits.threads}")
     if rule.name in _COUNTED_FILTERS and key in _COUNT_OPTIONS and (count or 0) > _MAX_PADS:
         raise CommandRefused(subject, f"at most {_MAX_PADS}")
 
 
-def _check_picture(name: str, named: dict[str, str], limits: Limits) -> None:
+def _check_picture(name: str, named: Sequence[tuple[str, str]], limits: Limits) -> None:
     """Refuse a picture whose sides are both written as numbers and make too many pixels."""
+
+    def last(*keys: str) -> str:
+        return next((value for key, value in reversed(named) if key in keys), "")
+
     if name in _PICTURE_FILTERS:
-        width = next((named[key] for key in ("w", "width", "out_w") if key in named), "0")
-        height = next((named[key] for key in ("h", "height", "out_h") if key in named), "0")
-        _check_sides(f"filter {name}", width, height, limits)
+        subject, width = f"filter {name}", last("w", "width")
+        _check_sides(subject, width, last("h", "height"), limits)
+        # Scalers take both sides at once, too, in an option of its own or in that of the width.
+        for size in (width, last("s", "size")):
+            check_size(subject, size, limits)
 
 
 def _check_sides(subject: str, width: str, height: str, limits: Limits) -> None:

@@ -67,6 +67,67 @@ def test_as_much_as_the_limits_say_and_no_more() -> None:
     assert "more than 4 filters" in judged("-i in_1 -vf hflip,hflip,hflip -af volume=1,volume=1 out_1")
 
 
+def refusal(command: str) -> str:
+    """Why it is refused; empty where it is not."""
+    try:
+        plan(command, ONE if "in_1" in command else {}, OUT)
+    except CommandRefused as refused:
+        return refused.message
+    return ""
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        "scale={}x{}",
+        "scale=width=2:w={}:height=2:h={}",
+        "scale2ref={}:{}",
+        "zscale=s={}x{}",
+        "zscale=width={}:height={}",
+        "pad=h={1}:w={0}",
+        "v360=w={}:h={}",
+    ],
+)
+def test_a_picture_has_as_many_pixels_as_there_may_be_and_no_more(graph: str) -> None:
+    for wide, high in ((8192, 8192), (16384, 4096), (4096, 16384)):
+        assert refusal(f"-i in_1 -vf {graph.format(wide, high)} out_1") == ""
+    for wide, high in ((8192, 8193), (16385, 2), (2, 16385)):
+        assert f"{wide}x{high} is more than" in refusal(f"-i in_1 -vf {graph.format(wide, high)} out_1")
+
+
+@pytest.mark.parametrize(
+    "graph", ["split={}", "aselect=outputs={}", "select=1:n={}", "xmedian=inputs={}", "interleave=n={}", "concat=a={}"]
+)
+def test_a_filter_has_as_many_pads_as_there_may_be_and_no_more(graph: str) -> None:
+    assert refusal(f"-i in_1 -filter_complex {graph.format(64)} out_1") == ""
+    assert "at most 64" in refusal(f"-i in_1 -filter_complex {graph.format(65)} out_1")
+
+
+@pytest.mark.parametrize("graph", ["scale=threads={}", "movie={{{{in_1}}}}:dec_threads={}"])
+def test_threads_of_a_filter_are_within_the_limit(graph: str) -> None:
+    assert refusal(f"-f lavfi -t 1 -i color -i in_1 -filter_complex {graph.format(4)} out_1") == ""
+    for count in ("5", "auto"):
+        assert "threads: at most 4" in refusal(f"-i in_1 -filter_complex {graph.format(count)} out_1")
+
+
+@pytest.mark.parametrize(
+    ("source", "ends"),
+    [
+        ("sine=d=1", True),
+        ("sine=duration=1", True),
+        ("movie={{in_1}}", True),
+        ("sine=b=2", False),
+        # What others call a duration is the digits of a clock, a number of colours, or of samples in a frame.
+        ("testsrc=n=2", False),
+        ("gradients=n=3", False),
+        ("anullsrc=nb_samples=1024", False),
+        ("haldclutsrc", False),
+    ],
+)
+def test_a_source_that_never_ends_is_known(source: str, ends: bool) -> None:
+    assert ("never ends" in refusal(f"-f lavfi -i {source} out_1")) != ends
+
+
 # What takes six bytes when it is written out for a graph.
 _WIDE = "\u3000"
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from services.ffmpeg.filter_table import Kind, table
+from services.ffmpeg.filter_table import SOURCES, Kind, table
 from tests.support.programs import installed, told
 
 Options = list[tuple[str, str]]
@@ -57,6 +57,12 @@ def test_every_filter_exists() -> None:
     listed = {line.split()[1] for line in told(installed(), "-filters").splitlines() if "->" in line}
     assert set(table()) - listed == set()
     assert len(table()) > 300
+
+
+def test_every_source_is_known_for_one() -> None:
+    """But for those that read a file, or make a filter's numbers and end."""
+    listed = {line.split()[1] for line in told(installed(), "-filters").splitlines() if "|->" in line}
+    assert listed & set(table()) == SOURCES | {"movie", "amovie", "sinc", "hilbert", "afirsrc"}
 
 
 def test_every_option_exists_in_the_binary_s_order(options: dict[str, Options]) -> None:
