@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
 import signal
 import time
 
@@ -18,9 +19,10 @@ NAME = "tests.unit.transcription.fake_engine:FakeEngine"
 class FakeEngine:
     """One word a piece, which says how long the piece is. Pieces of at most 2 s.
 
-    Models: `die-N` kills itself at the N-th piece it is asked to hear; `hang` never answers; `hungry` takes
-    all memory; `refuse` fails with a reason; `full` finds no room on its disk; `lost` does not find its files;
-    `noisy` prints; `english` knows no other language; `tells` fails with its environment and niceness, as JSON.
+    Models: `die-N` kills itself at the N-th piece it is asked to hear; `quit-N` ends there as if all were done, and
+    `quit-0` before there is one; `hang` never answers; `hungry` takes all memory; `refuse` fails with a reason; `full`
+    finds no room on its disk; `lost` does not find its files; `noisy` prints; `english` knows no other language;
+    `tells` fails with its environment, niceness and largest core, as JSON.
     """
 
     name = "fake"
@@ -35,8 +37,11 @@ class FakeEngine:
     def open(self) -> None:
         if self._behaviour == "refuse":
             raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, "no such model")
+        if self._behaviour == "quit-0":
+            raise SystemExit(0)
         if self._behaviour == "tells":
-            told = json.dumps({"environment": dict(os.environ), "niceness": os.nice(0)})
+            core = resource.getrlimit(resource.RLIMIT_CORE)
+            told = json.dumps({"environment": dict(os.environ), "niceness": os.nice(0), "core": core})
             raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, told)
 
     def run(self, samples: memoryview, language: str | None) -> Heard:
@@ -44,6 +49,8 @@ class FakeEngine:
         match self._behaviour.split("-"):
             case ["die", at] if int(at) == self._runs:
                 os.kill(os.getpid(), signal.SIGKILL)
+            case ["quit", at] if int(at) == self._runs:
+                raise SystemExit(0)
             case ["hang"]:
                 time.sleep(600)
             case ["hungry"]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import sys
 from array import array
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -90,9 +92,17 @@ async def test_no_audio_track_and_silence_are_successes(bench: Bench) -> None:
     assert await bench.hear(model="refuse") == Transcript(Outcome.NO_AUDIO)
     bench.audio.there, bench.audio.samples = True, array("h", [0]) * (3 * SAMPLE_RATE)
     silent = await bench.hear(model="hang")
-    assert (silent.outcome, silent.text, silent.vtt) == (Outcome.NO_SPEECH, "", "WEBVTT\n\n")
+    assert silent == Transcript(Outcome.NO_SPEECH, model="fake", audio_seconds=3)
+    assert (silent.text, silent.vtt) == ("", "WEBVTT\n\n")
     bench.audio.samples = array("h")
-    assert (await bench.hear(model="hang")).outcome is Outcome.NO_SPEECH
+    bench.progress.clear()
+    assert await bench.hear(model="hang") == Transcript(Outcome.NO_SPEECH, model="fake")
+    assert bench.progress == [1]
+
+
+@pytest.mark.parametrize("heard", [0, 2])
+async def test_a_child_that_ends_too_early_is_not_taken_for_one_that_heard_nothing(bench: Bench, heard: int) -> None:
+    assert await bench.fails(FailureReason.CRASHED, model=f"quit-{heard}") == "pieces are missing"
 
 
 async def test_a_retry_goes_on_at_the_piece_where_the_child_was_killed(bench: Bench) -> None:
@@ -136,6 +146,16 @@ async def test_a_model_that_cannot_be_had_is_a_failure_for_good(bench: Bench) ->
     assert not FailureReason.MODEL_UNAVAILABLE.transient
 
 
+@pytest.fixture
+def cores() -> Iterator[None]:
+    """What crashes leaves as much of itself as it may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
+@pytest.mark.usefixtures("cores")
 async def test_the_child_has_none_of_the_workers_environment_and_stands_behind_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +166,8 @@ async def test_the_child_has_none_of_the_workers_environment_and_stands_behind_i
         assert "CANARY" not in detail
         told = json.loads(detail)
         assert told["niceness"] == min(19, os.nice(0) + 10)
+        # All that is heard, and the key of a server, would be in it.
+        assert told["core"] == [0, 0]
         offline.append(told["environment"]["HF_HUB_OFFLINE"])
     assert offline == ["1", "0"]
 
