@@ -172,12 +172,12 @@ class WorkerSettings(JobSettings, JoinSettings, LibrarySettings, TranscribeSetti
 
     @property
     def join_limits(self) -> JoinLimits:
-        """What one join may use, which can write as much as it takes."""
+        """What one join may use, which can write as much as it takes, and as S3 copies to its place: 5 GiB."""
         return replace(
             JoinLimits(**vars(self.limits)),
             input_bytes=self.join_max_bytes,
             input_clips=self.join_max_clips,
-            output_bytes=max(self.command_output_bytes, self.join_max_bytes),
+            output_bytes=min(max(self.command_output_bytes, self.join_max_bytes), 5 * 2**30),
         )
 
     @property

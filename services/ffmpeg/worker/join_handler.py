@@ -50,7 +50,6 @@ log = logs.get_logger(__name__)
 
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
 _AT_ONCE = 16
-_COPY_BYTES = 5 * 2**30
 # A first frame needs no more. What cannot be read of more than that is damaged, and is never given up.
 _BEGUN_BYTES = 2 * 2**20
 _GONE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}
@@ -187,9 +186,7 @@ class JoinHandler:
             collected = context.folder.collect([PlannedOutput("joined", output.name, f"out/{output.name}")])
         except OutputMissing:
             raise JobFault(TaskFailure.OUTPUT_MISSING, "ffmpeg wrote nothing") from None
-        sizes = await self._outputs.publish(context.job.id, collected, context)
-        if sizes["joined"] > _COPY_BYTES:
-            raise JobFault(TaskFailure.LIMIT_EXCEEDED, "The joined video is larger than 5 GiB")
+        await self._outputs.publish(context.job.id, collected, context)
         await self._outputs.objects.copy(key_of(context.job.id, output.name), key)
         await self._outputs.objects.delete(key_of(context.job.id, output.name))
 

@@ -151,6 +151,13 @@ def test_a_join_may_use_what_upload_took_whatever_a_command_may() -> None:
     assert (limits.input_clips, limits.input_bytes, limits.output_bytes) == (7, 5 * 2**30, 5 * 2**30)
 
 
+def test_a_join_writes_no_more_than_can_be_copied_to_its_place() -> None:
+    settings = WorkerSettings(S3_BUCKET="b", join_max_bytes=1, command_output_bytes=3)
+    assert settings.join_limits.output_bytes == 3
+    settings = WorkerSettings(S3_BUCKET="b", command_output_bytes=5 * 2**30 + 1)
+    assert settings.join_limits.output_bytes == 5 * 2**30
+
+
 def test_a_lease_must_outlast_three_renewals() -> None:
     with pytest.raises(ValueError, match="JOB_RENEW_SECONDS"):
         WorkerSettings(S3_BUCKET="b", job_lease_seconds=10, job_renew_seconds=4)
