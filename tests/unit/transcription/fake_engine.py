@@ -21,8 +21,8 @@ class FakeEngine:
 
     Models: `die-N` kills itself at the N-th piece it is asked to hear; `quit-N` ends there as if all were done, and
     `quit-0` before there is one; `hang` never answers; `hungry` takes all memory; `refuse` fails with a reason; `full`
-    finds no room on its disk; `lost` does not find its files; `noisy` prints; `english` knows no other language;
-    `tells` fails with its environment, niceness and largest core, as JSON.
+    finds no room on its disk; `lost` does not find its files; `noisy` prints, and hears more than fits into 64 KiB;
+    `english` knows no other language; `tells` fails with its environment, niceness and largest core, as JSON.
     """
 
     name = "fake"
@@ -63,7 +63,8 @@ class FakeEngine:
                 os.write(1, b"not for the parent\n")
         seconds = len(samples) / SAMPLE_RATE
         word = Word(0.1, 0.4, f" {seconds:.2f}")
-        return Heard((word,), language or "en", 0.9, seconds)
+        words = (word,) * (3000 if self._behaviour == "noisy" else 1)
+        return Heard(words, language or "en", 0.9, seconds)
 
     def close(self) -> None:
         pass
