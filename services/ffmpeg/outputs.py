@@ -61,7 +61,6 @@ _TYPES = {
     "wav": "audio/wav",
     "srt": "text/plain; charset=utf-8",
     "vtt": "text/vtt; charset=utf-8",
-    "m3u8": "application/vnd.apple.mpegurl",
 }
 
 
