@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -55,12 +56,12 @@ class Bench:
         self.progress: list[float] = []
         self.allow_download = False
 
-    async def hear(self, model: str = "", language: str = "", **options: float) -> Transcript:
+    async def hear(self, model: str = "", language: str = "", **options: Any) -> Transcript:
         config = EngineConfig(engine=fake_engine.NAME, model=model, allow_download=self.allow_download)
-        transcriber = replace(Transcriber.of(TranscribeSettings()), config=config, **options)  # type: ignore[arg-type]
+        transcriber = replace(Transcriber.of(TranscribeSettings()), config=config, **options)
         return await transcriber.transcribe(self.audio, self.pieces, language, self.progress.append)
 
-    async def fails(self, reason: FailureReason, model: str = "", language: str = "", **options: float) -> str:
+    async def fails(self, reason: FailureReason, model: str = "", language: str = "", **options: Any) -> str:
         with pytest.raises(TranscriptionError) as raised:
             await self.hear(model, language, **options)
         assert raised.value.reason is reason
@@ -160,14 +161,16 @@ async def test_the_child_has_none_of_the_workers_environment_and_stands_behind_i
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "CANARY")
-    offline = []
+    offline, proxy = [], {"HTTPS_PROXY": "http://proxy:3128"}
     for bench.allow_download in (False, True):
-        detail = await bench.fails(FailureReason.MODEL_UNAVAILABLE, model="tells")
+        detail = await bench.fails(FailureReason.MODEL_UNAVAILABLE, model="tells", child_environment=proxy)
         assert "CANARY" not in detail
         told = json.loads(detail)
         assert told["niceness"] == min(19, os.nice(0) + 10)
         # All that is heard, and the key of a server, would be in it.
         assert told["core"] == [0, 0]
+        wanted = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HF_HUB_DISABLE_TELEMETRY": "1", **proxy}
+        assert told["environment"].items() >= wanted.items()
         offline.append(told["environment"]["HF_HUB_OFFLINE"])
     assert offline == ["1", "0"]
 
