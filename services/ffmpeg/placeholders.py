@@ -26,7 +26,6 @@ _PLAIN_NAME = (
 _ESCAPE = r"\\(?:\r?\n|.)"
 _ESCAPED = re.compile(_ESCAPE, re.DOTALL)
 _QUOTED_OR_ESCAPED = re.compile(rf"""'[^']*'|"(?:[^"\\]|\\.)*"|{_ESCAPE}""", re.DOTALL)
-_EXTENSION = re.compile(r"[a-z0-9]{1,8}")
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,9 @@ def braced(word: str) -> str | None:
 
 
 def extension_of(name: str) -> str:
-    """The lower-case extension of a file name without its dot; empty where there is none that is plain."""
+    """The lower-case extension of a file name without its dot; empty where there is none."""
     stem, _, extension = name.rpartition(".")
-    extension = extension.lower()
-    return extension if stem and _EXTENSION.fullmatch(extension) else ""
+    return extension.lower() if stem else ""
 
 
 def check_keys(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
@@ -99,7 +97,7 @@ def check_keys(inputs: Mapping[str, str], outputs: Mapping[str, str]) -> None:
 def check_output_names(outputs: Mapping[str, str]) -> None:
     """Refuse names that are not plain file names, and two outputs of one name."""
     for key, name in outputs.items():
-        plain = _OUTPUT_NAME.fullmatch(name) and name.isprintable() and name[-1] not in " ." and ".." not in name
+        plain = _OUTPUT_NAME.fullmatch(name) and name[-1] not in " ." and ".." not in name
         if not plain or len(name.encode()) > 255:
             raise CommandRefused(key, f"the output name '{name[:30]}' is not a plain file name: {_PLAIN_NAME}")
     if repeated := sorted(name for name, count in Counter(outputs.values()).items() if count > 1):

@@ -29,7 +29,7 @@ def test_a_command_is_split_without_a_shell(command: str, words: list[str]) -> N
     assert placeholders.split_command(command, 1000) == words
 
 
-@pytest.mark.parametrize("command", ["'open", "a\\", "-i in_1\0", "-vf '\x1b[2J'", "x" * 1001, "\udc80"])
+@pytest.mark.parametrize("command", ["'open", "a\\", "-i in_1\0", "-vf '\x1b[2J'", "a\x7f", "x" * 1001, "\udc80"])
 def test_what_cannot_be_split_is_refused(command: str) -> None:
     with pytest.raises(CommandRefused):
         placeholders.split_command(command, 1000)
@@ -58,6 +58,8 @@ def test_a_placeholder_is_a_whole_word() -> None:
 def test_a_key_is_plain(key: str) -> None:
     with pytest.raises(CommandRefused):
         placeholders.check_keys({key: "u"}, {"out_1": "o.mp4"})
+    with pytest.raises(CommandRefused):
+        placeholders.check_keys({"in_1": "u"}, {key: "o.mp4"})
 
 
 def test_a_key_is_not_both() -> None:
@@ -83,6 +85,13 @@ def test_other_names_are_refused(name: str) -> None:
     with pytest.raises(CommandRefused) as refused:
         placeholders.check_output_names({"out_1": name})
     assert refused.value.message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "extension"), [("a.MP4", "mp4"), ("a.tar.gz", "gz"), ("mp4", ""), (".mp4", ""), ("a.", ""), ("", "")]
+)
+def test_an_extension_stands_behind_a_name(name: str, extension: str) -> None:
+    assert placeholders.extension_of(name) == extension
 
 
 def test_two_outputs_of_one_name_are_refused() -> None:
