@@ -158,6 +158,24 @@ async def test_more_clips_or_bytes_than_a_job_may_take_are_refused_before_they_a
         assert failure.reason == "LIMIT_EXCEEDED"
 
 
+@pytest.mark.parametrize(
+    "reason", [ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED, None]
+)
+async def test_clips_that_are_there_no_more_are_not_asked_for_again(
+    join_outputs: Outputs, join_job: Context, monkeypatch: pytest.MonkeyPatch, reason: ErrorReason | None
+) -> None:
+    """Deleted, added to, sealed, or, without a reason, joined by another attempt."""
+
+    async def locate(*_: Any) -> upload_pb2.LocateExtentsResponse:
+        if reason:
+            raise ReelwayError(reason)
+        return upload_pb2.LocateExtentsResponse(size_bytes=1)
+
+    monkeypatch.setattr(Located, "locate", locate)
+    raised = await fault(join_outputs, join_job, [], LIMITS)
+    assert (raised.failure.reason, raised.may_pass) == ("INPUT_UNAVAILABLE", False)
+
+
 async def test_what_an_attempt_could_not_delete_goes_with_the_next_one(
     join_outputs: Outputs, join_job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
