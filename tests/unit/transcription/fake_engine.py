@@ -22,7 +22,8 @@ class FakeEngine:
     Models: `die-N` kills itself at the N-th piece it is asked to hear; `quit-N` ends there as if all were done, and
     `quit-0` before there is one; `hang` never answers; `hungry` takes all memory; `refuse` fails with a reason; `full`
     finds no room on its disk; `lost` does not find its files; `noisy` prints, and hears more than fits into 64 KiB;
-    `english` knows no other language; `tells` fails with its environment, niceness and largest core, as JSON.
+    `english` knows no other language; `fluent` is sure of what it hears, each time of another one; `tells` fails with
+    its environment, niceness and largest core, as JSON.
     """
 
     name = "fake"
@@ -64,6 +65,8 @@ class FakeEngine:
         seconds = len(samples) / SAMPLE_RATE
         word = Word(0.1, 0.4, f" {seconds:.2f}")
         words = (word,) * (3000 if self._behaviour == "noisy" else 1)
+        if self._behaviour == "fluent":
+            return Heard(words, language or ("de", "fr", "it")[self._runs - 1], 0.9, 60)
         return Heard(words, language or "en", 0.9, seconds)
 
     def close(self) -> None:

@@ -207,6 +207,14 @@ async def test_an_english_model_refuses_other_languages(bench: Bench) -> None:
     await bench.fails(FailureReason.UNSUPPORTED_LANGUAGE, language="german")
 
 
+@pytest.mark.parametrize(("asked", "heard"), [("", "de"), ("es", "es")])
+async def test_all_is_heard_in_the_language_that_was_asked_for_or_surely_heard_first(
+    bench: Bench, asked: str, heard: str
+) -> None:
+    await bench.hear(model="fluent", language=asked)
+    assert [piece.heard.language for piece in await bench.pieces.load()] == [heard] * 3
+
+
 async def test_audio_beyond_the_limit_is_refused(bench: Bench) -> None:
     await bench.fails(FailureReason.AUDIO_TOO_LONG, max_seconds=4.9)
 
