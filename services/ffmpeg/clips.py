@@ -300,7 +300,7 @@ def encode_arguments(
     inputs = [argument for clip in clips for argument in (*threads, *_reading(clip))]
     sound = ("-map", "[a]", *(("-c:a", "pcm_s16le") if is_part else _AAC)) if shape.sound else ()
     order = ("-bf", "0") if is_part else ()
-    colours = ("-colorspace", shape.matrix, "-color_range", "tv")
+    colours = ("-colorspace", shape.matrix)
     picture = ("-map", "[v]", "-c:v", "libx264", "-preset", "veryfast", "-crf", "20", *colours, *order, *threads)
     # Every frame as it comes: none is dropped for being early, none doubled for being late.
     timing = ("-fps_mode", "passthrough", "-enc_time_base:v", "1:90000", "-video_track_timescale", "90000", *_LASTING)

@@ -77,9 +77,10 @@ async def test_the_clips_before_it_are_joined(join_outputs: Outputs, join_job: A
     clips = [mp4(tmp_path), mp4(tmp_path, size=size), header_alone(tmp_path)]
     made = await join(join_outputs, join_job, clips, LIMITS)
     assert (made["clips"], made["encoded"]) == (2, size == "64x48")
-    joined = tmp_path / "joined.mp4"
-    joined.write_bytes(await join_outputs.objects.get(made["key"]) or b"")
+    joined, data = tmp_path / "joined.mp4", await join_outputs.objects.get(made["key"]) or b""
+    joined.write_bytes(data)
     assert frames(joined) == 20
+    assert data.index(b"moov") < data.index(b"mdat"), "it begins to play before all of it is there"
 
 
 async def test_a_clip_that_can_be_seen_is_never_left_out(join_outputs: Outputs, join_job: Any, tmp_path: Path) -> None:
@@ -98,6 +99,17 @@ async def test_a_clip_whose_sound_is_empty_is_not_left_out(
     assert [one["codec_type"] for one in described(clip, "-show_streams")["streams"]] == ["video", "audio"]
     made = await join(join_outputs, join_job, [mp4(tmp_path), clip.read_bytes()], LIMITS)
     assert (made["clips"], made["encoded"]) == (2, True)
+
+
+async def test_sound_that_begins_behind_many_frames_is_not_left_out(
+    join_outputs: Outputs, join_job: Any, tmp_path: Path
+) -> None:
+    late = ("-itsoffset", "4.4", "-f", "lavfi", "-i", "sine=d=0.2", *X264, "-c:a", "aac")
+    clip = make_clip(tmp_path / "late.mkv", late, seconds=4.6, size="64x48")
+    made = await join(join_outputs, join_job, [mp4(tmp_path), clip.read_bytes()], LIMITS)
+    joined = tmp_path / "joined.mp4"
+    joined.write_bytes(await join_outputs.objects.get(made["key"]) or b"")
+    assert [one["codec_type"] for one in described(joined, "-show_streams")["streams"]] == ["video", "audio"]
 
 
 @pytest.mark.parametrize("place", [0, 1], ids=["first", "in-the-middle"])

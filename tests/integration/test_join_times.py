@@ -196,6 +196,12 @@ async def test_sound_that_ends_before_its_picture_is_followed_by_silence_where_a
 async def test_sound_that_lasts_as_long_as_its_picture_is_copied_there_too(
     joined: Any, tmp_path: Path, program: Any, name: str, codecs: tuple[str, ...]
 ) -> None:
-    clip = make_clip(tmp_path / name, ("-f", "lavfi", "-i", "sine=d=1", *codecs), seconds=1, size="64x48")
-    both = await joined(clip, clip, program=program())
-    assert (both.encoded, packets(both.path, "a:0")) == (False, packets(clip, "a:0") * 2)
+    clip, last = (
+        make_clip(
+            tmp_path / f"{beep}-{name}", ("-f", "lavfi", "-i", f"sine=d={beep}", *codecs), seconds=1, size="64x48"
+        )
+        for beep in (1, 0.5)
+    )
+    # Behind the last one there is nothing that could move.
+    both = await joined(clip, clip, last, program=program())
+    assert (both.encoded, packets(both.path, "a:0")) == (False, packets(clip, "a:0") * 2 + packets(last, "a:0"))
