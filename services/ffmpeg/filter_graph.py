@@ -96,7 +96,7 @@ def parse_options(text: str) -> tuple[RawOption, ...]:
         while at < len(text) and text[at] in _WHITESPACE:
             at += 1
         key: str | None = None
-        if word and at < len(text) and text[at] == "=":
+        if at < len(text) and text[at] == "=":
             key = word
             at += 1
         else:

@@ -37,6 +37,7 @@ def test_tokens_are_read_as_libavutil_reads_them(text: str, stops: str, token: s
         ("text=a:t\\extfile=/x", [("text", "a"), (None, "textfile=/x")]),
         ("/text=/etc/passwd", [("/text", "/etc/passwd")]),
         (" w = 3", [("w", "3")]),
+        ("=5", [("", "5")]),
         ("eq(n\\,0)", [(None, "eq(n,0)")]),
         ("stereo|c0=FL", [(None, "stereo|c0=FL")]),
     ],
@@ -46,7 +47,7 @@ def test_options_are_split_as_libavutil_splits_them(text: str, options: list[tup
 
 
 def test_a_graph_has_chains_labels_and_instances() -> None:
-    graph = parse_graph("sws_flags=lanczos;[0:v] scale@big=64:-1 [a]; [a][1:v]overlay,null[out]", "-lavfi")
+    graph = parse_graph(" sws_flags=lanczos;[0:v] scale@big=64:-1 [a]; [a][1:v]overlay,null[out]; ", "-lavfi")
     assert graph.scaler_flags == "lanczos"
     assert [[(f.name, f.instance) for f in chain] for chain in graph.chains] == [
         [("scale", "@big")],
