@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.ffmpeg.clips import Clip, Shape, _clip, match
+from services.ffmpeg.clips import Clip, Shape, _clip, encode_arguments, match
 from services.ffmpeg.limits import Limits
 
 LIMITS = Limits(max_side=1000, max_pixels=250_000)
@@ -100,3 +100,13 @@ def test_colours_that_are_not_told_are_those_of_a_picture_of_its_size(
 ) -> None:
     found = clip(VIDEO | {"width": size[0], "height": size[1], "color_space": told})
     assert (found.matrix, found.is_matrix_guessed) == (matrix, told != matrix)
+
+
+def test_no_frame_of_a_part_waits_for_a_later_one() -> None:
+    """Where frames last longer than in the part before, its first packet would come before the last one of that."""
+    shape = Shape.of([clip(VIDEO, AUDIO)], LIMITS)
+    whole, part = (
+        encode_arguments([clip(VIDEO, AUDIO)], shape, Path("out.mov"), LIMITS, is_part=is_part)
+        for is_part in (False, True)
+    )
+    assert ("-bf" in whole, part[part.index("-bf") + 1]) == (False, "0")
