@@ -10,7 +10,7 @@ from reelway.v1 import upload_pb2
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.object_keys import joined_prefix
+from services.common.object_keys import joined_prefix, journal_prefix
 from services.ffmpeg.clips import Clip
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.limits import JoinLimits
@@ -132,6 +132,21 @@ async def test_a_join_ends_when_its_video_is_deleted(
     async with asyncio.timeout(10):
         failure = (await fault(join_outputs, join_job, [b"slow", b"slower"], JoinLimits())).failure
     assert (failure.reason, failure.message) == ("INPUT_UNAVAILABLE", "The upload is gone")
+
+
+async def test_chunks_that_are_deleted_before_they_are_read_are_no_defect(
+    join_outputs: Outputs, join_job: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = Located.locate
+
+    async def locate(self: Located, video_id: str, *arguments: Any) -> upload_pb2.LocateExtentsResponse:
+        # The journal of a deleted video is there until it would have been compacted.
+        await join_outputs.objects.delete_all(journal_prefix(video_id))
+        return await answer(self, video_id, *arguments)
+
+    monkeypatch.setattr(Located, "locate", locate)
+    failed = await fault(join_outputs, join_job, [b"one", b"other"], JoinLimits())
+    assert (failed.failure.reason, failed.may_pass) == ("INPUT_UNAVAILABLE", True)
 
 
 @pytest.mark.usefixtures("copies_described_once")

@@ -42,7 +42,7 @@ from services.ffmpeg.process import Ended, run_sandboxed
 from services.ffmpeg.progress import ProgressReader
 from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.work_folder import OutputMissing
-from services.ffmpeg.worker.handler import JobContext
+from services.ffmpeg.worker.handler import JobContext, may_go_away
 from services.ffmpeg.worker.new_file import write_new
 from services.ffmpeg.worker.while_there import while_there
 
@@ -78,8 +78,9 @@ class JoinHandler:
         most, most_bytes = self._limits.input_clips, self._limits.input_bytes
         if len(runs) > most or total > most_bytes:
             raise JobFault(TaskFailure.LIMIT_EXCEEDED, f"More than {most} clips or {most_bytes} bytes")
-        runs = await self._whole(runs)
-        paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
+        with may_go_away("the upload"):
+            runs = await self._whole(runs)
+            paths = [await self._bring(context, index, run) for index, run in enumerate(runs)]
         output, clips, encoded = await while_there(
             self._made(context, paths), lambda: self._locate(video_id, 0, 1, etag)
         )
