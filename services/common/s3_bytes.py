@@ -31,8 +31,8 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.impatient_socket import impatient_socket
 from services.common.range_client import RangeClient
+from services.common.s3_clients import REQUEST_ID_HEADER
 from services.common.s3_errors import s3_errors
-from services.common.s3_objects import REQUEST_ID_HEADER
 from services.common.settings import S3Settings
 
 log = logs.get_logger(__name__)

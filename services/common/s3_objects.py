@@ -9,18 +9,14 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from aiobotocore.config import AioConfig
 from botocore.exceptions import ClientError
 
 from services.common import logs, tasks
-from services.common.aws_session import HttpSession, new_session
-from services.common.caller import current_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.impatient_socket import impatient_socket
+from services.common.s3_clients import open_clients
 from services.common.s3_errors import error_code, s3_errors
 from services.common.settings import S3Settings
 
@@ -33,10 +29,6 @@ log = logs.get_logger(__name__)
 _DELETES_AT_ONCE = 8
 # Everything else in the process waits while a page is parsed, 0.1 ms for each key.
 _PAGE_KEYS = 200
-REQUEST_ID_HEADER = "x-reelway-request-id"
-_RETRIES = 4
-# What the store answers is to be told before whoever asks gives up: four of them may take a quarter of a minute.
-_CHECK_RETRIES = 1
 # And no other 404: a proxy in front of the store, as it is set up anew, says so of all that there is.
 _MISSING = "NoSuchKey"
 
@@ -69,36 +61,6 @@ class MultipartInfo:
     initiated: datetime
 
 
-def _client_config(settings: S3Settings, retries: int) -> AioConfig:
-    return AioConfig(
-        connect_timeout=settings.s3_connect_seconds,
-        read_timeout=settings.s3_read_seconds,
-        retries={"max_attempts": retries, "mode": "standard"},
-        max_pool_connections=64,
-        signature_version="s3v4",
-        s3={"addressing_style": "path"},
-        # The byte path (s3_bytes.py) knows no proxy, so none that the environment names may carry the rest.
-        proxies={},
-        http_session_cls=HttpSession,
-        connector_args={"socket_factory": partial(impatient_socket, seconds=settings.s3_read_seconds)},
-        # Newer defaults add checksums that some S3 servers refuse.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
-
-
-def _change_headers(request: Any, **_: Any) -> None:
-    # The HTTP client would wait for the store's go-ahead, without an end where the store hangs.
-    request.headers.pop("Expect", None)
-    if request_id := current_caller().request_id:
-        request.headers[REQUEST_ID_HEADER] = request_id
-
-
-def _stay_in_region(context: Any, **_: Any) -> None:
-    # The SDK would go to the region that the store names; ranges, parts and forms would be signed for the other one.
-    context.setdefault("s3_redirect", {})["redirected"] = True
-
-
 class S3Objects:
     """One bucket of an S3 server. Failures are ReelwayError STORE_UNAVAILABLE unless a method says otherwise."""
 
@@ -110,33 +72,8 @@ class S3Objects:
     @contextlib.asynccontextmanager
     async def open(cls, settings: S3Settings) -> AsyncIterator[S3Objects]:
         """Connected clients for as long as the context lasts."""
-        session = new_session()
-        secret, token = settings.aws_secret_access_key.get_secret_value(), settings.aws_session_token.get_secret_value()
-        async with contextlib.AsyncExitStack() as stack:
-            clients = [
-                await stack.enter_async_context(
-                    session.create_client(
-                        "s3",
-                        endpoint_url=endpoint,
-                        region_name=settings.aws_region,
-                        aws_access_key_id=settings.aws_access_key_id or None,
-                        aws_secret_access_key=secret or None,
-                        aws_session_token=token or None,
-                        verify=settings.aws_ca_bundle or None,
-                        config=_client_config(settings, retries),
-                    )
-                )
-                for endpoint, retries in (
-                    (settings.endpoint, _RETRIES),
-                    (settings.public_endpoint, _RETRIES),
-                    (settings.endpoint, _CHECK_RETRIES),
-                )
-            ]
-            for client in clients:
-                # After signing: a proxy between us and the store may well drop or change it.
-                client.meta.events.register("before-send.s3", _change_headers)
-                client.meta.events.register("before-call.s3", _stay_in_region)
-            yield cls(clients[0], clients[1], clients[2], settings)
+        async with open_clients(settings) as (client, public, checking):
+            yield cls(client, public, checking, settings)
 
     async def check(self) -> None:
         """Raises what the store said, or the SDK, unless the bucket answers; whoever asks again and again logs it."""

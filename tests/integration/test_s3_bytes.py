@@ -21,7 +21,8 @@ from services.common.caller import NOBODY, Caller, set_caller
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
-from services.common.s3_objects import REQUEST_ID_HEADER, S3Objects, Slice
+from services.common.s3_clients import REQUEST_ID_HEADER
+from services.common.s3_objects import S3Objects, Slice
 from tests.support.chaos_proxy import ChaosProxy, chaos_proxy
 from tests.support.clips import mp4_of
 from tests.support.foundation import Store
