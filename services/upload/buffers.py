@@ -53,8 +53,9 @@ class Buffers:
         return reservation
 
     def _end_slowest(self) -> None:
-        slowest = min(self._reservations, key=Reservation.rate, default=None)
-        if slowest is not None and slowest.rate() < _SLOW_RATE:
+        # Somebody holds what there is no more room for.
+        slowest = min(self._reservations, key=Reservation.rate)
+        if slowest.rate() < _SLOW_RATE:
             slowest.give_up()
 
     def _give_back(self, size: int) -> None:

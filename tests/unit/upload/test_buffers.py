@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 from prometheus_client import REGISTRY
@@ -12,6 +13,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.buffers import Buffers
 from services.upload.part_plan import IN_FLIGHT, MIB, MOST_HELD, PART
+from tests.support.journal_client import refusal
 
 
 def room_in(buffers: Buffers, size: int) -> bool:
@@ -148,16 +150,16 @@ async def test_no_upload_keeps_more_parts_than_three() -> None:
 
 
 async def test_a_second_part_waits_for_what_another_upload_gives_back() -> None:
-    buffers = Buffers(4 * PART)
+    buffers = Buffers(5 * PART)
     with buffers.reserve(None) as room:
         await room.begin_part()
         with buffers.reserve(None):
             second = asyncio.create_task(room.begin_part())
             assert await waits(second)
-            assert parts_left(buffers) == 2, "half of it is for those who come"
+            assert parts_left(buffers) == 3, "half of it is for those who come"
         await second
-        assert parts_left(buffers) == 2
-    assert parts_left(buffers) == 4
+        assert parts_left(buffers) == 3
+    assert parts_left(buffers) == 5
 
 
 async def test_an_upload_gets_ahead_part_by_part_where_nobody_gives_anything_back() -> None:
@@ -250,6 +252,7 @@ async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypat
         assert not room_in(buffers, PART)
         await asyncio.wait([quick], timeout=0.01)
         assert not quick.done()
+    monkeypatch.setattr("services.upload.buffers._SLOW_RATE", float("inf"))
     with buffers.reserve(PART) as room:
         # Who has this piece has not come back for the next one.
         async for _ in room.counted(pieces(2)):
@@ -269,3 +272,31 @@ async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(monkeypatch: pytes
         assert not room_in(buffers, PART)
         with pytest.raises(ReelwayError):
             await phone
+
+
+async def test_whoever_is_waited_for_half_a_minute_in_all_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little he was waited for at a time."""
+    clock = Mock(monotonic=Mock(return_value=0.0))
+    monkeypatch.setattr("services.upload.buffers.time", clock)
+    buffers, waits = Buffers(PART), asyncio.Event()
+
+    async def brought() -> AsyncIterator[bytes]:
+        for _ in range(2):
+            clock.monotonic.return_value += 10
+            yield b"x"
+        waits.set()
+        await asyncio.Event().wait()
+
+    async def work() -> None:
+        with buffers.reserve(PART) as room:
+            async for _ in room.counted(brought()):
+                pass
+
+    task = asyncio.create_task(work())
+    await waits.wait()
+    for seconds, is_slow in ((29.9, False), (30.0, True)):
+        clock.monotonic.return_value = seconds
+        assert not room_in(buffers, PART)
+        await asyncio.wait([task], timeout=0.01)
+        assert task.done() is is_slow
+    assert await refusal(task) is ErrorReason.TOO_MANY_REQUESTS
