@@ -119,8 +119,6 @@ class Reservation:
                 self._waits = began, limit
                 return await anext(pieces, None)
         except TimeoutError:
-            if not limit.expired():
-                raise
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many uploads are under way for a slow one") from None
         finally:
             self._waits = None

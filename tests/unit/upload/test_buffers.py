@@ -132,9 +132,21 @@ async def test_parts_beside_the_first_take_room_while_they_are_kept() -> None:
         for held in range(1, IN_FLIGHT + 1):
             await room.begin_part()
             assert parts_left(buffers) == 6 - held
-        room.end_part()
-        assert parts_left(buffers) == 4
+        for held in reversed(range(1, IN_FLIGHT)):
+            room.end_part()
+            assert parts_left(buffers) == 6 - held
     assert parts_left(buffers) == 6
+
+
+async def test_a_part_that_ends_behind_its_upload_makes_no_room_twice() -> None:
+    buffers = Buffers(6 * PART)
+    with buffers.reserve(None) as room:
+        for _ in range(IN_FLIGHT):
+            await room.begin_part()
+    for _ in range(IN_FLIGHT):
+        room.end_part()
+    assert parts_left(buffers) == 6
+    assert not buffers._reservations
 
 
 async def test_no_upload_keeps_more_parts_than_three() -> None:
