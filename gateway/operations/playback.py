@@ -262,7 +262,7 @@ class Playback:
             watch.close()
             self._waiting.pop(watch, None)
             for call in (window, ahead):
-                if call is not None and not call.done():
+                if call is not None:
                     self._leave(call)
 
     def _open(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Window:

@@ -49,9 +49,6 @@ class Window:
             raise self.end
         return self.end
 
-    def done(self) -> bool:
-        return False
-
     def cancel(self) -> None:
         self.was_cancelled = True
 
@@ -82,12 +79,22 @@ class Windows:
         return Playback(backend, BlockCache(0), 0)
 
 
-async def test_no_byte_is_asked_for_twice_where_nothing_fails() -> None:
-    windows = Windows()
-    given = [bytes(piece) async for batch in windows.videos().read(STAT, 0, len(DATA)) for piece in batch]
-    assert b"".join(given) == DATA
-    assert len(windows.opened) > 2
-    assert sum(window.size for window in windows.opened) == len(DATA)
+@pytest.mark.parametrize(
+    ("quick_seconds", "longest", "sizes"), [(5, 2**26, [1, 4, 1]), (5, 2**21, [1, 2, 2, 1]), (0, 2**26, [1] * 6)]
+)
+async def test_windows_grow_where_they_are_taken_quickly_and_no_byte_is_asked_for_twice(
+    monkeypatch: pytest.MonkeyPatch, quick_seconds: float, longest: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(playback, "_QUICK_SECONDS", quick_seconds)
+    monkeypatch.setattr(playback, "LONGEST_WINDOW", longest)
+    windows, given = Windows(), b""
+    async for batch in windows.videos().read(STAT, 0, len(DATA)):
+        given += b"".join(batch)
+        opened = sum(window.size for window in windows.opened)
+        assert opened == len(DATA) or opened - len(given) >= 2**20, "the next one is opened so long before"
+        assert opened - windows.opened[-1].size - len(given) <= 2**20, "and no sooner"
+    assert given == DATA
+    assert [window.size for window in windows.opened] == [size * 2**20 for size in sizes]
 
 
 @pytest.mark.parametrize("end", [grpc.aio.EOF, GONE], ids=["early", "with an error"])
@@ -112,8 +119,9 @@ async def test_a_short_range_that_lasts_too_long_comes_in_a_window() -> None:
     assert [window.size for window in windows.opened] == [100_000]
 
 
-async def test_whoever_leaves_has_the_windows_run_out() -> None:
-    """A cancelled call costs grpc.aio memory for ever."""
+async def test_whoever_leaves_has_the_windows_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cancelled call costs grpc.aio memory for ever. Nor is it cancelled later, as one whose viewer stalls."""
+    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.02)
     windows = Windows()
     videos = windows.videos()
     reading = videos.read(STAT, 0, len(DATA))
@@ -121,6 +129,11 @@ async def test_whoever_leaves_has_the_windows_run_out() -> None:
     await reading.aclose()
     assert len(windows.opened) == 2
     await until(lambda: not any(window.messages for window in windows.opened))
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    other = videos.read(STAT, 0, len(DATA))
+    await anext(other)
+    await other.aclose()
+    await asyncio.sleep(0.03)
     assert not any(window.was_cancelled for window in windows.opened)
 
 
@@ -143,6 +156,22 @@ async def test_whoever_stalls_holds_no_window_and_gets_every_byte_once(monkeypat
     given += [piece async for batch in reading for piece in batch]
     assert b"".join(given) == DATA
     assert windows.opened[2].size == 2**20, "as for one who has just come"
+
+
+async def test_whoever_waits_for_the_store_neither_stalls_nor_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.02)
+    hangs = asyncio.Event()
+    windows = Windows(hangs)
+    videos = windows.videos()
+    reading = videos.read(STAT, 0, len(DATA))
+    await anext(reading)
+    waits = asyncio.ensure_future(anext(reading))
+    await asyncio.wait([waits], timeout=0.03)
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert not any(window.was_cancelled for window in windows.opened)
+    hangs.set()
+    await waits
 
 
 async def test_where_there_is_no_room_whoever_has_waited_longest_for_his_viewer_makes_some() -> None:
@@ -174,9 +203,16 @@ async def test_where_there_was_no_room_a_moment_ago_no_window_is_opened_ahead(mo
 
 
 @pytest.mark.parametrize(
-    ("reason", "refused"), [(ErrorReason.TOO_MANY_REQUESTS, 40), (ErrorReason.SERVICE_UNAVAILABLE, 10)]
+    ("reason", "refused"),
+    [
+        (ErrorReason.TOO_MANY_REQUESTS, 40),
+        (ErrorReason.SERVICE_UNAVAILABLE, 10),
+        (ErrorReason.STORE_UNAVAILABLE, 10),
+        (ErrorReason.TIMEOUT, 10),
+        (ErrorReason.VIDEO_CHANGED, 1),
+    ],
 )
-async def test_room_is_waited_for_longer_than_a_replica(reason: ErrorReason, refused: int) -> None:
+async def test_room_is_waited_for_longer_than_a_replica_and_nothing_else(reason: ErrorReason, refused: int) -> None:
     opened = list[Window]()
 
     def open_window(*what: Any) -> Window:
