@@ -37,10 +37,8 @@ class StallWatch:
 
     def close(self) -> None:
         """No more steps."""
-        self._since = None
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _look(self) -> None:
         self._timer = None
