@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 
 from gateway import unread_answers
 from gateway.unread_answers import HOLDS, UnreadAnswers
-from tests.support.http_server import serving
+from tests.support.http_server import serving, wire
 from tests.support.waiting import until
 
 
@@ -26,7 +26,7 @@ def gone(those: list[Mock]) -> list[bool]:
 
 async def test_up_to_half_of_the_room_everybody_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unread_answers, "SLOW_SECONDS", 0)
-    answers, those = UnreadAnswers(4 * HOLDS), clients(3)
+    answers, those = UnreadAnswers(5 * HOLDS), clients(3)
     answers.begin(those[0])
     answers.begin(those[1])
     assert gone(those) == [False] * 3
@@ -62,6 +62,24 @@ async def test_whoever_goes_makes_room() -> None:
     assert gone(those) == [False] * 3
 
 
+def told() -> float:
+    return (REGISTRY.get_sample_value("reelway_unread_answer_bytes") or 0) / HOLDS
+
+
+async def test_whoever_takes_all_of_an_answer_holds_nothing_while_he_stays() -> None:
+    async def large(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(2**23))
+
+    before = told()
+    async with asyncio.timeout(30), serving(large) as port, wire(port) as viewer:
+        for _ in range(2):
+            await viewer.send("GET")
+            await until(lambda: told() - before == 1)
+            await viewer.head()
+            await viewer.reader.readexactly(2**23)
+            await until(lambda: told() == before)
+
+
 async def test_where_answers_that_nobody_takes_have_no_room_the_one_that_waits_longest_is_let_go() -> None:
     ended = []
 
@@ -76,13 +94,10 @@ async def test_where_answers_that_nobody_takes_have_no_room_the_one_that_waits_l
         finally:
             ended.append(peer)
 
-    def told() -> float:
-        return REGISTRY.get_sample_value("reelway_unread_answer_bytes") or 0
-
     before = told()
 
     def held() -> float:
-        return (told() - before) / HOLDS
+        return told() - before
 
     def client() -> socket.socket:
         """One who has asked, and takes nothing."""
