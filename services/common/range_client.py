@@ -263,7 +263,7 @@ class _Connection(asyncio.BufferedProtocol):
             and self._head.status == 206
             and self._head.length == self._asked
             and self._head.headers.get(b"connection", b"").lower() != b"close"
-            and not (self._missing or self._piece or self._ready or self._error)
+            and not (self._missing or self._piece or self._ready)
         )
 
     def close(self) -> None:

@@ -164,6 +164,7 @@ async def test_two_at_once_have_a_connection_each() -> None:
     [
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\ngone", 404, 4),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngone" + bytes(100_000), 200, 4),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ngon", 200, 3),
         (partial(b"gone"), 206, 4),
         (b"HTTP/1.1 206 x\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\ngone\r\n0\r\n\r\n", 206, -1),
         (b"HTTP/1.0 206 x\r\nContent-Length: +3\r\n\r\ngone\r\n0\r\n\r\n", 206, -1),
@@ -176,32 +177,41 @@ async def test_another_answer_is_shown_and_its_connection_not_used_again(
     async with asking(raw(reply), raw(partial(b"abc"))) as (client, server):
         async with client.get(REQUEST, 3) as answer:
             assert (answer.head.status, answer.head.length) == (status, length)
-            assert (await answer.error_body()).startswith(b"gone")
+            assert (await answer.error_body()).startswith(b"gon")
         assert await fetch(client, 3) == b"abc"
         assert server.connections == 2
 
 
 @pytest.mark.parametrize(
-    ("header", "body", "told"),
+    ("header", "body", "told", "silence_seconds"),
     [
-        (b"Content-Length: 4", b"gone", b"gone"),
-        (b"Transfer-Encoding: chunked\r\nX-Left: 0", b"4\r\ngone\r\n0\r\n\r\n", b"4\r\ngone\r\n0\r\n\r\n"),
-        (b"Content-Length: 100000", b"x" * 100_000, b"x" * 2048),
-        (b"X-" + b"y" * 16_000 + b": z", b"x" * 100_000, b"x" * 351),
-        (b"Content-Length: 5", b"gone", b"gone"),
-        (b"Content-Length: 0", b"", b""),
+        (b"Content-Length: 4", b"gone", b"gone", 60),
+        (b"Transfer-Encoding: chunked\r\nX-Left: 0", b"4\r\ngone\r\n0\r\n\r\n", b"4\r\ngone\r\n0\r\n\r\n", 60),
+        (b"Content-Length: 100000", b"x" * 100_000, b"x" * 2048, 60),
+        (b"X-" + b"y" * 16_000 + b": z", b"x" * 100_000, b"x" * 351, 60),
+        (b"Content-Length: 5", b"gone", b"gone", 0.2),
+        (b"Content-Length: 0", b"", b"", 60),
     ],
 )
-async def test_what_another_answer_says_is_waited_for(header: bytes, body: bytes, told: bytes) -> None:
-    """As far as it comes; many a server sends its head first."""
+async def test_what_another_answer_says_is_waited_for(
+    header: bytes, body: bytes, told: bytes, silence_seconds: float
+) -> None:
+    """As far as it comes, and no longer; many a server sends its head first."""
     has_head = asyncio.Event()
 
     async def head_first(writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 404 Not Found\r\n" + header + b"\r\n\r\n")
         await has_head.wait()
-        writer.write(body)
+        writer.write(body[:2])
+        for _ in range(3):
+            await asyncio.sleep(0)
+        writer.write(body[2:])
 
-    async with asking(head_first, read_seconds=0.2) as (client, _), client.get(REQUEST, 3) as answer:
+    async with (
+        asyncio.timeout(5),
+        asking(head_first, read_seconds=silence_seconds) as (client, _),
+        client.get(REQUEST, 3) as answer,
+    ):
         has_head.set()
         assert await answer.error_body() == told
 
