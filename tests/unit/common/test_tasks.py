@@ -153,3 +153,16 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_line_in_the_log() 
     gc.collect()
     loop.set_exception_handler(None)
     assert not told
+
+
+async def test_each_of_many_is_worked_on_beside_a_few_others() -> None:
+    under_way, done = list[int](), list[list[int]]()
+
+    async def work(number: int) -> None:
+        under_way.append(number)
+        await asyncio.sleep(0)
+        done.append(list(under_way))
+        under_way.remove(number)
+
+    await tasks.for_each(range(7), work, 3)
+    assert done == [[0, 1, 2], [1, 2], [2], [3, 4, 5], [4, 5], [5], [6]]
