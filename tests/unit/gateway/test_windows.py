@@ -63,6 +63,7 @@ class Windows:
         """What the next window is refused with."""
 
     def open_window(self, video_id: str, etag: str, offset: int, length: int) -> Window:
+        assert offset + length <= len(DATA)
         if self.full is not None:
             self.opened.append(Window(b"", self.full))
             self.full = None
