@@ -317,6 +317,18 @@ async def test_an_upload_that_waits_longer_for_its_compaction_keeps_its_time(sto
     assert await store.to_compact(20.0) == ["video"]
 
 
+async def test_an_expiry_that_is_put_off_is_behind_the_others_and_of_nothing_that_has_left(
+    store: RedisJournalStore,
+) -> None:
+    one, other, gone = (str(uuid.uuid4()) for _ in range(3))
+    assert await store.enter(one, "anna", 1.0, 1)
+    assert await store.enter(other, "boris", 2.0, 1)
+    for until in (3.0, 1.0):
+        await store.put_off_expiry(one, "anna", until)
+    await store.put_off_expiry(gone, "anna", 3.0)
+    assert await store.idle_since(3.0) == [(other, "boris"), (one, "anna")]
+
+
 async def test_an_upload_that_is_entered_again_is_no_second_one(store: RedisJournalStore) -> None:
     """The client library repeats a call whose answer was lost, also where that filled the last place."""
     one, other = str(uuid.uuid4()), str(uuid.uuid4())
