@@ -340,7 +340,6 @@ class RangeClient:
                 connection.send(request, length)
                 return connection, await connection.head(self._read_seconds)
             except BrokenAnswerError:
-                connection.close()
                 if fresh or connection.received != before:
                     raise
             except BaseException:
