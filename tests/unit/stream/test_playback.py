@@ -8,6 +8,7 @@ import pytest
 from prometheus_client import REGISTRY
 from reelway.v1 import media_pb2
 
+from services.common.byte_messages import decode_read_response
 from services.common.catalog_client import CatalogClient
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -80,6 +81,7 @@ async def test_windows_under_way_have_one_bound_and_make_room_where_they_end() -
         await anext(one_more)
     assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
     await cast(AsyncGenerator[bytes], short).aclose()
-    assert [len(message) async for message in playback.read("v1", 0, 2**18, "")]
+    messages = [decode_read_response(message) async for message in playback.read("v1", 0, 2**20, "")]
+    assert list(map(len, messages)) == [2**18, 2**19, 2**18]
     assert [message async for message in long]
     assert held() == before
