@@ -68,6 +68,8 @@ async def test_a_store_that_answers_another_range_is_not_believed(
         web.Response(status=200, body=b"x" * 100),
         web.Response(status=206, body=b"x" * 9),
         web.Response(status=206, body=b"x" * 11),
+        web.Response(status=206, body=b"x" * 9, headers={"Content-Range": "bytes 0-9/100"}),
+        web.Response(status=206, body=b"x" * 10, headers={"Content-Range": "bytes 1-10/100"}),
         web.Response(status=500, text="sorry"),
         web.Response(status=503, text="slow down"),
         web.Response(status=429, text="slow down"),
@@ -80,7 +82,7 @@ async def test_a_store_that_answers_another_range_is_not_believed(
             nonlocal asked
             asked += 1
             made = answers[kind]
-            return web.Response(status=made.status, body=made.body)
+            return web.Response(status=made.status, body=made.body, headers=made.headers)
 
         async with serving(answer) as port, S3Bytes.open(S3Server.at(f"http://127.0.0.1:{port}").settings) as store:
             assert await refusal(read(store, "videos/a.mp4", 0, 10)) is ErrorReason.STORE_UNAVAILABLE
