@@ -117,6 +117,7 @@ async def test_unsatisfiable() -> None:
         assert (await connection.ask("GET", "/", "Range: bytes=0-1")).status == 206
     assert answer.status == 416
     assert answer.headers["content-range"] == f"bytes */{SIZE}"
+    assert {"etag", "last-modified", "accept-ranges", "cache-control"} <= answer.headers.keys()
     assert answer.headers["content-type"] == "application/json; charset=utf-8"
     assert answer.body == b'{"detail": "The range is not inside the file"}'
     assert reader.asked == [(0, 2)]
