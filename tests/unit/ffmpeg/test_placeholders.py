@@ -67,7 +67,7 @@ def test_a_key_is_not_both() -> None:
         placeholders.check_keys({"x": "u"}, {"x": "o.mp4"})
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "A b_c-1.final.MP4", "vidéo.mp4", "clip (2).mp4", "x"])
+@pytest.mark.parametrize("name", ["a.mp4", "A b_c-1.final.MP4", "vidéo.mp4", "clip (2).mp4", "x", "x" * 127])
 def test_plain_names_pass(name: str) -> None:
     placeholders.check_output_names({"out_1": name})
 
@@ -77,7 +77,7 @@ def test_plain_names_pass(name: str) -> None:
     [
         "", ".", "..", ".hidden", "-y", "a/b.mp4", "/etc/x", "..\\x", "a..mp4", "file:x", "http://h/x",
         "a|b", "a?b", "a#b",
-        "x\n.mp4", "x\0.mp4", "%d.jpg", "a;b", "a.mp4 ", "a.", "x" * 200, "字" * 100, "\u202egpj.mp4", "a\u2028b",
+        "x\n.mp4", "x\0.mp4", "%d.jpg", "a;b", "a.mp4 ", "a.", "x" * 128, "字" * 100, "\u202egpj.mp4", "a\u2028b",
         "$(x)", "*", " a",
     ],
 )  # fmt: skip
