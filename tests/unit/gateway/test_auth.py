@@ -295,6 +295,7 @@ async def test_whom_a_token_may_speak_for(claims: dict[str, Any], taken: bool) -
 async def test_another_scheme_is_a_token_that_is_none() -> None:
     async with aiohttp.ClientSession() as http:
         authenticator = Authenticator(GatewaySettings(auth_jwt_secret=SecretStr(SHARED.decode())), http)
+        assert await authenticator.user(f"bEARER {token(SHARED, 'HS256')}") == "anna", "a scheme has no case"
         with capture_logs() as lines, pytest.raises(ReelwayError) as refused:
             await authenticator.user("Basic YW5uYTpzZWNyZXQ=")
     assert refused.value.reason is ErrorReason.UNAUTHENTICATED
