@@ -1,6 +1,7 @@
 """What a look at a new video does where the video goes, changes, stays, or is another attempt's by now."""
 
 import itertools
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +97,23 @@ async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
 async def test_an_upload_becomes_a_video(case: Case) -> None:
     assert await case.attempt() == {"outcome": "processed"}
     assert (case.told, await case.stored()) == (["processed"], {PLACE, PICTURE})
+
+
+def color_of(picture: bytes | None) -> bytes:
+    """Of all of it, as three bytes."""
+    command = [static(), "-v", "error", "-f", "mjpeg", "-i", "-", "-vf", "scale=1:1", "-pix_fmt", "rgb24"]
+    command += ["-f", "rawvideo", "-"]
+    return subprocess.run(command, input=picture, check=True, capture_output=True, timeout=60).stdout
+
+
+async def test_the_picture_is_of_a_third_in(case: Case, tmp_path: Path) -> None:
+    """Of 1.2 s: there it is green, and red before and behind."""
+    colors = "drawbox=c=red:t=fill,drawbox=c=lime:t=fill:enable='between(t,0.35,0.45)'"
+    clip = make_clip(tmp_path / "colors.mp4", ("-vf", colors, "-c:v", "mpeg4"), seconds=1.2)
+    await case.objects.put(SOURCE, clip.read_bytes(), "video/mp4")
+    await case.attempt()
+    red, green, blue = color_of(await case.objects.get(PICTURE))
+    assert green > 100 > max(red, blue)
 
 
 @pytest.mark.parametrize("held", [0, 1, 2])
