@@ -4,7 +4,7 @@ import asyncio
 import base64
 import functools
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from itertools import chain
 
@@ -65,18 +65,22 @@ async def test_from_a_signed_form_to_gone(
         LibraryUser(system, http, None),
     )
     data = clips["clip.mp4"].data
+    signing = datetime.now(UTC)
     signed = await owner.sign("my-clip.mp4")
     policy = json.loads(base64.b64decode(signed.fields["policy"]))
     assert ["content-length-range", 1, 1_000_000_000] in policy["conditions"]
-    assert 50 < (datetime.fromisoformat(policy["expiration"]) - datetime.now(UTC)).total_seconds() <= 61
+    minute, second = timedelta(minutes=1), timedelta(seconds=1)
+    assert signing + minute - second <= datetime.fromisoformat(policy["expiration"]) <= datetime.now(UTC) + minute
     # Promised, and not arrived: in no list, for nobody.
     nothing: dict[str, list[str]] = {"unprocessed_videos": [], "videos": []}
     assert await owner.ask("GET", "/video/my") == nothing
     await anybody.ask("GET", f"/video/user/{owner.id}", 404)
     await owner.ask("DELETE", f"/video/my/{signed.hash_id}", 404)
 
+    posting = datetime.now(UTC)
     assert await owner.post(signed, data) == 204
     draft = await owner.until_mine(signed.hash_id)
+    assert posting < datetime.fromisoformat(draft["upload_time"]) < datetime.now(UTC)
     assert set(draft) == DOCUMENTED - {"description", "listing_time"}
     assert draft["file_name"] == draft["title"] == "my-clip.mp4"
     assert (draft["user_id"], draft["size_in_bytes"], draft["video_type"]) == (owner.id, len(data), "video/mp4")
@@ -110,7 +114,8 @@ async def test_from_a_signed_form_to_gone(
 
     published = await owner.mine(signed.hash_id)
     assert set(published) == DOCUMENTED
-    assert published["title"] == "A title"
+    assert (published["title"], published["description"]) == ("A title", "What it is")
+    assert datetime.fromisoformat(draft["upload_time"]) < datetime.fromisoformat(published["listing_time"])
     for user in (other, anybody):
         assert published["hash_id"] in [v["hash_id"] for v in (await user.ask("GET", "/video/explore/"))["videos"]]
         assert [v["hash_id"] for v in (await user.ask("GET", f"/video/user/{owner.id}/"))["videos"]] == [signed.hash_id]
@@ -131,6 +136,8 @@ async def test_from_a_signed_form_to_gone(
 
     # Private: its owner still sees it, everybody else is kept out of every door.
     await owner.ask("PUT", path, 204, json={"is_private": True})
+    # It was listed when it was; and what was not named stays as it is.
+    assert await owner.mine(signed.hash_id) == published | {"is_private": True}
     for user in (other, anybody):
         await user.ask("GET", "/video/watch", 403, params=watch)
         await until(functools.partial(is_status, user, f"/videos/{signed.hash_id}/stream", 404))
