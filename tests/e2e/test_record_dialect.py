@@ -4,7 +4,7 @@ import base64
 import gzip
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote_from_bytes
 from uuid import uuid4
@@ -57,7 +57,9 @@ async def finish(http: aiohttp.ClientSession, number: object, headers: Mapping[s
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.webm", "clip.avi"])
 async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip], name: str) -> None:
     clip = clips[name].data
+    before = datetime.now(UTC)
     number = await begin(http)
+    begun = datetime.now(UTC)
     step = len(clip) // 4 + 1
     for start in range(0, len(clip), step):
         assert await send(http, data=form(number, clip[start : start + step])) == UPLOADED
@@ -74,9 +76,12 @@ async def test_three_phases(http: aiohttp.ClientSession, clips: dict[str, Clip],
         assert (video["id"], video["title"], video["description"]) == (number, "A screen", "What was done")
         # What is heard is tests/e2e/test_transcripts.py's business.
         assert {"transcription", "transcription_status", "transcription_error"} < set(video)
-        assert datetime.strptime(video["created_at"], "%Y-%m-%dT%H:%M:%S.%fZ")
+        created = datetime.strptime(video["created_at"], "%Y-%m-%dT%H:%M:%S.%fZ").replace(tzinfo=UTC)
+        assert before <= created <= begun
         async with http.get(video["video_file"]) as answer:
-            assert answer.content_type == KINDS[clips[name].container].content_type
+            kind = KINDS[clips[name].container]
+            assert answer.content_type == kind.content_type
+            assert answer.headers["Content-Disposition"] == f'inline; filename="video_{number}.{kind.extension}"'
             assert await answer.read() == clip
         async with http.get(base) as answer:
             assert number in [one["id"] for one in await answer.json()]
@@ -164,6 +169,7 @@ async def test_refusals(http: aiohttp.ClientSession) -> None:
     for body, fields in (
         ({}, {"title", "description"}),
         ({"title": "t"}, {"description"}),
+        ({"title": "", "description": ""}, {"title"}),
         ({"title": "t" * 256, "description": ""}, {"title"}),
         ({"title": 7, "description": ""}, {"title"}),
         ({"title": "t", "description": "d" * 10_001}, {"description"}),
