@@ -209,6 +209,7 @@ async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
     )
     assert gone["status"] == "failed"
     assert (missing["output_urls"], missing["attempt"]) == (None, 1)
+    assert (missing["progress"], missing["speed"]) == (0.0, None), "it never ran"
 
 
 @pytest.mark.parametrize(
