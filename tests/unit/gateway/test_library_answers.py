@@ -62,6 +62,34 @@ async def test_a_video_as_it_is_told() -> None:
     assert json.loads(answer.text)["next"] == "there"
 
 
+async def test_an_upload_that_is_no_video_as_it_is_told() -> None:
+    waiting = media_pb2.Video(
+        video_id="v", owner="anna", file_name="a.mp4", title="A film", upload_time=Timestamp(seconds=2)
+    )
+    failures = (
+        media_pb2.PROCESSING_FAILURE_INTERNAL,
+        media_pb2.PROCESSING_FAILURE_TOO_LARGE,
+        media_pb2.PROCESSING_FAILURE_CORRUPTED,
+        media_pb2.PROCESSING_FAILURE_UNSUPPORTED,
+        media_pb2.PROCESSING_FAILURE_UNSPECIFIED,
+    )
+    failed = [media_pb2.Video(state=media_pb2.VIDEO_STATE_FAILED, failure=failure) for failure in failures]
+    found = library_pb2.ListOwnResponse(unprocessed=[waiting, *failed])
+    answer = await library.my(asked_of(own=AsyncMock(return_value=found)), library.PageQuery())
+    assert answer.text is not None
+    first, *others = json.loads(answer.text)["unprocessed_videos"]
+    upload_time = "1970-01-01T00:00:02.000000Z"
+    assert first == {"hash_id": "v", "user_id": "anna", "file_name": "a.mp4", "upload_time": upload_time}
+    assert [each["failure_reason"] for each in others] == [
+        "Internal error, please try again later",
+        "Maximum file size exceeded",
+        "Corrupted/Invalid file",
+        "Unsupported video type",
+        # Of a kind that is newer than this gateway.
+        "Internal error, please try again later",
+    ]
+
+
 async def test_an_outage_is_not_an_answer_without_words() -> None:
     away = AsyncMock(side_effect=ReelwayError(ErrorReason.SERVICE_UNAVAILABLE))
     request, path = asked_of(edit=away, remove=away), library.VideoPath(hash_id="v")
