@@ -31,6 +31,7 @@ async def test_an_address_is_used_again_while_its_signature_lasts(
         thumbnails = Thumbnails(objects, clock)
         first = await thumbnails.url("thumbnails/x.jpg")
         assert ("X-Amz-Security-Token" in first) is bool(token)
+        assert "X-Amz-Expires=604800" in first, "for days after the last time that it is given out"
         clock.ahead = reused_seconds
         assert await thumbnails.url("thumbnails/x.jpg") == first
         assert len(signed) == 1
