@@ -1,5 +1,6 @@
 """Lists of the library on a real Redis: order, pages that stay right while videos come and go."""
 
+import itertools
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
@@ -343,6 +344,28 @@ async def test_other_tokens_are_refused(lists: Lists, token: str) -> None:
     with pytest.raises(ReelwayError) as refused:
         await lists.explore(token=token)
     assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+async def test_a_token_is_of_one_list(lists: Lists) -> None:
+    await lists.add(*(lists.video("anna", listed=time) for time in (1, 2)))
+
+    async def of_user(token: str = "") -> Page:
+        return await lists.library.of_user("", "anna", 1, token)
+
+    async def own(token: str = "") -> Page:
+        return (await lists.library.own("anna", 1, token))[0]
+
+    async def explore(token: str = "") -> Page:
+        return await lists.explore(size=1, token=token)
+
+    tokens = {read: (await read()).token for read in (of_user, own, explore)}
+    for read, (other, token) in itertools.product(tokens, tokens.items()):
+        if read is other:
+            assert (await read(token)).videos
+            continue
+        with pytest.raises(ReelwayError) as refused:
+            await read(token)
+        assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
 
 
 async def test_a_deep_page_costs_what_the_first_does(lists: Lists) -> None:
