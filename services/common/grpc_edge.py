@@ -39,13 +39,6 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     await context.abort_with_status(to_status(error))
 
 
-async def _write(context: grpc.aio.ServicerContext[Any, Any], response: Any) -> None:
-    try:
-        await context.write(response)
-    except grpc.aio.BaseError:
-        raise asyncio.CancelledError from None  # the client has gone, and so gRPC itself has it elsewhere
-
-
 def _parser(handler: Any) -> Callable[[bytes], Any]:
     """What a call's messages are parsed with; gRPC would tell a failure as UNKNOWN, with the exception's text."""
     if (deserialize := handler.request_deserializer) is None:
@@ -104,14 +97,19 @@ class Edge(grpc.aio.ServerInterceptor):
             return request if handler.request_streaming else parse(request)
 
         async def stream(request: Any, context: Any) -> None:
-            # Whoever set no deadline, and takes nothing of what is written, is not waited for without end.
-            patience = self._max_unary_seconds if context.time_remaining() is None else None
+            bounded = context.time_remaining() is not None
             self._note()
             with observed(context):
                 try:
                     async for response in call(let_in(request, context), context):
-                        async with asyncio.timeout(patience):
-                            await _write(context, response)
+                        if bounded:
+                            await context.write(response)
+                            continue
+                        # Whoever set no deadline, and takes nothing of what is written, is not waited for without end.
+                        async with asyncio.timeout(self._max_unary_seconds):
+                            await context.write(response)
+                except grpc.aio.BaseError:
+                    raise asyncio.CancelledError from None  # the client has gone, and so gRPC itself has it elsewhere
                 except Exception as error:
                     await _abort(context, method, error)
 
