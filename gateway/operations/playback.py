@@ -131,14 +131,9 @@ class Playback:
                 yield hot
                 offset += sum(map(len, hot))
                 continue
-            key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
-            if end - offset <= BLOCK and stat.sealed and self._cache.is_wanted(key):
-                block = await self._cache.load(key, partial(self._fetch_block, stat, key))
-                yield (piece := _cut(block, offset, end),)
+            if end - offset <= _SHORT and (piece := await self._at_once(stat, offset, end)) is not None:
+                yield (piece,)
                 offset += len(piece)
-            elif end - offset <= _SHORT and (whole := await self._at_once(stat, offset, end)) is not None:
-                yield (whole,)
-                return
             else:
                 run_end = self._end_of_run(stat, offset, end)
                 async with contextlib.aclosing(self._stream(stat, offset, run_end)) as chunks:
@@ -147,10 +142,16 @@ class Playback:
                 offset = run_end
 
     async def _at_once(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Buffer | None:
-        """A short range in one call; None where that lasts too long, as for thousands of chunks of a few bytes."""
-        if offset // BLOCK != (end - 1) // BLOCK:
-            self._cache.is_wanted(BlockKey(stat.video_id, stat.etag, offset // BLOCK + 1))
+        """A short range, or the block that it begins in, in one call.
+
+        None where that lasts too long, as for thousands of chunks of a few bytes.
+        """
+        key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
         try:
+            if stat.sealed and self._cache.is_wanted(key):
+                return _cut(await self._cache.load(key, partial(self._fetch_block, stat, key)), offset, end)
+            if key.number != (end - 1) // BLOCK:
+                self._cache.is_wanted(key._replace(number=key.number + 1))
             return await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
         except ReelwayError as error:
             if error.reason is not ErrorReason.TIMEOUT:

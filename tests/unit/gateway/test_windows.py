@@ -74,10 +74,10 @@ class Windows:
             self.opened.append(Window(DATA[offset : offset + length]))
         return self.opened[-1]
 
-    def videos(self, refusal: ReelwayError | None = None) -> Playback:
+    def videos(self, refusal: ReelwayError | None = None, cached: int = 0) -> Playback:
         """Which reads them; short ranges are refused so."""
         backend = Mock(open_window=self.open_window, read_range=AsyncMock(side_effect=refusal))
-        return Playback(backend, BlockCache(0), 0)
+        return Playback(backend, BlockCache(cached), 0)
 
 
 @pytest.mark.parametrize(
@@ -111,13 +111,19 @@ async def test_what_a_window_does_not_give_is_asked_for_again(end: Any) -> None:
     assert not any(window.was_cancelled for window in windows.opened)
 
 
-async def test_a_short_range_that_lasts_too_long_comes_in_a_window() -> None:
-    """It may lie in thousands of chunks of a few bytes: each try would end as the first one."""
+@pytest.mark.parametrize("sealed", [False, True])
+async def test_a_short_range_that_lasts_too_long_comes_in_a_window(sealed: bool) -> None:
+    """It may lie in thousands of chunks of a few bytes: each try would end as the first one.
+
+    That of a sealed video is looked for as a block, to be kept, where it is read again.
+    """
     windows = Windows()
-    videos = windows.videos(ReelwayError(ErrorReason.TIMEOUT))
-    given = [bytes(piece) async for batch in videos.read(STAT, 5, 100_000) for piece in batch]
-    assert b"".join(given) == DATA[5:100_005]
-    assert [window.size for window in windows.opened] == [100_000]
+    videos = windows.videos(ReelwayError(ErrorReason.TIMEOUT), cached=2**20)
+    for _ in range(2):
+        stat = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA), sealed=sealed)
+        given = [bytes(piece) async for batch in videos.read(stat, 5, 100_000) for piece in batch]
+        assert b"".join(given) == DATA[5:100_005]
+    assert [window.size for window in windows.opened] == [100_000] * 2
 
 
 async def test_whoever_leaves_has_the_windows_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
