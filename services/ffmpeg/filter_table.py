@@ -208,7 +208,7 @@ def _check_plain(rule: FilterRule, key: str, value: str, subject: str, limits: L
     count = whole_number(value)
     if key in _THREAD_OPTIONS and (count is None or count > limits.threads):
         raise CommandRefused(subject, f"at most {limits.threads}")
-    if rule.name in _COUNTED_FILTERS and key in _COUNT_OPTIONS and (count or 0) > _MAX_PADS:
+    if rule.name in _COUNTED_FILTERS and key in _COUNT_OPTIONS and (count is None or count > _MAX_PADS):
         raise CommandRefused(subject, f"at most {_MAX_PADS}")
 
 
