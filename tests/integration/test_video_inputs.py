@@ -118,8 +118,9 @@ async def test_a_window_that_breaks_is_asked_for_again(
 async def test_room_is_waited_for_longer(
     stream: Stream, videos: StreamedVideos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Also where a replica dies meanwhile."""
     monkeypatch.setattr(inputs, "_WINDOW_TRIES", 2)
-    stream.breaks = [(0, ErrorReason.TOO_MANY_REQUESTS)] * 2
+    stream.breaks = [(0, ErrorReason.TOO_MANY_REQUESTS), (0, ErrorReason.STORE_UNAVAILABLE)]
     await videos.copy("anna", str(uuid.uuid4()), tmp_path / "whole", Budget(100))
     assert (stream.read, (tmp_path / "whole").read_bytes()) == ([0, 0, 0, 4, 8], BODY)
 

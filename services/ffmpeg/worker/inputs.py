@@ -69,7 +69,7 @@ class StreamedVideos:
         caller = Caller(user=owner, request_id=uuid.uuid4().hex)
         stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
-        offset, failures = 0, 0
+        offset, failures, most = 0, 0, _WINDOW_TRIES
         async with new_file(destination) as file:
             while offset < stat.size_bytes:
                 request = stream_pb2.ReadRequest(
@@ -81,11 +81,12 @@ class StreamedVideos:
                 try:
                     async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=caller.metadata()):
                         await asyncio.to_thread(file.write, message.data)
-                        offset, failures = offset + len(message.data), 0
+                        offset, failures, most = offset + len(message.data), 0, _WINDOW_TRIES
                 except grpc.aio.AioRpcError as error:
                     failures += 1
                     refusal = from_rpc_error(error)
-                    most = _ROOM_TRIES if refusal.reason is ErrorReason.TOO_MANY_REQUESTS else _WINDOW_TRIES
+                    if refusal.reason is ErrorReason.TOO_MANY_REQUESTS:
+                        most = _ROOM_TRIES
                     if refusal.kind.retry_seconds is None or failures >= most:
                         raise refusal from None
                     await asyncio.sleep(0.2 * failures)
