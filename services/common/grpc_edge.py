@@ -148,8 +148,7 @@ class _Observed:
         code = grpc.StatusCode.OK
         try:
             yield
-        except (asyncio.CancelledError, GeneratorExit):
-            # The latter where a stream was being written: it is closed once nobody has it any more.
+        except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             left = context.time_remaining()
             if left is not None and left < _LAST_MOMENT and not self._streams:
