@@ -205,7 +205,7 @@ class Playback:
         window: Window | None = None
         ahead: Window | None = None
         size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
-        window_end, began = offset, now()
+        window_end, began, patience = offset, now(), self._backoff
         admit = _Admission(self._cache, stat, offset)
 
         def give_up() -> None:
@@ -230,8 +230,7 @@ class Playback:
                     attempt += 1
                     crowded = error.reason is ErrorReason.TOO_MANY_REQUESTS
                     if crowded:
-                        self._crowded_until = now() + _CROWDED_SECONDS
-                    patience = _TURNS if now() < self._crowded_until else self._backoff
+                        self._crowded_until, patience = now() + _CROWDED_SECONDS, _TURNS
                     if error.reason not in _AGAIN or attempt >= patience.attempts:
                         raise
                     log.info("window failed, asking again", why=str(error), attempt=attempt)
@@ -246,7 +245,7 @@ class Playback:
                     size = _FIRST_WINDOW
                     await asyncio.sleep(patience.pause(attempt))
                     continue
-                attempt, offset = 0, offset + len(chunk)
+                attempt, patience, offset = 0, self._backoff, offset + len(chunk)
                 in_reach = window_end - offset <= _AHEAD and window_end < end
                 if ahead is None and in_reach and now() >= self._crowded_until:
                     if now() - began < _QUICK_SECONDS:
