@@ -125,8 +125,7 @@ class JournalSweeper:
         async for video in self._catalog.growing():
             # One without a chunk is found nowhere else: it would never be idle, and be listed for ever.
             with failures_logged("look for a lost upload", video_id=video.video_id):
-                if await self._store.get(video.video_id) is None:
-                    await self._restore(video)
+                await self._find(video.video_id)
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.
@@ -160,11 +159,8 @@ class JournalSweeper:
         video = await self._catalog.look_up(video_id)
         if video.state in GONE or is_one_object(video):
             return None
-        return await self._restore(video)
-
-    async def _restore(self, video: media_pb2.Video) -> Journal:
         set_caller(Caller(user=video.owner, request_id=new_request_id()))
-        return await self._journals.get(video.video_id)
+        return await self._journals.get(video_id)
 
     async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:
         for orphan in orphans:
