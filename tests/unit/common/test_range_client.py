@@ -280,27 +280,16 @@ async def test_a_slow_server_is_not() -> None:
 @pytest.mark.parametrize(("length", "held"), [(15 * 2**20, 2**20), (64 * 2**20, 3 * 2**19)])
 async def test_a_reader_that_rests_holds_little(length: int, held: int) -> None:
     """The server gets rid of what the sockets hold, and of the pieces that are read ahead."""
-    body = bytes(length)
-    sent = 0
-
-    async def reply(writer: asyncio.StreamWriter) -> None:
-        nonlocal sent
-        writer.write(partial(b"", length=len(body)))
-        for _ in range(length // 2**20):
-            writer.write(body[: 2**20])
-            await writer.drain()
-            sent += 1
-
-    async with asking(reply) as (client, _), client.get(REQUEST, len(body)) as answer:
+    async with asking(raw(partial(bytes(length)))) as (client, _), client.get(REQUEST, length) as answer:
         pieces = answer.pieces()
         await anext(pieces)
         connection = answer._connection
         before = -1
-        while before != sent:
-            before = sent
+        while before != connection.received:
+            before = connection.received
             await asyncio.sleep(0.1)
         assert connection.received < held
-        left = len(body) - 2**16
+        left = length - 2**16
         async for piece in pieces:
             left -= len(piece)
         assert left == 0
