@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import subprocess
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,9 +21,8 @@ from services.common.channel import open_channel
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.ffmpeg.task_messages import KINDS
-from tests.support.clips import described
+from tests.support.clips import described, make_clip
 from tests.support.library import LibraryUser
-from tests.support.programs import static
 from tests.support.servers import S3Server
 from tests.support.system import RunningSystem, start_system
 from tests.support.waiting import until
@@ -81,8 +79,10 @@ async def api(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("jobs")
     files = folder / "files"
     files.mkdir()
-    make_video(files / "video.mp4", 2)
-    make_video(files / "long.mp4", 30)
+    for name, seconds in (("video.mp4", 2), ("long.mp4", 30)):
+        sound = ("-f", "lavfi", "-i", f"sine=d={seconds}")
+        codecs = ("-c:v", "libx264", "-preset", "ultrafast")
+        make_clip(files / name, (*sound, *codecs), seconds=seconds, size="320x180")
     (files / "noise.mp4").write_bytes(bytes(range(256)) * 100)
     app = web.Application()
     app.router.add_static("/", files)
@@ -105,12 +105,6 @@ async def api(juicefs_s3: S3Server, tmp_path_factory: pytest.TempPathFactory) ->
 def public_endpoint(s3: S3Server) -> str:
     """The store as clients reach it: the same server by another name."""
     return s3.endpoint_url.replace("127.0.0.1", "localhost")
-
-
-def make_video(path: Path, seconds: int) -> None:
-    sources = ["-f", "lavfi", "-i", f"testsrc=d={seconds}:s=320x180:r=25", "-f", "lavfi", "-i", f"sine=d={seconds}"]
-    command = [static(), "-v", "error", *sources, "-c:v", "libx264", "-preset", "ultrafast", str(path)]
-    subprocess.run(command, check=True)
 
 
 async def test_the_documented_example_runs_as_documented(api: Api, tmp_path: Path) -> None:
@@ -177,23 +171,14 @@ async def test_a_video_of_this_system_is_an_input_for_who_may_read_it(api: Api) 
     assert await outcomes() == [refused] * 4, "a draft is nobody's to read, as through every other door"
     await owner.publish(hash_id, is_private=True)
     # What the stream service knows of a video is a second old at most.
-    await until_status(other, f"/videos/{hash_id}/stream", 404)
-    await until_status(owner, f"/videos/{hash_id}/stream", 200)
+    await other.until_status(f"/videos/{hash_id}/stream", 404)
+    await owner.until_status(f"/videos/{hash_id}/stream", 200)
     assert await outcomes() == ["completed", refused, refused, refused]
     await owner.ask("PUT", f"/video/my/{hash_id}", 204, json={"is_private": False})
-    await until_status(other, f"/videos/{hash_id}/stream", 200)
+    await other.until_status(f"/videos/{hash_id}/stream", 200)
     assert await outcomes() == ["completed"] * 4
-    missing = await api.finished(
-        await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{uuid4()}"), 10
-    )
-    assert missing["error_message"] == refused, "what is not there looks the same"
-
-
-async def until_status(user: LibraryUser, path: str, status: int) -> None:
-    async def is_answered_so() -> bool:
-        return await user.status("HEAD", path) == status
-
-    await until(is_answered_so)
+    missing = await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, f"video://{uuid4()}")
+    assert (await api.finished(missing))["error_message"] == refused, "what is not there looks the same"
 
 
 async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
@@ -204,9 +189,8 @@ async def test_failures_tell_what_a_person_can_act_on(api: Api) -> None:
     assert "Traceback" not in corrupt["error_message"]
     missing = await api.finished(await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, "nothing.mp4"))
     assert missing["error_message"] == "in_1: the input's server answered 404"
-    gone = await api.finished(
-        await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, api.inputs.replace("127.0.0.1", "localhost") + "x")
-    )
+    elsewhere = api.inputs.replace("127.0.0.1", "localhost") + "x"
+    gone = await api.finished(await api.register("-i in_1 out_1", {"out_1": "a.mp4"}, elsewhere))
     assert gone["status"] == "failed"
     assert (missing["output_urls"], missing["attempt"]) == (None, 1)
     assert (missing["progress"], missing["speed"]) == (0.0, None), "it never ran"
@@ -371,23 +355,19 @@ async def test_a_failed_task_is_retried_as_a_new_one_over_grpc(api: Api) -> None
 
 # Last: the queue is full from here on.
 async def test_a_thousand_tasks_are_taken_and_delay_another_owner_by_little(api: Api) -> None:
-    body = {
-        "ffmpeg_command": "-i in_1 -c copy out_1",
-        "input_files": {"in_1": f"{api.inputs}video.mp4"},
-        "output_files": {"out_1": "a.mp4"},
-    }
+    copy, outputs = "-i in_1 -c copy out_1", {"out_1": "a.mp4"}
     gate = asyncio.Semaphore(32)
     flood = uuid4()
 
     async def one() -> str:
         async with gate:
-            return str((await api.call("POST", "/ffmpeg/register", json=body, user=flood))["task_id"])
+            return await api.register(copy, outputs, "video.mp4", user=flood)
 
     before = resident_mib(api.system)
     # Usually a few seconds; where each call waited for a second, it would be more.
     async with asyncio.timeout(30):
         ids = await asyncio.gather(*(one() for _ in range(1000)))
-    lone = await api.finished(await api.register("-i in_1 -c copy out_1", {"out_1": "a.mp4"}, "video.mp4"))
+    lone = await api.finished(await api.register(copy, outputs, "video.mp4"))
     assert lone["status"] == "completed"
     between = [at for at in await started_times(api, flood) if lone["created_at"] < at <= lone["started_at"]]
     slots = len(os.sched_getaffinity(0))

@@ -52,10 +52,6 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
         at.seek(length - 2, 1)
 
 
-async def is_status(user: LibraryUser, path: str, status: int) -> bool:
-    return await user.status("GET", path) == status
-
-
 async def test_from_a_signed_form_to_gone(
     system: RunningSystem, http: aiohttp.ClientSession, clips: dict[str, Clip]
 ) -> None:
@@ -140,7 +136,7 @@ async def test_from_a_signed_form_to_gone(
     assert await owner.mine(signed.hash_id) == published | {"is_private": True}
     for user in (other, anybody):
         await user.ask("GET", "/video/watch", 403, params=watch)
-        await until(functools.partial(is_status, user, f"/videos/{signed.hash_id}/stream", 404))
+        await user.until_status(f"/videos/{signed.hash_id}/stream", 404)
         assert (await user.ask("GET", f"/video/user/{owner.id}"))["videos"] == []
         found = await user.ask("GET", "/video/explore", params={"include_my": "true"})
         assert signed.hash_id not in [v["hash_id"] for v in found["videos"]]

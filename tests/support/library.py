@@ -49,6 +49,12 @@ class LibraryUser:
             await response.read()
             return response.status
 
+    async def until_status(self, path: str, expect: int) -> None:
+        async def is_answered_so() -> bool:
+            return await self.status("GET", path) == expect
+
+        await until(is_answered_so)
+
     async def sign(self, name: str = "clip.mp4", content_type: str = "video/mp4") -> Signed:
         query = {"file_name": name, "file_content_type": content_type}
         answer = await self.ask("GET", "/video/upload/", params=query)
