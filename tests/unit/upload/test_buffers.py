@@ -271,32 +271,36 @@ async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypat
             assert not room_in(buffers, PART)
 
 
-async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Mock:
+    """What the clock of the buffers, and of nothing else, returns."""
+    clock = Mock(return_value=0.0)
+    monkeypatch.setattr("services.upload.buffers.time", Mock(monotonic=clock))
+    return clock
+
+
+async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(now: Mock) -> None:
     """Else those who are too many end each other, again and again, and nobody is done."""
-    passed = 0.0
-    monkeypatch.setattr("services.upload.buffers.time.monotonic", lambda: passed)
     buffers = Buffers(PART)
     async with stalled(buffers, 3 * MIB) as phone:
-        passed = 100.0  # 31 KB/s
+        now.return_value = 100.0  # 31 KB/s
         assert not room_in(buffers, PART)
         assert await waits(phone)
-        passed = 200.0
+        now.return_value = 200.0
         assert not room_in(buffers, PART)
         with pytest.raises(ReelwayError):
             await phone
 
 
-async def test_whoever_is_waited_for_half_a_minute_in_all_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_is_waited_for_half_a_minute_in_all_is_slow(now: Mock) -> None:
     """However little he was waited for at a time."""
-    clock = Mock(monotonic=Mock(return_value=0.0))
-    monkeypatch.setattr("services.upload.buffers.time", clock)
-    buffers, waits = Buffers(PART), asyncio.Event()
+    buffers, has_brought = Buffers(PART), asyncio.Event()
 
     async def brought() -> AsyncIterator[bytes]:
         for _ in range(2):
-            clock.monotonic.return_value += 10
+            now.return_value += 10
             yield b"x"
-        waits.set()
+        has_brought.set()
         await asyncio.Event().wait()
 
     async def work() -> None:
@@ -305,10 +309,8 @@ async def test_whoever_is_waited_for_half_a_minute_in_all_is_slow(monkeypatch: p
                 pass
 
     task = asyncio.create_task(work())
-    await waits.wait()
-    for seconds, is_slow in ((29.9, False), (30.0, True)):
-        clock.monotonic.return_value = seconds
+    await has_brought.wait()
+    for now.return_value, is_slow in ((29.9, False), (30.0, True)):
         assert not room_in(buffers, PART)
-        await asyncio.wait([task], timeout=0.01)
-        assert task.done() is is_slow
+        assert await waits(task) is not is_slow
     assert await refusal(task) is ErrorReason.TOO_MANY_REQUESTS
