@@ -48,9 +48,9 @@ class Edge:
             raise from_rpc_error(error) from error
         return answer
 
-    def stream(self, method: str, request: bytes = b"") -> Any:
+    def stream(self, method: str, request: bytes = b"", timeout: float | None = None) -> Any:
         stub: Any = self.channel.unary_stream(f"/{SERVICE}/{method}")
-        return stub(request)
+        return stub(request, timeout=timeout)
 
     async def health(self, service: str = "") -> int:
         # A channel of its own: the other one may have turned away already.
@@ -247,7 +247,7 @@ async def test_a_call_that_took_all_of_its_client_s_time_counts_as_one_that_was_
 
 async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_leaves(edge: Edge) -> None:
     """Viewers pause and go all the time, and an alert counts what calls end with."""
-    call = edge.stream("Flood")
+    call = edge.stream("Flood", timeout=30)
     assert await call.read()
     call.cancel()
     ends: list[str] = []
@@ -262,8 +262,7 @@ async def test_a_client_that_leaves_while_it_is_written_to_counts_as_one_that_le
 
 async def test_a_client_that_set_no_deadline_and_reads_no_more_is_cut_off(edge: Edge) -> None:
     """What is made for it, and where that is a video's bytes all room for others, would else be its for good."""
-    flood: Any = edge.channel.unary_stream(f"/{SERVICE}/Flood")
-    patient, call = flood(b"patient", timeout=30), flood(b"endless")
+    patient, call = edge.stream("Flood", b"patient", timeout=30), edge.stream("Flood", b"endless")
     assert await patient.read() == await call.read()
     await until((edge.folder / "endless.left").exists)
     assert not (edge.folder / "patient.left").exists()
