@@ -79,7 +79,7 @@ def test_all_that_a_decoder_is_told_once_must_match(of: int, other: dict[str, An
     assert not match([clip(VIDEO, AUDIO), clip(*streams)], "mp4")
 
 
-def test_how_long_a_clip_says_that_it_is_need_not_match() -> None:
+def test_clips_of_other_lengths_match_and_of_other_streams_do_not() -> None:
     assert match([clip(VIDEO, AUDIO), clip(VIDEO | {"duration": "2.0"}, AUDIO)], "mp4")
     assert not match([clip(VIDEO, AUDIO), clip(VIDEO)], "mp4")
 
