@@ -15,7 +15,7 @@ from gateway.settings import GatewaySettings
 from services.catalog.settings import CatalogSettings
 from services.common import channel
 from services.common.server import LIVENESS, TIDY_SECONDS
-from services.common.settings import Settings
+from services.common.settings import RedisSettings, Settings
 from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import TAG
 from services.ffmpeg.settings import FrontSettings, WorkerSettings
@@ -116,6 +116,9 @@ def test_the_settings_take_what_the_manifests_say(overlay: str, monkeypatch: pyt
             settings = read_settings(workload, environment, PLACED)
             assert settings.service_token_secret.get_secret_value() == "s" * 32
             assert bool(settings.grpc_tls_ca_file) == (overlay == "production")
+            # A process whose name base/kustomization.yaml forgets would look for it in its own pod.
+            if isinstance(settings, RedisSettings):
+                assert settings.redis_url == PLACED["/run/secrets/redis/url"], workload.name
 
 
 @PER_OVERLAY
