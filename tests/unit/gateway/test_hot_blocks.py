@@ -7,6 +7,7 @@ from collections import OrderedDict
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+import grpc
 import pytest
 from reelway.v1 import stream_pb2
 
@@ -78,8 +79,7 @@ async def test_a_seek_costs_no_look_for_each_block_of_the_rest() -> None:
     """An open-ended range of a long video: the loop stood still while its blocks were asked for one by one."""
     long = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=50 * 2**30, sealed=True)
     window, backend = AsyncMock(), Mock()
-    window.read.return_value = memoryview(b"first")
-    window.done = Mock(return_value=True)
+    window.read.side_effect = [memoryview(b"first"), grpc.aio.EOF]
     backend.open_window.return_value = window
     cache, blocks = BlockCache(4 * BLOCK), _Blocks()
     cache._blocks = blocks
