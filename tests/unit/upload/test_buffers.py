@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from unittest.mock import Mock
 
 import pytest
@@ -200,12 +200,13 @@ async def test_what_waited_for_a_part_and_is_cancelled_takes_nothing() -> None:
 
 
 @contextlib.asynccontextmanager
-async def stalled(buffers: Buffers, size: int) -> AsyncIterator[asyncio.Task[None]]:
-    """An upload that has brought `size` bytes, and waits for its client."""
+async def stalled(buffers: Buffers, pieces: Iterable[bytes]) -> AsyncIterator[asyncio.Task[None]]:
+    """An upload that has brought these, and waits for its client."""
     waits = asyncio.Event()
 
     async def brought() -> AsyncIterator[bytes]:
-        yield bytes(size)
+        for piece in pieces:
+            yield piece
         waits.set()
         await asyncio.Event().wait()
 
@@ -227,7 +228,7 @@ async def test_the_slowest_upload_makes_room_for_the_next_but_one(monkeypatch: p
     monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
     monkeypatch.setattr("services.upload.buffers._SLOW_RATE", float("inf"))
     buffers = Buffers(2 * PART)
-    async with stalled(buffers, 1) as slowest, stalled(buffers, MIB) as faster:
+    async with stalled(buffers, [bytes(1)]) as slowest, stalled(buffers, [bytes(MIB)]) as faster:
         assert not room_in(buffers, PART)
         with pytest.raises(ReelwayError) as refused:
             await slowest
@@ -240,7 +241,11 @@ async def test_each_who_finds_no_room_ends_another_one(monkeypatch: pytest.Monke
     monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
     monkeypatch.setattr("services.upload.buffers._SLOW_RATE", float("inf"))
     buffers = Buffers(3 * PART)
-    async with stalled(buffers, 1) as slowest, stalled(buffers, 2) as next_one, stalled(buffers, MIB) as faster:
+    async with (
+        stalled(buffers, [bytes(1)]) as slowest,
+        stalled(buffers, [bytes(2)]) as next_one,
+        stalled(buffers, [bytes(MIB)]) as faster,
+    ):
         assert not room_in(buffers, PART)
         # Its end has begun, and is not done.
         await asyncio.sleep(0)
@@ -255,12 +260,12 @@ async def test_each_who_finds_no_room_ends_another_one(monkeypatch: pytest.Monke
 
 async def test_nobody_makes_room_who_is_not_slow_yet_or_whose_store_is(monkeypatch: pytest.MonkeyPatch) -> None:
     buffers = Buffers(PART)
-    async with stalled(buffers, 1) as new:
+    async with stalled(buffers, [bytes(1)]) as new:
         assert not room_in(buffers, PART)
         await asyncio.wait([new], timeout=0.01)
         assert not new.done()
     monkeypatch.setattr("services.upload.buffers._SLOW_SECONDS", 0)
-    async with stalled(buffers, 2 * MIB) as quick:
+    async with stalled(buffers, [bytes(2 * MIB)]) as quick:
         assert not room_in(buffers, PART)
         await asyncio.wait([quick], timeout=0.01)
         assert not quick.done()
@@ -282,7 +287,7 @@ def now(monkeypatch: pytest.MonkeyPatch) -> Mock:
 async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(now: Mock) -> None:
     """Else those who are too many end each other, again and again, and nobody is done."""
     buffers = Buffers(PART)
-    async with stalled(buffers, 3 * MIB) as phone:
+    async with stalled(buffers, [bytes(3 * MIB)]) as phone:
         now.return_value = 100.0  # 31 KB/s
         assert not room_in(buffers, PART)
         assert await waits(phone)
@@ -294,23 +299,15 @@ async def test_nobody_makes_room_who_sends_as_fast_as_a_phone(now: Mock) -> None
 
 async def test_whoever_is_waited_for_half_a_minute_in_all_is_slow(now: Mock) -> None:
     """However little he was waited for at a time."""
-    buffers, has_brought = Buffers(PART), asyncio.Event()
+    buffers = Buffers(PART)
 
-    async def brought() -> AsyncIterator[bytes]:
+    def dripped() -> Iterator[bytes]:
         for _ in range(2):
             now.return_value += 10
             yield b"x"
-        has_brought.set()
-        await asyncio.Event().wait()
 
-    async def work() -> None:
-        with buffers.reserve(PART) as room:
-            async for _ in room.counted(brought()):
-                pass
-
-    task = asyncio.create_task(work())
-    await has_brought.wait()
-    for now.return_value, is_slow in ((29.9, False), (30.0, True)):
-        assert not room_in(buffers, PART)
-        assert await waits(task) is not is_slow
-    assert await refusal(task) is ErrorReason.TOO_MANY_REQUESTS
+    async with stalled(buffers, dripped()) as task:
+        for now.return_value, is_slow in ((29.9, False), (30.0, True)):
+            assert not room_in(buffers, PART)
+            assert await waits(task) is not is_slow
+        assert await refusal(task) is ErrorReason.TOO_MANY_REQUESTS
