@@ -6,13 +6,12 @@ import marshal
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.ffmpeg.limits import Limits
 
 LAUNCHER = "sandbox_launcher.py"
-_PYTHON = os.path.realpath(sys.executable)
 
 # What a media program needs to read: its libraries, fonts, randomness. No /proc, /sys, /etc.
 _READ = (
@@ -66,12 +65,14 @@ class Sandbox:
     layers: Layers
     max_abi: int = 7
     """Highest Landlock ABI that is used; for tests of older kernels."""
+    python: str = field(default_factory=lambda: os.path.realpath(sys.executable))
+    """Runs the launcher; for a test as a user who may not read ours."""
     scripts: Path = Path(__file__).parent
     """Where the launcher and the self-test lie."""
 
     def command(self, script: str = LAUNCHER) -> list[str]:
         """The launcher's command line; on standard input it gets what `spec` returns."""
-        return [_PYTHON, "-I", "-S", str(self.scripts / script)]
+        return [self.python, "-I", "-S", str(self.scripts / script)]
 
     def spec(self, argv: Sequence[str], folder: Path, limits: Limits, extra: Mapping[str, str] | None = None) -> bytes:
         """What the launcher needs to know to run `argv` (an absolute program first) in `folder`, marshalled.
