@@ -118,7 +118,6 @@ def test_a_picture_or_sound_without_an_end_leaves_the_others_to_count() -> None:
         ("[0][1]acrossfade[v]", 39),
         ("[0][1]overlay[v]", 30),
         ("[0][1]concat=n=3[v]", None),
-        ("[0][1]concat=n=x[v]", None),
         ("[0][7]concat[v]", None),
         ("movie={{in_1}}[m];[0][m]concat[v]", None),
         ("[x]null[y];[y]null[x];[0]null[v]", None),
