@@ -52,6 +52,8 @@ Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 """Bytes; `8MiB` and the like are understood."""
 Seconds = Annotated[float, Field(ge=0, lt=1e9)]
 """A duration in seconds, below some thirty years: timers take no infinite one."""
+AT_ONCE_BYTES = 5 * 2**30
+"""Largest object that S3 takes in one PUT, POST or copy."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 """A comma list."""
@@ -264,7 +266,7 @@ class SizeSettings(Settings):
 
     upload_max_bytes: Size = Field(50 * 2**30, ge=1, le=10_000 * 12 * 2**20)
     """Largest video, in bytes (default 50 GiB, at most 117 GiB: 10 000 parts of 12 MiB, see part_plan.py)."""
-    append_max_bytes: Size = Field(2**30, ge=1, le=5 * 2**30)
+    append_max_bytes: Size = Field(2**30, ge=1, le=AT_ONCE_BYTES)
     """Largest chunk that is appended, in bytes (default 1 GiB, at most S3's 5 GiB)."""
 
 
@@ -283,7 +285,7 @@ class HearingSettings(Settings):
 class LibrarySettings(Settings):
     """What may be uploaded with a signed form; the upload service and the workers must agree on it."""
 
-    library_max_bytes: Size = Field(1_000_000_000, ge=1, le=5 * 2**30)
+    library_max_bytes: Size = Field(1_000_000_000, ge=1, le=AT_ONCE_BYTES)
     """Largest signed upload, in bytes (S3's own limit of a POST: 5 GiB)."""
     library_types: Words = (
         "video/mp4",
@@ -300,7 +302,7 @@ class JoinSettings(Settings):
 
     join_max_clips: int = Field(500, ge=1)
     """Most whole clips of one upload."""
-    join_max_bytes: Size = Field(5 * 2**30, ge=1, le=5 * 2**30)
+    join_max_bytes: Size = Field(AT_ONCE_BYTES, ge=1, le=AT_ONCE_BYTES)
     """Largest upload of several whole clips, in bytes (default 5 GiB, S3's own limit of a copy)."""
 
 

@@ -11,6 +11,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from services.common.settings import (
+    AT_ONCE_BYTES,
     JoinSettings,
     LibrarySettings,
     RedisSettings,
@@ -177,7 +178,7 @@ class WorkerSettings(JobSettings, JoinSettings, LibrarySettings, TranscribeSetti
             JoinLimits(**vars(self.limits)),
             input_bytes=self.join_max_bytes,
             input_clips=self.join_max_clips,
-            output_bytes=min(max(self.command_output_bytes, self.join_max_bytes), 5 * 2**30),
+            output_bytes=min(max(self.command_output_bytes, self.join_max_bytes), AT_ONCE_BYTES),
         )
 
     @property
