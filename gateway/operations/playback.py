@@ -24,6 +24,7 @@ from services.common.backoff import Backoff
 from services.common.bounded_cache import BoundedCache
 from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
+from services.common.channel import LOOKAHEAD_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
@@ -42,8 +43,6 @@ _STALL_SECONDS = 15.0
 who pauses, or never reads on. Who does is asked for the rest anew."""
 _AHEAD = 2**20
 """The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
-_ARRIVED = 2**19
-"""So much of a window's end gRPC takes before it is read (see TRANSPORT_OPTIONS): the replica is done with it."""
 _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
 _LEFT_BEHIND_SECONDS = 15.0
@@ -252,7 +251,8 @@ class Playback:
                         size = min(_GROWTH * size, LONGEST_WINDOW)
                     ahead = self._open(stat, window_end, min(end, window_end + size))
                 admit.add(chunk)
-                if ahead is not None or window_end - offset > _ARRIVED:
+                # Of a window whose end is here the replica is done with all: it would make no room.
+                if ahead is not None or window_end - offset > LOOKAHEAD_BYTES:
                     self._waiting[watch] = give_up
                 watch.begin()
                 yield chunk

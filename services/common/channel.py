@@ -14,6 +14,9 @@ from services.common.settings import Settings, refuse
 MESSAGE_LIMIT = 4 * 2**20 + 2**16
 """Largest message either side takes: 4 MiB of payload and its header."""
 
+LOOKAHEAD_BYTES = 2**19
+"""So much of a stream is taken before it is read."""
+
 CALL_SECONDS = 10.0
 """Deadline of a unary call, its retries included."""
 
@@ -22,7 +25,7 @@ TRANSPORT_OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.max_send_message_length", MESSAGE_LIMIT),
     # Measured: with probing on, the flow-control window grows to 6-39 MiB towards each slow reader.
     ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 2**19),
+    ("grpc.http2.lookahead_bytes", LOOKAHEAD_BYTES),
     # HTTP/2's default of 16 KiB a frame costs a fifth more CPU with messages of a MiB.
     ("grpc.http2.max_frame_size", 2**20),
 ]
