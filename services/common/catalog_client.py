@@ -51,15 +51,15 @@ class CatalogClient:
         request = catalog_pb2.LookUpVideoRequest(video_id=video_id)
         return (await call(self._stub.LookUpVideo, request, system_caller())).video
 
-    async def growing(self) -> AsyncIterator[media_pb2.Video]:
-        """Everybody's videos that grow, private ones too. See CatalogService.ListVideos."""
+    async def growing(self) -> AsyncIterator[str]:
+        """The ids of everybody's videos that grow, private ones too. See CatalogService.ListVideos."""
         request = catalog_pb2.ListVideosRequest(page_size=1000)
         while True:
             page = await call(self._stub.ListVideos, request, system_caller())
             for video in page.videos:
                 # A catalog of an older release, or one that was beside it, lists others, too.
                 if video.state == media_pb2.VIDEO_STATE_UPLOADING:
-                    yield video
+                    yield video.video_id
             request.page_token = page.next_page_token
             if not request.page_token:
                 return

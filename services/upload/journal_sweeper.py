@@ -122,10 +122,10 @@ class JournalSweeper:
                 with failures_logged("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
         await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))
-        async for video in self._catalog.growing():
+        async for video_id in self._catalog.growing():
             # One without a chunk is found nowhere else: it would never be idle, and be listed for ever.
-            with failures_logged("look for a lost upload", video_id=video.video_id):
-                await self._find(video.video_id)
+            with failures_logged("look for a lost upload", video_id=video_id):
+                await self._find(video_id)
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.

@@ -96,9 +96,9 @@ class NearCatalog:
     async def look_up(self, video_id: str) -> media_pb2.Video:
         return await self.catalog.look_up(video_id)
 
-    async def growing(self) -> AsyncIterator[media_pb2.Video]:
+    async def growing(self) -> AsyncIterator[str]:
         for video in (await self.catalog.page(SYSTEM_USER, 1000, ""))[0]:
-            yield video
+            yield video.video_id
 
     async def seal(self, request: catalog_pb2.SealVideoRequest) -> media_pb2.Video:
         return await self._changes.seal(request)

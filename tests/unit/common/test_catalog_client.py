@@ -23,4 +23,4 @@ async def test_all_that_grow_are_told_page_by_page_and_nothing_else() -> None:
 
     catalog = CatalogClient(Mock())
     catalog._stub = Mock(ListVideos=list_videos)
-    assert [video.video_id async for video in catalog.growing()] == ["", "3"]
+    assert [video_id async for video_id in catalog.growing()] == ["", "3"]
