@@ -11,11 +11,13 @@ from reelway.v1 import media_pb2
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import ObjectInfo
+from services.common.tasks import end
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.journal import Committed, Moved
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
 from tests.support.clips import WEBM
 from tests.support.journal_client import refusal
+from tests.support.waiting import until
 
 
 async def test_a_chunk_whose_commit_redis_did_not_answer_keeps_its_bytes(
@@ -140,10 +142,18 @@ async def test_a_journal_is_made_again_though_whoever_needs_it_has_left(
             yield info
 
     monkeypatch.setattr(rig.parts.objects, "list", slow)
-    for _ in range(2):
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(rig.journals.get(video_id), 0.1)
+    leaving = asyncio.create_task(rig.journals.get(video_id))
+    await until(lambda: bool(listed))
+    await end(leaving)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(rig.journals.get(video_id), 0.1)
     go_on.set()
+
+    async def made() -> bool:
+        return await rig.store.get(video_id) is not None
+
+    # By nobody who asks for it now.
+    await until(made)
     assert (await rig.journals.get(video_id)).size == len(WEBM)
     assert len(listed) == 1
 
