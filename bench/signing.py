@@ -1,7 +1,7 @@
 """Presigned S3 URLs, so that a bare socket can speak to S3 and to a proxy in front of it."""
 
 import urllib.parse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from botocore.auth import S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
@@ -34,7 +34,3 @@ class Signer:
         S3SigV4QueryAuth(credentials, "s3", self.region, expires=LIFE_SECONDS).add_auth(request)
         parts = urllib.parse.urlsplit(request.url)
         return f"{parts.path}?{parts.query}"
-
-    def as_dict(self) -> dict[str, str]:
-        """The constructor's arguments, for handing to another process."""
-        return asdict(self)

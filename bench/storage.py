@@ -4,7 +4,7 @@ import asyncio
 import http.client
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import load
@@ -85,7 +85,7 @@ class Storage:
         """Put a file under a key, as fast as S3 takes it."""
         return load.multipart(
             self.address,
-            self.signer.as_dict(),
+            asdict(self.signer),
             self.path(key),
             source,
             part_bytes=PART_BYTES,

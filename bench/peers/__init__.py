@@ -7,7 +7,8 @@ import aiohttp
 
 from bench.load import Load, Request
 from bench.processes import ProcessSet
-from bench.storage import StoredVideo
+from bench.storage import Storage, StoredVideo
+from deploy.local.process import Process
 
 
 class Peer(Protocol):
@@ -48,9 +49,44 @@ class Peer(Protocol):
         """Upload a file; give what it took and where it went."""
 
 
-def range_header(start: int, length: int | None) -> str:
-    """The Range line for the bytes, or nothing for the whole."""
-    return "" if length is None else f"Range: bytes={start}-{start + length - 1}\r\n"
+class Server:
+    """What the peers have in common that are a process of ours.
+
+    Args:
+        storage: The S3 and Redis that it uses.
+        folder: For its files.
+    """
+
+    name: str
+    stop_seconds = 5.0
+
+    def __init__(self, storage: Storage, folder: Path) -> None:
+        self.storage = storage
+        self._folder = folder.absolute()
+        self._port = 0
+        self._process: Process | None = None
+
+    async def stop(self) -> None:
+        """Stop it as Ctrl-C does."""
+        if self._process is not None:
+            await self._process.stop(self.stop_seconds)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Where it listens."""
+        return "127.0.0.1", self._port
+
+    @property
+    def processes(self) -> ProcessSet | None:
+        """It and its children."""
+        return ProcessSet({self.name: [self._process.pid]}) if self._process else None
+
+
+def get_request(host: str, target: str, video: StoredVideo, start: int, length: int | None) -> Request:
+    """A GET of the video at this target: of `length` bytes from `start`, or of the whole without a Range where None."""
+    wanted = "" if length is None else f"Range: bytes={start}-{start + length - 1}\r\n"
+    head = f"GET {target} HTTP/1.1\r\nHost: {host}\r\n{wanted}\r\n"
+    return Request(head, video.size if length is None else length)
 
 
 async def answers(url: str) -> bool:

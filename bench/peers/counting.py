@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from bench.peers.nginx import STOP_SECONDS, start_nginx
+from bench.peers.nginx import Nginx, start_nginx
 from bench.storage import BUCKET, Storage
 
 
@@ -31,4 +31,4 @@ async def counting_proxy(storage: Storage, folder: Path) -> AsyncIterator[Counti
     try:
         yield CountingProxy(f"http://127.0.0.1:{port}", log)
     finally:
-        await process.stop(STOP_SECONDS)
+        await process.stop(Nginx.stop_seconds)

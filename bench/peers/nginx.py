@@ -7,15 +7,13 @@ from pathlib import Path
 
 from bench import load
 from bench.load import Load, Request
-from bench.peers import answers
+from bench.peers import Server, answers
 from bench.peers.s3 import presigned_get
-from bench.processes import ProcessSet
 from bench.storage import Storage, StoredVideo
 from deploy.local.ports import free_port
 from deploy.local.process import Process, StartError, inherited
 
 START_SECONDS = 20.0
-STOP_SECONDS = 5.0
 
 NGINX_CONFIGURATION = """\
 daemon off;
@@ -51,48 +49,27 @@ http {{
 """
 
 
-class Nginx:
+class Nginx(Server):
     """nginx passes presigned requests to S3 and buffers nothing; an upload is one PUT."""
 
     name = "nginx"
     title = "nginx, unbuffered"
     caches = False
 
-    def __init__(self, storage: Storage, folder: Path) -> None:
-        self._storage = storage
-        self._folder = folder.absolute()
-        self._port = 0
-        self._process: Process | None = None
-
     async def start(self) -> None:
         """Start it with a configuration of our own in its folder."""
-        self._process, self._port = await start_nginx(self._storage, self._folder, self._storage.signer.host)
-
-    async def stop(self) -> None:
-        """Stop it."""
-        if self._process is not None:
-            await self._process.stop(STOP_SECONDS)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens."""
-        return "127.0.0.1", self._port
-
-    @property
-    def processes(self) -> ProcessSet | None:
-        """The master and its workers."""
-        return ProcessSet({self.name: [self._process.pid]}) if self._process else None
+        self._process, self._port = await start_nginx(self.storage, self._folder, self.storage.signer.host)
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A GET presigned for S3."""
-        return presigned_get(self._storage, video, start, length)
+        return presigned_get(self.storage, video, start, length)
 
     def upload(self, source: Path) -> tuple[Load, StoredVideo]:
         """One presigned PUT."""
-        key = self._storage.new_key()
+        key = self.storage.new_key()
         size = source.stat().st_size
-        target = self._storage.signer.presign("PUT", self._storage.path(key))
-        head = f"PUT {target} HTTP/1.1\r\nHost: {self._storage.signer.host}\r\nContent-Length: {size}\r\n\r\n"
+        target = self.storage.signer.presign("PUT", self.storage.path(key))
+        head = f"PUT {target} HTTP/1.1\r\nHost: {self.storage.signer.host}\r\nContent-Length: {size}\r\n\r\n"
         return load.send(self.address, head, source), StoredVideo(Path(key).stem, key, size)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from uuid import UUID
 
 from bench.load import Load, Request
-from bench.peers import range_header
+from bench.peers import Server, get_request
 from bench.peers.form import send_form
 from bench.processes import ProcessSet, python_modules
 from bench.registry import OURS
@@ -17,23 +17,20 @@ from deploy.local.process import Process, inherited
 from deploy.local.token import development_token
 
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
 
 
-class Reelway:
+class Reelway(Server):
     """`python -m deploy.local` with the shared S3 and Redis: gateways and services in processes of their own."""
 
     name = OURS
     title = "Reelway"
     caches = True
+    stop_seconds = 20.0
 
     def __init__(self, storage: Storage, folder: Path, **environment: str) -> None:
         """`environment` is for its processes, and comes before the storage's."""
-        self._storage = storage
+        super().__init__(storage, folder)
         self._environment = environment
-        self._folder = folder
-        self._port = 0
-        self._process: Process | None = None
         self._modules: dict[str, list[int]] = {}
         self._secret = secrets.token_hex(32)
 
@@ -42,7 +39,7 @@ class Reelway:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._port = free_port()
         env = inherited(
-            **self._storage.env | self._environment,
+            **self.storage.env | self._environment,
             HOST="127.0.0.1",
             PORT=str(self._port),
             DATA_DIR=str(self._folder / "data"),
@@ -62,35 +59,10 @@ class Reelway:
         await self._process.start_answering(ready, START_SECONDS)
         self._modules = python_modules(self._process.pid)
 
-    async def stop(self) -> None:
-        """Stop it as Ctrl-C does."""
-        if self._process is not None:
-            await self._process.stop(STOP_SECONDS)
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where the gateway listens."""
-        return "127.0.0.1", self._port
-
     @property
     def processes(self) -> ProcessSet | None:
         """The gateways and all services."""
         return ProcessSet(self._modules)
-
-    @property
-    def storage(self) -> Storage:
-        """Where it keeps its videos."""
-        return self._storage
-
-    @property
-    def redis_url(self) -> str:
-        """Of the Redis that it uses."""
-        return self._storage.redis.url
-
-    @property
-    def storage_environment(self) -> dict[str, str]:
-        """How another server is told of the same S3."""
-        return self._storage.env
 
     def authorization(self, user: UUID) -> dict[str, str]:
         """Request headers of a user."""
@@ -98,12 +70,11 @@ class Reelway:
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A GET of the streaming route."""
-        head = f"GET /videos/{video.video_id}/stream HTTP/1.1\r\nHost: bench\r\n{range_header(start, length)}\r\n"
-        return Request(head, video.size if length is None else length)
+        return get_request("bench", f"/videos/{video.video_id}/stream", video, start, length)
 
     def upload(self, source: Path) -> tuple[Load, StoredVideo]:
         """A multipart form."""
-        done = send_form(self.address, "/videos", "video", source)
+        done = send_form(self.address, source)
         answer = json.loads(done.body)
         key = "videos/" + answer["url"].rpartition("/")[2]
         return done, StoredVideo(answer["id"], key, source.stat().st_size)

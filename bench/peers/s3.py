@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from bench.load import Load, Request
-from bench.peers import range_header
+from bench.peers import get_request
 from bench.processes import ProcessSet
 from bench.storage import Storage, StoredVideo
 
@@ -11,8 +11,7 @@ from bench.storage import Storage, StoredVideo
 def presigned_get(storage: Storage, video: StoredVideo, start: int, length: int | None) -> Request:
     """A signed GET; the Range is not part of the signature."""
     target = storage.signer.presign("GET", storage.path(video.key))
-    head = f"GET {target} HTTP/1.1\r\nHost: {storage.signer.host}\r\n{range_header(start, length)}\r\n"
-    return Request(head, video.size if length is None else length)
+    return get_request(storage.signer.host, target, video, start, length)
 
 
 class S3Directly:

@@ -24,7 +24,7 @@ def beside_tus(chunk: int, total: int, trial: Trial) -> Outcome:
     before = sum(processes.cpu_by_process().values())
     our_seconds = upload_in_chunks("append", f"http://{host}:{port}", trial.source, chunk, total)
     our_cpu = sum(processes.cpu_by_process().values()) - before
-    with tus_server(ours.storage_environment) as tus:
+    with tus_server(ours.storage.env) as tus:
         # Its first upload compiles its code.
         upload_in_chunks("tus", tus.url, trial.source, chunk, chunk)
         before = sum(tus.processes.cpu_by_process().values())
@@ -55,7 +55,7 @@ async def requests_beside_tus(chunk: int, total: int, trial: Trial) -> Outcome:
                 our_requests = proxy.requests() - before
             finally:
                 await ours.stop()
-            with tus_server(peer.storage_environment | {"S3_ENDPOINT_URL": proxy.url}) as tus:
+            with tus_server(peer.storage.env | {"S3_ENDPOINT_URL": proxy.url}) as tus:
                 before = proxy.requests()
                 upload_in_chunks("tus", tus.url, trial.source, chunk, total)
                 tus_requests = proxy.requests() - before

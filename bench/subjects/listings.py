@@ -112,7 +112,7 @@ def _row(name: str, count: int) -> Row:
         assert isinstance(trial.peer, Reelway)
         # The bench has a loop of its own in this thread.
         with ThreadPoolExecutor(1) as thread:
-            thread.submit(asyncio.run, _fill(trial.peer.redis_url, count)).result()
+            thread.submit(asyncio.run, _fill(trial.peer.storage.redis.url, count)).result()
 
     def measure(trial: Trial) -> Outcome:
         load = _pages(trial, PATHS[name])
