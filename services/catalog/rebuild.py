@@ -23,7 +23,6 @@ from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
 
-_BATCH = 256
 _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
 # Numbers skipped behind the highest: records that were on their way when the index was lost may have them.
@@ -88,10 +87,9 @@ async def _rebuild(
         async with limit:
             return await records.load_listed(info)
 
-    async def index(listed: list[ObjectInfo]) -> None:
-        nonlocal last_number
+    async for page in records.listed():
         videos: list[media_pb2.Video] = []
-        for video in await asyncio.gather(*map(read, listed)):
+        for video in await asyncio.gather(*map(read, page)):
             if video is None:
                 found.unreadable += 1
                 continue
@@ -107,14 +105,6 @@ async def _rebuild(
             videos.append(video)
         indexed.update(video.number for video in videos)
         await store.load(videos, lease)
-
-    batch: list[ObjectInfo] = []
-    async for info in records.listed():
-        batch.append(info)
-        if len(batch) == _BATCH:
-            await index(batch)
-            batch = []
-    await index(batch)
     counter = last_number + _SPARE_NUMBERS if last_number else 0
     # A server that came back, or took over, was a moment behind: what it lacks nobody would ever miss.
     if not await store.finish_load(counter, len(indexed), lease):

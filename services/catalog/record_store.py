@@ -54,11 +54,10 @@ class RecordStore:
         except (*_UNREADABLE, ReelwayError):
             return await self.load(info.key)
 
-    async def listed(self) -> AsyncIterator[ObjectInfo]:
-        """Every record there is, in the order of their keys."""
-        async for info in self._objects.list(RECORDS):
-            if info.key.endswith(".json"):
-                yield info
+    async def listed(self) -> AsyncIterator[list[ObjectInfo]]:
+        """Every record there is, in the order of their keys, in short pages."""
+        async for page in self._objects.pages(RECORDS):
+            yield [info for info in page if info.key.endswith(".json")]
 
 
 def _parse(body: bytes) -> media_pb2.Video:

@@ -21,7 +21,6 @@ log = logs.get_logger(__name__)
 SWEEP_SECONDS = 3600.0
 # No attempt lives longer than a day; whoever reads what was replaced a moment ago still finds it.
 KEEP = timedelta(days=2)
-_BATCH = 1000
 
 
 class TranscriptSweeper:
@@ -37,14 +36,9 @@ class TranscriptSweeper:
     async def sweep(self) -> int:
         """One pass; how many objects went."""
         before = self._clock.now() - KEEP
-        removed, batch = 0, list[ObjectInfo]()
-        async for info in self._objects.list(TRANSCRIPTS):
-            if info.modified < before:
-                batch.append(info)
-            if len(batch) == _BATCH:
-                removed += await self._remove_orphans(batch)
-                batch = []
-        removed += await self._remove_orphans(batch)
+        removed = 0
+        async for page in self._objects.pages(TRANSCRIPTS):
+            removed += await self._remove_orphans([info for info in page if info.modified < before])
         if removed:
             log.info("swept transcripts", objects=removed)
         return removed

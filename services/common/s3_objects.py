@@ -139,14 +139,20 @@ class S3Objects:
         await tasks.for_each(keys, self.delete, _DELETES_AT_ONCE)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:
-        """Every object whose key begins so, in key order, a short page at a time."""
+        """Every object whose key begins so, in key order."""
+        async for page in self.pages(prefix):
+            for info in page:
+                yield info
+
+    async def pages(self, prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
+        """The same in short pages, some of which may be empty: for work that is done on several at a time."""
         with s3_errors("ListObjectsV2"):
             pages = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self._bucket, Prefix=prefix, PaginationConfig={"PageSize": _PAGE_KEYS}
             )
             async for page in pages:
-                for row in page.get("Contents", ()):
-                    yield ObjectInfo(row["Key"], row["Size"], row["LastModified"], row["ETag"])
+                rows = page.get("Contents", ())
+                yield [ObjectInfo(row["Key"], row["Size"], row["LastModified"], row["ETag"]) for row in rows]
 
     async def folders(self, prefix: str) -> AsyncIterator[tuple[str, Sequence[ObjectInfo]]]:
         """What stands between `prefix` and the next `/` in the keys that begin so, and the objects there, in order.

@@ -41,7 +41,6 @@ _TOLD_SECONDS, _TOLD_A_SECOND = 30, 10
 # Each look lists all that wait, for 0.1 ms of CPU an object here, and twice as much in the store.
 _LOOKED_AT_A_SECOND = 1000
 _AT_ONCE = 32
-_BATCH = 500
 _STRANGER_SECONDS = 3600.0
 # In these states the object is still needed: a video is being made of it, or is about to be.
 _WANTED = {media_pb2.VIDEO_STATE_PROCESSING, media_pb2.VIDEO_STATE_SIGNED}
@@ -87,17 +86,12 @@ class Ingest:
     async def look(self) -> None:
         """Tell the catalog of everything that is there."""
         set_caller(system_caller())
-        batch: list[ObjectInfo] = []
         waiting = 0
-        async for info in self._objects.list(INCOMING):
-            batch.append(info)
-            waiting += 1
-            if len(batch) == _BATCH:
-                self._waiting = max(self._waiting, waiting)
-                await self._tell(batch)
-                batch = []
+        async for page in self._objects.pages(INCOMING):
+            waiting += len(page)
+            self._waiting = max(self._waiting, waiting)
+            await self._tell(page)
         self._waiting = waiting
-        await self._tell(batch)
 
     async def notice(self, keys: Iterable[str]) -> int:
         """Look at some objects now; how many of them are of ours."""

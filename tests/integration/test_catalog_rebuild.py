@@ -65,7 +65,7 @@ async def test_a_rebuilt_index_is_the_one_that_was_lost(parts: Foundation) -> No
 async def test_rebuilding_what_is_there_changes_nothing(
     near: Foundation, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr("services.catalog.rebuild._BATCH", at_once)
+    monkeypatch.setattr("services.common.s3_objects._PAGE_KEYS", at_once)
     await fill(near)
     before = await catalogue(near)
     lease = near.rebuild_lease()
@@ -264,18 +264,21 @@ async def test_a_rebuild_reads_records_by_the_lean_client_and_those_that_have_gr
     await fill(parts)
     before = await catalogue(parts)
     grown = before["anna"][0].video_id
-    get, listing, asked = S3Objects.get, parts.objects.list, list[str]()
+    get, listing, asked = S3Objects.get, parts.objects.pages, list[str]()
 
     async def counted(self: S3Objects, key: str) -> bytes | None:
         asked.append(key)
         return await get(self, key)
 
-    async def older(prefix: str) -> AsyncIterator[ObjectInfo]:
-        async for info in listing(prefix):
-            yield dataclasses.replace(info, size=info.size - 9) if info.key == record_key(grown) else info
+    async def older(prefix: str) -> AsyncIterator[list[ObjectInfo]]:
+        async for page in listing(prefix):
+            yield [
+                dataclasses.replace(info, size=info.size - 9) if info.key == record_key(grown) else info
+                for info in page
+            ]
 
     monkeypatch.setattr(S3Objects, "get", counted)
-    monkeypatch.setattr(parts.objects, "list", older)
+    monkeypatch.setattr(parts.objects, "pages", older)
     await index_made_again(parts)
     assert asked == [record_key(grown)]
     assert await catalogue(parts) == before
@@ -297,7 +300,7 @@ async def test_a_rebuild_has_no_more_of_the_listing_in_memory_than_it_is_at(
         steps.extend("video" for video in videos if video.object_key)
         await index(videos, lease)
 
-    monkeypatch.setattr("services.catalog.rebuild._BATCH", 1)
+    monkeypatch.setattr("services.common.s3_objects._PAGE_KEYS", 1)
     monkeypatch.setattr(near.objects, "list", noted)
     monkeypatch.setattr(near.videos, "load", load)
     await index_made_again(near)
@@ -343,7 +346,7 @@ async def test_a_rebuild_of_which_redis_lost_a_part_ends_without_an_index(
 
     lease = near.rebuild_lease()
     with monkeypatch.context() as patch:
-        patch.setattr("services.catalog.rebuild._BATCH", 2)
+        patch.setattr("services.common.s3_objects._PAGE_KEYS", 2)
         patch.setattr(near.videos, step, behind_a_loss)
         with pytest.raises(ReelwayError) as refused:
             await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)

@@ -1,8 +1,7 @@
 """One rebuild at a time: whoever has lost its lease leaves alone what another one made."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -62,12 +61,12 @@ async def test_who_is_told_to_stop_in_the_middle_gives_the_lease_back(
     """Another replica would wait for it, and nobody serve a video meanwhile."""
     begun = asyncio.Event()
 
-    async def endless(_: str) -> AsyncIterator[ObjectInfo]:
+    async def endless(_: str) -> AsyncIterator[list[ObjectInfo]]:
         begun.set()
         await asyncio.Event().wait()
-        yield ObjectInfo("never", 0, datetime.now(UTC), "")
+        yield []
 
-    monkeypatch.setattr(near.objects, "list", endless)
+    monkeypatch.setattr(near.objects, "pages", endless)
     await near.redis.flushall()
     keeper = asyncio.create_task(keep_index(near.records, near.objects, near.videos, near.rebuild_lease()))
     async with asyncio.timeout(30):
@@ -96,18 +95,18 @@ async def test_a_listing_that_outlasts_the_lease_does_not_lose_it(
     """Nobody else begins meanwhile: two that took it from each other would never come to an end."""
     await fill(near)
     mine, yours = near.rebuild_lease(0.4), near.rebuild_lease()
-    listing = near.objects.list
+    listing = near.objects.pages
 
-    async def slow(prefix: str) -> AsyncIterator[ObjectInfo]:
+    async def slow(prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         while loop.time() < begun + 3 * mine.seconds:
             assert not await yours.take()
             await asyncio.sleep(0.02)
-        async for info in listing(prefix):
-            yield info
+        async for page in listing(prefix):
+            yield page
 
-    monkeypatch.setattr(near.objects, "list", slow)
+    monkeypatch.setattr(near.objects, "pages", slow)
     await near.redis.flushall()
     found = await rebuild(near.records, near.objects, near.videos, mine, writers_seconds=0)
     assert found == Rebuilt(videos=4, tombstones=1)
@@ -116,12 +115,12 @@ async def test_a_listing_that_outlasts_the_lease_does_not_lose_it(
 async def test_a_rebuild_that_loses_its_lease_ends_at_once(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
     await fill(near)
 
-    async def lost(_: str) -> AsyncIterator[ObjectInfo]:
+    async def lost(_: str) -> AsyncIterator[list[ObjectInfo]]:
         await near.redis.set(LEASES + "rebuild", "somebody else")
         await asyncio.Event().wait()
-        yield ObjectInfo("never", 0, datetime.now(UTC), "")
+        yield []
 
-    monkeypatch.setattr(near.objects, "list", lost)
+    monkeypatch.setattr(near.objects, "pages", lost)
     async with asyncio.timeout(30):
         with pytest.raises(ReelwayError) as refused:
             await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(0.4), writers_seconds=0)

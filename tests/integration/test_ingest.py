@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 from unittest.mock import AsyncMock, Mock
 
@@ -82,13 +82,13 @@ async def test_the_more_wait_the_longer_the_store_rests_between_looks(
     monkeypatch.setattr(looking, "_library", Mock(NoteArrival=note))
     for _ in range(2):
         await near.objects.put(incoming_key(str(uuid.uuid4())), b"bytes", "video/mp4")
-    begun, listed = list[float](), near.objects.list
+    begun, listed = list[float](), near.objects.pages
 
-    def listing(prefix: str) -> AsyncIterator[ObjectInfo]:
+    def listing(prefix: str) -> AsyncIterator[Sequence[ObjectInfo]]:
         begun.append(asyncio.get_running_loop().time())
         return listed(prefix)
 
-    monkeypatch.setattr(near.objects, "list", listing)
+    monkeypatch.setattr(near.objects, "pages", listing)
     running = asyncio.create_task(looking.run(0.001))
     await until(lambda: len(begun) == 2)
     await tasks.end(running)
