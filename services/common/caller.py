@@ -83,9 +83,14 @@ def require_system() -> None:
         raise ReelwayError(ErrorReason.UNAUTHENTICATED)
 
 
+def caller_for(user: str) -> Caller:
+    """`user`, for whom a piece of work begins that none of its requests asked for."""
+    return Caller(user, new_request_id())
+
+
 def system_caller() -> Caller:
     """The system itself, beginning a piece of work of its own."""
-    return Caller(SYSTEM_USER, new_request_id())
+    return caller_for(SYSTEM_USER)
 
 
 def new_request_id(offered: str | None = None) -> str:
@@ -102,14 +107,10 @@ def from_metadata(metadata: Iterable[tuple[str, str | bytes]] | None) -> Caller:
     else:
         claimed = found.get(USER_KEY, b"")
         user = claimed.decode("utf-8", "replace") if isinstance(claimed, bytes) else claimed
-    return Caller(user, _request_id(found))
+    return Caller(user, request_id_of(found.items()))
 
 
 def request_id_of(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
     """The id that call metadata names, whoever calls; a new one where there is none."""
-    return _request_id(dict(metadata or ()))
-
-
-def _request_id(found: dict[str, str | bytes]) -> str:
-    offered = found.get(REQUEST_ID_KEY)
+    offered = dict(metadata or ()).get(REQUEST_ID_KEY)
     return new_request_id(offered if isinstance(offered, str) else None)

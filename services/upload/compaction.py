@@ -17,7 +17,7 @@ from collections.abc import Callable
 from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
 from services.common import fault_points, logs, tasks
-from services.common.caller import Caller, new_request_id, set_caller
+from services.common.caller import caller_for, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clip_joiner import ClipJoiner
 from services.common.clock import Clock
@@ -154,7 +154,7 @@ class Compaction:
         journal = await self._store.get(video_id)
         if journal is None:
             return True
-        set_caller(Caller(user=journal.owner, request_id=new_request_id()))
+        set_caller(caller_for(journal.owner))
         if journal.state is JournalState.OPEN:
             return self._clock.seconds() - journal.modified > _UNSEALED_SECONDS
         if journal.state is JournalState.SEALED:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from reelway.v1 import media_pb2
 
 from services.common import entity_tags, logs, tasks
-from services.common.caller import Caller, new_request_id, set_caller
+from services.common.caller import caller_for, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
@@ -66,7 +66,7 @@ class JournalSweeper:
 
         async def expire(idle: tuple[str, str]) -> None:
             video_id, owner = idle
-            set_caller(Caller(user=owner, request_id=new_request_id()))
+            set_caller(caller_for(owner))
             with failures_logged("expiry of an upload", video_id=video_id):
                 # Behind the others first: a look sees so many, and all of them may fail.
                 await self._store.put_off_expiry(video_id, owner, before)
@@ -159,7 +159,7 @@ class JournalSweeper:
         video = await self._catalog.look_up(video_id)
         if video.state in GONE or is_one_object(video):
             return None
-        set_caller(Caller(user=video.owner, request_id=new_request_id()))
+        set_caller(caller_for(video.owner))
         return await self._journals.get(video_id)
 
     async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:

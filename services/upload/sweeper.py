@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from services.common import logs
-from services.common.caller import Caller, new_request_id, set_caller
+from services.common.caller import caller_for, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
 from services.common.lease import Lease
@@ -46,7 +46,7 @@ class Sweeper:
         await self._abort_unknown()
 
     async def _remove(self, upload: OpenUpload) -> None:
-        set_caller(Caller(user=upload.owner, request_id=new_request_id()))
+        set_caller(caller_for(upload.owner))
         await self._objects.abort_multiparts(upload.key)
         if await if_found(self._catalog.get(video_id=upload.video_id)) is None:
             if await self._objects.head(record_key(upload.video_id)) is None:

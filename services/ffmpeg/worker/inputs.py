@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from reelway.v1 import stream_pb2, stream_pb2_grpc
 
 from services.common import tasks
 from services.common.call import call
-from services.common.caller import Caller
+from services.common.caller import Caller, caller_for
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
@@ -66,7 +65,7 @@ class StreamedVideos:
 
         Window by window; a window that breaks is asked for again, from any replica.
         """
-        caller = Caller(user=owner, request_id=uuid.uuid4().hex)
+        caller = caller_for(owner)
         stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
         offset, failures, most = 0, 0, _WINDOW_TRIES
