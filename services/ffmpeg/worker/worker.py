@@ -125,30 +125,33 @@ class Worker:
             if lease is None:
                 await tasks.until(self._look, _POLL_SECONDS * random.uniform(0.7, 1.0))  # noqa: S311 - spread
                 continue
-            kind = lease.job.kind
-            attempt = Attempt(
-                lease,
-                sent + self._times.lease,
-                self._handlers[kind],
-                self._store,
-                fence=self._fence,
-                work=self._work,
-                kill_seconds=self._times.kill,
-                draining=self._draining,
-                # Children are tied to this process: they end with it.
-                die=lambda: os._exit(70),
-            )
-            self._free[kind] -= 1
-            self._attempts[lease.job.id] = attempt
-            # It may have been cancelled before we knew that it is ours: the next renewal tells.
-            self._beat.set()
-            task = asyncio.create_task(self._attempt(attempt, kind))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._begin(lease, sent + self._times.lease)
         if unanswered:
             with contextlib.suppress(ReelwayError):
                 if lease := await self._store.claim(self.name, unanswered, []):
                     await self._store.release(lease)
+
+    def _begin(self, lease: JobLease, deadline: float) -> None:
+        kind = lease.job.kind
+        attempt = Attempt(
+            lease,
+            deadline,
+            self._handlers[kind],
+            self._store,
+            fence=self._fence,
+            work=self._work,
+            kill_seconds=self._times.kill,
+            draining=self._draining,
+            # Children are tied to this process: they end with it.
+            die=lambda: os._exit(70),
+        )
+        self._free[kind] -= 1
+        self._attempts[lease.job.id] = attempt
+        # It may have been cancelled before we knew that it is ours: the next renewal tells.
+        self._beat.set()
+        task = asyncio.create_task(self._attempt(attempt, kind))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _attempt(self, attempt: Attempt, kind: JobKind) -> None:
         outcome = AttemptOutcome.BROKEN
@@ -267,6 +270,6 @@ class Worker:
         await self._within(self._times.kill + 5, *self._tasks)
 
     @staticmethod
-    async def _within(seconds: float, *tasks: asyncio.Task[None]) -> None:
-        if tasks:
-            await asyncio.wait(tasks, timeout=seconds)
+    async def _within(seconds: float, *running: asyncio.Task[None]) -> None:
+        if running:
+            await asyncio.wait(running, timeout=seconds)
