@@ -63,6 +63,20 @@ def _is_preflight(request: web.Request) -> bool:
     return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 
 
+def _tell(request: web.Request, status: int, seconds: float) -> None:
+    """Measure and log a request that has ended."""
+    method = request.method if request.method in _KNOWN else "other"
+    reason = request.get(_REFUSED, "")
+    requests, durations = _measures(_route(request), method, status, reason)
+    requests.inc()
+    durations.observe(seconds)
+    # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
+    routine = request.path in _PROBED if status == 200 else status in _ROUTINE
+    say = log.debug if routine else log.info
+    why = {"reason": reason} if reason else {}
+    say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4), **why)
+
+
 def edge(
     authenticator: Authenticator,
     idle: IdleConnections,
@@ -118,17 +132,7 @@ def edge(
         finally:
             IN_FLIGHT.dec()
             idle.request_ended(request.protocol)
-            route, seconds = _route(request), time.perf_counter() - started
-            method = request.method if request.method in _KNOWN else "other"
-            reason = request.get(_REFUSED, "")
-            requests, durations = _measures(route, method, status, reason)
-            requests.inc()
-            durations.observe(seconds)
-            # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
-            routine = request.path in _PROBED if status == 200 else status in _ROUTINE
-            say = log.debug if routine else log.info
-            why = {"reason": reason} if reason else {}
-            say("request", method=request.method, path=request.path, status=status, seconds=round(seconds, 4), **why)
+            _tell(request, status, time.perf_counter() - started)
 
     return middleware
 
