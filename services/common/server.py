@@ -60,6 +60,20 @@ async def _watch_readiness(health: health_aio.HealthServicer, ready: Mapping[str
         await asyncio.sleep(0.3 if failures else 2.0)
 
 
+def _server(settings: ServiceSettings, edge: Edge) -> grpc.aio.Server:
+    age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
+    options = [
+        *TRANSPORT_OPTIONS,
+        # What runs on an aged connection, such as an upload, goes on until it ends: its grace has no end.
+        ("grpc.max_connection_age_ms", int(age * 1000)),
+        # Many clients ping each 10 s, idle ones too; by default one that pings within two hours is sent away.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        ("grpc.so_reuseport", 0),
+    ]
+    return grpc.aio.server(interceptors=[edge], options=options)
+
+
 def _bind(server: grpc.aio.Server, settings: ServiceSettings) -> int:
     """Take both addresses; the port of the server."""
     try:
@@ -101,20 +115,8 @@ async def serve(
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
 
     drained = asyncio.Event()
-    age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
     edge = Edge(settings.max_unary_seconds, drained)
-    server = grpc.aio.server(
-        interceptors=[edge],
-        options=[
-            *TRANSPORT_OPTIONS,
-            # What runs on an aged connection, such as an upload, goes on until it ends: its grace has no end.
-            ("grpc.max_connection_age_ms", int(age * 1000)),
-            # Many clients ping each 10 s, idle ones too; by default one that pings within two hours is sent away.
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-            ("grpc.so_reuseport", 0),
-        ],
-    )
+    server = _server(settings, edge)
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(
