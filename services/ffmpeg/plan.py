@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,21 +56,17 @@ class Plan:
         root = str(job_dir)
         if not PLAIN_PATH.fullmatch(root) or ".." in root:
             raise ValueError(f"a job folder must be an absolute path of letters, digits, '_', '-', '.' and '/': {root}")
-        return [*GLOBAL_ARGUMENTS, *("".join(_resolved(part, root) for part in parts) for parts in self.arguments)]
+        return self._words(lambda file: f"{root}/{file.path}")
 
     def display(self) -> list[str]:
         """The arguments as they would run, each file under its placeholder's name in braces."""
-        return [*GLOBAL_ARGUMENTS, *("".join(_shown(part) for part in parts) for parts in self.arguments)]
+        return self._words(lambda file: f"{{{{{file.placeholder}}}}}")
+
+    def _words(self, name: Callable[[FileRef], str]) -> list[str]:
+        words = ("".join(part if isinstance(part, str) else name(part) for part in parts) for parts in self.arguments)
+        return [*GLOBAL_ARGUMENTS, *words]
 
     def names(self, job_dir: Path | str) -> dict[str, str]:
         """Local path → placeholder, for error texts."""
         files: list[PlannedInput | PlannedOutput] = [*self.inputs, *self.outputs]
         return {f"{job_dir}/{file.path}": file.placeholder for file in files}
-
-
-def _resolved(part: str | FileRef, root: str) -> str:
-    return part if isinstance(part, str) else f"{root}/{part.path}"
-
-
-def _shown(part: str | FileRef) -> str:
-    return part if isinstance(part, str) else f"{{{{{part.placeholder}}}}}"
