@@ -27,9 +27,9 @@ Progress = Callable[[float], None]
 class Outcome(enum.Enum):
     """How a transcription succeeded. All three are successes; failures are TranscriptionError."""
 
-    SPEECH = "SPEECH"
-    NO_SPEECH = "NO_SPEECH"
-    NO_AUDIO = "NO_AUDIO"
+    SPEECH = "speech"
+    NO_SPEECH = "no_speech"
+    NO_AUDIO = "no_audio"
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class TranscribeHandler:
         # Not before: an attempt that cannot tell its outcome is followed by one that would hear everything again.
         await S3Pieces(self._objects, video_id, result.key.rpartition("/")[2]).clear()
         return {
-            "outcome": transcript.outcome.value.lower(),
+            "outcome": transcript.outcome.value,
             "key": result.key,
             "language": result.language,
             "language_probability": result.language_probability,
@@ -195,7 +195,7 @@ def _wanted(video: media_pb2.Video, request: int) -> bool:
 def _document(transcript: Transcript) -> bytes:
     return json.dumps(
         {
-            "outcome": transcript.outcome.value.lower(),
+            "outcome": transcript.outcome.value,
             "text": transcript.text,
             "language": transcript.language.code,
             "language_probability": round(transcript.language.probability, 3),
