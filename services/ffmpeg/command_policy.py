@@ -52,8 +52,8 @@ def plan(
     naming the option, filter or placeholder and why. Reads nothing but its arguments.
     """
     limits = limits or Limits()
-    words = placeholders.split_command(ffmpeg_command, limits.max_command_chars)
-    if not words:
+    arguments = placeholders.split_command(ffmpeg_command, limits.max_command_chars)
+    if not arguments:
         raise CommandRefused("", "No ffmpeg_command provided")
     if not output_files:
         raise CommandRefused("", "No output_files provided")
@@ -63,7 +63,7 @@ def plan(
         raise CommandRefused("", f"command, addresses and names take more than {limits.max_task_bytes} bytes of JSON")
     placeholders.check_keys(input_files, output_files)
     placeholders.check_output_names(output_files)
-    return _Reader(words, input_files, output_files, limits).read()
+    return _Reader(arguments, input_files, output_files, limits).read()
 
 
 @dataclass(frozen=True)

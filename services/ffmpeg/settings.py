@@ -28,7 +28,7 @@ from services.ffmpeg.limits import JoinLimits, Limits
 from services.ffmpeg.paths import PLAIN_PATH, may_be_planted
 from services.ffmpeg.transcription.settings import TranscribeSettings
 
-_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+_CORES = len(os.sched_getaffinity(0))
 
 
 class JobSettings(ServiceSettings, RedisSettings, S3Settings):

@@ -77,14 +77,13 @@ def handlers(
 ) -> Handlers:
     """The kinds of jobs that this worker knows; what they open is closed with the stack."""
     fetcher = Fetcher(settings.addresses, DownloadLimits(max_bytes=settings.command_input_bytes))
-    stack.push_async_callback(fetcher.close)
-    channel = open_channel(settings.stream_target, settings)
-    stack.push_async_callback(channel.close)
-    inputs = Inputs(fetcher, StreamedVideos(channel), settings.command_input_bytes)
-    uploads = open_channel(settings.upload_target, settings)
-    stack.push_async_callback(uploads.close)
-    catalog = open_channel(settings.catalog_target, settings)
-    stack.push_async_callback(catalog.close)
+    stream, uploads, catalog = (
+        open_channel(target, settings)
+        for target in (settings.stream_target, settings.upload_target, settings.catalog_target)
+    )
+    for opened in (fetcher, stream, uploads, catalog):
+        stack.push_async_callback(opened.close)
+    inputs = Inputs(fetcher, StreamedVideos(stream), settings.command_input_bytes)
     probe = ProbeHandler(
         isolation.sandbox,
         objects=outputs.objects,

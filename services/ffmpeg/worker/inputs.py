@@ -103,7 +103,7 @@ class StreamedVideos:
 
 
 class Inputs:
-    """Fetches the inputs of one command after another."""
+    """Fetches the inputs of commands."""
 
     def __init__(
         self, fetcher: Fetcher, videos: StreamedVideos, max_bytes: int, max_seconds: float = _ALL_SECONDS
