@@ -137,7 +137,10 @@ class JournalSweeper:
         if journal is not None and journal.state in {JournalState.OPEN, JournalState.SEALED}:
             named = {extent.key async for extent in every_extent(self._store, journal)} if old else set()
             old = [info for info in old if info.key not in named]
-        await self._delete(video_id, old)
+        for orphan in old:
+            await self._objects.delete(orphan.key)
+        if old:
+            log.info("removed chunks that are part of nothing", video_id=video_id, count=len(old))
 
     async def _sweep_joined(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         """Remove what clips were joined to before more was appended, or what has become an object."""
@@ -161,9 +164,3 @@ class JournalSweeper:
             return None
         set_caller(caller_for(video.owner))
         return await self._journals.get(video_id)
-
-    async def _delete(self, video_id: str, orphans: list[ObjectInfo]) -> None:
-        for orphan in orphans:
-            await self._objects.delete(orphan.key)
-        if orphans:
-            log.info("removed chunks that are part of nothing", video_id=video_id, count=len(orphans))
