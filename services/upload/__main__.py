@@ -96,15 +96,15 @@ async def _serve(settings: UploadSettings) -> None:
             lease=lambda video_id: Lease(redis, lease_name(video_id), settings.compaction_lease_seconds),
             clock=clock,
         )
-        idle_seconds, orphan_seconds = settings.append_expiry_interval_seconds, settings.append_orphan_interval_seconds
+        idle_pause, orphan_pause = settings.append_expiry_interval_seconds, settings.append_orphan_interval_seconds
         journal_sweeper = JournalSweeper(
             journals=journals,
             sealing=sealing,
             store=store,
             objects=objects,
             catalog=catalog,
-            idle_lease=Lease(redis, LEASES + "idle", min(60.0, 3 * idle_seconds + 1)),
-            orphan_lease=Lease(redis, LEASES + "orphans", min(60.0, 3 * orphan_seconds + 1)),
+            idle_lease=Lease(redis, LEASES + "idle", min(60.0, 3 * idle_pause + 1)),
+            orphan_lease=Lease(redis, LEASES + "orphans", min(60.0, 3 * orphan_pause + 1)),
             clock=clock,
             idle_seconds=settings.append_idle_expiry_seconds,
             orphan_seconds=settings.append_orphan_seconds,
@@ -149,8 +149,8 @@ async def _serve(settings: UploadSettings) -> None:
                 background=[
                     sweeper.run(settings.upload_sweep_interval_seconds),
                     compaction.run(settings.compaction_interval_seconds),
-                    journal_sweeper.run_idle(idle_seconds),
-                    journal_sweeper.run_orphans(orphan_seconds),
+                    journal_sweeper.run_idle(idle_pause),
+                    journal_sweeper.run_orphans(orphan_pause),
                     arrivals.run(settings.ingest_interval_seconds),
                 ],
             )
