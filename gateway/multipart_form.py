@@ -257,6 +257,7 @@ class MultipartForm:
         return data
 
 
+@dataclass(frozen=True, slots=True)
 class FormFile:
     """The one file that a form is about, for a handler that takes a single upload.
 
@@ -265,12 +266,11 @@ class FormFile:
         likely_size: see `MultipartForm.likely_size`.
     """
 
-    def __init__(self, form: MultipartForm, part: FilePart, likely_size: int, max_size: int) -> None:
-        self.file_name = part.filename or ""
-        self.likely_size = likely_size
-        self._form = form
-        self._part = part
-        self._max_size = max_size
+    file_name: str
+    likely_size: int
+    _form: MultipartForm
+    _part: FilePart
+    _max_size: int
 
     @classmethod
     async def open(cls, request: web.Request, field: str, *, max_size: int) -> FormFile:
@@ -294,7 +294,7 @@ class FormFile:
         part = await form.next_file()
         if part is None:
             raise InvalidRequestError.missing("body", field)
-        return cls(form, part, form.likely_size(request.content_length), max_size)
+        return cls(part.filename or "", form.likely_size(request.content_length), form, part, max_size)
 
     async def chunks(self) -> AsyncIterator[Buffer]:
         """The bytes, in chunks of the network's sizes; once.
