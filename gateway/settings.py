@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from gateway.held_bodies import LARGEST
-from services.common.settings import HttpUrl, ListenOrNot, Port, Seconds, Size, SizeSettings, parse_list
+from services.common.settings import (
+    LONGEST_SIGNED_SECONDS,
+    HttpUrl,
+    ListenOrNot,
+    Port,
+    Seconds,
+    Size,
+    SizeSettings,
+    parse_list,
+)
 
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "ES256K", "EdDSA"]
 """Those with a public key, which a JWKS can tell everybody."""
@@ -80,8 +89,8 @@ class GatewaySettings(SizeSettings):
     """Longest time one upload may take."""
     playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")
     """`redirect` answers stream and download with a 307 to a presigned URL of the store, where clients reach it."""
-    redirect_seconds: Seconds = Field(3600.0, ge=1, le=604_800)
-    """How long such a URL works."""
+    redirect_seconds: Seconds = Field(3600.0, ge=1, le=LONGEST_SIGNED_SECONDS)
+    """How long such a URL works, at most S3's 7 days."""
     block_cache_bytes: Size = 256 * 2**20
     """Memory for blocks of videos that are read again and again; 0: none."""
     access_ttl_seconds: Seconds = Field(1.0, le=2.0)

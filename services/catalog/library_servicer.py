@@ -14,8 +14,8 @@ from services.common.bounded_cache import BoundedCache
 from services.common.caller import current_caller, require_system
 from services.common.clock import Clock
 from services.common.s3_objects import S3Objects
+from services.common.settings import LONGEST_SIGNED_SECONDS
 
-_URL_SECONDS = 7 * 86_400
 _URL_REUSED_SECONDS = 86_400
 _SESSION_URL_REUSED_SECONDS = 300
 """botocore renews such keys ten minutes before they end, or earlier."""
@@ -37,7 +37,7 @@ class Thumbnails:
         known = self._signed.get(key)
         # A clock that was ahead may have been set right since: the store refuses a signature from the future.
         if known is None or not known[0] <= now < known[1]:
-            url = await self._objects.presign_get(key, _URL_SECONDS, "", "")
+            url = await self._objects.presign_get(key, LONGEST_SIGNED_SECONDS, "", "")
             # Keys of the platform's own end with their session, and then their signatures do.
             reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
             self._signed[key] = known = (now, now + reused, url)

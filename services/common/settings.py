@@ -54,6 +54,8 @@ Seconds = Annotated[float, Field(ge=0, lt=1e9)]
 """A duration in seconds, below some thirty years: timers take no infinite one."""
 AT_ONCE_BYTES = 5 * 2**30
 """Largest object that S3 takes in one PUT, POST or copy."""
+LONGEST_SIGNED_SECONDS = 7 * 86_400
+"""Longest life of a URL or form that is signed for S3."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 """A comma list."""

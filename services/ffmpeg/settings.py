@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from services.common.settings import (
     AT_ONCE_BYTES,
+    LONGEST_SIGNED_SECONDS,
     JoinSettings,
     LibrarySettings,
     RedisSettings,
@@ -79,8 +80,8 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     work_dir: Path = Path(tempfile.gettempdir()) / f"reelway-work-{os.getuid()}"
     """Folder for the files of running jobs; may be shared by several processes of one machine. One that another user
     may have put there, in a folder such as /tmp, is refused."""
-    output_url_seconds: int = Field(7 * 86400, ge=1, le=7 * 86400)
-    """How long the URL of an output works, from the answer that carries it."""
+    output_url_seconds: int = Field(LONGEST_SIGNED_SECONDS, ge=1, le=LONGEST_SIGNED_SECONDS)
+    """How long the URL of an output works, from the answer that carries it (default 7 days, S3's limit)."""
 
     @field_validator("ffmpeg_input_allow")
     @classmethod

@@ -20,11 +20,11 @@ from services.common.errors import ReelwayError, invalid_field
 from services.common.range_client import LONG
 from services.common.request_limits import LONGEST_WINDOW
 from services.common.s3_objects import S3Objects
+from services.common.settings import LONGEST_SIGNED_SECONDS
 from services.stream.versions import Version, Versions
 from services.stream.video_cache import VideoCache
 
 LONGEST_MESSAGE = 2**20
-LONGEST_EXPIRY = 604_800
 # The first message is small so that the first byte is quick; large ones cost a third of the CPU of small ones.
 _FIRST_MESSAGE, _MESSAGE = 64 * 2**10, 2**19
 # Measured, where the reader takes nothing: a message here and in gRPC, what is read ahead, and the heap's waste.
@@ -93,8 +93,8 @@ class Playback:
 
     async def presign(self, video_id: str, expires_seconds: int, content_type: str, disposition: str) -> str:
         """A presigned URL on the public endpoint. Errors as StreamService.PresignRead says."""
-        if not 1 <= expires_seconds <= LONGEST_EXPIRY:
-            raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_EXPIRY}", "out_of_range")
+        if not 1 <= expires_seconds <= LONGEST_SIGNED_SECONDS:
+            raise invalid_field("expires_seconds", f"must be between 1 and {LONGEST_SIGNED_SECONDS}", "out_of_range")
         video = await self._videos.get_fresh(video_id)
         if not video.object_key:
             raise ReelwayError(ErrorReason.NOT_SEALED)

@@ -7,6 +7,7 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 
 from services.common.settings import (
+    LONGEST_SIGNED_SECONDS,
     JoinSettings,
     LibrarySettings,
     ListenOrNot,
@@ -74,7 +75,7 @@ class UploadSettings(
     compaction_lease_seconds: Seconds = Field(30.0, gt=0)
     """Who compacts and has not been heard of for so long is replaced."""
 
-    sign_seconds: int = Field(60, ge=1, le=604_800)
+    sign_seconds: int = Field(60, ge=1, le=LONGEST_SIGNED_SECONDS)
     """How long after it was signed an upload may begin; at most LIBRARY_SIGNED_SECONDS, when it is given up."""
     library_signed_per_owner: int = Field(1000, ge=1)
     """Most signed uploads of one user that have not arrived."""

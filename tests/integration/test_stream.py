@@ -18,7 +18,8 @@ from services.common.channel import TRANSPORT_OPTIONS
 from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.request_limits import LONGEST_WINDOW
-from services.stream.playback import LONGEST_EXPIRY, LONGEST_MESSAGE
+from services.common.settings import LONGEST_SIGNED_SECONDS
+from services.stream.playback import LONGEST_MESSAGE
 from tests.support.clips import mp4_of
 from tests.support.system import RunningSystem
 from tests.support.videos_api import CatalogSide, catalog_side, videos_api
@@ -208,7 +209,7 @@ async def test_a_signed_address_serves_as_it_was_asked_to(stream: StreamSide, vi
             assert answer.status == 403, "it is signed for one object"
 
 
-@pytest.mark.parametrize("seconds", [0, -1, LONGEST_EXPIRY + 1])
+@pytest.mark.parametrize("seconds", [0, -1, LONGEST_SIGNED_SECONDS + 1])
 async def test_an_expiry_that_s3_does_not_know_is_refused(stream: StreamSide, video_id: str, seconds: int) -> None:
     with refused(ErrorReason.INVALID_REQUEST):
         await stream.presign(video_id, seconds)
