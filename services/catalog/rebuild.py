@@ -18,7 +18,7 @@ from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import VIDEOS
 from services.common.periodic import failures_logged
-from services.common.s3_objects import ObjectInfo, S3Objects
+from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
 
 log = logs.get_logger(__name__)
@@ -81,12 +81,7 @@ async def _rebuild(
     await store.clear(lease)
     stored = _Stored(objects)
     found, last_number, indexed = Rebuilt(), 0, set[int]()
-    limit = asyncio.Semaphore(_READS_AT_ONCE)
-
-    async def read(info: ObjectInfo) -> media_pb2.Video | None:
-        async with limit:
-            return await records.load_listed(info)
-
+    read = tasks.at_most(_READS_AT_ONCE, records.load_listed)
     async for page in records.listed():
         videos: list[media_pb2.Video] = []
         for video in await asyncio.gather(*map(read, page)):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Sequence
-from typing import Any, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, ParamSpec, TypeVar
 
 _Key = TypeVar("_Key")
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
+_Arguments = ParamSpec("_Arguments")
 _AGAIN_SECONDS = 0.5
 
 
@@ -108,6 +109,19 @@ async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
     socket that got the number.
     """
     return await undisturbed(asyncio.to_thread(work, *arguments))
+
+
+def at_most(
+    count: int, work: Callable[_Arguments, Awaitable[_Result]]
+) -> Callable[_Arguments, Coroutine[Any, Any, _Result]]:
+    """`work`, of which so many calls run at a time; the others wait for their turn."""
+    gate = asyncio.Semaphore(count)
+
+    async def in_turn(*arguments: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
+        async with gate:
+            return await work(*arguments, **named)
+
+    return in_turn
 
 
 async def all_of(works: Iterable[Coroutine[Any, Any, _Result]]) -> list[_Result]:

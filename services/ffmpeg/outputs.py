@@ -136,22 +136,15 @@ class Outputs:
                     await self.objects.abort_multipart(key, await beginning)
 
     async def _put(self, key: str, upload_id: str, descriptor: int, size: int) -> list[str]:
-        gate = asyncio.Semaphore(_PARTS_IN_FLIGHT)
-
         async def part(index: int) -> str:
             start = index * _PART_BYTES
             length = min(_PART_BYTES, size - start)
-            async with gate:
-                return await self.data.put_part(
-                    quote(key),
-                    upload_id,
-                    index + 1,
-                    length,
-                    lambda: _read(descriptor, start, length),
-                )
+            return await self.data.put_part(
+                quote(key), upload_id, index + 1, length, lambda: _read(descriptor, start, length)
+            )
 
         # The descriptor is closed behind us: nobody may read on.
-        return await tasks.all_of(part(index) for index in range(math.ceil(size / _PART_BYTES)))
+        return await tasks.all_of(map(tasks.at_most(_PARTS_IN_FLIGHT, part), range(math.ceil(size / _PART_BYTES))))
 
     async def sign(self, job_id: str, name: str, seconds: int) -> str:
         """A URL on the public endpoint by which a client downloads the output, for so many seconds."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import starmap
 
 from reelway.v1 import catalog_pb2, media_pb2, transcript_pb2
 
@@ -219,23 +220,20 @@ class Compaction:
     async def _parts(
         self, key: str, upload_id: str, parts: list[PartPlan], there: dict[int, tuple[int, str]]
     ) -> list[str]:
-        gate = asyncio.Semaphore(_PARTS_AT_ONCE)
-
         async def make(number: int, part: PartPlan) -> str:
             size, etag = there.get(number, (-1, ""))
             if size == part.length:
                 return etag
-            async with gate:
-                if part.copied:
-                    etag = await self._objects.copy_part(key, upload_id, number, part.slices[0])
-                else:
-                    etag = await self._data.put_part(
-                        key, upload_id, number, part.length, lambda: read_slices(self._data, part.slices)
-                    )
+            if part.copied:
+                etag = await self._objects.copy_part(key, upload_id, number, part.slices[0])
+            else:
+                etag = await self._data.put_part(
+                    key, upload_id, number, part.length, lambda: read_slices(self._data, part.slices)
+                )
             fault_points.reach("compact.part")
             return etag
 
-        return await tasks.all_of(make(number, part) for number, part in enumerate(parts, 1))
+        return await tasks.all_of(starmap(tasks.at_most(_PARTS_AT_ONCE, make), enumerate(parts, 1)))
 
     async def _name_object(self, made: catalog_pb2.AttachObjectRequest) -> None:
         """The record switches from the chunks to the object in this one step."""

@@ -12,6 +12,7 @@ Redis keys:
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ import grpc
 import redis.asyncio as redis
 from reelway.v1 import library_pb2, library_pb2_grpc, media_pb2
 
-from services.common import fault_points, logs
+from services.common import fault_points, logs, tasks
 from services.common.call import call
 from services.common.caller import set_caller, system_caller
 from services.common.catalog_client import if_found
@@ -97,33 +98,25 @@ class Ingest:
         """Look at some objects now; how many of them are of ours."""
         wanted = {key for key in keys if _video_id(key)}
         set_caller(system_caller())
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def find(key: str) -> ObjectInfo | None:
-            async with gate:
-                return await self._objects.head(key)
-
-        found = await asyncio.gather(*map(find, wanted))
+        found = await asyncio.gather(*map(tasks.at_most(_AT_ONCE, self._objects.head), wanted))
         await self._tell([info for info in found if info is not None])
         return len(wanted)
 
     async def _tell(self, found: Sequence[ObjectInfo]) -> None:
         if not found:
             return
-        gate = asyncio.Semaphore(_AT_ONCE)
         seconds = max(_TOLD_SECONDS, int(self._waiting / _TOLD_A_SECOND))
 
         async def one(info: ObjectInfo) -> None:
-            async with gate:
-                told = False
-                with failures_logged("look at an arrival", key=info.key):
-                    await self._tell_one(info)
-                    with redis_errors():
-                        await self._redis.expire(_told_key(info.key), seconds)
-                    told = True
-                if not told:
-                    with redis_errors():
-                        await self._redis.delete(_told_key(info.key))
+            told = False
+            with failures_logged("look at an arrival", key=info.key):
+                await self._tell_one(info)
+                with redis_errors():
+                    await self._redis.expire(_told_key(info.key), seconds)
+                told = True
+            if not told:
+                with redis_errors():
+                    await self._redis.delete(_told_key(info.key))
 
         with redis_errors():
             pipe = self._redis.pipeline(transaction=False)
@@ -131,7 +124,7 @@ class Ingest:
                 pipe.set(_told_key(info.key), "1", nx=True, ex=_TOLD_SECONDS)
             first: list[Any] = await pipe.execute()
         fault_points.reach("ingest.claimed")
-        await asyncio.gather(*(one(info) for info, mine in zip(found, first, strict=True) if mine))
+        await asyncio.gather(*map(tasks.at_most(_AT_ONCE, one), itertools.compress(found, first)))
 
     async def _tell_one(self, info: ObjectInfo) -> None:
         video_id = _video_id(info.key)

@@ -112,15 +112,14 @@ class Inputs:
 
     async def bring(self, owner: str, inputs: tuple[PlannedInput, ...], folder: Path) -> None:
         """All inputs under `folder`; raises JobFault naming the placeholder of the first that failed."""
-        gate, budget = asyncio.Semaphore(_AT_ONCE), Budget(self._max_bytes)
+        budget = Budget(self._max_bytes)
 
         async def one(planned: PlannedInput) -> None:
-            async with gate:
-                await self._bring(owner, planned, folder / planned.path, budget)
+            await self._bring(owner, planned, folder / planned.path, budget)
 
         try:
             async with asyncio.timeout(self._max_seconds):
-                await tasks.all_of(map(one, inputs))
+                await tasks.all_of(map(tasks.at_most(_AT_ONCE, one), inputs))
         except TimeoutError:
             raise JobFault(
                 TaskFailure.LIMIT_EXCEEDED, f"The inputs took more than {self._max_seconds:.0f} s to arrive"

@@ -155,6 +155,21 @@ async def test_a_failure_that_nobody_waits_for_any_more_is_no_line_in_the_log() 
     assert not told
 
 
+async def test_of_many_calls_a_few_run_at_a_time_and_each_brings_its_own() -> None:
+    under_way, most = 0, 0
+
+    async def work(number: int) -> int:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await asyncio.sleep(0)
+        under_way -= 1
+        return -number
+
+    assert await tasks.all_of(map(tasks.at_most(3, work), range(7))) == [0, -1, -2, -3, -4, -5, -6]
+    assert most == 3
+
+
 async def test_each_of_many_is_worked_on_beside_a_few_others() -> None:
     under_way, done = list[int](), list[list[int]]()
 
