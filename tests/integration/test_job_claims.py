@@ -181,7 +181,7 @@ async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
                 await store.renewed.wait()
 
     job_id = await add(store)
-    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=3, drain=5)):
+    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=60, drain=5)):
         await until(lambda: bool(folders) and not folders[0].exists())
         store.away = False
         await until(lambda: is_in(store, job_id, JobState.COMPLETED), 20)
