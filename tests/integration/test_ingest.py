@@ -44,7 +44,8 @@ async def test_the_more_wait_the_longer_each_is_left_alone(
     await looking.look()
     assert note.await_count == waiting
     marks: list[Any] = await near.redis.keys("{ingest}:told:*")
-    assert {await near.redis.ttl(mark) for mark in marks} <= {seconds - 1, seconds}
+    # A little less by now.
+    assert all([seconds / 2 < await near.redis.ttl(mark) <= seconds for mark in marks])
 
 
 async def test_one_look_removes_all_that_no_form_can_have_brought(near: Foundation, looking: Ingest) -> None:
