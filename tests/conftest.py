@@ -39,9 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of thousands of objects live here: the collector's default goes through them for every 700 new ones.
     gc.set_threshold(20_000)
     worker = getattr(config, "workerinput", {"workerid": "gw0", "workercount": 1})
-    count = worker["workercount"]
-    # One that takes the place of a worker that died counts on.
-    number = int(worker["workerid"].removeprefix("gw")) % count
+    number, count = int(worker["workerid"].removeprefix("gw")), worker["workercount"]
     width = len(LANES) // count
     lane = LANES[number * width : (number + 1) * width]
     choose_from(lane[FOR_SYSTEMS:])
