@@ -86,7 +86,7 @@ async def edge_process(folder: Path, **settings: str) -> AsyncIterator[Edge]:
             except grpc.aio.AioRpcError:
                 return False
 
-        await process.start_answering(answers, 30)
+        await process.start_answering(answers, 60)
         try:
             yield edge
         finally:
@@ -376,7 +376,7 @@ async def test_a_busy_port_is_one_clear_line(tmp_path: Path, name: str) -> None:
         env = {"PATH": os.environ["PATH"], "FOLDER": str(tmp_path), name: address}
         process = Process("edge", [sys.executable, "-m", "tests.support.stand_ins.edge"], env, tmp_path / "log")
         await process.start()
-        assert await asyncio.wait_for(process.wait(), 30) == 2
+        assert await asyncio.wait_for(process.wait(), 60) == 2
     # Beside the log's own lines and gRPC's.
     lines = [
         line

@@ -105,13 +105,13 @@ async def health_of(address: str, expected: int) -> None:
                 return False
         return bool(answer.status == expected)
 
-    await until(says_so, 30)
+    await until(says_so, 60)
 
 
 async def check_health(address: str) -> ffmpeg_pb2.CheckHealthResponse:
     async with open_channel(address, serving_only=False) as channel:
         stub: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(channel)
-        return await stub.CheckHealth(ffmpeg_pb2.CheckHealthRequest(), wait_for_ready=True, timeout=30)
+        return await stub.CheckHealth(ffmpeg_pb2.CheckHealthRequest(), wait_for_ready=True, timeout=60)
 
 
 async def test_a_strict_front_is_not_ready_and_names_the_layer(machine: Machine, started: Started) -> None:
@@ -142,7 +142,7 @@ async def test_the_gateway_says_so_too(machine: Machine, started: Started) -> No
             except aiohttp.ClientError:
                 return False
 
-        await until(answers, 30)
+        await until(answers, 60)
         async with http.get("/health/isolation") as answer:
             body = await answer.json()
             assert answer.status == 503
@@ -158,7 +158,7 @@ async def test_the_gateway_says_so_too(machine: Machine, started: Started) -> No
 
 
 async def test_a_strict_worker_is_not_ready_and_takes_nothing(machine: Machine, started: Started) -> None:
-    await until(lambda: "not ready" in machine.log("worker"), 30)
+    await until(lambda: "not ready" in machine.log("worker"), 60)
     await health_of(started.worker, NOT_SERVING)
     assert "isolation-unavailable: seccomp" in machine.log("worker")
     started_line = next(line for line in machine.log("worker").splitlines() if "worker started" in line)
@@ -193,7 +193,7 @@ async def test_best_effort_listens_beyond_loopback_only_behind_a_layer(
     if listens:
         await health_of(f"127.0.0.1:{port}", SERVING)
         return
-    assert await asyncio.wait_for(process.wait(), 30) == 2
+    assert await asyncio.wait_for(process.wait(), 60) == 2
     assert f"GRPC_LISTEN: 0.0.0.0:{port}: without isolation only loopback is listened on" in machine.log(name)
 
 

@@ -62,7 +62,7 @@ async def left_by_a_cluster(tmp_path: Path) -> AsyncIterator[str]:
                     return True
             return False
 
-        await server.start_answering(knows_its_primary, 10)
+        await server.start_answering(knows_its_primary, 30)
     yield f"redis://127.0.0.1:{port}"
     await server.kill()
 
