@@ -143,7 +143,8 @@ class Playback:
     async def _at_once(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Buffer | None:
         """A short range, or the block that it begins in, in one call.
 
-        None where that lasts too long, as for thousands of chunks of a few bytes.
+        None where that lasts too long, as for thousands of chunks of a few bytes, or finds no room, for which windows
+        wait their turn.
         """
         key = BlockKey(stat.video_id, stat.etag, offset // BLOCK)
         try:
@@ -153,7 +154,7 @@ class Playback:
                 self._cache.is_wanted(key._replace(number=key.number + 1))
             return await self._backend.read_range(stat.video_id, stat.etag, offset, end - offset)
         except ReelwayError as error:
-            if error.reason is not ErrorReason.TIMEOUT:
+            if error.reason not in {ErrorReason.TIMEOUT, ErrorReason.TOO_MANY_REQUESTS}:
                 raise
         return None
 

@@ -29,16 +29,16 @@ LONGEST_MESSAGE = 2**20
 _FIRST_MESSAGE, _MESSAGE = 64 * 2**10, 2**19
 # Measured, where the reader takes nothing: a message here and in gRPC, what is read ahead, and the heap's waste.
 WINDOW_HOLDS, LONG_WINDOW_HOLDS = 2 * 2**20, 4 * 2**20
-_HELD = Gauge("reelway_stream_buffer_bytes", "Bytes that windows under way may hold")
+_HELD = Gauge("reelway_stream_buffer_bytes", "Bytes that reads under way may hold")
 
 
 class Playback:
     """Reads videos for the calling user."""
 
     def __init__(self, videos: VideoCache, versions: Versions, objects: S3Objects, buffer_bytes: int) -> None:
-        """All windows under way may hold `buffer_bytes` together."""
+        """All reads under way may hold `buffer_bytes` together, a quarter of which windows leave to short ranges."""
         self._videos, self._versions, self._objects = videos, versions, objects
-        self._room = BytePool(buffer_bytes, _HELD)
+        self._room, self._for_short = BytePool(buffer_bytes, _HELD), buffer_bytes // 4
 
     async def stat(self, *, video_id: str = "", number: int = 0) -> Version:
         """The current version, by either name of the video. Errors as StreamService.Stat says."""
@@ -58,7 +58,7 @@ class Playback:
     async def read(self, video_id: str, offset: int, length: int, etag: str) -> AsyncIterator[bytes]:
         """The bytes of a window, in messages ready to be sent. Errors as StreamService.Read says."""
         version = await self._check(video_id, offset, length, etag, LONGEST_WINDOW)
-        with self._holding(LONG_WINDOW_HOLDS if length >= LONG else WINDOW_HOLDS):
+        with self._holding(LONG_WINDOW_HOLDS if length >= LONG else WINDOW_HOLDS, leaving=self._for_short):
             pieces: list[Buffer] = []
             size, enough = 0, _FIRST_MESSAGE
             async for chunk in self._versions.read(version, offset, length):
@@ -76,20 +76,25 @@ class Playback:
         metrics.BYTES.labels("out").inc(length)
 
     @contextlib.contextmanager
-    def _holding(self, size: int) -> Iterator[None]:
-        if not self._room.take(size):
+    def _holding(self, size: int, *, leaving: int = 0) -> Iterator[None]:
+        if not self._room.take(size, leaving=leaving):
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS, "Too many videos are being read; try again later")
         try:
             yield
         finally:
             self._room.give_back(size)
 
-    async def read_range(self, video_id: str, offset: int, length: int, etag: str) -> list[Buffer]:
-        """A short range at once. Errors as StreamService.ReadRange says."""
+    async def read_range(self, video_id: str, offset: int, length: int, etag: str, held: contextlib.ExitStack) -> bytes:
+        """A short range as one message, ready to be sent, whose room `held` gives back.
+
+        Errors as StreamService.ReadRange says.
+        """
         version = await self._check(video_id, offset, length, etag, LONGEST_MESSAGE)
-        pieces = [chunk async for chunk in self._versions.read(version, offset, length)]
+        # What came and the message; then that here and in gRPC, until the reader has taken it.
+        held.enter_context(self._holding(2 * length))
+        message = encode_read_response([chunk async for chunk in self._versions.read(version, offset, length)])
         metrics.BYTES.labels("out").inc(length)
-        return pieces
+        return message
 
     async def presign(self, video_id: str, expires_seconds: int, content_type: str, disposition: str) -> str:
         """A presigned URL on the public endpoint. Errors as StreamService.PresignRead says."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from reelway.v1 import stream_pb2
 
-from services.common.byte_messages import Buffer, encode_read_response
 from services.common.method_handlers import generic_handler
 from services.stream.playback import Playback
 
@@ -23,7 +23,7 @@ class StreamServicer:
 
     def register(self, server: grpc.aio.Server) -> None:
         """Add StreamService to a server."""
-        encoders = {"Read": None, "ReadRange": encode_read_response}
+        encoders = {"Read": None, "ReadRange": None}
         server.add_generic_rpc_handlers((generic_handler(SERVICE, self, encoders=encoders),))
 
     async def Stat(self, request: stream_pb2.StatRequest, context: Any) -> stream_pb2.StatResponse:
@@ -41,9 +41,12 @@ class StreamServicer:
     def Read(self, request: stream_pb2.ReadRequest, context: Any) -> AsyncIterator[bytes]:
         return self._playback.read(request.video_id, request.offset_bytes, request.length_bytes, request.etag)
 
-    async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> list[Buffer]:
+    async def ReadRange(self, request: stream_pb2.ReadRangeRequest, context: Any) -> bytes:
+        held = contextlib.ExitStack()
+        # Once the answer is sent: of a reader who does not take it, gRPC keeps it.
+        context.add_done_callback(lambda _: held.close())
         return await self._playback.read_range(
-            request.video_id, request.offset_bytes, request.length_bytes, request.etag
+            request.video_id, request.offset_bytes, request.length_bytes, request.etag, held
         )
 
     async def PresignRead(self, request: stream_pb2.PresignReadRequest, context: Any) -> stream_pb2.PresignReadResponse:

@@ -20,8 +20,9 @@ class StreamSettings(ServiceSettings, S3Settings):
     stream_access_ttl_seconds: Seconds = Field(1.0, le=2.0)
     """How old the catalog's answer may be that a read relies on."""
     stream_buffer_bytes: Size = Field(4 * 2**30, ge=2 * LONG_WINDOW_HOLDS)
-    """Bytes that all windows under way may hold together (default 4 GiB, at least 8 MiB).
+    """Bytes that all reads under way may hold together (default 4 GiB, at least 8 MiB).
 
-    Each counts with 2 MiB, those of 16 MiB and more, which only fast viewers are given, with 4: what does not fit is
+    A window counts with 2 MiB, one of 16 MiB and more, which only fast viewers are given, with 4: what does not fit is
     refused with TOO_MANY_REQUESTS, and asked for again elsewhere, or once a viewer who stands still has given his up.
+    A quarter is kept for short ranges, which count with twice their length until they are taken.
     """

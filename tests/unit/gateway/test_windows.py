@@ -111,14 +111,17 @@ async def test_what_a_window_does_not_give_is_asked_for_again(end: Any) -> None:
     assert not any(window.was_cancelled for window in windows.opened)
 
 
+@pytest.mark.parametrize("reason", [ErrorReason.TIMEOUT, ErrorReason.TOO_MANY_REQUESTS])
 @pytest.mark.parametrize("sealed", [False, True])
-async def test_a_short_range_that_lasts_too_long_comes_in_a_window(sealed: bool) -> None:
-    """It may lie in thousands of chunks of a few bytes: each try would end as the first one.
+async def test_a_short_range_that_lasts_too_long_or_finds_no_room_comes_in_a_window(
+    sealed: bool, reason: ErrorReason
+) -> None:
+    """It may lie in thousands of chunks of a few bytes: each try would end as the first one. Windows wait for room.
 
     That of a sealed video is looked for as a block, to be kept, where it is read again.
     """
     windows = Windows()
-    videos = windows.videos(ReelwayError(ErrorReason.TIMEOUT), cached=2**20)
+    videos = windows.videos(ReelwayError(reason), cached=2**20)
     for _ in range(2):
         stat = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA), sealed=sealed)
         given = [bytes(piece) async for batch in videos.read(stat, 5, 100_000) for piece in batch]

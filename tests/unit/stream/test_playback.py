@@ -1,5 +1,6 @@
 """Who may read is asked anew soon wherever the answer is remembered once more; and what all reads may hold."""
 
+import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, cast
 from unittest.mock import Mock
@@ -36,8 +37,8 @@ class Finder:
         return Mock(size=2**40)
 
     async def read(self, version: Any, offset: int, length: int) -> AsyncIterator[bytes]:
-        for _ in range(0, length, 2**18):
-            yield bytes(2**18)
+        for at in range(0, length, 2**18):
+            yield bytes(min(length - at, 2**18))
 
     async def presign_get(self, *args: Any) -> str:
         return "signed"
@@ -72,7 +73,8 @@ async def test_windows_under_way_have_one_bound_and_make_room_where_they_end() -
 
     before, finder = held(), cast(Any, Finder())
     videos = VideoCache(cast(CatalogClient, Catalog()), 10)
-    playback = Playback(videos, finder, finder, LONG_WINDOW_HOLDS + WINDOW_HOLDS)
+    # They leave a quarter to short ranges.
+    playback = Playback(videos, finder, finder, (LONG_WINDOW_HOLDS + WINDOW_HOLDS) * 4 // 3)
     short, long, one_more = (playback.read("v1", 0, length, "") for length in (LONG - 1, LONG, 1))
     await anext(short)
     await anext(long)
@@ -80,6 +82,12 @@ async def test_windows_under_way_have_one_bound_and_make_room_where_they_end() -
     with pytest.raises(ReelwayError) as refused:
         await anext(one_more)
     assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
+    with contextlib.ExitStack() as held_by_one, contextlib.ExitStack() as held_by_other:
+        assert len(await playback.read_range("v1", 0, 2**19, "", held_by_one)) > 2**19
+        assert held() - before == LONG_WINDOW_HOLDS + WINDOW_HOLDS + 2**20, "it may not be taken yet"
+        with pytest.raises(ReelwayError) as refused:
+            await playback.read_range("v1", 0, 2**19 + 1, "", held_by_other)
+        assert refused.value.reason is ErrorReason.TOO_MANY_REQUESTS
     await cast(AsyncGenerator[bytes], short).aclose()
     messages = [decode_read_response(message) async for message in playback.read("v1", 0, 2**20, "")]
     assert list(map(len, messages)) == [2**18, 2**19, 2**18]
