@@ -91,17 +91,24 @@ class Edge(grpc.aio.ServerInterceptor):
         # A stream's messages are parsed where the handler awaits them.
         deserializer = parse if handler.request_streaming else None
 
-        def let_in(request: Any, context: Any) -> Any:
+        async def let_in(requests: Any, context: Any) -> Any:
             # Inside the handler, so that a refusal is answered as any other.
             callers.set_caller(callers.from_metadata(context.invocation_metadata()))
-            return request if handler.request_streaming else parse(request)
+            if handler.request_streaming:
+                return requests
+            # It follows its headers at once; gRPC would wait for it without end, and a drain with it.
+            async with asyncio.timeout(self._max_unary_seconds):
+                message = await context.read()
+            if message is grpc.aio.EOF:
+                raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message is missing")
+            return parse(message)
 
-        async def stream(request: Any, context: Any) -> None:
+        async def stream(requests: Any, context: Any) -> None:
             bounded = context.time_remaining() is not None
             self._note()
             with observed(context):
                 try:
-                    async for response in call(let_in(request, context), context):
+                    async for response in call(await let_in(requests, context), context):
                         if bounded:
                             await context.write(response)
                             continue
@@ -113,13 +120,13 @@ class Edge(grpc.aio.ServerInterceptor):
                 except Exception as error:
                     await _abort(context, method, error)
 
-        async def unary(request: Any, context: Any) -> Any:
+        async def unary(requests: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
             self._note()
             with observed(context):
                 try:
-                    request = let_in(request, context)
+                    request = await let_in(requests, context)
                     if not bounded:
                         return await call(request, context)
                     async with asyncio.timeout(self._max_unary_seconds):
@@ -127,7 +134,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 except Exception as error:
                     await _abort(context, method, error)
 
-        return with_behaviour(handler, stream if handler.response_streaming else unary, deserializer)
+        return with_behaviour(handler, stream if handler.response_streaming else unary, deserializer, reads=True)
 
 
 class _Observed:

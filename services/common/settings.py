@@ -206,7 +206,8 @@ class ServiceSettings(Settings):
     max_connection_age_seconds: Seconds = Field(300.0, gt=0, le=1_900_000)
     """After this a client connection is closed gently, so that new replicas get traffic; at most 22 days."""
     max_unary_seconds: Seconds = Field(30.0, gt=0)
-    """Where a client set no deadline: limit of a unary call, and how long a stream waits until it takes more of it."""
+    """How long a call's one message is waited for; and where a client set no deadline, limit of a unary call, and how
+    long a stream waits until it takes more of it."""
     health_listen: ListenOrNot = ""
     """host:port that answers grpc.health.v1 alone and without TLS, for probes that know none; empty: none."""
     fault_point: str = Field("", pattern=r"^([a-z_.]+(@[1-9]\d*)?)?$")

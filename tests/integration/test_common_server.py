@@ -26,6 +26,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from services.common.server import LIVENESS
+from tests.support.raw_calls import raw_calls
 from tests.support.stand_ins.edge import SERVICE
 from tests.support.waiting import until
 
@@ -188,6 +189,15 @@ async def test_a_message_that_cannot_be_parsed_is_refused_as_any_other(edge: Edg
     with pytest.raises(grpc.aio.AioRpcError) as broken:
         await stub(iter([good, bad]))
     assert from_rpc_error(broken.value).reason is ErrorReason.INVALID_REQUEST
+
+
+@pytest.mark.parametrize("method", ["Echo", "Count"])
+async def test_a_call_whose_message_does_not_come_is_refused(edge: Edge, method: str) -> None:
+    """It was waited for without end, where it is left out, too, and held a drain to its limit."""
+    async with raw_calls(edge.address) as calls, asyncio.timeout(10):
+        for is_left_out in (False, True):
+            calls.begin(f"/{SERVICE}/{method}", ends=is_left_out)
+            await calls.ended()
 
 
 async def test_a_call_without_a_deadline_gets_one(edge: Edge) -> None:

@@ -31,6 +31,9 @@ class Context:
         code: grpc.StatusCode = self.refused.code
         return code
 
+    async def read(self) -> bytes:
+        return b"request"
+
     async def abort_with_status(self, status: Any) -> None:
         self.refused = status
         raise grpc.aio.AbortError
@@ -43,7 +46,7 @@ async def _call(edge: Edge, behaviour: Any) -> asyncio.Task[bytes]:
         return grpc.unary_unary_rpc_method_handler(behaviour)
 
     wrapped = await edge.intercept_service(handler, SimpleNamespace(method=f"/test/{behaviour.__name__}"))
-    return asyncio.create_task(wrapped.unary_unary(b"request", Context()))
+    return asyncio.create_task(wrapped.stream_unary(None, Context()))
 
 
 async def _echo(request: bytes, context: Any) -> bytes:
