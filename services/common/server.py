@@ -60,12 +60,13 @@ async def _watch_readiness(health: health_aio.HealthServicer, ready: Mapping[str
         await asyncio.sleep(0.3 if failures else 2.0)
 
 
-def _server(settings: ServiceSettings, edge: Edge) -> grpc.aio.Server:
+def _server(settings: ServiceSettings, edge: Edge, grace_seconds: float) -> grpc.aio.Server:
     age = settings.max_connection_age_seconds * random.uniform(0.9, 1.1)  # noqa: S311 - spread, no secret
     options = [
         *TRANSPORT_OPTIONS,
-        # What runs on an aged connection, such as an upload, goes on until it ends: its grace has no end.
         ("grpc.max_connection_age_ms", int(age * 1000)),
+        # Nothing else ends a call whose answer is not read, if its client lives and set no deadline.
+        ("grpc.max_connection_age_grace_ms", int(grace_seconds * 1000)),
         # Many clients ping each 10 s, idle ones too; by default one that pings within two hours is sent away.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -97,6 +98,7 @@ async def serve(
     ready: Mapping[str, Check],
     background: Sequence[Coroutine[Any, Any, None]] = (),
     on_drain: Callable[[], None] = lambda: None,
+    grace_seconds: float = 1_900_000,
 ) -> None:
     """Run a gRPC server until SIGTERM or SIGINT, then drain it: no accepted call is cut short.
 
@@ -109,6 +111,7 @@ async def serve(
         background: loops that live as long as the server; one that ends early is logged and ends the process with
             status 1, because a service without its sweeper would rot unseen.
         on_drain: called when no more calls are taken, to end those that have no end of their own.
+        grace_seconds: how long the calls of an aged connection may go on; 22 days by default, longer than any upload.
     """
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
@@ -116,7 +119,7 @@ async def serve(
 
     drained = asyncio.Event()
     edge = Edge(settings.max_unary_seconds, drained)
-    server = _server(settings, edge)
+    server = _server(settings, edge, grace_seconds)
     health = health_aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     reflection.enable_server_reflection(

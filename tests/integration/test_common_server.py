@@ -366,6 +366,17 @@ async def test_an_old_connection_is_closed_gently(tmp_path: Path) -> None:
         assert await stream.read() == b"last", "the call that was under way went on on the old connection"
 
 
+async def test_an_answer_that_nobody_reads_ends_with_the_grace_of_its_connection(tmp_path: Path) -> None:
+    """Without a deadline nothing else would end the call, and what gRPC holds for it."""
+    async with (
+        edge_process(tmp_path, MAX_CONNECTION_AGE_SECONDS="0.3", GRACE_SECONDS="0.3") as edge,
+        raw_calls(edge.address) as calls,
+        asyncio.timeout(10),
+    ):
+        calls.begin(f"/{SERVICE}/Echo", b"", ends=True)
+        await calls.ended()
+
+
 async def test_a_background_loop_that_breaks_ends_the_process_with_an_error(tmp_path: Path) -> None:
     """A service without its sweeper would rot unseen; whoever runs it starts it again."""
     async with edge_process(tmp_path) as edge:

@@ -123,7 +123,14 @@ async def _background() -> None:
 
 async def _serve(settings: ServiceSettings) -> None:
     stores = {name: _store(name) for name in ("S3", "Redis")}
-    await server.serve(settings, _register, service_names=[SERVICE], ready=stores, background=[_background()])
+    await server.serve(
+        settings,
+        _register,
+        service_names=[SERVICE],
+        ready=stores,
+        background=[_background()],
+        grace_seconds=float(os.environ.get("GRACE_SECONDS", "3600")),
+    )
 
 
 def main() -> None:
