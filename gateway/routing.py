@@ -66,9 +66,6 @@ COMMON_ANSWERS: Mapping[int, Answer] = {
 }
 """What any request may be answered; for `answers` of Routes."""
 
-SERVICE_ANSWERS: Mapping[int, Answer] = {**COMMON_ANSWERS, 504: Answer("It took too long", ErrorBody)}
-"""What any call that reaches a service may be answered; for `answers` of the Routes of a dialect."""
-
 _BODY_ANSWERS: Mapping[int, Answer] = {
     408: Answer(
         f"The body came too slowly: nothing of it for {IDLE_TIMEOUT_S:g} s, or less than {SLOWEST_RATE} bytes a second "

@@ -10,13 +10,13 @@ from gateway.http_errors import error_response
 from gateway.invalid_request import ErrorBody, HTTPValidationError
 from gateway.keys import APPENDS, PLAYBACK
 from gateway.range_document import RANGE_REQUEST_HEADERS
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import COMMON_ANSWERS, RETRY_AFTER, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-routes = Routes("Video Management API", answers=SERVICE_ANSWERS)
+routes = Routes("Video Management API", answers=COMMON_ANSWERS)
 
 
 class AppendMessage(BaseModel):

@@ -13,12 +13,12 @@ from reelway.v1 import ffmpeg_pb2
 
 from gateway.invalid_request import ErrorBody
 from gateway.keys import ENDLESS, JOBS
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import COMMON_ANSWERS, RETRY_AFTER, Answer, Routes
 from services.common.errors import ReelwayError
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.uuids import UuidText
 
-routes = Routes("ffmpeg-api", answers=SERVICE_ANSWERS)
+routes = Routes("ffmpeg-api", answers=COMMON_ANSWERS)
 
 _Status: TypeAlias = Literal["pending", "running", "completed", "failed"]
 _STATUSES: dict[ffmpeg_pb2.TaskState.ValueType, _Status] = {

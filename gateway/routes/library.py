@@ -13,7 +13,7 @@ from reelway.v1 import library_pb2, media_pb2
 from gateway.invalid_request import MOST_NAMED, ErrorBody, shortened
 from gateway.keys import LIBRARY, PLAYBACK
 from gateway.range_response import content_disposition
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes
+from gateway.routing import COMMON_ANSWERS, RETRY_AFTER, Answer, Routes
 from services.common.caller import current_caller
 from services.common.containers import KINDS
 from services.common.error_catalog import ErrorReason
@@ -31,7 +31,7 @@ _FAILURES = {
 _EPOCH = datetime(1970, 1, 1)
 _EDITABLE = ("title", "description", "is_private")
 
-routes = Routes("Video sharing", answers=SERVICE_ANSWERS)
+routes = Routes("Video sharing", answers=COMMON_ANSWERS)
 
 
 def _never_null(schema: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from gateway.keys import APPENDS, PLAYBACK, SETTINGS, TRANSCRIPTS
 from gateway.operations.transcripts import TranscriptState, TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_host import origin_of
-from gateway.routing import RETRY_AFTER, SERVICE_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import COMMON_ANSWERS, RETRY_AFTER, Answer, Routes, StreamedBody
 from gateway.video_number import NumberPath, VideoId, parse_number
 from gateway.video_response import serve_video, video_answers
 from services.common.error_catalog import ErrorReason
@@ -34,7 +34,7 @@ class Refused(BaseModel):
     errors: dict[str, str]
 
 
-routes = Routes("RecordPlus", answers=SERVICE_ANSWERS, on_invalid=record_invalid)
+routes = Routes("RecordPlus", answers=COMMON_ANSWERS, on_invalid=record_invalid)
 
 _BASE, _ALIAS = "/api/record/videos", "/record/videos"
 _CHUNK_FIELDS = ("video_chunck", "video_chunk")

@@ -13,11 +13,11 @@ from gateway.keys import PLAYBACK, SETTINGS, TRANSCRIPTS, UPLOADS
 from gateway.multipart_form import FormFile
 from gateway.operations.transcripts import TranscriptState, TranscriptView
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
-from gateway.routing import SERVICE_ANSWERS, Answer, Routes, StreamedBody
+from gateway.routing import COMMON_ANSWERS, Answer, Routes, StreamedBody
 from gateway.video_response import serve_video, video_answers
 from services.common.uuids import UuidText
 
-routes = Routes("Video-Stream-API", answers=SERVICE_ANSWERS)
+routes = Routes("Video-Stream-API", answers=COMMON_ANSWERS)
 
 
 class VideoPath(BaseModel):

@@ -75,7 +75,8 @@ class ErrorReason(enum.Enum):
     INDEX_MISSING = ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30)
     SERVICE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2)
     TOO_MANY_REQUESTS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5)
-    TIMEOUT = ErrorKind(_C.DEADLINE_EXCEEDED, 504, "The request took too long")
+    # As a rule of a store that hangs or is slow: whoever waited for that tells what one that is away is told as.
+    TIMEOUT = ErrorKind(_C.DEADLINE_EXCEEDED, 503, "The request took too long", 2)
     COMMAND_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed")
     INPUT_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed")
     ISOLATION_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30)

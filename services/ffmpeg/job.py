@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.task_failure import TaskFailure
 from services.ffmpeg.job_state import JobKind, JobState, Priority
@@ -80,8 +79,8 @@ class Outage(JobFault):
 
 
 def is_outage(error: ReelwayError) -> bool:
-    """A store or a service of ours was away; a call that takes too long is what a slow one looks like from here."""
-    return error.kind.retry_seconds is not None or error.reason is ErrorReason.TIMEOUT
+    """A store or a service of ours was away, or slow."""
+    return error.kind.retry_seconds is not None
 
 
 @dataclasses.dataclass(frozen=True)

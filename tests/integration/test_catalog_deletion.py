@@ -104,7 +104,7 @@ async def test_deleting_does_not_wait_for_a_listing_to_show_what_is_there(
 async def test_a_deletion_that_takes_long_goes_on_behind_its_answer(
     near: Foundation, monkeypatch: pytest.MonkeyPatch, *, by_library: bool
 ) -> None:
-    """A video may have a hundred thousand chunks: whoever deletes it would be told 504, again and again."""
+    """A video may have a hundred thousand chunks: whoever deletes it would be told 503, again and again."""
     video = await near.catalog.create(draft(), "anna")
     await near.objects.put(video.object_key, b"bytes", "video/mp4")
 
