@@ -18,7 +18,8 @@ from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
-# What a server says that cannot serve just now: on its way up or down, full, or left by its peers.
+# What a server says that cannot serve just now: on its way up or down, full, left by its peers, or with other rights of
+# its user than we need, until somebody mends those.
 # NOSCRIPT, of a script that was loaded a moment before: another server has taken over, as with MOVED, of a cluster.
 _FOR_NOW = {
     "BUSY",
@@ -26,14 +27,15 @@ _FOR_NOW = {
     "MASTERDOWN",
     "MISCONF",
     "MOVED",
+    "NOPERM",
     "NOREPLICAS",
     "NOSCRIPT",
     "OOM",
     "READONLY",
     "TRYAGAIN",
 }
-# The client takes a cluster's own words for it, with its bus among the connections, for a mistake in a command.
-_FULL = "max number of clients"
+# The same without a code: full, in a cluster's own words, with its bus among the connections; rights, of a script.
+_FOR_NOW_TOO = ("max number of clients", "ACL failure in script")
 
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
@@ -71,6 +73,10 @@ def _code(error: ResponseError) -> str:
     return error.status_code or (found[1] if found else "")
 
 
+def _is_for_now(error: ResponseError) -> bool:
+    return _code(error) in _FOR_NOW or str(error).startswith(_FOR_NOW_TOO)
+
+
 @contextlib.contextmanager
 def redis_errors() -> Iterator[None]:
     """Around every call of Redis: turns what it raises into the reason a client may know.
@@ -92,7 +98,7 @@ def redis_errors() -> Iterator[None]:
         failure = RedisConnectionError(str(error))
     if task is not None and task.cancelling() > before:
         raise asyncio.CancelledError from failure
-    if isinstance(failure, ResponseError) and _code(failure) not in _FOR_NOW and not str(failure).startswith(_FULL):
+    if isinstance(failure, ResponseError) and not _is_for_now(failure):
         raise failure
     if failure is not None:
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from failure

@@ -97,8 +97,10 @@ async def test_a_node_of_a_cluster_that_has_no_connection_left_is_away(left_by_a
 @pytest.mark.parametrize(
     ("refusing", "word"),
     [
-        # As the former primary after a failover; full; without the replicas that it must have.
+        # As the former primary after a failover; with other rights of its user; full; without the replicas that it must
+        # have.
         (DEMOTED, "read only"),
+        (("ACL", "SETUSER", "default", "-@write"), "permissions"),
         (("CONFIG", "SET", "maxmemory", "1"), "maxmemory"),
         (("CONFIG", "SET", "min-replicas-to-write", "1"), "NOREPLICAS"),
     ],
