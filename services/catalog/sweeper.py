@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from functools import partial
-from itertools import starmap
 from typing import Any
 
 from services.catalog.catalog import Catalog
@@ -48,13 +47,7 @@ class Sweeper:
     async def sweep(self) -> None:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         left_before = self._clock.seconds() - self._grace
-        unsaved: list[tuple[str, str]] = []
-        async for left in self._store.unsaved_before(left_before):
-            unsaved.append(left)
-            if len(unsaved) == _AT_ONCE:
-                await tasks.all_of(starmap(self._save, unsaved))
-                unsaved = []
-        await tasks.all_of(starmap(self._save, unsaved))
+        await tasks.for_each_of(self._store.unsaved_before(left_before), self._save, _AT_ONCE)
 
         see_to = partial(self._see_to, DELETING, left_before, self._catalog.finish_delete)
         await tasks.for_each(await self._store.deleting(left_before), see_to, _AT_ONCE)
@@ -62,7 +55,8 @@ class Sweeper:
         see_to = partial(self._see_to, SIGNED, signed_before, self._processing.expire)
         await tasks.for_each(await self._lists.signed_before(signed_before), see_to, _AT_ONCE)
 
-    async def _save(self, video_id: str, mark: str) -> None:
+    async def _save(self, unsaved: tuple[str, str]) -> None:
+        video_id, mark = unsaved
         with failures_logged("sweep of a video", video_id=video_id):
             video = await self._store.get(video_id)
             if video is not None:

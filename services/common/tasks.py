@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar
 
 _Key = TypeVar("_Key")
@@ -139,3 +139,16 @@ async def for_each(items: Sequence[_Item], work: Callable[[_Item], Coroutine[Any
     """Do `work` for all of them, so many side by side; the first failure ends it, as in `all_of`."""
     for start in range(0, len(items), at_once):
         await all_of(map(work, items[start : start + at_once]))
+
+
+async def for_each_of(
+    items: AsyncIterable[_Item], work: Callable[[_Item], Coroutine[Any, Any, None]], at_once: int
+) -> None:
+    """As `for_each`, of what is listed meanwhile: too many to be held."""
+    some = list[_Item]()
+    async for item in items:
+        some.append(item)
+        if len(some) == at_once:
+            await all_of(map(work, some))
+            some = []
+    await all_of(map(work, some))

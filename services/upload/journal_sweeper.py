@@ -117,15 +117,17 @@ class JournalSweeper:
 
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append; find what Redis lost."""
+        # From their records first: one without a chunk is found nowhere else, and it would never be idle.
+        await tasks.for_each_of(self._catalog.growing(), self._find_lost, _AT_ONCE)
         for folders, sweep in ((JOURNALS, self._sweep_upload), (JOINED, self._sweep_joined)):
             async for video_id, found in self._objects.folders(folders):
                 with failures_logged("sweep of what an upload left", video_id=video_id):
                     await sweep(video_id, found)
         await self._objects.abort_multiparts(JOURNALS, self._clock.now() - timedelta(seconds=self._orphan_seconds))
-        async for video_id in self._catalog.growing():
-            # One without a chunk is found nowhere else: it would never be idle, and be listed for ever.
-            with failures_logged("look for a lost upload", video_id=video_id):
-                await self._find(video_id)
+
+    async def _find_lost(self, video_id: str) -> None:
+        with failures_logged("look for a lost upload", video_id=video_id):
+            await self._find(video_id)
 
     async def _sweep_upload(self, video_id: str, found: Sequence[ObjectInfo]) -> None:
         # Listed before the journal is read: what is committed in between is in the journal, and not in the list.

@@ -1,5 +1,6 @@
 """A sweep removes what nobody can need any more, and nothing that somebody may."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -95,6 +96,29 @@ async def test_an_upload_without_a_chunk_expires_though_redis_was_emptied(rig: R
     rig.parts.clock.ahead = 86_400 + 60
     await rig.sweeper.expire_idle()
     assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_uploads_that_redis_lost_are_found_several_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is a dozen requests: one by one, thousands would take a store that answers slowly half an hour."""
+    ids = [await rig.create() for _ in range(4)]
+    for video_id in ids:
+        await rig.append(video_id, WEBM)
+    await index_made_again(rig.parts)
+    listing, together = rig.parts.objects.list, asyncio.Barrier(2)
+
+    async def not_alone(prefix: str) -> AsyncIterator[ObjectInfo]:
+        if any(video_id in prefix for video_id in ids):
+            await together.wait()
+        async for info in listing(prefix):
+            yield info
+
+    monkeypatch.setattr(rig.parts.objects, "list", not_alone)
+    async with asyncio.timeout(10):
+        await rig.sweeper.sweep_orphans()
+    for video_id in ids:
+        journal = await rig.store.get(video_id)
+        assert journal is not None
+        assert journal.size == len(WEBM)
 
 
 async def test_joined_clips_stay_while_somebody_may_read_them(rig: Rig) -> None:
