@@ -109,17 +109,16 @@ class Compaction:
         """The next one may begin."""
         self._at_work.remove(task)
         self._sealing.wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            trace = None if isinstance(error, ReelwayError) else error
-            log.warning("cannot note what came of a compaction", why=str(error), exc_info=trace)
 
     async def _try(self, video_id: str, lease: Lease) -> None:
         """One upload whose lease is ours; a failure does not keep the others waiting."""
-        try:
-            await self._held(video_id, lease)
-        finally:
-            # Of a process that is told to stop, too: the next one need not wait for it.
-            await lease.release()
+        # What came of it may not be noted either: it is due as before then.
+        with failures_logged("compaction", video_id=video_id):
+            try:
+                await self._held(video_id, lease)
+            finally:
+                # Of a process that is told to stop, too: the next one need not wait for it.
+                await lease.release()
 
     async def _held(self, video_id: str, lease: Lease) -> None:
         done, pause = False, _RETRY_SECONDS

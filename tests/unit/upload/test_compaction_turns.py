@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
 
 from services.common.clock import SystemClock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.lease import LeaseLost
 from services.upload.compaction import Compaction, Overtaken
 from tests.support.waiting import until
 
@@ -54,6 +56,8 @@ class Turns(Compaction):
         self.due.remove(video_id)
 
     async def put_off_compaction(self, video_id: str, until: float) -> None:
+        if self.store_is_away:
+            raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
         self.put_off[video_id] = until - self._clock.seconds()
         self.due.remove(video_id)
 
@@ -93,6 +97,10 @@ async def running() -> AsyncIterator[Callable[[Turns], None]]:
 def starts(turns: Turns, running: Callable[[Turns], None]) -> None:
     running(turns)
     turns.wake.set()
+
+
+def put_off_count() -> float:
+    return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "compaction"}) or 0
 
 
 async def test_a_long_compaction_keeps_no_other_upload_waiting(running: Callable[[Turns], None]) -> None:
@@ -169,16 +177,12 @@ async def test_what_fails_for_our_reasons_is_counted(
     running: Callable[[Turns], None], failure: Exception, counted: int
 ) -> None:
     """Who sends clips that cannot be joined is to alert nobody."""
-
-    def count() -> float:
-        return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "compaction"}) or 0
-
-    before, turns = count(), Turns(["one"])
+    before, turns = put_off_count(), Turns(["one"])
     turns.failures["one"] = failure
     turns.may_end["one"].set()
     starts(turns, running)
     await until(lambda: not turns.due)
-    assert count() - before == counted
+    assert put_off_count() - before == counted
 
 
 async def test_where_another_process_is_at_it_too_it_is_gone_on_with_soon(running: Callable[[Turns], None]) -> None:
@@ -188,6 +192,32 @@ async def test_where_another_process_is_at_it_too_it_is_gone_on_with_soon(runnin
     starts(turns, running)
     await until(lambda: not turns.due)
     assert turns.put_off == {"one": pytest.approx(15, abs=1)}
+
+
+async def test_who_lost_the_lease_leaves_the_upload_to_who_has_it(running: Callable[[Turns], None]) -> None:
+    before, turns = put_off_count(), Turns(["one"])
+    turns.failures["one"] = LeaseLost()
+    starts(turns, running)
+    await until(lambda: turns.begun == ["one"])
+    turns.others = ("one",)
+    turns.may_end["one"].set()
+    await until(lambda: not turns._at_work)
+    assert (turns.due, turns.put_off, put_off_count()) == (["one"], {}, before)
+
+
+async def test_what_came_of_a_compaction_is_told_where_it_cannot_be_noted(running: Callable[[Turns], None]) -> None:
+    turns = Turns(["one"])
+    turns.failures["one"] = ReelwayError(ErrorReason.JOINING)
+    starts(turns, running)
+    await until(lambda: turns.begun == ["one"])
+    turns.store_is_away = True
+    turns.may_end["one"].set()
+    with capture_logs() as lines:
+        await until(lambda: len(lines) > 1)
+    assert {"what": "compaction", "video_id": "one"}.items() <= lines[0].items()
+    turns.store_is_away = False
+    turns.wake.set()
+    await until(lambda: not turns.due)
 
 
 async def test_who_is_told_to_end_ends_what_is_at_work() -> None:
