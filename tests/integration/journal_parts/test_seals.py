@@ -10,7 +10,7 @@ from services.common import tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
-from services.common.object_keys import journal_prefix
+from services.common.object_keys import joined_prefix, journal_prefix
 from services.upload.compaction import Overtaken
 from services.upload.journal import JournalState
 from services.upload.redis_journal_store import lease_name
@@ -74,12 +74,16 @@ async def test_an_object_that_went_with_its_video_is_no_failure(rig: Rig, monkey
     async def delete_behind(key: str, upload_id: str, etags: list[str]) -> None:
         await complete(key, upload_id, etags)
         await rig.parts.client.delete(video_id)
+        # Whoever joined its clips for a viewer had not heard of it.
+        await rig.parts.objects.put(f"{joined_prefix(video_id)}late.webm", b"joined", "video/webm")
 
     monkeypatch.setattr(rig.parts.objects, "complete_multipart", delete_behind)
     assert await rig.compaction.compact(video_id)
     assert await rig.store.get(video_id) is None
     assert await rig.keys(video_id) == []
     assert await keys_under(rig.parts.objects, f"videos/{video_id}") == []
+    assert await keys_under(rig.parts.objects, joined_prefix(video_id)) == []
+    assert await rig.compaction.compact(video_id), "there is nothing left of it"
 
 
 async def test_of_two_that_compact_one_upload_the_later_leaves_it_to_the_other(

@@ -128,6 +128,9 @@ async def test_only_a_few_are_compacted_at_a_time_and_those_of_others_take_no_tu
     turns = Turns(["foreign", "another", *names], others=("foreign", "another"))
     starts(turns, running)
     await until(lambda: turns.begun == names[:4])
+    # Nor does one that is sealed meanwhile begin another.
+    turns.wake.set()
+    await until(lambda: not turns.wake.is_set())
     turns.may_end[names[2]].set()
     await until(lambda: len(turns.begun) > 4)
     assert turns.begun == names[:5]
