@@ -106,9 +106,8 @@ def _keys_with_ids(body: bytes) -> list[tuple[str | None, _Key]]:
         # PyJWT binds each JWK to one algorithm, for RSA without `alg`, which is optional (RFC 7517, 4.4), to RS256.
         (key.key_id, key if member.get("alg") else key.key)
         for member, key in keys
-        if isinstance(key.key_id, str | None)
         # A set may have keys for encryption, too (RFC 7517, 4.2).
-        and key.public_key_use in (None, "sig")
+        if key.public_key_use in (None, "sig")
         # None but a public key has it. With a private or a shared one whoever reads the set could sign.
         and hasattr(key.key, "verify")
     ]
