@@ -125,13 +125,13 @@ class _Protocol(RequestHandler):
         aiohttp's parser (3.14.5) has the last trailer of a chunked body among the headers of the next request, which
         may be somebody else's where a proxy is in front. It loses a request behind one with Upgrade, whose sender would
         take the answer to a later one for it. It takes for a request what comes behind CONNECT, be it announced as a
-        body. A client that is refused while it waits for 100 Continue may send its next request in the place of the
-        body. And whom aiohttp promised the end in HTTP/1.0, it lets wait for it.
+        body. Who is answered before all of a body is here may send its next request in the place of the rest: clients
+        that wait for 100 Continue, and proxies whose own client has gone (HAProxy 2.6 with HTTP/2), where it may be
+        somebody else's. And whom aiohttp promised the end in HTTP/1.0, it lets wait for it.
         """
         of_unknown_length = request.version < HttpVersion11 and resp.content_length is None
-        unsent = hdrs.EXPECT in request.headers and not request.content.is_eof() and not request.content.total_bytes
         misread = hdrs.TRANSFER_ENCODING in request.headers or hdrs.UPGRADE in request.headers
-        if of_unknown_length or unsent or misread or request.method == hdrs.METH_CONNECT:
+        if of_unknown_length or misread or not request.content.is_eof() or request.method == hdrs.METH_CONNECT:
             resp.force_close()
         return await super().finish_response(request, resp, start_time)
 
