@@ -333,6 +333,16 @@ async def test_a_camera_without_a_microphone_records_without_sound(system: Runni
     assert (await page.evaluate(PLAY))["seconds"] > 0.3
 
 
+async def test_a_recording_plays_where_nobody_may_watch_without_a_token(system: RunningSystem, page: Page) -> None:
+    async def watch(route: Route) -> None:
+        await (route.continue_() if "authorization" in route.request.headers else route.fulfill(status=401))
+
+    await page.route("**/stream_video/", watch)
+    await open_page(page, f"{system.base_url}&token={system.token()}")
+    await record(page, 0)
+    assert (await page.evaluate(PLAY))["seconds"] > 0.3
+
+
 async def test_the_clock_stops_with_its_recording(system: RunningSystem, page: Page) -> None:
     count = """
         const request = requestAnimationFrame
