@@ -82,8 +82,8 @@ k8s-smoke: setup deploy-tools ## build the image and run the local overlay's pod
 fuzz: setup tools ## ask every published operation 300 things it was not made for (EXAMPLES=n); takes ten minutes
 	@EXAMPLES=$(or $(EXAMPLES),300) $(VENV)/bin/pytest tests/e2e/test_published_document.py
 
-# Tuning: ONLY=uploads|reads|seeks|memory|listings|ffmpeg or a row (reads.bulk.cold), REPEAT=n, PEERS=s3,reelway;
-# PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.
+# Tuning: ONLY=uploads|appends|reads|seeks|memory|listings|ffmpeg or a row (reads.bulk.cold), REPEAT=n,
+# PEERS=s3,reelway; PROFILE=gateway|stream|upload (NATIVE=1, SVG=1) records that process in each row into .data/bench.
 bench: $(VENV)/.bench ## measure against S3, nginx, FastAPI and tus (needs npm); writes bench/results.md
 	@$(PY) -m bench $(if $(ONLY),--only $(ONLY)) $(if $(REPEAT),--repeat $(REPEAT)) $(if $(PEERS),--peers $(PEERS)) \
 		$(if $(PROFILE),--profile $(PROFILE)) $(if $(NATIVE),--native) $(if $(SVG),--svg)
