@@ -61,7 +61,7 @@ async def profile(options: argparse.Namespace, lab: Lab, rows: tuple[Row, ...]) 
     for row in rows:
         rounds = [lab.videos_for(row) for _ in range(PROFILE_TRIALS)]
         peer = lab.peers[OURS]
-        if peer.processes is None or options.profile not in peer.processes.roots:
+        if options.profile not in peer.processes.roots:
             raise PeerError(f"there is no process {options.profile}")
         output = options.data / f"{options.profile}-{row.id}.{'svg' if options.svg else 'json'}"
         with recording(peer.processes.roots[options.profile][0], output, native=options.native):

@@ -33,14 +33,14 @@ class Observation:
         values: Those values, by the heading of their column.
         cpu_seconds: Spent by the peer's processes; None where it has none.
         by_process: The same, for each named process; where the row has values of its own, the first of those.
-        peak_rss_bytes: The peaks of the peer's processes in this trial, summed.
+        peak_rss_bytes: The peaks of the peer's processes in this trial, summed; 0 where it has none.
     """
 
     load: Load | None
     values: dict[str, float]
     cpu_seconds: float | None
     by_process: dict[str, float]
-    peak_rss_bytes: int | None
+    peak_rss_bytes: int
 
 
 class Lab:
@@ -123,23 +123,18 @@ class Lab:
         trial = Trial(peer, videos, random.Random(zlib.crc32(row.id.encode()) + repetition), self._source.path)
         row.prepare(trial)
         processes = peer.processes
-        before = {}
-        if processes is not None:
-            processes.reset_peak()
-            before = processes.cpu_by_process()
+        processes.reset_peak()
+        before = processes.cpu_by_process()
         measured = row.measure(trial)
         outcome = measured if isinstance(measured, Outcome) else await measured
-        spent = {}
-        peak = None
-        if processes is not None:
-            spent = {name: value - before.get(name, 0.0) for name, value in processes.cpu_by_process().items()}
-            peak = processes.peak_rss_bytes()
+        spent = {name: value - before[name] for name, value in processes.cpu_by_process().items()}
+        peak = processes.peak_rss_bytes()
         for video in trial.made:
             if repetition == 0 and self.storage.read(video, hashing=True).digests != [self._source.sha256]:
                 raise PeerError(f"{peer.name} stored other bytes than were sent")
         self.discard(trial.made)
         values = {metric.value: value for metric, value in outcome.values.items()}
-        cpu_seconds = sum(spent.values()) if processes else None
+        cpu_seconds = sum(spent.values()) if spent else None
         return Observation(outcome.load, values, cpu_seconds, spent if outcome.load else outcome.by_process, peak)
 
 

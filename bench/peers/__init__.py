@@ -39,8 +39,8 @@ class Peer(Protocol):
         """Where it listens."""
 
     @property
-    def processes(self) -> ProcessSet | None:
-        """Its own processes, S3's and Redis's not among them; None where there are none between client and S3."""
+    def processes(self) -> ProcessSet:
+        """Its own processes, S3's and Redis's not among them; empty where there are none between client and S3."""
 
     def get(self, video: StoredVideo, start: int = 0, length: int | None = None) -> Request:
         """A request for `length` bytes from `start`, or for the whole video without a Range where None."""
@@ -77,9 +77,9 @@ class Server:
         return "127.0.0.1", self._port
 
     @property
-    def processes(self) -> ProcessSet | None:
+    def processes(self) -> ProcessSet:
         """It and its children."""
-        return ProcessSet({self.name: [self._process.pid]}) if self._process else None
+        return ProcessSet({self.name: [self._process.pid]} if self._process else {})
 
 
 def get_request(host: str, target: str, video: StoredVideo, start: int, length: int | None) -> Request:

@@ -60,7 +60,7 @@ class Reelway(Server):
         self._modules = python_modules(self._process.pid)
 
     @property
-    def processes(self) -> ProcessSet | None:
+    def processes(self) -> ProcessSet:
         """The gateways and all services."""
         return ProcessSet(self._modules)
 

@@ -20,7 +20,7 @@ class S3Directly:
     name = "s3"
     title = "S3 directly"
     caches = False
-    processes: ProcessSet | None = None
+    processes = ProcessSet({})
 
     def __init__(self, storage: Storage, folder: Path | None = None) -> None:
         self._storage = storage

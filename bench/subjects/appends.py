@@ -17,7 +17,6 @@ def beside_tus(chunk: int, total: int, trial: Trial) -> Outcome:
     """Append the file to a video of ours, and upload it to tus."""
     ours = cast(Reelway, trial.peer)
     processes = ours.processes
-    assert processes is not None
     host, port = ours.address
     # Its first upload opens connections and warms caches, here as there.
     upload_in_chunks("append", f"http://{host}:{port}", trial.source, chunk, chunk)

@@ -111,7 +111,6 @@ def cpu_over(trial: Trial) -> Outcome:
     _, video = trial.peer.upload(file)
     hand = by_hand(command, file).cpu_seconds
     processes = trial.peer.processes
-    assert processes is not None
     before = processes.cpu_by_process()
     by_task(trial, command, video.video_id)
     after = processes.cpu_by_process()

@@ -21,7 +21,6 @@ def prepare(trial: Trial) -> None:
 def growth_per_viewer(trial: Trial) -> Outcome:
     """Let each viewer ask for the rest of the video from a place of its own; see how far resident memory grows."""
     processes = trial.peer.processes
-    assert processes is not None
     video = trial.videos[0]
     starts = [index * (video.size // (2 * VIEWERS)) for index in range(VIEWERS)]
     requests = [trial.peer.get(video, start, video.size - start) for start in starts]
