@@ -6,7 +6,7 @@ import base64
 import contextlib
 import json
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from aiohttp import web
@@ -120,12 +120,12 @@ async def read_raw_or_file(request: web.Request) -> Chunk:
     return Chunk(_file(aiter(part), form), replace(claims, max_size=form.likely_size(request.content_length)))
 
 
-async def read_fields(request: web.Request, names: Collection[str], target: str) -> Chunk:
+async def read_fields(request: web.Request, names: Sequence[str], target: str) -> Chunk:
     """A chunk with the fields around it: a file in a form, percent-encoded bytes in another, or Base64 in JSON.
 
     Args:
         request: a request whose body nobody has touched.
-        names: what the chunk's field may be called.
+        names: what the chunk's field may be called; told by the first.
         target: the field that tells which video, unless the query does.
 
     Raises:
@@ -134,7 +134,7 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
             held with it, is too long for that.
     """
     claims = _claims(request)
-    name = next(iter(names))
+    name = names[0]
     content_type, _ = content_type_of(request)
     if content_type == FORM_TYPE and request.body_exists:
         return await _form_fields(request, names, target, claims)
@@ -155,11 +155,11 @@ async def read_fields(request: web.Request, names: Collection[str], target: str)
     return Chunk(_pieces(chunk), replace(claims, size=len(chunk)), told)
 
 
-async def _form_fields(request: web.Request, names: Collection[str], target: str, claims: ChunkClaims) -> Chunk:
+async def _form_fields(request: web.Request, names: Sequence[str], target: str, claims: ChunkClaims) -> Chunk:
     body = RequestBody(request)
     form = MultipartForm(body, request.headers["Content-Type"], files=names, texts=(target,), field_bytes=_FIELD_BYTES)
     part = await form.next_file()
-    name = next(iter(names))
+    name = names[0]
     if part is None:
         raise _missing(name, target, form.fields.get(target) or request.query.get(target))
     # A file is taken as it is, even one that begins as a data URL does.
@@ -188,7 +188,7 @@ def _missing(name: str, target: str, told: str | None) -> InvalidRequestError:
     return InvalidRequestError(*(item for error in missing for item in error.errors))
 
 
-def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str | None, bytes | None]:
+def _json_fields(whole: bytes, names: Sequence[str], target: str) -> tuple[str | None, bytes | None]:
     check_number_of_values(whole, _MOST_JSON_VALUES)
     try:
         value = json.loads(whole)
@@ -204,7 +204,7 @@ def _json_fields(whole: bytes, names: Collection[str], target: str) -> tuple[str
         return told, None
     # What is not ASCII, or no text, is no Base64 either.
     text = encoded if isinstance(encoded, str) else "?"
-    return told, _base64(text.encode("ascii", "replace"), next(iter(names)))
+    return told, _base64(text.encode("ascii", "replace"), names[0])
 
 
 def _is_data_url(value: bytes) -> bool:
