@@ -71,9 +71,10 @@ class CancelledAtOnce(RedisJobStore):
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
         super().__init__(client, JobPolicy())
-        self._told = asyncio.Event()
+        self._listening, self._told = asyncio.Event(), asyncio.Event()
 
     async def claim(self, *asked: Any) -> JobLease | None:
+        await self._listening.wait()
         lease = await super().claim(*asked)
         if lease is not None:
             await self.cancel(lease.job.id)
@@ -82,6 +83,7 @@ class CancelledAtOnce(RedisJobStore):
 
     async def listen(self, *channels: str) -> AsyncIterator[tuple[str, str]]:
         async for channel, message in super().listen(*channels):
+            self._listening.set()
             yield channel, message
             if channel == CANCEL:
                 self._told.set()
