@@ -16,6 +16,7 @@ from reelway.v1 import catalog_pb2, media_pb2
 
 from services.catalog.__main__ import main
 from services.catalog.rebuild import Rebuilt, keep_index, rebuild
+from services.common import tasks
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease
@@ -98,7 +99,7 @@ async def test_the_index_is_made_again_by_itself(near: Foundation) -> None:
         await until(near.videos.exists)
         assert await catalogue(near) == before
     finally:
-        keeper.cancel()
+        await tasks.end(keeper)
 
 
 async def test_who_is_writing_a_record_has_the_time_of_a_call_before_the_index_goes(

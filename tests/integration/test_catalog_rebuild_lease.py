@@ -50,7 +50,7 @@ async def test_what_another_replica_made_again_meanwhile_is_left_alone(
         async with asyncio.timeout(30):
             await released.wait()
     finally:
-        keeper.cancel()
+        await tasks.end(keeper)
     assert not closed.is_set()
     assert await near.rebuild_lease().take(), "the lease was given back"
     assert await catalogue(near) == before
