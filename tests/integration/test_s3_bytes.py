@@ -45,7 +45,7 @@ async def read(store: S3Bytes, key: str, offset: int, length: int) -> bytes:
     return b"".join([chunk async for chunk in store.read(key, offset, length)])
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, SIZE - 1), st.integers(1, SIZE))
 @example(0, SIZE)
 @example(SIZE - 1, 1)

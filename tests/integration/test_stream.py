@@ -91,7 +91,7 @@ async def test_what_a_reader_must_know(stream: StreamSide, catalog: CatalogSide,
     assert await stream.stat(number=record.number) == stat
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.integers(0, SIZE - 1), st.integers(1, SIZE))
 @example(0, SIZE)
 @example(SIZE - 1, 1)
