@@ -134,7 +134,7 @@ class Edge(grpc.aio.ServerInterceptor):
                 except Exception as error:
                     await _abort(context, method, error)
 
-        return with_behaviour(handler, stream if handler.response_streaming else unary, deserializer, reads=True)
+        return with_behaviour(handler, stream if handler.response_streaming else unary, deserializer)
 
 
 class _Observed:

@@ -49,12 +49,10 @@ def behaviour_of(handler: Any) -> Callable[[Any, Any], Any]:
     return found
 
 
-def with_behaviour(
-    handler: Any, behaviour: Callable[[Any, Any], Any], deserializer: Any, *, reads: bool = False
-) -> Any:
+def with_behaviour(handler: Any, behaviour: Callable[[Any, Any], Any], deserializer: Any) -> Any:
     """The same method with somebody else who answers it, and whose requests are parsed by `deserializer`.
 
-    Who `reads` takes a single request from the context, too: on the wire it is a stream of one.
+    A single request is taken from the context, too: on the wire it is a stream of one.
     """
-    make = _MAKERS[reads or handler.request_streaming, handler.response_streaming]
+    make = _MAKERS[True, handler.response_streaming]
     return make(behaviour, deserializer, handler.response_serializer)

@@ -1,4 +1,7 @@
-"""Streams of health and reflection, which go on until their client ends them: a drain must not wait for that."""
+"""Calls of health and reflection: streams go on until their client ends them, and a drain must not wait for that.
+
+Nor for a message that does not come.
+"""
 
 from __future__ import annotations
 
@@ -6,34 +9,39 @@ import asyncio
 import inspect
 from typing import Any
 
+import grpc
+
 from services.common import tasks
 from services.common.method_handlers import behaviour_of, with_behaviour
 
 
 def ended_by(drained: asyncio.Event, handler: Any) -> Any:
-    """The same method; one that streams ends, in order, once `drained` is set."""
-    if not handler.response_streaming:
-        return handler
+    """The same method; it ends, in order where it streams, once `drained` is set."""
     call = behaviour_of(handler)
 
-    async def answer(request: Any, context: Any) -> None:
+    async def answer(requests: Any, context: Any) -> Any:
+        request = requests if handler.request_streaming else await context.read()
+        if request is grpc.aio.EOF:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "The message is missing")
         answers = call(request, context)
         # The library has both forms.
         if not inspect.isasyncgen(answers):
-            await answers
-            return
+            return await answers
         async for response in answers:
             await context.write(response)
+        return None
 
-    async def stream(request: Any, context: Any) -> None:
-        answering, end = asyncio.create_task(answer(request, context)), asyncio.create_task(drained.wait())
+    async def monitored(requests: Any, context: Any) -> Any:
+        answering, end = asyncio.create_task(answer(requests, context)), asyncio.create_task(drained.wait())
         # It breaks, where its client goes while it writes.
         answering.add_done_callback(tasks.look_at)
         try:
             await asyncio.wait((answering, end), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():
-                await answering
+                return await answering
+            if not handler.response_streaming:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "The process ends")
         finally:
             await tasks.end(answering, end)
 
-    return with_behaviour(handler, stream, handler.request_deserializer)
+    return with_behaviour(handler, monitored, handler.request_deserializer)

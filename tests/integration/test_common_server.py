@@ -304,8 +304,17 @@ async def test_told_to_stop_it_finishes_what_it_accepted_and_accepts_no_more(tmp
         assert await edge.process.wait() == 0
 
 
-async def test_streams_of_monitors_do_not_hold_it_up(tmp_path: Path) -> None:
-    async with edge_process(tmp_path, DRAIN_SECONDS="60") as edge, grpc.aio.insecure_channel(edge.address) as channel:
+async def test_calls_of_monitors_do_not_hold_it_up(tmp_path: Path) -> None:
+    async with (
+        edge_process(tmp_path, DRAIN_SECONDS="60") as edge,
+        grpc.aio.insecure_channel(edge.address) as channel,
+        raw_calls(edge.address) as calls,
+    ):
+        check = "/grpc.health.v1.Health/Check"
+        calls.begin(check, ends=True)
+        async with asyncio.timeout(10):
+            await calls.ended()
+        calls.begin(check)
         health: Any = health_pb2_grpc.HealthStub(channel)
         watch = health.Watch(health_pb2.HealthCheckRequest(service=LIVENESS))
         assert (await watch.read()).status == SERVING

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from typing import Any
+from unittest.mock import AsyncMock
 
 import grpc
 
@@ -21,7 +22,7 @@ async def test_a_stream_that_breaks_as_its_client_goes_leaves_no_error_line() ->
             raise ConnectionError("the message could not be sent")
 
     handler = ended_by(asyncio.Event(), grpc.unary_stream_rpc_method_handler(watch))
-    call = asyncio.create_task(handler.unary_stream(None, None))
+    call = asyncio.create_task(handler.stream_stream(None, AsyncMock()))
     await begun.wait()
     call.cancel()
     await asyncio.wait([call])
