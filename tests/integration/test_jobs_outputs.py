@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -71,7 +72,7 @@ async def outputs(s3_server: S3Server, objects: S3Objects) -> AsyncIterator[Outp
 def output(folder: Path, name: str, body: bytes) -> CollectedOutput:
     path = folder / str(uuid.uuid4())
     path.write_bytes(body)
-    return CollectedOutput(name, name, len(body), os.open(path, os.O_RDONLY))
+    return CollectedOutput(f"for {name}", name, len(body), os.open(path, os.O_RDONLY))
 
 
 async def left(objects: S3Objects, job_id: str) -> tuple[list[str], list[str]]:
@@ -85,7 +86,7 @@ async def test_outputs_of_any_size_and_name_arrive_whole(outputs: Outputs, objec
     job_id, big = str(uuid.uuid4()), os.urandom(BIG)
     files = [output(tmp_path, "big.mp4", big), output(tmp_path, "ein Bild ü+&.png", b"png")]
     notes = Notes()
-    assert await outputs.publish(job_id, files, notes) == {"big.mp4": BIG, "ein Bild ü+&.png": 3}
+    assert await outputs.publish(job_id, files, notes) == {"for big.mp4": BIG, "for ein Bild ü+&.png": 3}
     assert sorted(notes.uploads.values()) == sorted(key_of(job_id, file.name) for file in files)
     async with aiohttp.ClientSession() as http:
         for file, body in zip(files, (big, b"png"), strict=True):
@@ -93,7 +94,27 @@ async def test_outputs_of_any_size_and_name_arrive_whole(outputs: Outputs, objec
                 assert await response.read() == body
                 assert response.headers["Content-Disposition"].startswith("attachment")
                 assert response.headers["Content-Type"] == type_of(file.name)
-    assert [path for path in open_files() if path.startswith(str(tmp_path))] == []
+    open_files = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
+    assert [path for path in open_files if path.startswith(str(tmp_path))] == []
+
+
+async def test_a_few_parts_of_an_output_are_on_their_way_at_a_time(
+    outputs: Outputs, objects: S3Objects, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once, complete, notes = [0], AsyncMock(), Notes()
+
+    async def put_part(key: str, upload_id: str, number: int, length: int, body: object) -> str:
+        at_once.append(at_once[-1] + 1)
+        await asyncio.sleep(0)
+        at_once.append(at_once[-1] - 1)
+        return f"{number}: {length}"
+
+    monkeypatch.setattr("services.ffmpeg.outputs._PART_BYTES", 2)
+    monkeypatch.setattr(outputs.data, "put_part", put_part)
+    monkeypatch.setattr(objects, "complete_multipart", complete)
+    await outputs.publish(str(uuid.uuid4()), [output(tmp_path, "a.mp4", b"10 letters")], notes)
+    await outputs.abort_earlier(notes)
+    assert (complete.call_args.args[2], max(at_once)) == ([f"{number}: 2" for number in range(1, 6)], 3)
 
 
 @pytest.mark.parametrize("lost_at", ["begin", "end"])
@@ -131,8 +152,9 @@ async def test_an_output_that_shrinks_while_it_is_stored_is_a_failure(
     outputs: Outputs, objects: S3Objects, tmp_path: Path
 ) -> None:
     job_id, file = str(uuid.uuid4()), output(tmp_path, "a.mp4", b"abc")
-    with pytest.raises(JobFault, match="changed while it was stored"):
+    with pytest.raises(JobFault, match="changed while it was stored") as raised:
         await outputs.publish(job_id, [dataclasses.replace(file, size=4)], Notes())
+    assert raised.value.failure.reason == "OUTPUT_MISSING"
     assert await left(objects, job_id) == ([], [])
 
 
@@ -239,10 +261,6 @@ async def test_a_store_that_refuses_the_rule_to_expire_outputs_is_swept_all_the_
         assert await objects.head(key) is None
 
 
-def open_files() -> list[str]:
-    return [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
-
-
 class Clock:
     """Turned by hand."""
 
@@ -296,12 +314,29 @@ async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_tim
         await sweeper.sweep()
         assert (await left(objects, ids["completed"]))[0], "its URL may be signed for seven days more"
 
-        orphan = await objects.create_multipart(key_of("gone", "c.mp4"), "video/mp4")
-        assert orphan
+        await objects.create_multipart(key_of("gone", "c.mp4"), "video/mp4")
+        other = f"videos/{uuid.uuid4()}.mp4"
+        await objects.put(other, b"a video", "video/mp4")
+        begun = await objects.create_multipart(other, "video/mp4")
         clock.ahead = timedelta(days=8, hours=1)
         await sweeper.sweep()
         assert await left(objects, ids["completed"]) == ([], [])
         assert await left(objects, "gone") == ([], [])
+        assert await objects.get(other) == b"a video", "what is no output is somebody else's"
+        assert begun in [found.upload_id async for found in objects.list_multiparts(other)]
+        await objects.abort_multipart(other, begun)
+        await objects.delete(other)
+
+
+async def test_an_upload_that_is_under_way_is_not_swept(juicefs_s3: S3Server) -> None:
+    """moto says of each that it began in 2010."""
+    async with S3Objects.open(juicefs_s3.settings) as objects, S3Bytes.open(juicefs_s3.settings) as data:
+        outputs, key, now = Outputs(objects, data), key_of("under way", "a.mp4"), datetime.now(UTC)
+        await objects.create_multipart(key, "video/mp4")
+        await outputs.abort_older(now - timedelta(minutes=1))
+        assert await left(objects, "under way") == ([], [key])
+        assert await outputs.abort_older(now + timedelta(minutes=1)) > 0
+        assert await left(objects, "under way") == ([], [])
 
 
 async def test_a_sweep_has_the_store_expire_outputs_and_keeps_its_other_rules(

@@ -108,6 +108,36 @@ def test_what_a_browser_could_run_is_served_as_bytes(name: str) -> None:
     assert type_of(name) == "application/octet-stream"
 
 
+@pytest.mark.parametrize(
+    ("served", "extensions"),
+    [
+        ("video/mp4", "mp4 m4v MP4"),
+        ("video/quicktime", "mov"),
+        ("video/webm", "webm"),
+        ("video/x-matroska", "mkv"),
+        ("video/x-msvideo", "avi"),
+        ("video/ogg", "ogv"),
+        ("video/mp2t", "ts"),
+        ("video/mpeg", "mpg mpeg"),
+        ("video/x-flv", "flv"),
+        ("image/gif", "gif"),
+        ("image/png", "png"),
+        ("image/jpeg", "jpg jpeg"),
+        ("image/webp", "webp"),
+        ("audio/mpeg", "mp3"),
+        ("audio/mp4", "m4a"),
+        ("audio/aac", "aac"),
+        ("audio/ogg", "ogg opus"),
+        ("audio/flac", "flac"),
+        ("audio/wav", "wav"),
+        ("text/plain; charset=utf-8", "srt"),
+        ("text/vtt; charset=utf-8", "vtt"),
+    ],
+)
+def test_an_output_is_served_as_what_its_name_says(served: str, extensions: str) -> None:
+    assert {type_of(f"a.b.{extension}") for extension in extensions.split()} == {served}
+
+
 def test_a_work_folder_that_filter_graphs_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="only letters"):
         WorkerSettings(S3_BUCKET="b", work_dir="/tmp/my work")
