@@ -1,5 +1,6 @@
 """What a look at a new video does where the video goes, changes, stays, or is another attempt's by now."""
 
+import hashlib
 import itertools
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -42,6 +43,7 @@ class Case:
     objects: S3Objects
     root: WorkRoot
     told: list[str] = field(default_factory=list)
+    found: library_pb2.Processed = field(default_factory=library_pb2.Processed)
     is_deleted: bool = False
     looks: Iterator[bool] = field(default_factory=lambda: itertools.repeat(True))
     """Whether the attempt still has its lease, each time that it asks."""
@@ -51,7 +53,7 @@ class Case:
     ) -> library_pb2.FinishProcessingResponse:
         if self.is_deleted:
             raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)
-        kind = str(outcome.WhichOneof("outcome"))
+        kind, self.found = str(outcome.WhichOneof("outcome")), outcome.processed
         self.told.append(kind if kind == "processed" else media_pb2.ProcessingFailure.Name(outcome.failure))
         return library_pb2.FinishProcessingResponse(video=media_pb2.Video(video_id=VIDEO_ID))
 
@@ -80,11 +82,11 @@ async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
         data=near.store,
         catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
         upload_bytes=UPLOAD_BYTES,
-        upload_types={"video/mp4"},
+        upload_types={"video/mp4", "video/webm"},
         whole_bytes=UPLOAD_BYTES,
     )
     clip = make_clip(tmp_path / "clip.mp4", ("-c:v", "mpeg4"))
-    await near.objects.put(SOURCE, clip.read_bytes(), "video/mp4")
+    await near.objects.put(SOURCE, clip.read_bytes(), "what the client says")
     root = WorkRoot(tmp_path / "work")
     case = Case(handler, near.objects, root)
     handler._library = cast(Any, SimpleNamespace(FinishProcessing=case.finish))
@@ -97,6 +99,80 @@ async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
 async def test_an_upload_becomes_a_video(case: Case) -> None:
     assert await case.attempt() == {"outcome": "processed"}
     assert (case.told, await case.stored()) == (["processed"], {PLACE, PICTURE})
+    for key, content_type in ((PLACE, "video/mp4"), (PICTURE, "image/jpeg")):
+        found = await case.objects._client.head_object(Bucket=case.objects._bucket, Key=key)
+        assert found["ContentType"] == content_type
+
+
+async def test_a_video_is_described_whole(case: Case, tmp_path: Path) -> None:
+    """As wide and high as it is coded; the sound beside it is one stream of it."""
+    sound = ("-f", "lavfi", "-i", "sine=duration=0.4")
+    clip = make_clip(tmp_path / "sound.mp4", (*sound, "-c:v", "mpeg4", "-c:a", "aac"), size="130x96")
+    # As large as an upload may be.
+    data = clip.read_bytes().ljust(UPLOAD_BYTES, b"\0")
+    await case.objects.put(SOURCE, data, "video/mp4")
+    await case.attempt()
+    assert case.found.duration_seconds == pytest.approx(0.4, abs=0.1)
+    case.found.ClearField("duration_seconds")
+    assert case.found == library_pb2.Processed(
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=130,
+        height=96,
+        video_codec="mpeg4",
+        audio_codec="aac",
+        container=media_pb2.CONTAINER_MP4,
+        object_key=PLACE,
+        thumbnail_key=PICTURE,
+    )
+
+
+async def test_a_recording_that_does_not_tell_how_long_it_is_is_measured(case: Case, tmp_path: Path) -> None:
+    """As a browser writes it."""
+    live = make_clip(tmp_path / "live.webm", ("-c:v", "libvpx", "-deadline", "realtime", "-live", "1"), seconds=1.2)
+    await case.objects.put(SOURCE, live.read_bytes(), "video/webm")
+    await case.attempt()
+    assert case.found.duration_seconds == pytest.approx(1.2, abs=0.1)
+
+
+def without_moving_picture(kind: str, path: Path) -> bytes:
+    """A file whose signature is a video's."""
+    streams = {
+        "sound": ("-f", "lavfi", "-i", "sine=d=0.4", "-c:a", "aac"),
+        "a cover": ("-f", "lavfi", "-i", "color=d=0.04", "-c:v", "mjpeg", "-disposition:v", "attached_pic"),
+        "subtitles": ("-f", "srt", "-i", "-", "-c:s", "mov_text"),
+    }
+    command = [static(), "-v", "error", *streams[kind], "-f", "mp4", "-brand", "isom", str(path)]
+    subprocess.run(command, input=b"1\n00:00:00,000 --> 00:00:01,000\nhello\n", check=True, timeout=60)
+    return path.read_bytes()
+
+
+# A movie header and no track.
+TRACKLESS = b"\0\0\0\x18ftypisom\0\0\2\0isommp41" + b"\0\0\0\x74moov\0\0\0\x6cmvhd" + bytes(14) + b"\3\xe8" + bytes(84)
+
+
+@pytest.mark.parametrize("kind", ["sound", "a cover", "subtitles"])
+async def test_what_is_no_moving_picture_is_another_type_of_file(case: Case, tmp_path: Path, kind: str) -> None:
+    await case.objects.put(SOURCE, without_moving_picture(kind, tmp_path / "made"), "video/mp4")
+    assert await case.attempt() == {"outcome": "failure"}
+    assert (case.told, await case.stored()) == (["PROCESSING_FAILURE_UNSUPPORTED"], set())
+
+
+@pytest.mark.parametrize("data", [b"", TRACKLESS, TRACKLESS[:40]], ids=["nothing", "no track", "cut off"])
+async def test_what_is_nothing_is_damaged(case: Case, data: bytes) -> None:
+    await case.objects.put(SOURCE, data, "video/mp4")
+    assert await case.attempt() == {"outcome": "failure"}
+    assert (case.told, await case.stored()) == (["PROCESSING_FAILURE_CORRUPTED"], set())
+
+
+async def test_a_video_without_a_frame_that_can_be_shown_is_damaged(case: Case) -> None:
+    """Its header is whole, and behind it are zeros."""
+    data = await case.objects.get(SOURCE)
+    assert data is not None
+    frames, end = data.index(b"mdat") + 4, data.index(b"moov") - 4
+    await case.objects.put(SOURCE, data[:frames] + bytes(end - frames) + data[end:], "video/mp4")
+    assert await case.attempt() == {"outcome": "failure"}
+    assert (case.told, await case.stored()) == (["PROCESSING_FAILURE_CORRUPTED"], set())
 
 
 def color_of(picture: bytes | None) -> bytes:

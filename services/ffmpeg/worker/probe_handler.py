@@ -118,8 +118,6 @@ class ProbeHandler:
         """Check an upload and move it to its place."""
         if info.size > self._upload_bytes:
             raise Unusable(media_pb2.PROCESSING_FAILURE_TOO_LARGE)
-        if info.size == 0:
-            raise Unusable(_CORRUPTED)
         head = b"".join([chunk async for chunk in self._data.read(info.key, 0, min(SNIFF_BYTES, info.size))])
         container = container_of(head, self._upload_types)
         found = await self._describe(context, info, whole=True)
