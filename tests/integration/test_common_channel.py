@@ -123,14 +123,26 @@ async def test_the_log_tells_which_peer_gave_no_answer_and_why() -> None:
     assert address in line["why"]
 
 
-async def test_a_refusal_is_an_answer() -> None:
-    async def refuse(request: Any, **_: Any) -> Any:
-        status = to_status(ReelwayError(ErrorReason.VIDEO_NOT_FOUND))
+@pytest.mark.parametrize(
+    ("reason", "is_told"),
+    [
+        (ErrorReason.VIDEO_NOT_FOUND, False),
+        (ErrorReason.TOO_MANY_REQUESTS, False),
+        (ErrorReason.TIMEOUT, True),
+        (ErrorReason.INTERNAL, True),
+    ],
+)
+async def test_a_refusal_is_an_answer(reason: ErrorReason, is_told: bool) -> None:
+    """Whoever did not come to one is told of, and is waited for ten seconds."""
+
+    async def refuse(request: Any, timeout: float, **_: Any) -> Any:
+        assert timeout == 10
+        status = to_status(ReelwayError(reason))
         raise grpc.aio.AioRpcError(
             status.code, grpc.aio.Metadata(), grpc.aio.Metadata(*status.trailing_metadata), status.details
         )
 
     with capture_logs() as lines, pytest.raises(ReelwayError) as refused:
         await call(cast(Any, refuse), catalog_pb2.GetVideoRequest())
-    assert refused.value.reason is ErrorReason.VIDEO_NOT_FOUND
-    assert lines == []
+    assert refused.value.reason is reason
+    assert [line["event"] for line in lines] == ["no answer"] * is_told
