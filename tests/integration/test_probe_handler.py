@@ -105,14 +105,14 @@ async def test_an_upload_becomes_a_video(case: Case) -> None:
 
 
 async def test_a_video_is_described_whole(case: Case, tmp_path: Path) -> None:
-    """As wide and high as it is coded; the sound beside it is one stream of it."""
-    sound = ("-f", "lavfi", "-i", "sine=duration=0.4")
+    """As wide and high as it is coded. A third of its sound's length in there is no picture any more: its first one."""
+    sound = ("-f", "lavfi", "-i", "sine=duration=3")
     clip = make_clip(tmp_path / "sound.mp4", (*sound, "-c:v", "mpeg4", "-c:a", "aac"), size="130x96")
     # As large as an upload may be.
     data = clip.read_bytes().ljust(UPLOAD_BYTES, b"\0")
     await case.objects.put(SOURCE, data, "video/mp4")
     await case.attempt()
-    assert case.found.duration_seconds == pytest.approx(0.4, abs=0.1)
+    assert case.found.duration_seconds == pytest.approx(3, abs=0.1)
     case.found.ClearField("duration_seconds")
     assert case.found == library_pb2.Processed(
         size_bytes=len(data),
@@ -175,9 +175,9 @@ async def test_a_video_without_a_frame_that_can_be_shown_is_damaged(case: Case) 
     assert (case.told, await case.stored()) == (["PROCESSING_FAILURE_CORRUPTED"], set())
 
 
-def color_of(picture: bytes | None) -> bytes:
-    """Of all of it, as three bytes."""
-    command = [static(), "-v", "error", "-f", "mjpeg", "-i", "-", "-vf", "scale=1:1", "-pix_fmt", "rgb24"]
+def color_of(picture: bytes | None, part: str = "") -> bytes:
+    """Of all of it or of a part, as three bytes."""
+    command = [static(), "-v", "error", "-f", "mjpeg", "-i", "-", "-vf", f"{part}scale=1:1", "-pix_fmt", "rgb24"]
     command += ["-f", "rawvideo", "-"]
     return subprocess.run(command, input=picture, check=True, capture_output=True, timeout=60).stdout
 
@@ -190,6 +190,18 @@ async def test_the_picture_is_of_a_third_in(case: Case, tmp_path: Path) -> None:
     await case.attempt()
     red, green, blue = color_of(await case.objects.get(PICTURE))
     assert green > 100 > max(red, blue)
+
+
+async def test_the_picture_is_whole_in_its_frame(case: Case, tmp_path: Path) -> None:
+    """Its pixels are twice as wide as high: it is 360 x 135 then, with 32 or 33 black lines above and below."""
+    clip = make_clip(tmp_path / "wide.mp4", ("-vf", "drawbox=c=lime:t=fill,setsar=2", "-c:v", "mpeg4"))
+    await case.objects.put(SOURCE, clip.read_bytes(), "video/mp4")
+    await case.attempt()
+    picture = await case.objects.get(PICTURE)
+    for part in ("8:8:0:40", "8:8:352:152"):
+        assert color_of(picture, f"crop={part},")[1] > 200
+    for part in ("360:24:0:0", "360:24:0:176"):
+        assert color_of(picture, f"crop={part},")[1] < 20
 
 
 @pytest.mark.parametrize("held", [0, 1, 2])
