@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from uuid import uuid4
@@ -21,7 +20,7 @@ from services.common.errors import ReelwayError
 from tests.support.dns_server import headless_names
 from tests.support.forked import Forked
 from tests.support.servers import S3Server
-from tests.support.system import PASSED_ON
+from tests.support.system import passed_on
 from tests.support.waiting import until
 
 CATALOG = next(service for service in SERVICES if service.name == "catalog")
@@ -43,7 +42,7 @@ def start_replica(tmp_path: Path, port: int, clean_redis: str, juicefs_s3: S3Ser
     @contextlib.asynccontextmanager
     async def start(address: str) -> AsyncIterator[Replica]:
         env = {
-            **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+            **passed_on(),
             **juicefs_s3.environment,
             "REDIS_URL": clean_redis,
             "GRPC_LISTEN": f"{address}:{port}",

@@ -1,25 +1,23 @@
 """`make token USER=<uuid>`."""
 
-import os
 import subprocess
 from pathlib import Path
 
 import jwt
 import pytest
 
-from tests.support.system import PASSED_ON
+from tests.support.system import passed_on
 
 ROOT = Path(__file__).parents[2]
 USER = "5f0c1f6e-7d0e-4a8e-9d58-0b6f1f7f2a11"
 
 
 def make_token(data_dir: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return subprocess.run(
         # The environment is the tests' own business: make must not set one up, whatever is newer.
         ["make", "--no-print-directory", "-o", ".venv/.dev", "-o", ".venv/.local", "token", *arguments],
         cwd=ROOT,
-        env={**passed_on, "USER": "root", "DATA_DIR": str(data_dir), **env},
+        env={**passed_on(), "USER": "root", "DATA_DIR": str(data_dir), **env},
         capture_output=True,
         text=True,
         check=False,

@@ -19,8 +19,12 @@ from tests.support.forked import Forked
 from tests.support.programs import link_static
 from tests.support.servers import S3Server
 
-# What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere.
-PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "FREE_PORTS")
+_PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "FREE_PORTS")
+
+
+def passed_on() -> dict[str, str]:
+    """What a process needs of the environment of whoever runs the tests; nothing that could point it elsewhere."""
+    return {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
 
 
 class _OnlyWhatIsGiven(LocalSettings):
@@ -129,10 +133,9 @@ async def start_system(
         values |= {"s3_endpoint_url": s3.endpoint_url, "S3_BUCKET": s3.bucket, "AWS_REGION": s3.region}
         values |= {"aws_access_key_id": s3.access_key, "aws_secret_access_key": s3.secret_key}
     settings = _OnlyWhatIsGiven.model_validate(values)
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     system = System(
         settings,
-        passed_on,
+        passed_on(),
         lambda name: log_dir / f"{name}.log",
         services,
         replicas=replicas,

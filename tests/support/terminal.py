@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.system import PASSED_ON
+from tests.support.system import passed_on
 from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -66,11 +66,10 @@ class Terminal:
 @asynccontextmanager
 async def run_in_terminal(command: Sequence[str], env: Mapping[str, str]) -> AsyncIterator[Terminal]:
     """Runs a command in the project's root; with it ends what it started."""
-    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=ROOT,
-        env={**passed_on, **env},
+        env={**passed_on(), **env},
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
