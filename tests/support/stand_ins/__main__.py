@@ -2,7 +2,7 @@
 
 import sys
 
-from deploy.local.command import main
+from deploy.local import command
 from deploy.local.services import Kind, Service
 
 STAND_INS = (
@@ -10,5 +10,10 @@ STAND_INS = (
     Service("gateway", "tests.support.stand_ins.gateway", kind=Kind.GATEWAY),
 )
 
+
+def main() -> None:
+    sys.exit(command.main(STAND_INS))
+
+
 if __name__ == "__main__":
-    sys.exit(main(STAND_INS))
+    main()
