@@ -12,7 +12,7 @@ from services.ffmpeg.job_policy import JobPolicy
 from services.ffmpeg.job_state import JobKind, JobState
 from services.ffmpeg.redis_job_store import RedisJobStore
 
-POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=0.05, lost_workers_max=4)
+POLICY = JobPolicy(lease_seconds=30, tries_max=3, backoff_seconds=60, lost_workers_max=4)
 _WHY = (TaskFailure.INPUT_UNAVAILABLE, "in_1 could not be fetched")
 FAULT, PASSING, OUTAGE = JobFault(*_WHY), JobFault(*_WHY, may_pass=True), Outage(*_WHY)
 

@@ -46,14 +46,14 @@ async def test_a_dead_worker_s_job_is_found_after_a_lease_all_the_same(client: r
         found.update(await store.reap())
         return bool(found)
 
-    await until(reaped, 10)
+    await until(reaped)
     assert found == {lease.job.id: "requeued"}
 
     async def counts_as_gone() -> bool:
         await store.reap()
         return (await store.stats()).workers == 0
 
-    await until(counts_as_gone, 10)
+    await until(counts_as_gone)
 
 
 async def test_a_retry_comes_after_the_longest_pause_all_the_same(client: redis.asyncio.Redis) -> None:
