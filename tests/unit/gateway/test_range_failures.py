@@ -20,6 +20,7 @@ from services.common.errors import ReelwayError
 from tests.support.http_server import serving, wire
 from tests.support.waiting import until
 from tests.unit.gateway.range_rig import DATA, REPRESENTATION, SIZE, Reader, viewer
+from tests.unit.gateway.stall_rig import Clock
 
 
 @pytest.mark.parametrize("asked", [[], ["Range: bytes=1-2"], ["Range: bytes=1-2,5-6"]])
@@ -177,23 +178,24 @@ async def test_who_writes_to_a_slow_viewer_is_paused(
     assert transport.method_calls == [written]
 
 
-async def test_a_slow_reader_is_not_the_viewers_fault() -> None:
+async def test_a_slow_reader_is_not_the_viewers_fault(clock: Clock) -> None:
     async def read(offset: int, length: int) -> AsyncGenerator[Batch, None]:
         yield (DATA[:100_000],)
-        await asyncio.sleep(0.4)
+        clock.to(4)
         yield (DATA[100_000:],)
 
-    async with viewer(read, write_timeout=0.1) as connection:
+    async with viewer(read, write_timeout=1) as connection:
         assert (await connection.ask("GET")).body == DATA
 
 
-async def test_a_slow_viewer_is_kept() -> None:
+async def test_a_slow_viewer_is_kept(clock: Clock) -> None:
+    """Who takes longer in all than one chunk may."""
     reader = Reader()
 
     async def handler(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16_384)
-        return await respond(request, REPRESENTATION, reader, write_timeout=0.9)
+        return await respond(request, REPRESENTATION, reader, write_timeout=1)
 
     async with serving(handler) as port:
         client = socket.socket()
@@ -202,11 +204,9 @@ async def test_a_slow_viewer_is_kept() -> None:
         loop = asyncio.get_running_loop()
         await loop.sock_connect(client, ("127.0.0.1", port))
         await loop.sock_sendall(client, b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n")
-        began = loop.time()
         received = b""
         while chunk := await loop.sock_recv(client, 20_000):
             received += chunk
-            await asyncio.sleep(0.02)
+            clock.to(5 * len(received) / SIZE)
         client.close()
     assert received.partition(b"\r\n\r\n")[2] == DATA
-    assert loop.time() - began > 0.9, "took longer in all than one chunk may"

@@ -20,11 +20,12 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from tests.support.http_server import serving, wire
 from tests.support.waiting import until
+from tests.unit.gateway.stall_rig import Clock
 
 
 async def echo_length(request: web.Request) -> web.Response:
     try:
-        total = sum([len(chunk) async for chunk in RequestBody(request, max_size=1_000_000, idle_timeout=0.3)])
+        total = sum([len(chunk) async for chunk in RequestBody(request, max_size=1_000_000)])
     except ReelwayError as error:
         assert error.reason is ErrorReason.FILE_TOO_LARGE
         return web.Response(status=413)
@@ -102,19 +103,22 @@ async def test_a_refusal_comes_instead_of_continue() -> None:
 
 
 async def test_a_client_that_sends_nothing_is_given_up() -> None:
-    async with serving(echo_length) as port, wire(port) as connection:
+    async def impatient(request: web.Request) -> web.Response:
+        return web.Response(body=b"".join([piece async for piece in RequestBody(request, idle_timeout=0.1)]))
+
+    async with serving(impatient) as port, wire(port) as connection:
         await connection.send("POST", "/", "Content-Length: 10", body=b"abc")
         async with asyncio.timeout(30):
             assert (await connection.head()).status == 408
 
 
-async def test_a_client_whose_bytes_nobody_takes_is_kept() -> None:
+async def test_a_client_whose_bytes_nobody_takes_is_kept(clock: Clock) -> None:
     """The store may be slow."""
 
     async def take_slowly(request: web.Request) -> web.Response:
-        body = RequestBody(request, idle_timeout=0.1)
+        body = RequestBody(request, idle_timeout=1)
         first = await body.read()
-        await asyncio.sleep(0.3)
+        clock.to(3)
         connection.writer.write(b"behind")
         return web.Response(body=first + b"".join([piece async for piece in body]))
 
@@ -123,15 +127,19 @@ async def test_a_client_whose_bytes_nobody_takes_is_kept() -> None:
     assert (answer.status, answer.body) == (200, b"now behind")
 
 
-async def test_a_client_that_sends_slowly_is_kept() -> None:
+async def test_a_client_that_sends_slowly_is_kept(clock: Clock) -> None:
+    taken: list[bytes] = []
+
     async def patient(request: web.Request) -> web.Response:
-        body = RequestBody(request, idle_timeout=0.7)
-        return web.Response(text=str(sum([len(chunk) async for chunk in body])))
+        async for piece in RequestBody(request, idle_timeout=1):
+            taken.append(piece)  # noqa: PERF401 - seen while it grows
+        return web.Response(text=str(len(b"".join(taken))))
 
     async with serving(patient) as port, wire(port) as connection:
-        await connection.send("POST", "/", "Content-Length: 8")
-        for _ in range(8):
-            await asyncio.sleep(0.1)
+        await connection.send("POST", "/", "Content-Length: 8", body=b"x")
+        for number in range(1, 8):
+            await until(lambda number=number: len(taken) == number)  # type: ignore[misc]
+            clock.to(0.9 * number)
             connection.writer.write(b"x")
         answer = await connection.head()
         assert (answer.status, await connection.reader.readexactly(1)) == (200, b"8")
