@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 import tracemalloc
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
@@ -21,9 +22,10 @@ def at_most(size: int) -> Iterator[None]:
 
 
 async def others_run(work: Callable[[], Awaitable[T]]) -> T:
-    """What `work` answers; fails if other tasks wait for their turn for a quarter of the time that it lasts.
+    """What `work` answers; fails if other tasks wait for their turn for a quarter of the time that it takes.
 
-    It has three tries: whatever else the machine does makes everybody wait.
+    Time is what the process has of the processors: whatever else the machine does makes everybody wait. It has three
+    tries, for the garbage collector does, too.
     """
     shares = []
     for _ in range(3):
@@ -35,7 +37,7 @@ async def others_run(work: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _longest_wait(work: Callable[[], Awaitable[T]]) -> tuple[T, float]:
-    clock = asyncio.get_running_loop().time
+    clock = time.process_time
     longest = 0.0
 
     async def others() -> None:
