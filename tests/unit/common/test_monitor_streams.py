@@ -11,8 +11,10 @@ from services.common.monitor_streams import ended_by
 
 
 async def test_a_stream_that_breaks_as_its_client_goes_leaves_no_error_line() -> None:
-    begun, lines = asyncio.Event(), list[str]()
-    asyncio.get_running_loop().set_exception_handler(lambda _, told: lines.append(str(told["message"])))
+    begun, lines, loop = asyncio.Event(), list[str](), asyncio.get_running_loop()
+    # What other tests left is not told of here.
+    gc.collect()
+    loop.set_exception_handler(lambda _, told: lines.append(str(told["message"])))
 
     async def watch(request: Any, context: Any) -> None:
         begun.set()
@@ -29,4 +31,5 @@ async def test_a_stream_that_breaks_as_its_client_goes_leaves_no_error_line() ->
     # It is told when the task is collected, which the call holds.
     del call
     gc.collect()
+    loop.set_exception_handler(None)
     assert lines == []
