@@ -189,7 +189,7 @@ async def test_another_answer_is_shown_and_its_connection_not_used_again(
         (b"Transfer-Encoding: chunked\r\nX-Left: 0", b"4\r\ngone\r\n0\r\n\r\n", b"4\r\ngone\r\n0\r\n\r\n", 60),
         (b"Content-Length: 100000", b"x" * 100_000, b"x" * 2048, 60),
         (b"X-" + b"y" * 16_000 + b": z", b"x" * 100_000, b"x" * 351, 60),
-        (b"Content-Length: 5", b"gone", b"gone", 0.2),
+        (b"Content-Length: 5", b"gone", b"gone", 0.5),
         (b"Content-Length: 0", b"", b"", 60),
     ],
 )
@@ -208,7 +208,7 @@ async def test_what_another_answer_says_is_waited_for(
         writer.write(body[2:])
 
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(30),
         asking(head_first, read_seconds=silence_seconds) as (client, _),
         client.get(REQUEST, 3) as answer,
     ):
@@ -271,9 +271,9 @@ async def test_a_slow_server_is_not() -> None:
     async def trickle(writer: asyncio.StreamWriter) -> None:
         for byte in partial(b"abcdefgh"):
             writer.write(bytes([byte]))
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.01)
 
-    async with asking(trickle, read_seconds=0.2) as (client, _):
+    async with asking(trickle, read_seconds=0.6) as (client, _):
         assert await fetch(client, 8) == b"abcdefgh"
 
 
