@@ -71,12 +71,12 @@ class Case:
         lease = JobLease(Job("id", JobKind.COMMAND, "anna", {}, Priority.NORMAL, **given), token=1)
         self.attempt = Attempt(
             lease,
-            time.monotonic() + 2,
+            time.monotonic() + 60,
             handler,
             store,  # type: ignore[arg-type]  # what an attempt calls, no more
             fence=self._fence,
             work=root,
-            kill_seconds=0.1,
+            kill_seconds=30,
             draining=self.draining,
             die=self._die,
         )
@@ -206,6 +206,7 @@ async def test_a_handler_that_does_not_obey_ends_the_process(root: WorkRoot) -> 
                 continue
 
     case = Case(root, stubborn, Store())
+    case.attempt._kill_seconds = 0.01
     running = asyncio.create_task(case.attempt.run())
     await begun.wait()
     case.attempt.stop(Stop.LOST)
