@@ -100,10 +100,10 @@ async def open_page(page: Page, api: str, *scripts: str) -> None:
 async def begin(page: Page, source: str = "canvas") -> None:
     """Until something is recorded, so that it can be stopped."""
     await page.click(f"#{source}")
-    await expect(page.locator("#stop")).to_be_enabled(timeout=15_000)
+    await expect(page.locator("#stop")).to_be_enabled(timeout=60_000)
 
 
-async def says(page: Page, text: str, seconds: float = 15) -> str:
+async def says(page: Page, text: str, seconds: float = 60) -> str:
     """What the page says as soon as it matches."""
     await expect(page.locator("#state")).to_have_text(re.compile(text), timeout=seconds * 1000)
     return await page.locator("#state").inner_text()
@@ -187,7 +187,7 @@ async def test_a_network_that_fails_for_long_costs_no_byte(system: RunningSystem
     # All are over, and it catches up: with no more to send, for a busy machine records faster than it sends.
     await until(lambda: len(relay.times("PATCH")) > len(faults), 60)
     await page.evaluate("recorder.pause()")
-    await says(page, "^Sent [1-9](?!.*behind)", 60)
+    await says(page, "^Sent [1-9](?!.*behind)")
     await page.click("#stop")
     assert re.fullmatch(r"Finished: video \d+\.", await says(page, "^Finished"))
     assert (await newest(system))[1] == await made(page)
@@ -208,7 +208,7 @@ async def test_a_server_says_when_it_is_to_be_tried_again(page: Page, relay: Rel
     await open_page(page, relay.url)
     await record(page, 0)
     first, second, *_ = relay.times("PATCH")
-    assert 2.9 < second - first < 20
+    assert 2.9 < second - first < 60
 
 
 async def test_nobody_waits_for_a_day(page: Page, relay: Relay) -> None:
@@ -224,9 +224,12 @@ async def test_what_arrived_is_finished_when_the_rest_cannot_be_sent(
 ) -> None:
     await open_page(page, relay.url, HURRY, IMPATIENCE, KEEP_SLICES)
     await begin(page)
-    await says(page, "^Sent [1-9](?!.*behind)")
     await page.wait_for_timeout(1000)
+    # With no more to send, for a busy machine records faster than it sends.
+    await page.evaluate("recorder.pause()")
+    await says(page, "^Sent [1-9](?!.*behind)")
     relay.fail("PATCH", faults)
+    await page.evaluate("recorder.resume()")
     # A refusal ends the recording by itself.
     if not isinstance(faults, list):
         await says(page, "behind")
