@@ -62,7 +62,7 @@ async def test_records_whose_time_is_over_make_room(client: redis.asyncio.Redis)
     async def all_gone() -> bool:
         return not [key async for key in client.scan_iter("{ff}:job:*")]
 
-    await until(all_gone, 10)
+    await until(all_gone)
     await end(sweeping)
 
 
@@ -117,9 +117,9 @@ async def test_a_worker_whose_claims_are_refused_is_not_ready(client: redis.asyn
     await add(store)
     await fill(client)
     working = asyncio.create_task(worker.run())
-    await until(lambda: "maxmemory" in refused(), 10)
+    await until(lambda: "maxmemory" in refused())
     await make_room(client)
-    await until(lambda: not refused(), 10)
+    await until(lambda: not refused())
     await end(working)
 
 

@@ -123,7 +123,7 @@ async def test_a_drain_lets_a_short_job_finish_and_takes_nothing_new(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
     record = tmp_path / "record"
-    worker = await workers.start(SLOTS_PROBE="1")
+    worker = await workers.start(SLOTS_PROBE="1", DRAIN_SECONDS="30")
     short = await add(store, seconds=2, record=str(record))
     await children(record)
     worker.signal(signal.SIGTERM)
