@@ -145,7 +145,7 @@ class Away(RedisJobStore):
     """Redis is away for those who renew, and full for whoever gives a job back for the first time."""
 
     def __init__(self, client: redis.asyncio.Redis) -> None:
-        super().__init__(client, JobPolicy(lease_seconds=1))
+        super().__init__(client, JobPolicy(lease_seconds=2))
         self.away, self.is_full, self.renewed = False, True, asyncio.Event()
 
     async def renew(self, *asked: Any) -> list[Holding]:
@@ -164,8 +164,9 @@ class Away(RedisJobStore):
 
 @pytest.mark.parametrize("back_before_it_ended", [False, True])
 async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
-    client: redis.asyncio.Redis, tmp_path: Path, back_before_it_ended: bool
+    client: redis.asyncio.Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back_before_it_ended: bool
 ) -> None:
+    monkeypatch.setattr("services.ffmpeg.worker.worker._POLL_SECONDS", 0.1)
     store, folders = Away(client), list[Path]()
 
     async def handler(context: JobContext) -> dict[str, Any]:
@@ -183,7 +184,7 @@ async def test_a_worker_that_lives_is_not_lost_however_long_redis_is_away(
                 await store.renewed.wait()
 
     job_id = await add(store)
-    async with working(store, tmp_path, handler, WorkerTimes(lease=1, renew=0.1, stalled_check=60, drain=5)):
+    async with working(store, tmp_path, handler, WorkerTimes(lease=2, renew=0.1, stalled_check=60, drain=5)):
         await until(lambda: bool(folders) and not folders[0].exists())
         store.away = False
         await until(lambda: is_in(store, job_id, JobState.COMPLETED), 20)
