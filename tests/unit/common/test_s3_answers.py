@@ -4,14 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
+import aiohttp
 import pytest
 from aiohttp import web
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, EndpointConnectionError
+from structlog.testing import capture_logs
 
 from services.common.backoff import Backoff
 from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.s3_bytes import S3Bytes
+from services.common.s3_errors import s3_errors
 from services.common.s3_objects import S3Objects, Slice
 from tests.support.http_server import serving
 from tests.support.journal_client import refusal
@@ -26,6 +30,26 @@ async def read(store: S3Bytes, key: str, offset: int, length: int) -> bytes:
 
 async def _one_piece(data: bytes) -> AsyncIterator[Buffer]:
     yield data
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        ClientError({"Error": {"Code": "SlowDown"}}, "PutObject"),
+        EndpointConnectionError(endpoint_url="http://10.0.0.7:9000"),
+        aiohttp.ClientPayloadError("it broke off"),
+        TimeoutError(),
+        OSError("a long story " * 100),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_whatever_the_store_fails_of_stands_in_the_log_alone(failure: Exception) -> None:
+    with capture_logs() as lines, pytest.raises(ReelwayError) as raised, s3_errors("put"):
+        raise failure
+    assert (raised.value.reason, raised.value.detail) == (ErrorReason.STORE_UNAVAILABLE, "")
+    (line,) = lines
+    assert line["operation"] == "put"
+    assert line["error"] == f"{type(failure).__name__}: {failure}"[:500]
 
 
 async def test_only_the_store_itself_says_that_there_is_no_such_object() -> None:
