@@ -102,12 +102,14 @@ async def test_a_refusal_comes_instead_of_continue() -> None:
         assert (answer.status, answer.headers.get("connection")) == (413, "close")
 
 
-async def test_a_client_that_sends_nothing_is_given_up() -> None:
+@pytest.mark.parametrize("coding", ["identity", "gzip"])
+async def test_a_client_that_sends_nothing_is_given_up(coding: str) -> None:
     async def impatient(request: web.Request) -> web.Response:
         return web.Response(body=b"".join([piece async for piece in RequestBody(request, idle_timeout=0.1)]))
 
     async with serving(impatient) as port, wire(port) as connection:
-        await connection.send("POST", "/", "Content-Length: 10", body=b"abc")
+        begun = gzip.compress(b"abc")[:5]
+        await connection.send("POST", "/", f"Content-Encoding: {coding}", "Content-Length: 10", body=begun)
         async with asyncio.timeout(30):
             assert (await connection.head()).status == 408
 
