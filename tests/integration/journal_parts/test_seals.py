@@ -75,7 +75,8 @@ async def test_an_object_that_went_with_its_video_is_no_failure(rig: Rig, monkey
         await complete(key, upload_id, etags)
         await rig.parts.client.delete(video_id)
         # Whoever joined its clips for a viewer had not heard of it.
-        await rig.parts.objects.put(f"{joined_prefix(video_id)}late.webm", b"joined", "video/webm")
+        await rig.parts.objects.put(f"{joined_prefix(video_id)}late.mp4", b"joined", "video/mp4")
+        await rig.parts.objects.create_multipart(f"videos/{video_id}.mp4", "video/mp4")
 
     monkeypatch.setattr(rig.parts.objects, "complete_multipart", delete_behind)
     assert await rig.compaction.compact(video_id)
@@ -83,6 +84,7 @@ async def test_an_object_that_went_with_its_video_is_no_failure(rig: Rig, monkey
     assert await rig.keys(video_id) == []
     assert await keys_under(rig.parts.objects, f"videos/{video_id}") == []
     assert await keys_under(rig.parts.objects, joined_prefix(video_id)) == []
+    assert [one async for one in rig.parts.objects.list_multiparts(f"videos/{video_id}")] == []
     assert await rig.compaction.compact(video_id), "there is nothing left of it"
 
 
