@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import signal
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
@@ -25,6 +25,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
 from tests.support.authority import Authority
+from tests.support.forked import Forked
 from tests.support.waiting import until
 
 SECRET = "s" * 32
@@ -52,30 +53,28 @@ async def stream(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
     for name, content in files.items():
         (folder / name).write_bytes(content)
     running = Running(f"localhost:{free_port()}", f"127.0.0.1:{free_port()}", authority, folder / "log")
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.stream",
-        env={
-            "GRPC_LISTEN": running.target,
-            "HEALTH_LISTEN": running.health,
-            "SERVICE_TOKEN_SECRET": SECRET,
-            "S3_BUCKET": "none",
-            "S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
-            "CATALOG_TARGET": f"localhost:{free_port()}",
-            "DRAIN_NOTICE_SECONDS": "0",
-        }
-        | {f"GRPC_TLS_{name}_FILE": str(folder / name) for name in files},
-        cwd=Path(__file__).parents[2],
-        stderr=running.log.open("wb"),
-    )
-    async with grpc.aio.insecure_channel(running.health) as channel:
-        stub: Any = health_pb2_grpc.HealthStub(channel)
-        live = await stub.Check(health_pb2.HealthCheckRequest(service="live"), wait_for_ready=True, timeout=60)
-        assert live.status == health_pb2.HealthCheckResponse.SERVING
-    yield running
-    process.terminate()
-    assert await process.wait() == 0
+    env = {
+        "GRPC_LISTEN": running.target,
+        "HEALTH_LISTEN": running.health,
+        "SERVICE_TOKEN_SECRET": SECRET,
+        "S3_BUCKET": "none",
+        "S3_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "CATALOG_TARGET": f"localhost:{free_port()}",
+        "DRAIN_NOTICE_SECONDS": "0",
+    }
+    env |= {f"GRPC_TLS_{name}_FILE": str(folder / name) for name in files}
+    process = Forked("stream", [sys.executable, "-m", "services.stream"], env, running.log)
+    await process.start()
+    try:
+        async with grpc.aio.insecure_channel(running.health) as channel:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            live = await stub.Check(health_pb2.HealthCheckRequest(service="live"), wait_for_ready=True, timeout=60)
+            assert live.status == health_pb2.HealthCheckResponse.SERVING
+        yield running
+        process.signal(signal.SIGTERM)
+        assert await process.wait() == 0
+    finally:
+        await process.kill()
 
 
 async def _stat(channel: grpc.aio.Channel, token: str | None, request_id: str = "") -> ReelwayError:
