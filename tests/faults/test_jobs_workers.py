@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -91,23 +90,18 @@ async def test_a_worker_whose_bucket_is_missing_is_not_ready(workers: Workers) -
     await until(lambda: "not ready" in workers.log)
 
 
-async def test_cancel_of_a_running_job_kills_its_child_within_a_second(
+async def test_a_worker_hears_of_a_cancel_and_kills_the_job_s_child(
     store: RedisJobStore, workers: Workers, tmp_path: Path
 ) -> None:
-    # Neither the next renewal nor the progress, which is written by then, tells the worker: it has to hear of it.
-    await workers.start(JOB_RENEW_SECONDS="5")
-    took = []
-    # Of several: a busy machine may have no time for one.
-    for name in ("first", "second", "third"):
-        job_id = await add(store, seconds=60, record=str(tmp_path / name))
-        (child,) = await children(tmp_path / name)
-        await until_half_done(store, job_id)
-        started = time.monotonic()
-        assert await store.cancel(job_id) is Cancelled.CANCELLING
-        await until_ended(child)
-        await until_state(store, job_id, "cancelled")
-        took.append(time.monotonic() - started)
-    assert min(took) < 1
+    # Neither the next renewal nor the progress, which is written by then, tells it while the test waits.
+    await workers.start(JOB_RENEW_SECONDS="100", JOB_LEASE_SECONDS="300")
+    record = tmp_path / "record"
+    job_id = await add(store, seconds=600, record=str(record))
+    (child,) = await children(record)
+    await until_half_done(store, job_id)
+    assert await store.cancel(job_id) is Cancelled.CANCELLING
+    await until_ended(child)
+    await until_state(store, job_id, "cancelled")
 
 
 async def until_half_done(store: RedisJobStore, job_id: str) -> None:
