@@ -61,13 +61,13 @@ async def test_an_idle_connection_is_not_closed_over_a_request_that_is_here() ->
     async def hello(_: web.Request) -> web.Response:
         return web.Response(text="hello")
 
-    async with serving(hello, idle_seconds=0.2) as runner:
+    async with serving(hello, idle_seconds=0.5) as runner:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n")
         await reader.readuntil(b"hello")
         # The loop is busy until it is time to close, and the request comes behind its last look at the sockets.
         asyncio.get_running_loop().call_later(0, writer.write, ASKED)
-        time.sleep(0.25)  # noqa: ASYNC251
+        time.sleep(0.55)  # noqa: ASYNC251
         assert (await reader.read()).endswith(b"hello")
         writer.close()
 
