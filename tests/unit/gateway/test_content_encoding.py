@@ -108,7 +108,7 @@ async def test_a_transfer_coding_that_we_do_not_undo_is_refused() -> None:
 
 async def test_the_connection_outlives_a_refusal() -> None:
     async with serving(told) as port, wire(port) as connection:
-        for status, body in ((422, NOISE), (200, gzip.compress(NOISE))):
+        for status, body in ((422, NOISE[:1000]), (200, gzip.compress(NOISE))):
             answer = await connection.ask(
                 "POST", "/", "Content-Encoding: gzip", f"Content-Length: {len(body)}", body=body
             )
