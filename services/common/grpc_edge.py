@@ -100,6 +100,8 @@ class Edge(grpc.aio.ServerInterceptor):
             async with asyncio.timeout(self._max_unary_seconds):
                 message = await context.read()
             if message is grpc.aio.EOF:
+                # Or its client has gone, or it is too long: then gRPC cancels this in a moment.
+                await asyncio.sleep(_LAST_MOMENT)
                 raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message is missing")
             return parse(message)
 

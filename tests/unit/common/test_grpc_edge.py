@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.grpc_edge import Edge
+from tests.support.raw_calls import raw_calls
+from tests.support.waiting import until
 
 
 class Context:
@@ -79,6 +81,27 @@ async def test_calls_under_way_are_counted() -> None:
     call.cancel()
     await asyncio.wait([call])
     assert under_way() == 0
+
+
+async def test_who_leaves_before_its_message_comes_counts_as_one_that_leaves() -> None:
+    """A message that was left out looks the same to who awaits it."""
+
+    def counted(name: str, **labels: str) -> float:
+        return REGISTRY.get_sample_value(f"reelway_rpc_{name}", {"method": "/test.v1.Left/Echo"} | labels) or 0
+
+    server = grpc.aio.server(interceptors=[Edge(30, asyncio.Event())])
+    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Left", methods),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with raw_calls(f"127.0.0.1:{port}") as calls:
+        for is_left_out in (False, True):
+            calls.begin("/test.v1.Left/Echo", ends=is_left_out)
+        await calls.ended()
+        await until(lambda: counted("in_flight") == 1)
+    await until(lambda: counted("in_flight") == 0)
+    assert (counted("handled_total", code="INVALID_ARGUMENT"), counted("handled_total", code="CANCELLED")) == (1, 1)
+    await server.stop(None)
 
 
 async def test_a_call_that_has_ended_is_held_by_nothing() -> None:
