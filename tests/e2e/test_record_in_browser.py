@@ -346,6 +346,13 @@ async def test_a_recording_plays_where_nobody_may_watch_without_a_token(system: 
     assert (await page.evaluate(PLAY))["seconds"] > 0.3
 
 
+async def test_a_recording_that_anybody_may_watch_is_not_fetched_whole(system: RunningSystem, page: Page) -> None:
+    """It may be long, and the page would hold all of it."""
+    await open_page(page, f"{system.base_url}&token={system.token()}")
+    await record(page, 0)
+    assert (await page.locator("#result").get_attribute("src") or "").startswith(system.base_url)
+
+
 async def test_the_clock_stops_with_its_recording(system: RunningSystem, page: Page) -> None:
     count = """
         const request = requestAnimationFrame
