@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -170,7 +171,8 @@ async def test_of_many_calls_a_few_run_at_a_time_and_each_brings_its_own() -> No
     assert most == 3
 
 
-async def test_each_of_many_is_worked_on_beside_a_few_others() -> None:
+@pytest.mark.parametrize("is_listed_meanwhile", [False, True])
+async def test_each_of_many_is_worked_on_beside_a_few_others(is_listed_meanwhile: bool) -> None:
     under_way, done = list[int](), list[list[int]]()
 
     async def work(number: int) -> None:
@@ -179,5 +181,9 @@ async def test_each_of_many_is_worked_on_beside_a_few_others() -> None:
         done.append(list(under_way))
         under_way.remove(number)
 
-    await tasks.for_each(range(7), work, 3)
+    async def listed() -> AsyncIterator[int]:
+        for number in range(7):
+            yield number
+
+    await (tasks.for_each_of(listed(), work, 3) if is_listed_meanwhile else tasks.for_each(range(7), work, 3))
     assert done == [[0, 1, 2], [1, 2], [2], [3, 4, 5], [4, 5], [5], [6]]
