@@ -118,7 +118,8 @@ class JournalSweeper:
     async def sweep_orphans(self) -> None:
         """Remove chunks that are part of nothing, once they are older than any live append; find what Redis lost."""
         # From their records first: one without a chunk is found nowhere else, and it would never be idle.
-        await tasks.for_each_of(self._catalog.growing(), self._find_lost, _AT_ONCE)
+        with failures_logged("look for lost uploads"):
+            await tasks.for_each_of(self._catalog.growing(), self._find_lost, _AT_ONCE)
         for folders, sweep in ((JOURNALS, self._sweep_upload), (JOINED, self._sweep_joined)):
             async for video_id, found in self._objects.folders(folders):
                 with failures_logged("sweep of what an upload left", video_id=video_id):

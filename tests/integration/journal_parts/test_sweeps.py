@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from unittest.mock import Mock
 
 import pytest
 from reelway.v1 import media_pb2
 
 from services.common.entity_tags import unquoted
+from services.common.error_catalog import ErrorReason
+from services.common.errors import ReelwayError
 from services.common.object_keys import joined_prefix
 from services.common.s3_objects import ObjectInfo
 from services.upload.journal import Chunk
@@ -96,6 +99,19 @@ async def test_an_upload_without_a_chunk_expires_though_redis_was_emptied(rig: R
     rig.parts.clock.ahead = 86_400 + 60
     await rig.sweeper.expire_idle()
     assert (await rig.parts.catalog.look_up(video_id)).state == media_pb2.VIDEO_STATE_DELETED
+
+
+async def test_what_is_left_goes_where_nobody_lists_the_uploads(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    left = Chunk.new(video_id, 0, begins_clip=False).key
+    await rig.parts.objects.put(left, b"left", "application/octet-stream")
+    rig.parts.clock.ahead = ORPHAN_SECONDS + 60
+    away = Mock(side_effect=ReelwayError(ErrorReason.SERVICE_UNAVAILABLE))
+    monkeypatch.setattr(rig.sweeper._catalog, "growing", away)
+    await rig.sweeper.sweep_orphans()
+    assert len(await rig.keys(video_id)) == 1
+    assert left not in await rig.keys(video_id)
 
 
 async def test_uploads_that_redis_lost_are_found_several_at_a_time(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
