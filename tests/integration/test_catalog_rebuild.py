@@ -3,18 +3,14 @@
 import asyncio
 import dataclasses
 import json
-import os
-import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
 from reelway.v1 import catalog_pb2, media_pb2
 
-from services.catalog.__main__ import main
 from services.catalog.rebuild import Rebuilt, keep_index, rebuild
 from services.common import tasks
 from services.common.error_catalog import ErrorReason
@@ -24,7 +20,7 @@ from services.common.object_keys import record_key
 from services.common.s3_objects import ObjectInfo, S3Objects
 from tests.integration.catalog_rig import catalogue, fill, index_made_again
 from tests.support.clips import mp4_of
-from tests.support.foundation import Foundation, Store, messages
+from tests.support.foundation import Foundation, messages
 from tests.support.waiting import until
 
 GROWING = media_pb2.VIDEO_STATE_UPLOADING
@@ -356,49 +352,3 @@ async def test_a_rebuild_of_which_redis_lost_a_part_ends_without_an_index(
     assert not await near.videos.exists()
     await rebuild(near.records, near.objects, near.videos, lease, writers_seconds=0)
     assert await catalogue(near) == before
-
-
-async def run_command(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "services.catalog",
-        *arguments,
-        env={"PATH": os.environ["PATH"], **environment},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
-    out, told = await asyncio.wait_for(process.communicate(), 60)
-    return process.returncode, out.decode(), told.decode()
-
-
-async def test_the_command_rebuilds_and_tells_what_it_found(
-    juicefs_store: Store, near: Foundation, clean_redis: str
-) -> None:
-    await fill(near)
-    before = await catalogue(near)
-    await near.redis.flushall()
-    environment = juicefs_store.server.environment | {"REDIS_URL": clean_redis}
-    status, out, _ = await run_command(environment, "rebuild")
-    assert status == 0
-    assert json.loads(out) == {"videos": 4, "tombstones": 1, "unreadable": 0, "without_bytes": 0}
-    assert await catalogue(near) == before
-    assert await near.rebuild_lease().take(), "it gave its lease back"
-
-
-async def test_the_command_says_in_one_line_why_it_cannot(juicefs_store: Store) -> None:
-    status, _, told = await run_command(
-        juicefs_store.server.environment | {"REDIS_URL": "redis://127.0.0.1:1/0"}, "rebuild"
-    )
-    assert status == 1
-    assert [line for line in told.splitlines() if not line.startswith("{")] == [
-        "rebuild: Storage is not available right now"
-    ]
-
-
-def test_a_command_that_there_is_not_is_told_those_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.argv", ["services.catalog", "rebiuld"])
-    # Told on standard error, with status 1, as every SystemExit with a text.
-    with pytest.raises(SystemExit, match=r"^usage: python -m services\.catalog \[rebuild\]$"):
-        main()
