@@ -120,7 +120,7 @@ async def test_a_message_that_cannot_be_parsed_is_refused_as_any_other(edge: Edg
 @pytest.mark.parametrize("method", ["Echo", "Count"])
 async def test_a_call_whose_message_does_not_come_is_refused(edge: Edge, method: str) -> None:
     """It was waited for without end, where it is left out, too, and held a drain to its limit."""
-    async with raw_calls(edge.address) as calls, asyncio.timeout(10):
+    async with raw_calls(edge.address) as calls, asyncio.timeout(30):
         for is_left_out in (False, True):
             calls.begin(f"/{SERVICE}/{method}", ends=is_left_out)
             await calls.ended()

@@ -53,7 +53,7 @@ async def test_calls_of_monitors_do_not_hold_it_up(tmp_path: Path) -> None:
     ):
         check = "/grpc.health.v1.Health/Check"
         calls.begin(check, ends=True)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await calls.ended()
         calls.begin(check)
         health: Any = health_pb2_grpc.HealthStub(channel)
@@ -121,7 +121,7 @@ async def test_an_answer_that_nobody_reads_ends_with_the_grace_of_its_connection
     async with (
         edge_process(tmp_path, MAX_CONNECTION_AGE_SECONDS="0.3", GRACE_SECONDS="0.3") as edge,
         raw_calls(edge.address) as calls,
-        asyncio.timeout(10),
+        asyncio.timeout(30),
     ):
         calls.begin(f"/{SERVICE}/Echo", b"", ends=True)
         await calls.ended()

@@ -6,7 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-_DATA, _HEADERS, _SETTINGS, _END_STREAM, _END_HEADERS = 0, 1, 4, 1, 4
+from services.common import tasks
+
+_DATA, _HEADERS, _SETTINGS, _PING = 0, 1, 4, 6
+_END_STREAM, _ACK, _END_HEADERS = 1, 1, 4
 _NO_WINDOW = b"\0\x04\0\0\0\0"
 """SETTINGS_INITIAL_WINDOW_SIZE: 0."""
 
@@ -20,7 +23,7 @@ class RawCalls:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
-        self._stream = -1
+        self._stream, self._ends = -1, asyncio.Semaphore(0)
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + _frame(_SETTINGS, 0, 0, _NO_WINDOW))
 
     def begin(self, method: str, message: bytes | None = None, *, ends: bool = False) -> None:
@@ -38,12 +41,19 @@ class RawCalls:
             self._writer.write(_frame(_DATA, end, self._stream, b"\0" + len(message).to_bytes(4, "big") + message))
 
     async def ended(self) -> None:
-        """Wait until a call is answered to its end."""
+        """Wait until one more call is answered to its end."""
+        await self._ends.acquire()
+
+    async def read(self) -> None:
+        """Take what comes, until the connection ends; a server that ends waits 20 s for the answer to its ping."""
         while True:
             head = await self._reader.readexactly(9)
-            await self._reader.readexactly(int.from_bytes(head[:3], "big"))
-            if head[3] == _HEADERS and head[4] & _END_STREAM:
-                return
+            payload = await self._reader.readexactly(int.from_bytes(head[:3], "big"))
+            kind, flags = head[3:5]
+            if kind == _HEADERS and flags & _END_STREAM:
+                self._ends.release()
+            elif kind == _PING and not flags & _ACK:
+                self._writer.write(_frame(_PING, _ACK, 0, payload))
 
 
 @asynccontextmanager
@@ -51,7 +61,12 @@ async def raw_calls(address: str) -> AsyncIterator[RawCalls]:
     """A connection to a gRPC server at `host:port`."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
+    calls = RawCalls(reader, writer)
+    reading = asyncio.create_task(calls.read())
+    # It breaks where the server ends the connection.
+    reading.add_done_callback(tasks.look_at)
     try:
-        yield RawCalls(reader, writer)
+        yield calls
     finally:
+        await tasks.end(reading)
         writer.close()

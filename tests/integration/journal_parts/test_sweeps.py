@@ -129,7 +129,7 @@ async def test_uploads_that_redis_lost_are_found_several_at_a_time(rig: Rig, mon
             yield info
 
     monkeypatch.setattr(rig.parts.objects, "list", not_alone)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         await rig.sweeper.sweep_orphans()
     for video_id in ids:
         journal = await rig.store.get(video_id)
