@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
-import grpc
 import pytest
 from reelway.v1 import library_pb2, media_pb2
 
@@ -80,7 +79,7 @@ async def case(near: Foundation, tmp_path: Path) -> AsyncIterator[Case]:
         Sandbox(static(), find().ffprobe, detect_layers()),
         objects=near.objects,
         data=near.store,
-        catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
+        catalog=Mock(),
         upload_bytes=UPLOAD_BYTES,
         upload_types={"video/mp4", "video/webm"},
         whole_bytes=UPLOAD_BYTES,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import Mock
 
-import grpc
 import pytest
 from reelway.v1 import media_pb2, transcript_pb2
 
@@ -130,7 +130,7 @@ async def case(near: Foundation, tmp_path: Path) -> Case:
         cast(Any, None),
         objects=near.objects,
         data=near.store,
-        catalog=grpc.aio.insecure_channel("127.0.0.1:1"),
+        catalog=Mock(),
         settings=TranscribeSettings(),
         video_bytes=10,
     )

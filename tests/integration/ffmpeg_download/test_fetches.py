@@ -8,9 +8,9 @@ import socket
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.parse import quote
 
-import grpc
 import pytest
 
 from services.ffmpeg.addresses import AddressPolicy
@@ -254,7 +254,7 @@ async def test_an_input_is_tried_again_where_that_may_help(
     server: Server, fetcher: Fetcher, tmp_path: Path, status: int, told: tuple[str, bool]
 ) -> None:
     planned = PlannedInput("in_1", f"http://127.0.0.1:{server.port}/status?code={status}", "in")
-    videos = StreamedVideos(grpc.aio.insecure_channel("127.0.0.1:1"))
+    videos = StreamedVideos(Mock())
     with pytest.raises(JobFault) as failed:
         await Inputs(fetcher, videos, 100).bring("anna", (planned,), tmp_path)
     assert (failed.value.failure.reason, failed.value.may_pass) == told
@@ -269,7 +269,7 @@ async def test_what_a_job_may_bring_in_is_counted_over_all_its_inputs(
     planned = tuple(PlannedInput(f"in_{n}", url, f"in/{n}") for n in range(3))
 
     def inputs(max_bytes: int) -> Inputs:
-        return Inputs(fetcher, StreamedVideos(grpc.aio.insecure_channel("127.0.0.1:1")), max_bytes)
+        return Inputs(fetcher, StreamedVideos(Mock()), max_bytes)
 
     await inputs(3 * len(BODY)).bring("anna", planned, tmp_path)
     assert {path.stat().st_size for path in (tmp_path / "in").iterdir()} == {len(BODY)}
@@ -287,7 +287,7 @@ async def test_what_a_job_may_wait_for_is_counted_over_all_its_inputs(server: Se
     planned = tuple(PlannedInput(f"in_{n}", f"http://127.0.0.1:{server.port}/slow", f"in/{n}") for n in range(9))
     patient = replace(LIMITS, min_bytes_per_second=1, total_seconds=30)
     fetcher = Fetcher(AddressPolicy.parse([f"127.0.0.1:{server.port}"]), patient)
-    inputs = Inputs(fetcher, StreamedVideos(grpc.aio.insecure_channel("127.0.0.1:1")), 10**6, max_seconds=0.5)
+    inputs = Inputs(fetcher, StreamedVideos(Mock()), 10**6, max_seconds=0.5)
     with pytest.raises(JobFault, match="took more than") as refused:
         await inputs.bring("anna", planned, tmp_path)
     assert (refused.value.failure.reason, refused.value.may_pass) == ("LIMIT_EXCEEDED", False)
