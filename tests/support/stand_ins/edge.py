@@ -25,10 +25,10 @@ FOLDER = Path(os.environ.get("FOLDER", "."))
 log = logs.get_logger(__name__)
 
 
-async def _told(name: str) -> None:
+async def _told(name: str, seconds: float = 60) -> None:
     """Returns once a file of this name is there; notes that it waits."""
     (FOLDER / f"{name}.waiting").touch()
-    await until((FOLDER / name).exists, 60)
+    await until((FOLDER / name).exists, seconds)
 
 
 async def _echo(request: bytes, context: Any) -> bytes:
@@ -114,7 +114,8 @@ def _store(name: str) -> server.Check:
 
 async def _background() -> None:
     try:
-        await _told("end-background")
+        # Longer than a file of tests takes on any machine.
+        await _told("end-background", 3600)
     except asyncio.CancelledError:
         (FOLDER / "background.left").touch()
         raise
