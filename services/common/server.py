@@ -17,7 +17,7 @@ from services.common import logs, metrics
 from services.common.channel import TRANSPORT_OPTIONS, tls_files
 from services.common.grpc_edge import Edge
 from services.common.readiness_log import ReadinessLog
-from services.common.settings import ServiceSettings, refuse
+from services.common.settings import LONGEST_GRPC_SECONDS, ServiceSettings, refuse
 
 log = logs.get_logger(__name__)
 
@@ -98,7 +98,7 @@ async def serve(
     ready: Mapping[str, Check],
     background: Sequence[Coroutine[Any, Any, None]] = (),
     on_drain: Callable[[], None] = lambda: None,
-    grace_seconds: float = 1_900_000,
+    grace_seconds: float = LONGEST_GRPC_SECONDS,
 ) -> None:
     """Run a gRPC server until SIGTERM or SIGINT, then drain it: no accepted call is cut short.
 

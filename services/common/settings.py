@@ -56,6 +56,8 @@ AT_ONCE_BYTES = 5 * 2**30
 """Largest object that S3 takes in one PUT, POST or copy."""
 LONGEST_SIGNED_SECONDS = 7 * 86_400
 """Longest life of a URL or form that is signed for S3."""
+LONGEST_GRPC_SECONDS = 1_900_000
+"""Longest time that an option of gRPC tells, which counts milliseconds in 32 bits: 22 days."""
 Port = Annotated[int, Field(ge=0, le=65535)]
 Words = Annotated[tuple[str, ...], BeforeValidator(parse_list)]
 """A comma list."""
@@ -203,7 +205,7 @@ class ServiceSettings(Settings):
     """How long a told-to-stop process lets accepted calls finish."""
     drain_notice_seconds: Seconds = 0.5
     """How long it goes on accepting after it has said NOT_SERVING, so that balancers turn away first."""
-    max_connection_age_seconds: Seconds = Field(300.0, gt=0, le=1_900_000)
+    max_connection_age_seconds: Seconds = Field(300.0, gt=0, le=LONGEST_GRPC_SECONDS)
     """After this a client connection is closed gently, so that new replicas get traffic; at most 22 days."""
     max_unary_seconds: Seconds = Field(30.0, gt=0)
     """How long a call's one message is waited for; and where a client set no deadline, limit of a unary call, and how
