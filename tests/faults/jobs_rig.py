@@ -1,7 +1,6 @@
 """Starts, stops, freezes and kills the processes that the job fault tests are about."""
 
 import asyncio
-import os
 import sys
 import uuid
 from pathlib import Path
@@ -13,6 +12,7 @@ from services.ffmpeg.job_state import JobKind
 from services.ffmpeg.redis_job_store import RedisJobStore
 from tests.support.forked import Forked
 from tests.support.servers import S3Server
+from tests.support.system import passed_on
 from tests.support.waiting import until
 
 # So short that a test can wait for one to run out; the ratios are those of the defaults.
@@ -32,7 +32,7 @@ class Workers:
 
     def __init__(self, redis_url: str, s3: S3Server, folder: Path) -> None:
         self._environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **passed_on(),
             **s3.environment,
             **TIMES,
             "REDIS_URL": redis_url,

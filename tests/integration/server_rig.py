@@ -1,7 +1,6 @@
 """A process of the gRPC bootstrap, and calls to it."""
 
 import json
-import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from services.common.caller import NOBODY, Caller
 from services.common.channel import open_channel
 from services.common.error_translator import from_rpc_error
 from tests.support.stand_ins.edge import SERVICE
+from tests.support.system import passed_on
 from tests.support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -67,8 +67,7 @@ class Edge:
 @asynccontextmanager
 async def edge_process(folder: Path, **settings: str) -> AsyncIterator[Edge]:
     address = f"127.0.0.1:{free_port()}"
-    env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    env |= {"GRPC_LISTEN": address, "FOLDER": str(folder), "DRAIN_NOTICE_SECONDS": "0", **settings}
+    env = passed_on() | {"GRPC_LISTEN": address, "FOLDER": str(folder), "DRAIN_NOTICE_SECONDS": "0", **settings}
     process = Process("edge", [sys.executable, "-m", "tests.support.stand_ins.edge"], env, folder / "log")
     async with open_channel(address) as channel:
         edge = Edge(process, folder, channel, address)

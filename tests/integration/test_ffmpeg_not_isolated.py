@@ -1,7 +1,6 @@
 """Started processes on a kernel that lacks layers of isolation: strict ones take nothing and say why."""
 
 import asyncio
-import os
 import re
 import sys
 from collections.abc import AsyncIterator
@@ -23,6 +22,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.error_translator import from_rpc_error
 from tests.support.programs import static
 from tests.support.servers import S3Server
+from tests.support.system import passed_on
 from tests.support.terminal import run_in_terminal
 from tests.support.waiting import until
 
@@ -58,7 +58,7 @@ async def machine(
 ) -> AsyncIterator[Machine]:
     folder = tmp_path_factory.mktemp("machine")
     environment = {
-        **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+        **passed_on(),
         **juicefs_s3.environment,
         "REDIS_URL": redis_url,
         "FFMPEG_BIN": static(),

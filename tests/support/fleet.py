@@ -1,7 +1,6 @@
 """Replicas of services for a test, on servers that it is given."""
 
 import asyncio
-import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -13,6 +12,7 @@ from deploy.local.services import SERVICES
 from tests.support.forked import Forked
 from tests.support.programs import link_static
 from tests.support.servers import S3Server
+from tests.support.system import passed_on
 
 _SERVICES = {service.name: service for service in SERVICES}
 
@@ -23,7 +23,7 @@ class Fleet:
     def __init__(self, redis_url: str, s3: S3Server, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder = folder
         self._environment = {
-            **{name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ},
+            **passed_on(),
             **s3.environment,
             "REDIS_URL": redis_url,
             "FFMPEG_BIN": str(link_static(folder / "ffmpeg") / "ffmpeg"),
