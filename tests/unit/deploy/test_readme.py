@@ -10,6 +10,7 @@ from tests.unit.deploy.test_manifest_settings import SETTINGS
 
 ROOT = Path(__file__).parents[3]
 PAGES = ("README.md", "CONTRIBUTING.md", "deploy/k8s/README.md")
+LINKING = ("*.md", "docs/**/*.md", "deploy/**/*.md", "services/*/README.md")
 
 
 def section(name: str) -> str:
@@ -54,8 +55,10 @@ def test_the_table_of_make_run_names_its_settings() -> None:
     assert named - set(LocalSettings.model_fields) == set()
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+@pytest.mark.parametrize(
+    "page", sorted(page.relative_to(ROOT) for pattern in LINKING for page in ROOT.glob(pattern)), ids=str
+)
+def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", (ROOT / page).read_text()):
         if target.startswith("https://"):
             continue
