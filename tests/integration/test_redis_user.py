@@ -31,7 +31,7 @@ PASSWORD = "p@ss/w#rd?:%41é"
 @pytest.fixture
 async def url(clean_redis: str) -> AsyncIterator[str]:
     """Of that user, in database 3."""
-    ((name, rights),) = re.findall(r"^ +ACL SETUSER (\S+) on >PASSWORD (.+)$", README.read_text(), re.MULTILINE)
+    ((name, rights),) = re.findall(r"^ACL SETUSER (\S+) on >PASSWORD (.+)$", README.read_text(), re.MULTILINE)
     async with redis.Redis.from_url(clean_redis) as admin:
         await admin.execute_command("ACL", "SETUSER", name, "on", f">{PASSWORD}", *rights.split())  # type: ignore[no-untyped-call]
         await admin.acl_log_reset()

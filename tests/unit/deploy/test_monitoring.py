@@ -134,7 +134,8 @@ def test_every_alert_is_explained() -> None:
 
 
 def test_the_pod_monitor_of_the_page_finds_every_process() -> None:
-    (told,) = re.findall(r"^```yaml\n(.*?kind: PodMonitor.*?)^```", (KUBERNETES / "README.md").read_text(), re.M | re.S)
+    readme = (KUBERNETES / "README.md").read_text()
+    (told,) = re.findall(r"^```yaml\n(apiVersion.*?kind: PodMonitor.*?)^```", readme, re.M | re.S)
     monitor = yaml.safe_load(told)
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     for workload in processes("production"):
