@@ -32,14 +32,14 @@ _PAGE_HEADERS = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-refe
 DESCRIPTION = f"""\
 Five REST dialects over one catalogue: what goes in through one is there in every other.
 
-Every path is served with and without its trailing slash, those of RecordPlus below `/record/videos`, too. Where a
-bearer token is sent it must be valid. An answer of which a client takes nothing for {WRITE_TIMEOUT_S:g} s is broken
-off; the rest can be asked for with Range.
-
-A 429 has done nothing: send it again after `Retry-After` seconds. Behind a lost connection, a 408 or a 5xx it is not
-known what was done. GET, HEAD, PUT, DELETE (404: it was done), a task or chunk with its `Idempotency-Key`, a chunk with
-its `Upload-Offset` (409: it had arrived) and the end of a recording may be sent again; another POST or PATCH may then
-have been done twice.
+- **Paths** work with and without a trailing slash; those of RecordPlus also below `/record/videos`.
+- **Users**: `Authorization: Bearer …`. A token that is not valid is refused (401), never taken for none.
+- **Slow readers**: an answer of which the client takes nothing for {WRITE_TIMEOUT_S:g} s is cut off. Ask for the rest
+  with Range.
+- **Retries**: a 429 has done nothing: send the request again after `Retry-After` seconds. After a lost connection, a
+  408 or a 5xx nobody knows what was done. Safe to send again are GET, HEAD, PUT, DELETE (404: it was done), a task or a
+  chunk with its `Idempotency-Key`, a chunk with its `Upload-Offset` (409: it had arrived), and the end of a recording.
+  Any other POST or PATCH may then be done twice.
 """
 
 

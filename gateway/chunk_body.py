@@ -36,10 +36,10 @@ _SHA256 = re.compile(r"(?:^|,)\s*sha-256\s*=\s*([^,;]*)", re.IGNORECASE)
 
 #: Request headers by which a client guards an append; for `request_headers` of a route.
 APPEND_HEADERS = {
-    "Idempotency-Key": "The client's own name for this chunk: sent again with it, the chunk is not appended twice; one "
-    "of another length is refused.",
-    "Upload-Offset": "Append only if the video has exactly so many bytes; 409 else, which tells how many in it.",
-    "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 where it does not match.",
+    "Idempotency-Key": "The client's own name for this chunk: sent again with the same key, it is not appended twice; "
+    "a chunk of another length under the same key is refused.",
+    "Upload-Offset": "Append only if the video has exactly so many bytes; otherwise 409, with the actual number.",
+    "Content-Digest": "`sha-256=:…:` of the chunk (RFC 9530); 422 if it does not match.",
 }
 
 #: Headers of the answer to an append; for its 200.
@@ -53,11 +53,11 @@ APPEND_REFUSALS: Mapping[int, Answer] = {
     409: Answer(
         "The video is finished, or does not end at Upload-Offset",
         ErrorBody,
-        headers={"Upload-Offset": "How many bytes the video has, where that was not what was asked for."},
+        headers={"Upload-Offset": "How many bytes the video has, if that is not what was asked for."},
     ),
     413: Answer(
         "The chunk, or the video with it, is too large. Unless the deployment says otherwise, a chunk has at most 1 "
-        "GiB, a video 50 GiB and 100,000 chunks, or 5 GiB and 500 clips where it has several",
+        "GiB, a video 50 GiB and 100,000 chunks, or 5 GiB and 500 clips if it consists of several",
         ErrorBody,
     ),
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from aiohttp import web
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from services.common.errors import ReelwayError
 
@@ -24,17 +26,11 @@ def shortened(name: str) -> str:
 
 
 class ValidationError(BaseModel):
-    """One thing that is wrong with a request.
+    """One thing that is wrong with a request."""
 
-    Attributes:
-        loc: where: path, query, header or body, then names and positions.
-        msg: what, for a person.
-        type: a machine-readable word, pydantic's where there is one.
-    """
-
-    loc: list[str | int]
-    msg: str
-    type: str
+    loc: Annotated[list[str | int], Field(description="path, query, header or body, then names and positions")]
+    msg: Annotated[str, Field(description="For a person")]
+    type: Annotated[str, Field(description="A machine-readable word, pydantic's where there is one")]
 
 
 class HTTPValidationError(BaseModel):

@@ -10,13 +10,13 @@ from gateway.routing import Answer
 
 #: Request headers such a route looks at; for `request_headers` of the route.
 RANGE_REQUEST_HEADERS: Mapping[str, str] = {
-    "Range": "`bytes=first-last`, open or suffix ranges, or several of them (RFC 9110 section 14); of more than "
-    f"{MAX_RANGES} the answer is the whole.",
-    "If-Range": "An ETag, or the exact Last-Modified: Range counts only while it is current.",
+    "Range": "`bytes=first-last`, open or suffix ranges, or several of them (RFC 9110 section 14); with more "
+    f"than {MAX_RANGES} the answer is the whole file.",
+    "If-Range": "An ETag, or the exact Last-Modified: Range is ignored unless it is current.",
     "If-Match": "Strong ETags or `*`; 412 when none is current.",
     "If-None-Match": "ETags or `*`; 304 when one is current.",
-    "If-Modified-Since": "304 when nothing changed since; not looked at beside If-None-Match.",
-    "If-Unmodified-Since": "412 when something changed since; not looked at beside If-Match.",
+    "If-Modified-Since": "304 when nothing changed since; ignored beside If-None-Match.",
+    "If-Unmodified-Since": "412 when something changed since; ignored beside If-Match.",
 }
 
 _VALIDATORS = {
@@ -28,7 +28,7 @@ _VALIDATORS = {
 _BODY = {
     **_VALIDATORS,
     "Content-Disposition": "inline or attachment, and the file name.",
-    "Content-Length": "Exact, for HEAD, too.",
+    "Content-Length": "Exact, also for HEAD.",
     "X-Content-Type-Options": "`nosniff`.",
 }
 
@@ -39,17 +39,17 @@ def range_answers(media_types: Sequence[str]) -> dict[int, Answer]:
     Range is defined for GET alone (RFC 9110 section 14.2).
     """
     return {
-        200: Answer("The whole", media_types=media_types, headers=_BODY),
-        304: Answer("What the client has is current", headers=_VALIDATORS),
+        200: Answer("The whole file", media_types=media_types, headers=_BODY),
+        304: Answer("The client's copy is current", headers=_VALIDATORS),
         412: Answer("A precondition does not hold", ErrorBody, headers=_VALIDATORS),
         206: Answer(
             "One range, or several as multipart/byteranges",
             media_types=(*media_types, "multipart/byteranges"),
-            headers={**_BODY, "Content-Range": "`bytes first-last/size`; with several ranges only in each part."},
+            headers={**_BODY, "Content-Range": "`bytes first-last/size`; of several ranges, in each part instead."},
             to_head=False,
         ),
         416: Answer(
-            "No such range",
+            "The range is outside the file",
             ErrorBody,
             headers={**_VALIDATORS, "Content-Range": "`bytes */size`."},
             to_head=False,

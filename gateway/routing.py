@@ -56,10 +56,10 @@ RETRY_AFTER: Mapping[str, str] = {"Retry-After": "Seconds after which the same c
 """Headers of a 429 or 503."""
 
 COMMON_ANSWERS: Mapping[int, Answer] = {
-    400: Answer("The Host is not valid, or this is no HTTP", ErrorBody),
-    401: Answer("The token is not valid, or one is needed", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
+    400: Answer("The Host is not valid, or this is not HTTP", ErrorBody),
+    401: Answer("The token is missing or not valid", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
     414: Answer("The target is too long", ErrorBody),
-    417: Answer("Expect asks for something other than 100-continue", ErrorBody),
+    417: Answer("Expect is something other than 100-continue", ErrorBody),
     431: Answer("A header is too long, or there are more than 128", ErrorBody),
     500: Answer("Internal error", ErrorBody),
     503: Answer("Try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
@@ -68,13 +68,13 @@ COMMON_ANSWERS: Mapping[int, Answer] = {
 
 _BODY_ANSWERS: Mapping[int, Answer] = {
     408: Answer(
-        f"The body came too slowly: nothing of it for {IDLE_TIMEOUT_S:g} s, or less than {SLOWEST_RATE} bytes a second "
-        "on average after its first minute",
+        f"The body came too slowly: nothing for {IDLE_TIMEOUT_S:g} s, or less than {SLOWEST_RATE} bytes a second on "
+        "average after its first minute",
         ErrorBody,
     ),
     413: Answer("The body is too large", ErrorBody),
-    429: Answer("Too much is under way at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
-    501: Answer("A Transfer-Encoding that is not known", ErrorBody),
+    429: Answer("Too much at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
+    501: Answer("The Transfer-Encoding is not supported", ErrorBody),
 }
 """What any request with a body may be answered, too."""
 

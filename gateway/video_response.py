@@ -29,15 +29,15 @@ def video_answers(media_types: Sequence[str] = VIDEO_TYPES) -> dict[int, Answer]
     return {
         **range_answers(media_types),
         307: Answer(
-            "To a presigned URL of the store, where the deployment redirects",
+            "To a presigned URL of the store, if the deployment redirects",
             headers={"Location": "The URL."},
             to_head=False,
         ),
         404: Answer("No such video, or not yours to see", ErrorBody),
-        409: Answer("Its clips cannot be joined", ErrorBody),
+        409: Answer("The video's clips cannot be joined", ErrorBody),
         503: Answer(
-            "Try again after Retry-After seconds. Several clips are joined when they are first asked for: until they "
-            f"are it waits, for at most {JOIN_SECONDS:g} s",
+            "Try again after Retry-After seconds. Several clips are joined when they are first asked for; the request "
+            f"waits for that, for at most {JOIN_SECONDS:g} s",
             ErrorBody,
             headers=RETRY_AFTER,
         ),

@@ -35,12 +35,12 @@ class PlainError(BaseModel):
     "/create_video",
     summary="Create a video",
     answers={
-        201: Answer("It is there, and empty", VideoId),
-        429: Answer("Too many are open", ErrorBody, headers=RETRY_AFTER),
+        201: Answer("Created", VideoId),
+        429: Answer("Too many videos are open", ErrorBody, headers=RETRY_AFTER),
     },
 )
 async def create(request: web.Request) -> web.Response:
-    """Creates a video without bytes; a body is not looked at."""
+    """Creates an empty video. A request body is ignored."""
     video = await request.app[APPENDS].create()
     return web.json_response(VideoId(video_id=video.number).model_dump(), status=201)
 
@@ -55,19 +55,19 @@ async def create(request: web.Request) -> web.Response:
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", AppendMessage, headers=APPENDED_HEADERS),
-        400: Answer("There is no chunk", PlainError),
+        200: Answer("Stored, and part of the video", AppendMessage, headers=APPENDED_HEADERS),
+        400: Answer("The chunk is missing or empty", PlainError),
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video", ErrorBody),
         **APPEND_REFUSALS,
-        422: Answer("A header, the form or the checksum is not right", HTTPValidationError),
+        422: Answer("A header, the form or the checksum is wrong", HTTPValidationError),
     },
 )
 async def append(request: web.Request, path: NumberPath) -> web.Response:
     """Appends one chunk: a slice of a file, or a whole clip.
 
-    A chunk that begins as a file does (`ftyp` behind four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
-    stream) begins a clip, and clips are joined as such. Any other goes on, byte by byte, where the one before ended.
+    A chunk that begins like a file (`ftyp` after four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
+    stream) starts a new clip, and clips are joined as clips. Any other chunk continues the one before, byte by byte.
     """
     try:
         chunk = await read_raw_or_file(request)
@@ -88,11 +88,11 @@ async def append(request: web.Request, path: NumberPath) -> web.Response:
     "/get_video/{video_id}",
     summary="Get the video",
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**video_answers(), 400: Answer("Nothing was appended yet", PlainError)},
+    answers={**video_answers(), 400: Answer("Nothing has been appended yet", PlainError)},
     head=True,
 )
 async def get(request: web.Request, path: NumberPath) -> web.StreamResponse:
-    """All that was appended so far, as one video."""
+    """Everything that was appended so far, as one video."""
     video = await request.app[APPENDS].find(path.video_id)
     try:
         stat = await request.app[PLAYBACK].stat(video.video_id)

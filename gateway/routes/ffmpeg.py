@@ -33,7 +33,7 @@ _LAST_EVENT = "end"
 _NO_FFMPEG = '{"mode": "", "level": "", "ok": false}'
 _NOT_FOUND = {404: Answer("No such task, or not yours", ErrorBody)}
 _REFUSED = {
-    400: Answer("The command is not allowed; `detail` names the option, filter or placeholder, and why", ErrorBody)
+    400: Answer("The command is not allowed; `detail` says which option, filter or placeholder, and why", ErrorBody)
 }
 
 
@@ -67,8 +67,8 @@ class RegisterHeaders(BaseModel):
         str,
         Field(
             max_length=IDEMPOTENCY_KEY_LENGTH,
-            description="A repeated request with the same key answers the first task. Clients without a token share "
-            "one set of keys: let theirs be random.",
+            description="A repeated request with the same key returns the first task. Clients without a token share "
+            "one set of keys: use random ones.",
         ),
     ] = ""
 
@@ -82,12 +82,12 @@ class TaskPath(BaseModel):
 class PageQuery(BaseModel):
     """Which page."""
 
-    limit: Annotated[int, Field(ge=1, le=100, description="Tasks a page")] = 20
-    next: Annotated[str, Field(max_length=200, description="`next` of the page before")] = ""
+    limit: Annotated[int, Field(ge=1, le=100, description="Tasks per page")] = 20
+    next: Annotated[str, Field(max_length=200, description="`next` of the previous page")] = ""
 
 
 class TaskBody(BaseModel):
-    """A task as the document has it."""
+    """A task."""
 
     task_id: str
     status: _Status
@@ -96,39 +96,39 @@ class TaskBody(BaseModel):
 
 
 class TaskStatus(TaskBody):
-    """A task, and how far it is."""
+    """A task and its progress."""
 
     progress: Annotated[float, Field(description="0 to 1; 0 while it is not known")] = 0.0
     speed: Annotated[float | None, Field(description="Seconds of media per second")] = None
     created_at: str
     started_at: Annotated[str | None, Field(description="Of the latest attempt")] = None
     finished_at: str | None = None
-    attempt: Annotated[int, Field(description="How often it was started")] = 0
+    attempt: Annotated[int, Field(description="How many times it was started")] = 0
 
 
 class TaskPage(BaseModel):
     """Tasks, newest first, without the URLs of their outputs."""
 
     tasks: list[TaskStatus]
-    next: Annotated[str | None, Field(description="Of the next page; null: this is the last")] = None
+    next: Annotated[str | None, Field(description="Of the next page; null on the last")] = None
 
 
 class PlanBody(BaseModel):
     """What would run."""
 
-    arguments: Annotated[list[str], Field(description="Behind `ffmpeg`; each file as its placeholder in braces")]
+    arguments: Annotated[list[str], Field(description="After `ffmpeg`; each file as its placeholder in braces")]
     limits: Annotated[dict[str, float], Field(description="Seconds, bytes and counts, as the names say")]
 
 
 class FfmpegHealthBody(BaseModel):
-    """As the document has it."""
+    """Whether ffmpeg is installed."""
 
     status: str = "ok"
     ffmpeg_installed: Literal["yes", "no"]
 
 
 class IsolationBody(BaseModel):
-    """Every layer between a command and the machine."""
+    """The layers that isolate a command."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -171,7 +171,7 @@ def _json(body: BaseModel, status: int = 200) -> web.Response:
     "/ffmpeg/register",
     summary="Register a task",
     answers={
-        200: Answer("It is registered, and will run", TaskBody),
+        200: Answer("Registered; it will run", TaskBody),
         429: Answer("Too many of your tasks are waiting", ErrorBody, headers=RETRY_AFTER),
         **_REFUSED,
     },
@@ -179,16 +179,16 @@ def _json(body: BaseModel, status: int = 200) -> web.Response:
 async def register(request: web.Request, json: RegisterBody, headers: RegisterHeaders) -> web.Response:
     """Registers an ffmpeg command and runs it; follow it with its `task_id`.
 
-    Files are named by placeholders alone: a whole argument `in_1`, or `{{in_1}}`. The command has at most 16,384
+    Name files only by placeholders: `in_1` as a whole argument, or `{{in_1}}`. The command has at most 16,384
     characters; command, addresses and names take at most 32 KiB together, as JSON in ASCII.
     """
     task = await request.app[JOBS].register(json.command, headers.idempotency_key)
     return _json(TaskBody.model_validate(_status(task).model_dump(include=set(TaskBody.model_fields))))
 
 
-@routes.post("/ffmpeg/plan", summary="Judge a command", answers={200: Answer("It may run, so", PlanBody), **_REFUSED})
+@routes.post("/ffmpeg/plan", summary="Check a command", answers={200: Answer("What would run", PlanBody), **_REFUSED})
 async def plan(request: web.Request, json: RegisterBody) -> web.Response:
-    """The verdict that registering would give, the arguments as they would run, and the limits; nothing runs."""
+    """Checks a command as registering does, and returns its arguments and limits; nothing runs."""
     verdict = await request.app[JOBS].plan(json.command)
     return _json(PlanBody(arguments=list(verdict.arguments), limits=dict(verdict.limits)))
 
@@ -199,13 +199,13 @@ async def plan(request: web.Request, json: RegisterBody) -> web.Response:
     answers={200: Answer("The task", TaskStatus), **_NOT_FOUND},
 )
 async def status(request: web.Request, path: TaskPath) -> web.Response:
-    """The task as it is now; URLs of its outputs are signed at each call, as a rule for 7 days."""
+    """The task as it is now. URLs of its outputs are signed anew by each call, usually for 7 days."""
     return _json(_status(await request.app[JOBS].get(path.task_id)))
 
 
-@routes.get("/ffmpeg/tasks", summary="Your tasks", answers={200: Answer("A page of them", TaskPage)})
+@routes.get("/ffmpeg/tasks", summary="List your tasks", answers={200: Answer("A page of them", TaskPage)})
 async def tasks(request: web.Request, query: PageQuery) -> web.Response:
-    """The tasks of the token's user, newest first; without a token there are none."""
+    """The tasks of the token's user, newest first; without a token, none."""
     page = await request.app[JOBS].page(query.limit, query.next)
     return _json(TaskPage(tasks=[_status(task) for task in page.tasks], next=page.next_page_token or None))
 
@@ -214,13 +214,13 @@ async def tasks(request: web.Request, query: PageQuery) -> web.Response:
     "/ffmpeg/cancel/{task_id}",
     summary="Cancel a task",
     answers={
-        200: Answer("It is cancelled, or its run is being stopped", TaskStatus),
-        409: Answer("It has finished", ErrorBody),
+        200: Answer("Cancelled, or being stopped", TaskStatus),
+        409: Answer("The task has finished", ErrorBody),
         **_NOT_FOUND,
     },
 )
 async def cancel(request: web.Request, path: TaskPath) -> web.Response:
-    """Ends a waiting task at once and a running one within a second; it is then `failed` with `Cancelled`."""
+    """Ends a waiting task at once, and a running one within a second; it is then `failed`, with `Cancelled`."""
     return _json(_status(await request.app[JOBS].cancel(path.task_id)))
 
 
@@ -228,13 +228,13 @@ async def cancel(request: web.Request, path: TaskPath) -> web.Response:
     "/ffmpeg/events/{task_id}",
     summary="Follow a task",
     head=False,
-    request_headers={"Last-Event-ID": "Sent by a browser that comes back"},
+    request_headers={"Last-Event-ID": "Sent by a browser that reconnects"},
     answers={
         200: Answer(
-            "`status` events with the body of the status call, until it ends",
+            "`status` events, each with the body of the status call, until the task ends",
             media_types=["text/event-stream"],
         ),
-        204: Answer("You have had the last event"),
+        204: Answer("The last event was already sent"),
         **_NOT_FOUND,
     },
 )
@@ -279,15 +279,15 @@ async def health(request: web.Request) -> web.Response:
     "/health/isolation",
     summary="Isolation of commands",
     answers={
-        200: Answer("Commands are taken", IsolationBody),
+        200: Answer("Commands are accepted", IsolationBody),
         503: Answer(
             "They are not, or no ffmpeg service answers",
             IsolationBody | ErrorBody,
-            headers={"Retry-After": "Seconds, where no service answers."},
+            headers={"Retry-After": "Seconds, if no service answers."},
         ),
     },
 )
 async def isolation(request: web.Request) -> web.Response:
-    """Which layers stand between a command and the machine, and whether they were seen to hold."""
+    """Which layers isolate a command from the machine, and whether they were verified."""
     found = await request.app[JOBS].health()
     return web.json_response(text=found.isolation_json or _NO_FFMPEG, status=200 if found.isolated else 503)

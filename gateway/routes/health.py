@@ -26,13 +26,13 @@ class HealthMessage(BaseModel):
     message: str = "ok"
 
 
-@routes.get("/health", summary="Health of the API", open=True, answers={200: Answer("It answers", Status)})
+@routes.get("/health", summary="Health of the API", open=True, answers={200: Answer("Alive", Status)})
 async def health(request: web.Request) -> web.Response:
-    """Answers as long as the process lives, whatever the state of what is behind it."""
+    """Answers as long as the process lives, whatever the state of the services."""
     return web.json_response(Status().model_dump())
 
 
-@routes.get("/health_check", summary="Health check", open=True, answers={200: Answer("It answers", HealthMessage)})
+@routes.get("/health_check", summary="Health check", open=True, answers={200: Answer("Alive", HealthMessage)})
 async def health_check(request: web.Request) -> web.Response:
     """Answers as long as the process lives."""
     return web.json_response(HealthMessage().model_dump())
@@ -45,7 +45,7 @@ async def health_check(request: web.Request) -> web.Response:
     answers={307: Answer("To /health_check", headers={"Location": "`/health_check`."})},
 )
 async def root(request: web.Request) -> web.Response:
-    """The library's front door."""
+    """The sharing API's root."""
     return web.Response(status=307, headers={"Location": "/health_check"})
 
 
@@ -54,8 +54,8 @@ async def root(request: web.Request) -> web.Response:
     summary="Readiness",
     open=True,
     answers={
-        200: Answer("The services that every dialect needs serve", Status),
-        503: Answer("Not now", ErrorBody, headers=RETRY_AFTER),
+        200: Answer("All services that every dialect needs are ready", Status),
+        503: Answer("Not ready", ErrorBody, headers=RETRY_AFTER),
     },
 )
 async def ready(request: web.Request) -> web.Response:

@@ -69,7 +69,7 @@ class Video(_NullsLeftOut):
 
 
 class UnprocessedVideo(_NullsLeftOut):
-    """An upload that is no video yet, or never will be."""
+    """An upload that is not a video yet, or never will be."""
 
     hash_id: str | None = None
     user_id: str | None = None
@@ -90,16 +90,16 @@ class UserVideosList(_NullsLeftOut):
 
     unprocessed_videos: list[UnprocessedVideo]
     videos: list[Video]
-    next: Annotated[str | None, Field(description="Where they are too many for a page (500); absent on the last")] = (
-        None
-    )
+    next: Annotated[
+        str | None, Field(description="Of the next page, if there are too many for one (500); absent on the last")
+    ] = None
 
 
 class FileUploadSignedInstructions(BaseModel):
     """An S3 POST policy."""
 
     url: Annotated[str, Field(description="Where to POST the form")]
-    signatures: Annotated[dict[str, str], Field(description="Its fields, which come before the field `file`")]
+    signatures: Annotated[dict[str, str], Field(description="The form's fields, which come before the field `file`")]
 
 
 class VideoUploadConfigRecord(BaseModel):
@@ -129,7 +129,7 @@ class EditErrors(BaseModel):
 
 
 class SignQuery(BaseModel):
-    """What is to be uploaded."""
+    """The file to be uploaded."""
 
     file_content_type: Annotated[str, Field(description="One of `valid_file_types` of /video/upload/config")]
     file_name: Annotated[
@@ -137,14 +137,14 @@ class SignQuery(BaseModel):
     ]
 
 
-NextPage = Annotated[str | None, Field(description="`next` of the page before; without it, the first page")]
+NextPage = Annotated[str | None, Field(description="`next` of the previous page; without it, the first page")]
 
 
 class ExploreQuery(BaseModel):
     """Which page."""
 
     next: NextPage = None
-    include_my: Annotated[bool, Field(description="The caller's own, too")] = False
+    include_my: Annotated[bool, Field(description="Include the caller's own")] = False
 
 
 class PageQuery(BaseModel):
@@ -156,8 +156,8 @@ class PageQuery(BaseModel):
 class WatchQuery(BaseModel):
     """Which video."""
 
-    user_id: Annotated[str, Field(description="Whose it is")]
-    hash_id: Annotated[UuidText, Field(description="Which of them")]
+    user_id: Annotated[str, Field(description="The video's owner")]
+    hash_id: Annotated[UuidText, Field(description="The video")]
 
 
 class VideoPath(BaseModel):
@@ -246,15 +246,15 @@ async def explore(request: web.Request, query: ExploreQuery) -> web.Response:
     head=False,
     guard=_require_user,
     answers={
-        200: Answer("The form with which the file may be uploaded", FileUploadSignedInstructions),
+        200: Answer("The form for the upload", FileUploadSignedInstructions),
         400: Answer("The file's name or type is not accepted", SignError),
-        429: Answer("Too many that you signed for have not arrived", ErrorBody, headers=RETRY_AFTER),
+        429: Answer("Too many of your signed uploads have not arrived", ErrorBody, headers=RETRY_AFTER),
     },
 )
 async def sign(request: web.Request, query: SignQuery) -> web.Response:
-    """Makes a form for one file: POST its fields, then the file, to `url`.
+    """Signs a form for one file: POST its fields, then the file, to `url`.
 
-    The upload must begin before the `expiration` in its policy: a minute, unless the deployment has set another time.
+    The upload must begin before the `expiration` in its policy: within a minute, unless the deployment says otherwise.
     """
     try:
         signed = await request.app[LIBRARY].sign(query.file_name, query.file_content_type)
@@ -281,10 +281,10 @@ async def config(request: web.Request) -> web.Response:
     "/video/my",
     summary="Your videos",
     guard=_require_user,
-    answers={200: Answer("Drafts and published ones, and those that are not ready", UserVideosList)},
+    answers={200: Answer("Drafts, published videos, and uploads that are not ready", UserVideosList)},
 )
 async def my(request: web.Request, query: PageQuery) -> web.Response:
-    """Everything of the caller's that arrived, newest first."""
+    """All of the caller's videos that have arrived, newest first."""
     found = await request.app[LIBRARY].own(query.next or "")
     return _json(
         UserVideosList(
@@ -306,7 +306,7 @@ async def my(request: web.Request, query: PageQuery) -> web.Response:
     },
 )
 async def edit(request: web.Request, path: VideoPath, json: Video) -> web.Response:
-    """The first call publishes and needs `title` and `description`; later ones change those and `is_private`."""
+    """The first call publishes, and needs `title` and `description`; later ones change these and `is_private`."""
     given = {name for name in Video.model_fields if getattr(json, name) is not None}
     given |= set(json.model_extra or {})
     if unsupported := sorted(given - set(_EDITABLE)):
@@ -327,13 +327,13 @@ async def edit(request: web.Request, path: VideoPath, json: Video) -> web.Respon
     summary="Delete a video",
     guard=_require_user,
     answers={
-        204: Answer("It is gone, and its objects with it"),
+        204: Answer("Deleted, with all its files"),
         404: Answer("No such video of yours"),
-        425: Answer("It is still being processed"),
+        425: Answer("The video is still being processed"),
     },
 )
 async def delete(request: web.Request, path: VideoPath) -> web.Response:
-    """Deletes a draft, a published, a growing or a failed video."""
+    """Deletes a draft, published, growing or failed video."""
     try:
         await request.app[LIBRARY].remove(path.hash_id)
     except ReelwayError as error:
@@ -351,10 +351,10 @@ def _empty_or_raise(error: ReelwayError) -> web.Response:
     "/video/user/{user_id}",
     summary="A user's videos",
     open=True,
-    answers={200: Answer("A page of them", VideosPage), 404: Answer("A user without videos", ErrorBody)},
+    answers={200: Answer("A page of them", VideosPage), 404: Answer("The user never had a video", ErrorBody)},
 )
 async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web.Response:
-    """One user's published videos, newest first; private ones only for that user."""
+    """A user's published videos, newest first; private ones only for that user."""
     return _json(_page(await request.app[LIBRARY].of_user(path.user_id, query.next or "")))
 
 
@@ -363,14 +363,14 @@ async def of_user(request: web.Request, path: UserPath, query: PageQuery) -> web
     summary="Watch a video",
     open=True,
     answers={
-        200: Answer("Where it plays", WatchVideoRecord),
-        403: Answer("It is private", ErrorBody),
+        200: Answer("The video and where it plays", WatchVideoRecord),
+        403: Answer("The video is private", ErrorBody),
         404: Answer("No such video", ErrorBody),
-        409: Answer("Its clips cannot be joined to one video", ErrorBody),
+        409: Answer("The video's clips cannot be joined", ErrorBody),
     },
 )
 async def watch(request: web.Request, query: WatchQuery) -> web.Response:
-    """A published video and a presigned URL at which a player finds it."""
+    """A published video, with a presigned URL for a player."""
     shown = await request.app[LIBRARY].watch(query.user_id, query.hash_id)
     video = shown.video
     kind = KINDS[video.container]

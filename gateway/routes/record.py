@@ -28,7 +28,7 @@ from services.common.request_limits import DESCRIPTION_LENGTH, TITLE_LENGTH
 
 
 class Refused(BaseModel):
-    """What is wrong with which field."""
+    """Which fields are wrong, and why."""
 
     message: str = "Invalid request"
     errors: dict[str, str]
@@ -50,14 +50,14 @@ def _text(value: object) -> object:
 
 
 class NewVideo(BaseModel):
-    """Phase 1."""
+    """The beginning of a recording."""
 
     title: Annotated[str, Field(min_length=1, max_length=TITLE_LENGTH)]
     description: Annotated[str, Field(max_length=DESCRIPTION_LENGTH)]
 
 
 class WhichVideo(BaseModel):
-    """Phase 3."""
+    """The recording to finish."""
 
     video_id: Annotated[str, Field(min_length=1), BeforeValidator(_text)]
 
@@ -81,22 +81,22 @@ class Recorded(BaseModel):
     id: int
     title: str
     description: str
-    video_file: Annotated[str, Field(description="Absolute address at which it plays")]
+    video_file: Annotated[str, Field(description="Absolute URL at which it plays")]
     created_at: Annotated[str, Field(description="UTC")]
     transcription: Annotated[
-        Transcription | None, Field(description="null while it is not known; an empty text where nothing is said")
+        Transcription | None, Field(description="null while it is not known; an empty text if nothing is said")
     ] = None
     transcription_status: Annotated[
-        TranscriptState, Field(description="pending, too, while nobody has asked for it")
+        TranscriptState, Field(description="Also pending while nobody has asked for it")
     ] = "pending"
     transcription_error: Annotated[str | None, Field(description="Why it failed")] = None
 
 
 class Page(BaseModel):
-    """Which part of the list; all of it unless said otherwise."""
+    """Which part of the list; by default all of it."""
 
-    limit: Annotated[int | None, Field(ge=0, description="How many at most; without it, all")] = None
-    offset: Annotated[int, Field(ge=0, description="How many of the oldest to leave out")] = 0
+    limit: Annotated[int | None, Field(ge=0, description="How many at most; default: all")] = None
+    offset: Annotated[int, Field(ge=0, description="How many of the oldest to skip")] = 0
 
 
 _NOTHING_THERE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.NO_DATA, ErrorReason.NO_TRANSCRIPT}
@@ -137,13 +137,13 @@ def _rendered(base: str, video: media_pb2.Video) -> dict[str, object]:
     summary="Begin a recording",
     aliases=[_ALIAS],
     answers={
-        201: Answer("Send its chunks now", VideoId),
+        201: Answer("Created; send its chunks now", VideoId),
         **_INVALID,
-        429: Answer("Too many are open", ErrorBody, headers=RETRY_AFTER),
+        429: Answer("Too many videos are open", ErrorBody, headers=RETRY_AFTER),
     },
 )
 async def begin(request: web.Request, body: NewVideo) -> web.Response:
-    """Phase 1: creates the video that the chunks will make."""
+    """Phase 1: creates an empty video for the chunks."""
     video = await request.app[APPENDS].create(body.title, body.description)
     return web.json_response(VideoId(video_id=video.number).model_dump(), status=201)
 
@@ -153,15 +153,15 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     summary="Send a chunk",
     aliases=[f"{_ALIAS}/update_video_chunck", f"{_BASE}/update_video_chunk", f"{_ALIAS}/update_video_chunk"],
     takes=StreamedBody(
-        "The video's number and the chunk; in JSON the chunk is Base64, or a data URL of it, as it may be in a "
-        "urlencoded form",
+        "The video's number and the chunk. In JSON the chunk is Base64 or a Base64 data URL; in a urlencoded form it "
+        "may be such a data URL",
         media_types=["multipart/form-data", "application/x-www-form-urlencoded", "application/json"],
         file_fields=_CHUNK_FIELDS,
-        text_fields={_TARGET: "As phase 1 gave it; in a form, before the chunk"},
+        text_fields={_TARGET: "From phase 1; in a form, before the chunk"},
     ),
     request_headers=APPEND_HEADERS,
     answers={
-        200: Answer("It is durable, and part of the video", RecordMessage, headers=APPENDED_HEADERS),
+        200: Answer("Stored, and part of the video", RecordMessage, headers=APPENDED_HEADERS),
         **_INVALID,
         **_FOREIGN,
         **APPEND_REFUSALS,
@@ -171,9 +171,9 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
 async def update(request: web.Request) -> web.Response:
     """Phase 2: appends one chunk.
 
-    One that begins as a file does (`ftyp` behind four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
-    stream) begins a clip, as where a recorder starts anew, and clips are joined as such. Any other goes on, byte by
-    byte, where the one before ended.
+    A chunk that begins like a file (`ftyp` after four bytes, `1A 45 DF A3`, `RIFF….AVI `, the first page of an Ogg
+    stream) starts a new clip, as when a recorder starts anew, and clips are joined as clips. Any other chunk continues
+    the one before, byte by byte.
     """
     chunk = await read_fields(request, _CHUNK_FIELDS, _TARGET)
     number = chunk.target or request.query.get(_TARGET)
@@ -200,11 +200,11 @@ async def update(request: web.Request) -> web.Response:
         200: Answer("The video is finished", RecordMessage),
         **_INVALID,
         **_FOREIGN,
-        422: Answer("What was sent is no mp4, webm or avi; the recording stays open", HTTPValidationError),
+        422: Answer("What was sent is not mp4, webm or avi; the recording stays open", HTTPValidationError),
     },
 )
 async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
-    """Phase 3: no more chunks; the video is probed and transcribed. Doing it again is harmless."""
+    """Phase 3: no more chunks; the video is probed and transcribed. Repeating it is harmless."""
     with _not_found():
         number = parse_number(body.video_id)
         # Before the end, for which it waits: whoever goes in between would leave a finished video that nobody hears.
@@ -217,22 +217,25 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     _BASE,
     summary="List videos",
     aliases=[_ALIAS],
-    answers={200: Answer("What the caller may see, newest last", list[Recorded]), **_INVALID},
+    answers={200: Answer("The videos that the caller may see, newest last", list[Recorded]), **_INVALID},
 )
 async def list_videos(request: web.Request, query: Page) -> web.StreamResponse:
-    """The caller's own videos, those that nobody owns, and those that others have published."""
+    """The caller's own videos, those without an owner, and those that others have published."""
     base, pages = _base(request), request.app[APPENDS].list(query.offset, query.limit)
     return await array_response(request, ((_rendered(base, video) for video in page) async for page in pages))
 
 
 @routes.get(
     f"{_BASE}/{{video_id}}",
-    summary="One video",
+    summary="Get a video",
     aliases=[f"{_ALIAS}/{{video_id}}"],
-    answers={200: Answer("As it is now", Recorded), 404: Answer("No such video, or not yours to see", ErrorBody)},
+    answers={
+        200: Answer("The video as it is now", Recorded),
+        404: Answer("No such video, or not yours to see", ErrorBody),
+    },
 )
 async def get(request: web.Request, path: NumberPath) -> web.Response:
-    """What is known of a video."""
+    """A video's title, address and transcript."""
     with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
     return web.json_response(_rendered(_base(request), video))
@@ -243,11 +246,11 @@ async def get(request: web.Request, path: NumberPath) -> web.Response:
     summary="Play a video",
     aliases=[f"{_ALIAS}/{{video_id}}/stream_video"],
     request_headers=RANGE_REQUEST_HEADERS,
-    answers={**video_answers(), 404: Answer("No such video, or nothing of it yet", ErrorBody)},
+    answers={**video_answers(), 404: Answer("No such video, or it has no bytes yet", ErrorBody)},
     head=True,
 )
 async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
-    """The video's bytes, for a player; while it is recorded, those that came so far."""
+    """The video's bytes for a player; during the recording, those that have arrived so far."""
     with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
         stat = await request.app[PLAYBACK].stat(video.video_id)
@@ -256,7 +259,7 @@ async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
 
 @routes.get(
     f"{_BASE}/{{video_id}}/captions.vtt",
-    summary="A video's captions",
+    summary="Get captions",
     aliases=[f"{_ALIAS}/{{video_id}}/captions.vtt"],
     request_headers=RANGE_REQUEST_HEADERS,
     answers={
@@ -266,7 +269,7 @@ async def stream(request: web.Request, path: NumberPath) -> web.StreamResponse:
     head=True,
 )
 async def captions(request: web.Request, path: NumberPath) -> web.StreamResponse:
-    """What is said in the video, as WebVTT for a `<track>`; without cues where nothing is said."""
+    """What is said in the video, as WebVTT for a `<track>`; without cues if nothing is said."""
     with _not_found():
         video = await request.app[APPENDS].find(path.video_id)
         found = await request.app[TRANSCRIPTS].captions(video.video_id)

@@ -31,13 +31,13 @@ class Transcribed(BaseModel):
 
     id: str
     status: TranscriptState
-    text: Annotated[str | None, Field(description="null while it is not known; empty where nothing is said")] = None
-    language: Annotated[str | None, Field(description="ISO 639-1; null where it is not known")] = None
+    text: Annotated[str | None, Field(description="null while it is not known; empty if nothing is said")] = None
+    language: Annotated[str | None, Field(description="ISO 639-1; null if it is not known")] = None
     error: Annotated[str | None, Field(description="Why it failed")] = None
 
 
 class Language(BaseModel):
-    """How a video is heard."""
+    """The language to expect."""
 
     language: Annotated[
         str, Field(max_length=35, description="For example en or pt-BR; empty: as configured, or detected")
@@ -57,13 +57,13 @@ class Created(BaseModel):
     summary="Upload a video",
     takes=StreamedBody("The video", media_types=["multipart/form-data"], file_fields=["video"]),
     answers={
-        201: Answer("It is stored", Created),
+        201: Answer("Stored", Created),
         413: Answer("The file is too large", ErrorBody),
         422: Answer("No video field, an empty file, or not a video", HTTPValidationError),
     },
 )
 async def upload(request: web.Request) -> web.Response:
-    """Stores one video file and answers when it is durable. Its format is told from its bytes."""
+    """Stores one video file, and answers once it is durable. Its format is detected from its bytes."""
     file = await FormFile.open(request, "video", max_size=request.app[SETTINGS].upload_max_bytes)
     uploaded = await request.app[UPLOADS].upload(file.chunks(), file.file_name, file.likely_size)
     video = uploaded.video
@@ -88,7 +88,7 @@ async def _serve(request: web.Request, video_id: str, disposition: str, content_
     head=True,
 )
 async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
-    """The video's bytes, for a player: ranges, conditionals, HEAD."""
+    """The video's bytes for a player, with ranges, conditional requests and HEAD."""
     return await _serve(request, path.video_id, "inline")
 
 
@@ -100,7 +100,7 @@ async def stream(request: web.Request, path: VideoPath) -> web.StreamResponse:
     head=True,
 )
 async def download(request: web.Request, path: VideoPath) -> web.StreamResponse:
-    """The video as an attachment; ranges work, so that a download can be resumed."""
+    """The video as an attachment. Ranges work, so a download can be resumed."""
     return await _serve(request, path.video_id, "attachment", "application/octet-stream")
 
 
@@ -111,36 +111,36 @@ def _transcribed(video_id: str, view: TranscriptView, status: int) -> web.Respon
 
 @routes.post(
     "/videos/{video_id}/transcript",
-    summary="Have a video transcribed",
+    summary="Transcribe a video",
     answers={
-        202: Answer("It is under way, or there already", Transcribed),
+        202: Answer("Under way, or already there", Transcribed),
         403: Answer("The video is somebody else's", ErrorBody),
         404: Answer("No such video, or not yours to see", ErrorBody),
-        409: Answer("It still grows, or is being transcribed in another language", ErrorBody),
+        409: Answer("The video still grows, or is being transcribed in another language", ErrorBody),
     },
 )
 async def transcribe(request: web.Request, path: VideoPath, query: Language) -> web.Response:
-    """Begins a transcript, unless it is there or under way; one that failed is tried again."""
+    """Starts a transcript, unless there is one or one is under way; a failed one is tried again."""
     view = await request.app[TRANSCRIPTS].request(path.video_id, query.language)
     return _transcribed(path.video_id, view, 202)
 
 
 @routes.get(
     "/videos/{video_id}/transcript",
-    summary="What is said in a video",
+    summary="Get a transcript",
     answers={
-        200: Answer("What is known now", Transcribed),
+        200: Answer("Its state, and the text once it is known", Transcribed),
         404: Answer("No such video, not yours to see, or nobody asked for a transcript", ErrorBody),
     },
 )
 async def transcript(request: web.Request, path: VideoPath) -> web.Response:
-    """The transcript's text and state."""
+    """What is said in the video, as text."""
     return _transcribed(path.video_id, await request.app[TRANSCRIPTS].get(path.video_id), 200)
 
 
 @routes.get(
     "/videos/{video_id}/captions.vtt",
-    summary="A video's captions",
+    summary="Get captions",
     request_headers=RANGE_REQUEST_HEADERS,
     answers={
         **range_answers([CAPTIONS_TYPE]),
@@ -149,5 +149,5 @@ async def transcript(request: web.Request, path: VideoPath) -> web.Response:
     head=True,
 )
 async def captions(request: web.Request, path: VideoPath) -> web.StreamResponse:
-    """What is said in the video, as WebVTT for a `<track>`; without cues where nothing is said."""
+    """What is said in the video, as WebVTT for a `<track>`; without cues if nothing is said."""
     return await serve_captions(request, await request.app[TRANSCRIPTS].captions(path.video_id), path.video_id)

@@ -226,6 +226,7 @@ def test_a_generated_client_has_every_model() -> None:
     assert not [name for name in schemas if "__" in name]
     titles = [schema["title"] for schema in schemas.values()]
     assert len(titles) == len(set(titles))
+    assert not [name for name, schema in schemas.items() if "\n" in schema["description"]], "sections of a docstring"
 
 
 def test_the_sharing_api_has_the_shapes_of_its_document() -> None:
