@@ -1,68 +1,30 @@
-"""Giving a video's bytes out, whatever dialect asks: windows from the stream service, hot blocks from memory.
-
-The stream service is asked for windows, each longer than the one before, the next one while the last one is still
-being sent. So a viewer that seeks or leaves costs no more than a few times what it took, no call is cancelled on the
-normal path, and a replica that dies costs the rest of a window, which another one serves.
-"""
+"""Giving a video's bytes out, whatever dialect asks: hot blocks from memory, the rest from the stream service."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
-import grpc
 from reelway.v1 import stream_pb2
 
 from gateway.block_cache import BLOCK, BlockCache, BlockKey
-from gateway.stall_watch import StallWatch
-from gateway.stream_backend import StreamBackend, Window
-from services.common import logs, tasks
-from services.common.backoff import Backoff
+from gateway.stream_backend import StreamBackend
+from gateway.windows import Windows
+from services.common import tasks
 from services.common.bounded_cache import BoundedCache
 from services.common.byte_messages import Buffer
 from services.common.caller import current_caller
-from services.common.channel import LOOKAHEAD_BYTES
 from services.common.error_catalog import ErrorReason
-from services.common.error_translator import from_rpc_error
 from services.common.errors import ReelwayError
-from services.common.request_limits import LONGEST_WINDOW, STAT_SECONDS
+from services.common.request_limits import STAT_SECONDS
 
-log = logs.get_logger(__name__)
-
-_FIRST_WINDOW = 2**20
-_GROWTH = 4
-"""Each window is so many times the one before, up to LONGEST_WINDOW: a store that reads ahead of each request does so
-in vain at its end, so one long request costs half the CPU of sixteen short ones."""
-_QUICK_SECONDS = 5.0
-"""Only a window that was taken so fast is followed by a longer one: a slow viewer's would meet its deadline."""
-_STALL_SECONDS = 15.0
-"""The windows of a viewer who takes a message for so long are given up: they are buffers in two processes, for somebody
-who pauses, or never reads on. Who does is asked for the rest anew."""
-_AHEAD = 2**20
-"""The next window is opened so many bytes before the end of the one before: it hides the store's latency."""
 _SHORT = 2**20
 """Up to here one unary call is cheaper than a stream."""
-_LEFT_BEHIND_SECONDS = 15.0
 _STATS = 10_000
 JOIN_SECONDS = 300.0
 """How long a viewer waits for clips to be joined before it is told to come back."""
-_WINDOW_TRIES = 10
-"""Six to eleven seconds without a byte: a replica that came back is dialled again two seconds later at the latest."""
-_TURNS = Backoff(attempts=40, first_seconds=1.0, longest_seconds=1.0)
-"""Where no replica has room, half a minute: viewers who take turns have buffers. Nobody's pauses grow, or whoever has
-waited longest would ask least often, and wait on."""
-_CROWDED_SECONDS = 5.0
-"""So long after a window found no room none is opened ahead: those who come to its end need it more."""
-# A window that fails so may go well on another replica, or a moment later.
-_AGAIN = {
-    ErrorReason.SERVICE_UNAVAILABLE,
-    ErrorReason.STORE_UNAVAILABLE,
-    ErrorReason.TIMEOUT,
-    ErrorReason.TOO_MANY_REQUESTS,
-}
 
 
 class Playback:
@@ -72,11 +34,7 @@ class Playback:
         self._backend, self._cache, self._ttl = backend, cache, access_ttl_seconds
         self._stats = BoundedCache[tuple[str, str], tuple[float, stream_pb2.StatResponse]](_STATS)
         self._asking = tasks.SingleFlight[tuple[str, str], stream_pb2.StatResponse]()
-        self._backoff = Backoff(attempts=_WINDOW_TRIES)
-        self._left_behind = tasks.Background()
-        self._waiting = OrderedDict[StallWatch, Callable[[], None]]()
-        """What gives the windows up of each viewer who takes a message and has some; who began first comes first."""
-        self._crowded_until = 0.0
+        self._windows = Windows(backend)
 
     async def stat(self, video_id: str) -> stream_pb2.StatResponse:
         """What a reader must know, as of at most a second ago; VIDEO_NOT_FOUND."""
@@ -135,8 +93,10 @@ class Playback:
                 offset += len(piece)
             else:
                 run_end = self._end_of_run(stat, offset, end)
-                async with contextlib.aclosing(self._stream(stat, offset, run_end)) as chunks:
+                admission = _Admission(self._cache, stat, offset)
+                async with contextlib.aclosing(self._windows.read(stat, offset, run_end)) as chunks:
                     async for chunk in chunks:
+                        admission.add(chunk)
                         yield (chunk,)
                 offset = run_end
 
@@ -200,104 +160,11 @@ class Playback:
         number = self._cache.first_within(stat.video_id, stat.etag, range(offset // BLOCK + 1, -(-end // BLOCK)))
         return end if number is None else number * BLOCK
 
-    async def _stream(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> AsyncGenerator[memoryview, None]:
-        """The run in windows, the next one opened while the last message of the one before is sent."""
-        window: Window | None = None
-        ahead: Window | None = None
-        size, attempt, now = _FIRST_WINDOW, 0, asyncio.get_running_loop().time
-        window_end, began, patience = offset, now(), self._backoff
-        admit = _Admission(self._cache, stat, offset)
-
-        def give_up() -> None:
-            nonlocal window, ahead, size
-            self._waiting.pop(watch, None)
-            for call in (window, ahead):
-                if call is not None:
-                    # Not left to run out, as those of viewers who go: of a long one that would be much, at each pause.
-                    call.cancel()
-            window = ahead = None
-            size = _FIRST_WINDOW
-
-        watch = StallWatch(_STALL_SECONDS, give_up)
-        try:
-            while offset < end:
-                if window is None or offset >= window_end:
-                    window_end, began = min(end, offset + size), now()
-                    window, ahead = ahead or self._open(stat, offset, window_end), None
-                try:
-                    chunk = await _next(window)
-                except ReelwayError as error:
-                    attempt += 1
-                    crowded = error.reason is ErrorReason.TOO_MANY_REQUESTS
-                    if crowded:
-                        self._crowded_until, patience = now() + _CROWDED_SECONDS, _TURNS
-                    if error.reason not in _AGAIN or attempt >= patience.attempts:
-                        raise
-                    log.info("window failed, asking again", why=str(error), attempt=attempt)
-                    if crowded and self._waiting:
-                        # Whoever has been slowest makes room, and asks anew.
-                        next(iter(self._waiting.values()))()
-                    if ahead is not None:
-                        # It begins behind what is missing now.
-                        self._leave(ahead)
-                    window = ahead = None
-                    # A long one takes twice the room, of which there is none, or its viewer is fast no more.
-                    size = _FIRST_WINDOW
-                    await asyncio.sleep(patience.pause(attempt))
-                    continue
-                attempt, patience, offset = 0, self._backoff, offset + len(chunk)
-                in_reach = window_end - offset <= _AHEAD and window_end < end
-                if ahead is None and in_reach and now() >= self._crowded_until:
-                    if now() - began < _QUICK_SECONDS:
-                        size = min(_GROWTH * size, LONGEST_WINDOW)
-                    ahead = self._open(stat, window_end, min(end, window_end + size))
-                admit.add(chunk)
-                # Of a window whose end is here the replica is done with all: it would make no room.
-                if ahead is not None or window_end - offset > LOOKAHEAD_BYTES:
-                    self._waiting[watch] = give_up
-                watch.begin()
-                yield chunk
-                watch.end()
-                self._waiting.pop(watch, None)
-        finally:
-            watch.close()
-            self._waiting.pop(watch, None)
-            for call in (window, ahead):
-                if call is not None:
-                    self._leave(call)
-
-    def _open(self, stat: stream_pb2.StatResponse, offset: int, end: int) -> Window:
-        return self._backend.open_window(stat.video_id, stat.etag, offset, end - offset)
-
-    def _leave(self, call: Window) -> None:
-        """Let a window run out unread: a cancelled stream costs grpc.aio memory that it never gives back."""
-        self._left_behind.start(_run_out(call))
-
 
 def _cut(block: bytes, offset: int, end: int) -> Buffer:
     """What of the block that `offset` lies in belongs to the range up to `end`."""
     start, length = offset % BLOCK, end - offset
     return block if not start and length >= len(block) else memoryview(block)[start : start + length]
-
-
-async def _next(window: Window) -> memoryview:
-    """The next message of a window; STORE_UNAVAILABLE where it ends before its time."""
-    try:
-        chunk = await window.read()
-    except grpc.aio.AioRpcError as failure:
-        raise from_rpc_error(failure) from None
-    if not isinstance(chunk, memoryview):
-        raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-    return chunk
-
-
-async def _run_out(call: Window) -> None:
-    try:
-        async with asyncio.timeout(_LEFT_BEHIND_SECONDS):
-            while await call.read() is not grpc.aio.EOF:
-                pass
-    except (grpc.aio.AioRpcError, TimeoutError):
-        call.cancel()
 
 
 class _Admission:

@@ -13,8 +13,8 @@ import pytest
 from reelway.v1 import stream_pb2
 
 from gateway.block_cache import BlockCache
-from gateway.operations import playback
 from gateway.operations.playback import Playback
+from gateway.windows import _TURNS
 from services.common.backoff import Backoff
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -24,12 +24,11 @@ MESSAGE = 2**19
 DATA = random.Random(5).randbytes(6 * 2**20)
 STAT = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=len(DATA))
 GONE = ReelwayError(ErrorReason.STORE_UNAVAILABLE)
-TURNS = playback._TURNS
 
 
 @pytest.fixture(autouse=True)
 def _no_pauses_between_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playback, "_TURNS", replace(TURNS, first_seconds=0))
+    monkeypatch.setattr("gateway.windows._TURNS", replace(_TURNS, first_seconds=0))
 
 
 class Window:
@@ -86,8 +85,8 @@ class Windows:
 async def test_windows_grow_where_they_are_taken_quickly_and_no_byte_is_asked_for_twice(
     monkeypatch: pytest.MonkeyPatch, quick_seconds: float, longest: int, sizes: list[int]
 ) -> None:
-    monkeypatch.setattr(playback, "_QUICK_SECONDS", quick_seconds)
-    monkeypatch.setattr(playback, "LONGEST_WINDOW", longest)
+    monkeypatch.setattr("gateway.windows._QUICK_SECONDS", quick_seconds)
+    monkeypatch.setattr("gateway.windows.LONGEST_WINDOW", longest)
     windows, given = Windows(), b""
     async for batch in windows.videos().read(STAT, 0, len(DATA)):
         given += b"".join(batch)
@@ -99,11 +98,11 @@ async def test_windows_grow_where_they_are_taken_quickly_and_no_byte_is_asked_fo
 
 
 @pytest.mark.parametrize("end", [grpc.aio.EOF, GONE], ids=["early", "with an error"])
-async def test_what_a_window_does_not_give_is_asked_for_again(end: Any) -> None:
+async def test_what_a_window_does_not_give_is_asked_for_again(monkeypatch: pytest.MonkeyPatch, end: Any) -> None:
     windows = Windows(end)
     videos = windows.videos()
     # One failure is borne behind every byte that came.
-    videos._backoff = Backoff(attempts=2, first_seconds=0.01)
+    monkeypatch.setattr("gateway.windows._AGAIN", Backoff(attempts=2, first_seconds=0.01))
     given = [bytes(piece) async for batch in videos.read(STAT, 0, len(DATA)) for piece in batch]
     assert b"".join(given) == DATA
     # The second and the fourth were opened ahead, for bytes behind those that were missing then.
@@ -131,7 +130,7 @@ async def test_a_short_range_that_lasts_too_long_or_finds_no_room_comes_in_a_win
 
 async def test_whoever_leaves_has_the_windows_run_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cancelled call costs grpc.aio memory for ever. Nor is it cancelled later, as one whose viewer stalls."""
-    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.02)
+    monkeypatch.setattr("gateway.windows._STALL_SECONDS", 0.02)
     windows = Windows()
     videos = windows.videos()
     reading = videos.read(STAT, 0, len(DATA))
@@ -148,7 +147,7 @@ async def test_whoever_leaves_has_the_windows_run_out(monkeypatch: pytest.Monkey
 
 
 async def test_a_window_that_does_not_run_out_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playback, "_LEFT_BEHIND_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.windows._LEFT_BEHIND_SECONDS", 0.05)
     windows = Windows(asyncio.Event())
     videos = windows.videos()
     reading = videos.read(STAT, 0, len(DATA))
@@ -158,7 +157,7 @@ async def test_a_window_that_does_not_run_out_is_cancelled(monkeypatch: pytest.M
 
 
 async def test_whoever_stalls_holds_no_window_and_gets_every_byte_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.windows._STALL_SECONDS", 0.05)
     windows = Windows()
     reading = windows.videos().read(STAT, 0, len(DATA))
     given = list(await anext(reading))
@@ -169,7 +168,7 @@ async def test_whoever_stalls_holds_no_window_and_gets_every_byte_once(monkeypat
 
 
 async def test_whoever_waits_for_the_store_neither_stalls_nor_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.02)
+    monkeypatch.setattr("gateway.windows._STALL_SECONDS", 0.02)
     hangs = asyncio.Event()
     windows = Windows(hangs)
     videos = windows.videos()
@@ -207,7 +206,7 @@ async def test_where_there_was_no_room_a_moment_ago_no_window_is_opened_ahead(mo
     assert [window.size for window in windows.opened] == [0, 2**20]
     assert b"".join([*given, *[piece async for batch in reading for piece in batch]]) == DATA
     assert len(windows.opened) == 1 + len(DATA) // 2**20
-    monkeypatch.setattr(videos, "_crowded_until", 0)
+    monkeypatch.setattr(videos._windows, "crowded_until", 0)
     await anext(videos.read(STAT, 0, len(DATA)))
     assert [window.size for window in windows.opened[-2:]] == [2**20, 4 * 2**20]
 
@@ -222,7 +221,9 @@ async def test_where_there_was_no_room_a_moment_ago_no_window_is_opened_ahead(mo
         (ErrorReason.VIDEO_CHANGED, 1),
     ],
 )
-async def test_room_is_waited_for_longer_than_a_replica_and_nothing_else(reason: ErrorReason, refused: int) -> None:
+async def test_room_is_waited_for_longer_than_a_replica_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch, reason: ErrorReason, refused: int
+) -> None:
     opened = list[Window]()
 
     def open_window(*what: Any) -> Window:
@@ -230,7 +231,7 @@ async def test_room_is_waited_for_longer_than_a_replica_and_nothing_else(reason:
         return opened[-1]
 
     videos = Playback(Mock(open_window=open_window), BlockCache(0), 0)
-    videos._backoff = Backoff(attempts=10, first_seconds=0)
+    monkeypatch.setattr("gateway.windows._AGAIN", Backoff(attempts=10, first_seconds=0))
     with pytest.raises(ReelwayError):
         await anext(videos.read(STAT, 0, len(DATA)))
     assert len(opened) == refused
@@ -264,7 +265,7 @@ async def test_after_a_window_that_failed_they_begin_small_again() -> None:
 
 
 async def test_who_has_waited_long_for_room_asks_as_often_as_who_has_just_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playback, "_TURNS", TURNS)
+    monkeypatch.setattr("gateway.windows._TURNS", _TURNS)
     pauses = list[float]()
 
     async def sleep(seconds: float) -> None:
@@ -280,22 +281,22 @@ async def test_who_has_waited_long_for_room_asks_as_often_as_who_has_just_come(m
 
 async def test_who_waits_for_room_waits_as_long_where_a_replica_dies_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that hangs is given up when there is room again for all others."""
-    monkeypatch.setattr(playback, "_CROWDED_SECONDS", 0)
+    monkeypatch.setattr("gateway.windows._CROWDED_SECONDS", 0)
     refusals = [ReelwayError(ErrorReason.TOO_MANY_REQUESTS)] * 12 + [GONE]
     opened = [Window(b"", refusal) for refusal in refusals] + [Window(DATA[: 2**20])] * 2
     videos = Playback(Mock(open_window=Mock(side_effect=opened)), BlockCache(0), 0)
-    videos._backoff = Backoff(attempts=10, first_seconds=0)
+    monkeypatch.setattr("gateway.windows._AGAIN", Backoff(attempts=10, first_seconds=0))
     assert await anext(videos.read(STAT, 0, len(DATA)))
 
 
 async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
     windows = Windows()
     videos = windows.videos()
-    monkeypatch.setattr(playback, "_STALL_SECONDS", 0.05)
+    monkeypatch.setattr("gateway.windows._STALL_SECONDS", 0.05)
     stalled = videos.read(STAT, 0, len(DATA))
     await anext(stalled)
     await until(lambda: [window.was_cancelled for window in windows.opened] == [True, True])
-    monkeypatch.setattr(playback, "_STALL_SECONDS", 60)
+    monkeypatch.setattr("gateway.windows._STALL_SECONDS", 60)
     slow = videos.read(STAT, 0, len(DATA))
     await anext(slow)
     windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
