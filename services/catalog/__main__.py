@@ -47,18 +47,15 @@ async def _serve(settings: CatalogSettings) -> None:
         store, records = RedisVideoStore(redis, clock), RecordStore(objects, data)
         catalog = Catalog(store, records, objects, clock)
         journals = JournalChanges(catalog, clock)
-        lists, processing = LibraryStore(redis), Processing(catalog, objects, clock)
-        library = LibraryServicer(Library(catalog, store, lists, clock), processing, objects, clock)
+        processing = Processing(catalog, objects, clock)
+        library = LibraryServicer(Library(catalog, store, LibraryStore(redis), clock), processing, objects, clock)
         hearing = Hearing(settings.transcribe_engine, settings.transcribe_model, settings.transcribe_language)
         transcripts = Transcripts(catalog, objects, clock, hearing)
-        duties = [
-            DueJobs(duty, videos=store, lists=lists, ffmpeg=ffmpeg, clock=clock) for duty in (processing, transcripts)
-        ]
+        duties = [DueJobs(duty, videos=store, ffmpeg=ffmpeg, clock=clock) for duty in (processing, transcripts)]
         sweeper = Sweeper(
             catalog,
             processing,
             store=store,
-            lists=lists,
             lease=Lease(redis, LEASES + "sweep", 3 * settings.catalog_sweep_interval_seconds + 30),
             clock=clock,
             grace_seconds=settings.catalog_sweep_grace_seconds,

@@ -13,7 +13,6 @@ from typing import Protocol
 import grpc
 from reelway.v1 import ffmpeg_pb2, ffmpeg_pb2_grpc, media_pb2
 
-from services.catalog.library_store import LibraryStore
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import fault_points, logs
 from services.common.call import call
@@ -52,10 +51,8 @@ class Duty(Protocol):
 class DueJobs:
     """Runs on every replica; each takes videos that no other one has taken."""
 
-    def __init__(
-        self, duty: Duty, *, videos: RedisVideoStore, lists: LibraryStore, ffmpeg: grpc.aio.Channel, clock: Clock
-    ) -> None:
-        self._duty, self._videos, self._lists, self._clock = duty, videos, lists, clock
+    def __init__(self, duty: Duty, *, videos: RedisVideoStore, ffmpeg: grpc.aio.Channel, clock: Clock) -> None:
+        self._duty, self._videos, self._clock = duty, videos, clock
         self._ffmpeg: ffmpeg_pb2_grpc.FfmpegServiceAsyncStub = ffmpeg_pb2_grpc.FfmpegServiceStub(ffmpeg)
         self._log = log.bind(duty=duty.name)
 
@@ -70,7 +67,7 @@ class DueJobs:
     async def look(self) -> None:
         """See to what is due, each on its own: one bad record must not hold the others back."""
         now = self._clock.seconds()
-        while due := await self._lists.claim(self._duty.queue_key, now, now + _AGAIN_SECONDS, _AT_ONCE):
+        while due := await self._videos.claim(self._duty.queue_key, now, now + _AGAIN_SECONDS, _AT_ONCE):
             await asyncio.gather(*map(self._try, due))
 
     async def _try(self, video_id: str) -> None:
@@ -97,7 +94,7 @@ class DueJobs:
             return
         now = self._clock.seconds()
         pause = min(_AGAIN_PART * (now - task.create_time.seconds), _LONGEST_AGAIN_SECONDS)
-        await self._lists.put_off(self._duty.queue_key, video_id, now + pause)
+        await self._videos.put_off(self._duty.queue_key, video_id, now + pause)
 
     async def _register(self, job: ffmpeg_pb2.RegisterTaskRequest) -> ffmpeg_pb2.Task:
         """The task of this name as it is now; a new one if there is none."""

@@ -85,7 +85,8 @@ class Library:
     async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, *, hidden: str = "") -> Page:
         behind = Position(*unseal_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
-        records = [_without_words(video) for video in await self._videos.records(found.video_ids)]
+        ids = [row.video_id for row in found.rows]
+        records = [_without_words(video) for video in await self._videos.records(ids)]
         videos, next_behind = within_message(records, _shown_bytes), found.behind
         if len(videos) < len(records):
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)

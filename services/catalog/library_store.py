@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import redis.asyncio as redis
 
-from services.catalog.memberships import SIGNED
 from services.common.redis_client import redis_errors
 
 _LARGEST_LOOK = 2_000
@@ -27,11 +26,6 @@ class Found(NamedTuple):
     rows: list[Position]
     behind: Position | None
     """Where the next part begins; None: there is none."""
-
-    @property
-    def video_ids(self) -> list[str]:
-        """Of the rows, in order."""
-        return [row.video_id for row in self.rows]
 
 
 class LibraryStore:
@@ -92,27 +86,3 @@ class LibraryStore:
         with redis_errors():
             scores: Any = await self._redis.zmscore(hidden, [row.video_id for row in rows])
         return [row for row, score in zip(rows, scores, strict=True) if score is None]
-
-    async def signed_before(self, time: float) -> list[str]:
-        """Signed uploads that were promised before a Unix time and have not arrived."""
-        with redis_errors():
-            members: Any = await self._redis.zrange(SIGNED, "-inf", time, byscore=True, offset=0, num=1000)
-        return [member.decode() for member in members]
-
-    async def claim(self, due: str, now: float, until: float, count: int) -> list[str]:
-        """Videos of a list by time whose job is to be looked after, taken until `until`.
-
-        Two callers in the same moment may both be given one: looking after a job twice makes no second one.
-        """
-        with redis_errors():
-            members: Any = await self._redis.zrange(due, "-inf", now, byscore=True, offset=0, num=count)
-            pipe = self._redis.pipeline(transaction=False)
-            for member in members:
-                pipe.zadd(due, {member: until}, xx=True, gt=True, ch=True)
-            taken = await pipe.execute()
-        return [member.decode() for member, changed in zip(members, taken, strict=True) if changed]
-
-    async def put_off(self, due: str, video_id: str, until: float) -> None:
-        """Have a video in a list by time stand at `until`, where it stands earlier: nobody is given it before."""
-        with redis_errors():
-            await self._redis.zadd(due, {video_id: until}, xx=True, gt=True)

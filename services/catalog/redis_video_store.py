@@ -44,7 +44,6 @@ from redis.asyncio.client import Pipeline
 from reelway.v1 import media_pb2
 
 from services.catalog.memberships import (
-    DELETING,
     DUE,
     PREFIX,
     PUBLISHED,
@@ -68,7 +67,6 @@ LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
 # Everything else in the process waits while these are put in order.
 _SKIPPED_AT_ONCE = 500
-_DELETED_AT_ONCE = 1000
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -270,14 +268,30 @@ class RedisVideoStore:
                     video_id, _, mark = member.decode().partition("/")
                     yield video_id, mark
 
-    async def deleting(self, before: float) -> list[str]:
-        """Ids of videos whose deletion began before a Unix time, and whose objects may not be gone yet."""
+    async def due(self, key: str, before: float, count: int) -> list[str]:
+        """Ids of the first `count` videos in a list by time whose Unix time is not later than `before`."""
         with redis_errors():
-            # An earlier release gave them their numbers as scores, which are times long past.
-            members: Any = await self._redis.zrange(
-                DELETING, "-inf", before, byscore=True, offset=0, num=_DELETED_AT_ONCE
-            )
+            # An earlier release gave tombstones their numbers as scores, which are times long past.
+            members: Any = await self._redis.zrange(key, "-inf", before, byscore=True, offset=0, num=count)
         return [member.decode() for member in members]
+
+    async def claim(self, key: str, now: float, until: float, count: int) -> list[str]:
+        """As `due`, moved to `until`: nobody else is given them before.
+
+        Two callers in the same moment may both be given one: looking after a job twice makes no second one.
+        """
+        ids = await self.due(key, now, count)
+        with redis_errors():
+            pipe = self._redis.pipeline(transaction=False)
+            for video_id in ids:
+                pipe.zadd(key, {video_id: until}, xx=True, gt=True, ch=True)
+            moved = await pipe.execute()
+        return [video_id for video_id, changed in zip(ids, moved, strict=True) if changed]
+
+    async def put_off(self, key: str, video_id: str, until: float) -> None:
+        """Move a video in a list by time to `until`, unless it is later there, or has left it."""
+        with redis_errors():
+            await self._redis.zadd(key, {video_id: until}, xx=True, gt=True)
 
     async def exists(self) -> bool:
         """Whether there is an index at all."""

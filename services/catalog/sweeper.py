@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from functools import partial
 from typing import Any
 
 from services.catalog.catalog import Catalog
-from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import DELETING, SIGNED
 from services.catalog.processing import Processing
 from services.catalog.redis_video_store import RedisVideoStore
@@ -18,8 +16,10 @@ from services.common.periodic import failures_logged, periodically
 
 log = logs.get_logger(__name__)
 
-# What an outage of the store leaves is as much as came meanwhile: one by one, its answers would take hours.
+# Leftovers that are worked on side by side: one at a time, the backlog of an outage of the store would take hours.
 _AT_ONCE = 8
+# Tombstones, and signed uploads, that one sweep takes up.
+_DUE = 1000
 
 
 class Sweeper:
@@ -31,13 +31,12 @@ class Sweeper:
         processing: Processing,
         *,
         store: RedisVideoStore,
-        lists: LibraryStore,
         lease: Lease,
         clock: Clock,
         grace_seconds: float,
         signed_seconds: float,
     ) -> None:
-        self._catalog, self._processing, self._store, self._lists = catalog, processing, store, lists
+        self._catalog, self._processing, self._store = catalog, processing, store
         self._lease, self._clock, self._grace, self._signed = lease, clock, grace_seconds, signed_seconds
 
     async def run(self, interval_seconds: float) -> None:
@@ -48,12 +47,8 @@ class Sweeper:
         """One look; each leftover on its own, so that a bad one does not keep the others waiting."""
         left_before = self._clock.seconds() - self._grace
         await tasks.for_each_of(self._store.unsaved_before(left_before), self._save, _AT_ONCE)
-
-        see_to = partial(self._see_to, DELETING, left_before, self._catalog.finish_delete)
-        await tasks.for_each(await self._store.deleting(left_before), see_to, _AT_ONCE)
-        signed_before = self._clock.seconds() - self._signed
-        see_to = partial(self._see_to, SIGNED, signed_before, self._processing.expire)
-        await tasks.for_each(await self._lists.signed_before(signed_before), see_to, _AT_ONCE)
+        await self._work_on(DELETING, left_before, self._catalog.finish_delete)
+        await self._work_on(SIGNED, self._clock.seconds() - self._signed, self._processing.expire)
 
     async def _save(self, unsaved: tuple[str, str]) -> None:
         video_id, mark = unsaved
@@ -63,10 +58,11 @@ class Sweeper:
                 log.info("saving a record that its writer left", video_id=video_id)
                 await self._catalog.save(video, mark)
 
-    async def _see_to(
-        self, due: str, before: float, work: Callable[[str], Coroutine[Any, Any, None]], video_id: str
-    ) -> None:
-        with failures_logged("sweep of a video", video_id=video_id):
-            # Behind the others of its list first: so many that fail would be all that a look sees.
-            await self._lists.put_off(due, video_id, before)
-            await work(video_id)
+    async def _work_on(self, key: str, before: float, work: Callable[[str], Coroutine[Any, Any, None]]) -> None:
+        async def see_to(video_id: str) -> None:
+            with failures_logged("sweep of a video", video_id=video_id):
+                # To the end of what is due first: else those that fail again and again would be all that a look sees.
+                await self._store.put_off(key, video_id, before)
+                await work(video_id)
+
+        await tasks.for_each(await self._store.due(key, before, _DUE), see_to, _AT_ONCE)

@@ -10,6 +10,7 @@ from reelway.v1 import media_pb2
 
 from services.catalog import redis_video_store
 from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import DELETING as DELETING_LIST
 from services.catalog.memberships import PROCESSING, PUBLISHED, listed_for, owned_key, public_key
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
@@ -258,16 +259,16 @@ async def test_the_order_is_exact_where_floats_still_are(store: RedisVideoStore,
 
 async def test_a_tombstone_leaves_the_lists_and_keeps_its_number(store: RedisVideoStore, clock: TurnedClock) -> None:
     video = await new(store)
-    assert await store.deleting(FOREVER) == []
+    assert await store.due(DELETING_LIST, FOREVER, 10) == []
     began = clock.seconds()
     deleting = await step(store, video, state=DELETING)
     clock.ahead = 60
     deleting = await step(store, deleting, title="changed meanwhile")
-    assert await store.deleting(began - 1) == [], "whoever deletes it is at it"
-    assert await store.deleting(began + 30) == [video.video_id]
+    assert await store.due(DELETING_LIST, began - 1, 10) == [], "whoever deletes it is at it"
+    assert await store.due(DELETING_LIST, began + 30, 10) == [video.video_id]
     assert await store.page(NOBODYS, 0, 10) == []
     deleted = await step(store, deleting, state=DELETED)
-    assert await store.deleting(FOREVER) == []
+    assert await store.due(DELETING_LIST, FOREVER, 10) == []
     assert await store.get_by_number(video.number) == deleted
 
 
@@ -345,7 +346,7 @@ async def test_a_load_is_the_index_that_was(store: RedisVideoStore, lease: Lease
     await store.finish_load(4, 4, lease)
     assert await store.page(BOTH, 0, 10) == [videos[0], videos[1], videos[3]]
     assert await store.get_by_number(3) == videos[2]
-    assert await store.deleting(clock.seconds()) == [videos[2].video_id]
+    assert await store.due(DELETING_LIST, clock.seconds(), 10) == [videos[2].video_id]
     assert [mark async for mark in store.unsaved_before(float("inf"))] == []
     assert (await new(store)).number == 5
 
@@ -375,13 +376,12 @@ async def test_redis_that_is_away_is_a_store_that_is_unavailable(clock: TurnedCl
             away.saved(video, "m"),
             away.is_saved(video),
             anext(away.unsaved_before(FOREVER)),
-            away.deleting(FOREVER),
+            away.due(DELETING_LIST, FOREVER, 10),
             away.exists(),
             away.clear(Lease(client, "lease", 60)),
             lists.newest(NOBODYS, 10),
-            lists.signed_before(FOREVER),
-            lists.claim(PROCESSING, 0, 1, 10),
-            lists.put_off(PROCESSING, video.video_id, 1),
+            away.claim(PROCESSING, 0, 1, 10),
+            away.put_off(PROCESSING, video.video_id, 1),
             return_exceptions=True,
         )
     for answer in answers:

@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from services.catalog.library import Library
 from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import SIGNED
 from services.catalog.processing import Processing
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -74,8 +75,7 @@ async def test_a_signed_upload_that_became_a_video_since_is_that_video_again(nea
     await processing.note_arrival(signed.video_id, 5)
     found = library_pb2.Processed(object_key=key, size_bytes=5, sha256="0" * 64)
     await processing.finish(library_pb2.FinishProcessingRequest(video_id=signed.video_id, processed=found))
-    lists = LibraryStore(near.redis)
-    library = Library(near.catalog, near.videos, lists, near.clock)
+    library = Library(near.catalog, near.videos, LibraryStore(near.redis), near.clock)
     words = library_pb2.EditRequest(video_id=signed.video_id, title="t", description="d")
     published = await library.edit("anna", words)
     await before.restore()
@@ -85,7 +85,7 @@ async def test_a_signed_upload_that_became_a_video_since_is_that_video_again(nea
     assert (again.state, again.title, again.object_key) == (media_pb2.VIDEO_STATE_READY, "t", key)
     assert again.listing_time == published.listing_time
     assert await near.bytes_of(key) == b"bytes"
-    assert await lists.signed_before(float("inf")) == []
+    assert await near.videos.due(SIGNED, float("inf"), 10) == []
 
 
 async def test_what_arrived_for_a_signature_that_redis_forgot_is_kept(

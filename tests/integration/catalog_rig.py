@@ -36,7 +36,6 @@ def catalog_sweeper(parts: Foundation) -> Sweeper:
         parts.catalog,
         Processing(parts.catalog, parts.objects, parts.clock),
         store=parts.videos,
-        lists=LibraryStore(parts.redis),
         lease=Lease(parts.redis, "test", 30),
         clock=parts.clock,
         grace_seconds=30,

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from reelway.v1 import media_pb2
 
-from services.catalog import catalog, redis_video_store
+from services.catalog import catalog, sweeper
+from services.catalog.memberships import DELETING
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
@@ -209,7 +210,7 @@ async def test_a_deletion_that_died_half_way_is_finished_by_the_sweep(
     await catalog_sweeper(near).sweep()
     assert [info.key async for info in near.objects.list("videos/")] == []
     assert (await saved(near, video.video_id)).state == media_pb2.VIDEO_STATE_DELETED
-    assert await near.videos.deleting(float("inf")) == []
+    assert await near.videos.due(DELETING, float("inf"), 10) == []
 
 
 async def test_what_an_outage_left_is_swept_some_at_a_time(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,14 +233,14 @@ async def test_what_an_outage_left_is_swept_some_at_a_time(near: Foundation, mon
     failing, near.clock.ahead = False, 31
     await catalog_sweeper(near).sweep()
     assert 1 < max(at_once) <= 8
-    assert await near.videos.deleting(float("inf")) == []
+    assert await near.videos.due(DELETING, float("inf"), 10) == []
     assert {(await saved(near, video.video_id)).state for video in videos} == {media_pb2.VIDEO_STATE_DELETED}
 
 
 async def test_deletions_that_fail_each_time_do_not_hold_up_those_behind_them(
     near: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redis_video_store, "_DELETED_AT_ONCE", 1)
+    monkeypatch.setattr(sweeper, "_DUE", 1)
     bad, good = [await near.catalog.create(draft(), "anna") for _ in range(2)]
     broken, delete = [bad.video_id, good.video_id], near.objects.delete
 

@@ -7,7 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from reelway.v1 import catalog_pb2, library_pb2, media_pb2
 
 from services.catalog.journal_changes import JournalChanges
-from services.catalog.library_store import LibraryStore
+from services.catalog.memberships import SIGNED
 from services.catalog.processing import Processing
 from services.catalog.rebuild import rebuild
 from services.common.error_catalog import ErrorReason
@@ -130,7 +130,7 @@ async def test_a_promise_of_a_video_makes_nobody_known(near: Foundation) -> None
     near.clock.ahead = 86_401
     await catalog_sweeper(near).sweep()
     assert (await saved(near, signed.video_id)).state == media_pb2.VIDEO_STATE_DELETED
-    assert await LibraryStore(near.redis).signed_before(float("inf")) == []
+    assert await near.videos.due(SIGNED, float("inf"), 10) == []
     users = ("anna", "berta")
     assert [await near.videos.knows_owner(user) for user in users] == [False, True]
     await rebuild(near.records, near.objects, near.videos, near.rebuild_lease(), writers_seconds=0)

@@ -13,7 +13,6 @@ from reelway.v1 import media_pb2
 from structlog.testing import capture_logs
 
 from services.catalog.due_jobs import DueJobs
-from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import PROCESSING
 from services.catalog.processing import Processing
 from services.common.caller import SYSTEM_USER, set_caller, system_caller
@@ -87,8 +86,7 @@ async def rig(juicefs_store: Store, clean_redis: str, juicefs_s3: S3Server, tmp_
             video = media_pb2.Video(video_id=str(uuid.uuid4()), state=media_pb2.VIDEO_STATE_SIGNED)
             await parts.catalog.create(video, "anna")
             await processing.note_arrival(video.video_id, 5)
-            lists = LibraryStore(parts.redis)
-            due = DueJobs(processing, videos=parts.videos, lists=lists, ffmpeg=ffmpeg, clock=parts.clock)
+            due = DueJobs(processing, videos=parts.videos, ffmpeg=ffmpeg, clock=parts.clock)
             yield Rig(parts, due, RedisJobStore(redis, JobPolicy()), video.video_id)
     finally:
         await front.kill()
@@ -114,10 +112,10 @@ async def test_the_longer_a_job_lasts_the_rarer_it_is_looked_after(rig: Rig) -> 
 
 @pytest.mark.parametrize("fault", [ReelwayError(ErrorReason.SERVICE_UNAVAILABLE), RuntimeError("nobody foresaw this")])
 async def test_a_video_that_cannot_be_seen_to_is_counted_and_holds_no_other_back(fault: Exception) -> None:
-    videos = Mock(get=AsyncMock(side_effect=[fault, None]))
-    lists = Mock(claim=AsyncMock(side_effect=[["bad", "good"], []]))
+    claimed = AsyncMock(side_effect=[["bad", "good"], []])
+    videos = Mock(get=AsyncMock(side_effect=[fault, None]), claim=claimed)
     ffmpeg = cast(grpc.aio.Channel, Mock())
-    due = DueJobs(Mock(), videos=videos, lists=lists, ffmpeg=ffmpeg, clock=SystemClock())
+    due = DueJobs(Mock(), videos=videos, ffmpeg=ffmpeg, clock=SystemClock())
 
     def put_off() -> float:
         return REGISTRY.get_sample_value("reelway_put_off_total", {"what": "job of a video"}) or 0

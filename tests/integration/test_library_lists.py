@@ -297,7 +297,7 @@ async def test_a_look_ends_after_very_many_own_videos(lists: Lists, monkeypatch:
 async def test_of_two_that_look_at_once_one_is_given_a_video_and_none_what_is_done(
     lists: Lists, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = library_store.LibraryStore(lists.client)
+    store = lists.store
     await lists.client.zadd("due", {"taken": 1, "done": 1, "left": 1, "later": 20})
     look = lists.client.zrange
 

@@ -14,7 +14,6 @@ from reelway.v1 import media_pb2
 from deploy.local.embedded import EmbeddedRedis, find_redis_server
 from deploy.local.ports import free_port
 from deploy.local.process import Process, inherited
-from services.catalog.library_store import LibraryStore
 from services.catalog.redis_video_store import RedisVideoStore
 from services.common import redis_client
 from services.common.clock import SystemClock
@@ -115,8 +114,8 @@ async def test_a_server_that_takes_no_writes_for_now(
     await own_redis.execute_command(*refusing)  # type: ignore[no-untyped-call]
     video = media_pb2.Video(video_id=video_id, number=1, version=1, state=media_pb2.VIDEO_STATE_READY)
     # A command, a script, and a pipeline.
-    lease, lists = Lease(own_redis, "lease", 10), LibraryStore(own_redis)
-    for call in (lease.take(), store.create(video, "m"), lists.claim("due", 1, 2, 10)):
+    lease = Lease(own_redis, "lease", 10)
+    for call in (lease.take(), store.create(video, "m"), store.claim("due", 1, 2, 10)):
         with pytest.raises(ReelwayError) as refused:
             await call
         assert refused.value.reason is ErrorReason.STORE_UNAVAILABLE
@@ -144,11 +143,7 @@ async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis,
         async with chaos_proxy(f"{former['host']}:{former['port']}") as address:
             url = address.url.replace("http://", "redis://")
             async with redis_client.connect(RedisSettings(redis_url=url), text=False) as client:
-                store, lease, lists = (
-                    RedisVideoStore(client, SystemClock()),
-                    Lease(client, "l", 10),
-                    LibraryStore(client),
-                )
+                store, lease = RedisVideoStore(client, SystemClock()), Lease(client, "l", 10)
                 await store.finish_load(0, 0, await taken_lease(client))
                 address.turn_to(successor.url)
                 async with redis.Redis.from_url(successor.url) as primary:
@@ -157,7 +152,7 @@ async def test_after_a_failover_the_new_primary_is_found(own_redis: redis.Redis,
                     await own_redis.execute_command(*DEMOTED)  # type: ignore[no-untyped-call]
                     assert await lease.take()
                     assert await store.next_number() == 1
-                    assert await lists.claim("due", 1, 2, 10) == ["video"]
+                    assert await store.claim("due", 1, 2, 10) == ["video"]
                     assert await primary.exists("l")
     finally:
         await successor.stop()

@@ -10,7 +10,6 @@ from reelway.v1 import catalog_pb2, ffmpeg_pb2, media_pb2, transcript_pb2
 from services.catalog import transcript_sweeper
 from services.catalog.catalog import PAGE_SIZE_MAX
 from services.catalog.journal_changes import JournalChanges
-from services.catalog.library_store import LibraryStore
 from services.catalog.memberships import TRANSCRIBING
 from services.catalog.rebuild import rebuild
 from services.catalog.transcript_servicer import TranscriptServicer
@@ -71,7 +70,7 @@ async def refused(reason: ErrorReason, parts: Foundation, user: str, video_id: s
 
 async def due(parts: Foundation) -> list[str]:
     now = parts.clock.seconds() + 60
-    return await LibraryStore(parts.redis).claim(TRANSCRIBING, now, now + 1, 100)
+    return await parts.videos.claim(TRANSCRIBING, now, now + 1, 100)
 
 
 async def test_from_a_request_to_words_that_a_rebuild_finds_again(parts: Foundation) -> None:
