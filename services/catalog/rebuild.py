@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import sys
 from dataclasses import dataclass
+from functools import partial
 
 from reelway.v1 import media_pb2
 
@@ -17,7 +18,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.lease import Lease, LeaseLost
 from services.common.object_keys import VIDEOS
-from services.common.periodic import failures_logged
+from services.common.periodic import periodically
 from services.common.s3_objects import S3Objects
 from services.common.video_state import GONE
 
@@ -134,10 +135,8 @@ async def _save(records: RecordStore, store: RedisVideoStore, video_id: str) -> 
 
 async def keep_index(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
     """For ever: where the index is missing (a new system, or an emptied Redis), one replica rebuilds it."""
-    while True:
-        with failures_logged("look after the index"):
-            await _rebuild_if_missing(records, objects, store, lease)
-        await asyncio.sleep(_LOOK_SECONDS)
+    look = partial(_rebuild_if_missing, records, objects, store, lease)
+    await periodically("look after the index", look, None, _LOOK_SECONDS, 0)
 
 
 async def _rebuild_if_missing(records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease) -> None:
