@@ -16,12 +16,11 @@ from collections.abc import Callable
 
 from reelway.v1 import catalog_pb2, media_pb2
 
-from services.catalog import page_token
 from services.catalog.access import may_see, require_change, require_sealed
 from services.catalog.memberships import listed_for
 from services.catalog.record_store import RecordStore
 from services.catalog.redis_video_store import RedisVideoStore
-from services.common import tasks
+from services.common import page_token, tasks
 from services.common.backoff import Backoff
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.clock import Clock
@@ -243,10 +242,10 @@ class Catalog:
         count = page_length(page_size, PAGE_SIZE)
         if skip < 0:
             raise invalid_field("skip", "must not be negative", "out_of_range")
-        after = await self._store.behind(user, page_token.decode(token) if token else 0, skip)
+        after = await self._store.behind(user, page_token.decode_number(token) if token else 0, skip)
         videos = await self._store.page(listed_for(user), after, count + 1)
         page = within_message(videos[:count])
-        next_token = page_token.encode(page[-1].number) if len(videos) > len(page) else ""
+        next_token = page_token.encode_number(page[-1].number) if len(videos) > len(page) else ""
         # Without what was deleted or made private since the lists were read.
         return [video for video in page if user == SYSTEM_USER or may_see(video, user)], next_token
 

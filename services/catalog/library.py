@@ -16,7 +16,7 @@ from services.common.clock import Clock
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.message_page import within_message
-from services.common.opaque_token import seal_place, unseal_place
+from services.common.page_token import decode_place, encode_place
 from services.common.video_state import step
 
 PAGE_SIZE = 30
@@ -83,7 +83,7 @@ class Library:
         return page, [video for video in waiting if video.video_id not in finished]
 
     async def _page(self, kind: str, lists: Sequence[str], size: int, token: str, *, hidden: str = "") -> Page:
-        behind = Position(*unseal_place(kind, token)) if token else None
+        behind = Position(*decode_place(kind, token)) if token else None
         found = await self._lists.newest(lists, size, behind, hidden)
         ids = [row.video_id for row in found.rows]
         records = [_without_words(video) for video in await self._videos.records(ids)]
@@ -92,7 +92,7 @@ class Library:
             next_behind = next(row for row in found.rows if row.video_id == videos[-1].video_id)
         # What was made private or deleted since the lists were read is in none of them any more.
         videos = [video for video in videos if any(memberships(video).get(key) for key in lists)]
-        return Page(videos, seal_place(kind, *next_behind) if next_behind else "")
+        return Page(videos, encode_place(kind, *next_behind) if next_behind else "")
 
     async def watch(self, user: str, owner: str, video_id: str) -> media_pb2.Video:
         """A finished video of `owner`; VIDEO_NOT_FOUND, PRIVATE_VIDEO."""

@@ -11,7 +11,7 @@ from services.common import tasks
 from services.common.caller import SYSTEM_USER, may_change
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
-from services.common.opaque_token import seal_place, unseal_place
+from services.common.page_token import decode_place, encode_place
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.uuids import is_uuid
 from services.ffmpeg.commands import Commands
@@ -32,7 +32,7 @@ _PAGE = "t1"
 
 def token_behind(job: Job) -> str:
     """A token for the page of a user's jobs that begins behind this one."""
-    return seal_place(_PAGE, job.created_ms, job.id)
+    return encode_place(_PAGE, job.created_ms, job.id)
 
 
 class Jobs:
@@ -99,7 +99,7 @@ class Jobs:
         """
         if not 0 <= size <= 100:
             raise invalid_field("page_size", "must be 1 to 100")
-        before = unseal_place(_PAGE, token) if token else None
+        before = decode_place(_PAGE, token) if token else None
         if not user:
             return [], ""
         size = size or 20

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
-from services.common.opaque_token import seal_place, unseal_place
+from services.common.page_token import decode_place, encode_place
 from services.common.server import TIDY_SECONDS
 from services.ffmpeg import settings
 from services.ffmpeg.addresses import video_id_of
@@ -79,13 +79,13 @@ def test_only_a_completed_task_is_wholly_done(kind: JobKind) -> None:
 
 
 def test_a_page_token_is_a_position() -> None:
-    assert unseal_place("t1", seal_place("t1", 1795237443000, ID)) == (1795237443000, ID)
+    assert decode_place("t1", encode_place("t1", 1795237443000, ID)) == (1795237443000, ID)
 
 
-@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", seal_place("t1", 1, ID) + "=", seal_place("t1", 1, "x")])
+@pytest.mark.parametrize("token", ["", "x", "bjE6MQ", encode_place("t1", 1, ID) + "=", encode_place("t1", 1, "x")])
 def test_a_token_that_is_not_ours_is_refused(token: str) -> None:
     with pytest.raises(ReelwayError) as refused:
-        unseal_place("t1", token)
+        decode_place("t1", token)
     assert refused.value.reason is ErrorReason.INVALID_PAGE_TOKEN
 
 
