@@ -31,6 +31,12 @@ class Extent:
     key: str
     begins_clip: bool = False
 
+    @classmethod
+    def of(cls, key: str, length: int) -> Extent:
+        """The chunk under this key."""
+        name = key.rpartition("/")[2]
+        return cls(int(name[:16]), length, key, name.endswith("-clip"))
+
     @property
     def end(self) -> int:
         """Offset behind its last byte."""

@@ -138,10 +138,3 @@ def offset_mismatch(size: int) -> ReelwayError:
     return ReelwayError(
         ErrorReason.OFFSET_MISMATCH, f"The video ends at offset {size}", metadata={"size_bytes": str(size)}
     )
-
-
-def parse_member(video_id: str, member: str) -> tuple[Extent, str]:
-    """An extent from its row in Redis, `{name} {length} {etag}`, and the entity tag of the upload up to its end."""
-    name, length, etag = member.split(" ", 2)
-    extent = Extent(int(name[:16]), int(length), journal_prefix(video_id) + name, name.endswith("-clip"))
-    return extent, etag

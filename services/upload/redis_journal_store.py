@@ -29,6 +29,7 @@ from services.common import entity_tags
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.extents import Extent
+from services.common.object_keys import journal_prefix
 from services.common.redis_client import redis_errors
 from services.upload.journal import (
     TRANSITIONS,
@@ -40,7 +41,6 @@ from services.upload.journal import (
     Located,
     Moved,
     offset_mismatch,
-    parse_member,
 )
 
 _LUA = Path(__file__).parent / "lua"
@@ -191,7 +191,7 @@ class RedisJournalStore:
         match answer:
             case ["OK", flat, size, members]:
                 journal = _journal(video_id, dict(zip(flat[::2], flat[1::2], strict=True)))
-                return Located(journal, int(size), [parse_member(video_id, member)[0] for member in members])
+                return Located(journal, int(size), [_extent(video_id, member) for member in members])
             case ["CHANGED"]:
                 raise ReelwayError(ErrorReason.VIDEO_CHANGED)
         return None
@@ -286,6 +286,11 @@ class RedisJournalStore:
         with redis_errors():
             rows: Any = await self._redis.zrange(name, "-inf", before, byscore=True, offset=0, num=_BATCH)
         return list(rows)
+
+
+def _extent(video_id: str, member: str) -> Extent:
+    name, length, _ = member.split(" ", 2)
+    return Extent.of(journal_prefix(video_id) + name, int(length))
 
 
 def _committed(text: str) -> Committed:

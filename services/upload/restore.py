@@ -8,6 +8,7 @@ many do, as where both are last, the newer is taken: a client that got no answer
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from services.upload.redis_journal_store import RedisJournalStore
 
 log = logs.get_logger(__name__)
 
+_CHUNK = re.compile("[0-9]{16}-.+", re.DOTALL)
 SNIFF_EXTENTS = 64
 """As many first chunks are looked into for what an upload is; in shorter ones than that it may not be told."""
 
@@ -37,11 +39,7 @@ class _Found:
 
 def parse_key(key: str, size: int) -> Extent | None:
     """The extent that a key under `journal/` names; None for a foreign key."""
-    name = key.rpartition("/")[2]
-    digits, dash, tag = name[:16], name[16:17], name[17:]
-    if dash != "-" or not tag or not (digits.isascii() and digits.isdigit()):
-        return None
-    return Extent(int(digits), size, key, tag.endswith("-clip"))
+    return Extent.of(key, size) if _CHUNK.fullmatch(key.rpartition("/")[2]) else None
 
 
 def chain(found: Sequence[ObjectInfo], final_size: int | None) -> list[tuple[Extent, str]]:

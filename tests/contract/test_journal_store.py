@@ -195,6 +195,17 @@ async def test_a_chunk_is_taken_from_the_owner_alone(store: RedisJournalStore) -
     assert isinstance(await commit(store, nobodys, 0, 5, caller="boris"), Committed)
 
 
+async def test_a_chunk_is_located_as_it_was_committed(store: RedisJournalStore) -> None:
+    journal = journal_of()
+    await store.create(journal)
+    assert isinstance(await commit(store, journal, 0, 7), Committed)
+    chunk = dataclasses.replace(Chunk.new(journal.video_id, 7, begins_clip=True), length=12, etag='"e"')
+    await store.commit(chunk, "anna", LIMITS, now=1.0, swept=FOREVER, container=0)
+    located = await store.locate(journal.video_id, 7, 1, "", 1)
+    assert located is not None
+    assert located.extents == [Extent(7, 12, chunk.key, begins_clip=True)]
+
+
 async def test_a_chunk_that_may_be_swept_is_not_taken(store: RedisJournalStore) -> None:
     """But one that is in already is there."""
     journal = journal_of()
