@@ -45,13 +45,13 @@ async def _serve(settings: UploadSettings) -> None:
         redis,
     ):
         catalog = CatalogClient(channel)
-        register = OpenUploads(redis, clock, settings.upload_lease_seconds)
+        open_uploads = OpenUploads(redis, clock, settings.upload_lease_seconds)
         buffers = Buffers(settings.upload_buffer_bytes)
         uploads = Uploads(
             objects=objects,
             data=data,
             catalog=catalog,
-            register=register,
+            open_uploads=open_uploads,
             buffers=buffers,
             max_bytes=settings.upload_max_bytes,
             idle_seconds=settings.upload_idle_seconds,
@@ -112,7 +112,7 @@ async def _serve(settings: UploadSettings) -> None:
         sweeper = Sweeper(
             objects=objects,
             catalog=catalog,
-            register=register,
+            open_uploads=open_uploads,
             lease=Lease(redis, LEASE, 3 * settings.upload_sweep_interval_seconds + 30),
             clock=clock,
             orphan_seconds=settings.upload_orphan_seconds,
@@ -131,7 +131,7 @@ async def _serve(settings: UploadSettings) -> None:
             seconds=settings.sign_seconds,
         )
 
-        def register_all(grpc_server: grpc.aio.Server) -> None:
+        def register(grpc_server: grpc.aio.Server) -> None:
             UploadServicer(uploads, journals, appends, sealing, objects).register(grpc_server)
             signing_pb2_grpc.add_SigningServiceServicer_to_server(SigningServicer(signing, arrivals), grpc_server)
 
@@ -143,7 +143,7 @@ async def _serve(settings: UploadSettings) -> None:
         async with event_hook(settings.ingest_events_listen, events_token, arrivals.notice):
             await server.serve(
                 settings,
-                register_all,
+                register,
                 service_names=[SERVICE.full_name, "reelway.v1.SigningService"],
                 ready={"S3": objects.check, "Redis": redis_answers},
                 background=[

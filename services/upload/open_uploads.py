@@ -47,7 +47,7 @@ class OpenUpload:
 
 
 class OpenUploads:
-    """The register; raises STORE_UNAVAILABLE."""
+    """All of them, whichever process they are in; raises STORE_UNAVAILABLE."""
 
     def __init__(self, client: redis.Redis, clock: Clock, lease_seconds: float) -> None:
         self._redis, self._clock, self._lease_seconds = client, clock, lease_seconds

@@ -23,12 +23,12 @@ class Sweeper:
         *,
         objects: S3Objects,
         catalog: CatalogClient,
-        register: OpenUploads,
+        open_uploads: OpenUploads,
         lease: Lease,
         clock: Clock,
         orphan_seconds: float,
     ) -> None:
-        self._objects, self._catalog, self._register = objects, catalog, register
+        self._objects, self._catalog, self._open_uploads = objects, catalog, open_uploads
         self._lease, self._clock, self._orphan_seconds = lease, clock, orphan_seconds
 
     async def run(self, interval_seconds: float) -> None:
@@ -40,7 +40,7 @@ class Sweeper:
 
         No upload that still wakes up is recorded any more once its entry is taken, so what is no video now stays none.
         """
-        for upload in await self._register.take_expired():
+        for upload in await self._open_uploads.take_expired():
             with failures_logged("sweep of an upload", video_id=upload.video_id):
                 await self._remove(upload)
         await self._abort_unknown()
@@ -57,12 +57,12 @@ class Sweeper:
         elif await self._objects.head(upload.key) is None:
             # Recorded by a process that woke up behind a sweep, and could not take it back.
             await if_found(self._catalog.delete(upload.video_id))
-        await self._register.end(upload)
+        await self._open_uploads.end(upload)
         log.info("swept an upload that its process left", video_id=upload.video_id)
 
     async def _abort_unknown(self) -> None:
         """Multipart uploads that no entry speaks for: begun before Redis was emptied."""
-        known = await self._register.keys()
+        known = await self._open_uploads.keys()
         async for multipart in self._objects.list_multiparts(VIDEOS):
             age = self._clock.seconds() - multipart.initiated.timestamp()
             if multipart.key not in known and age > self._orphan_seconds:

@@ -47,12 +47,12 @@ class Uploads:
         objects: S3Objects,
         data: S3Bytes,
         catalog: CatalogClient,
-        register: OpenUploads,
+        open_uploads: OpenUploads,
         buffers: Buffers,
         max_bytes: int,
         idle_seconds: float,
     ) -> None:
-        self._objects, self._data, self._catalog, self._register = objects, data, catalog, register
+        self._objects, self._data, self._catalog, self._open_uploads = objects, data, catalog, open_uploads
         self._buffers, self._max_bytes, self._idle_seconds = buffers, max_bytes, idle_seconds
         self.undoing = tasks.Background()
         """Cancelled uploads are undone here; to be waited for last, before the process ends."""
@@ -99,7 +99,7 @@ class Uploads:
         self, upload: OpenUpload, store: Callable[[], Awaitable[media_pb2.Video]]
     ) -> media_pb2.Video:
         """What is to be recorded is what `store` brings."""
-        await self._register.begin(upload)
+        await self._open_uploads.begin(upload)
         heartbeat = asyncio.create_task(self._keep_alive(upload, asyncio.current_task()))
         decided = True
         try:
@@ -114,7 +114,7 @@ class Uploads:
         except (_Undecided, NotUndone) as error:
             decided = False
             with contextlib.suppress(ReelwayError):  # Redis is away: it has the entry when it is back
-                await self._register.begin(upload)  # again: emptied meanwhile, it would not tell the sweeper
+                await self._open_uploads.begin(upload)  # again: emptied meanwhile, it would not tell the sweeper
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error
         except ReelwayError as error:
             log.info("upload refused", video_id=upload.video_id, why=str(error))
@@ -123,7 +123,7 @@ class Uploads:
             heartbeat.cancel()
             if decided:
                 with contextlib.suppress(ReelwayError):  # Redis is away: the sweeper finds the entry when it is back
-                    await self._register.end(upload)
+                    await self._open_uploads.end(upload)
 
     async def _store_file(
         self,
@@ -164,11 +164,11 @@ class Uploads:
 
     async def _record(self, upload: OpenUpload, video: media_pb2.Video) -> media_pb2.Video:
         try:
-            if not await self._register.renew(upload):
+            if not await self._open_uploads.renew(upload):
                 # We were frozen for longer than the lease, and the sweeper has removed the object.
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
             recorded = await self._catalog.create(video)
-            if not await self._register.renew(upload):
+            if not await self._open_uploads.renew(upload):
                 # Frozen on the way to the catalog: whether the sweeper was there before the record is not known.
                 await if_found(self._catalog.delete(upload.video_id))
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
@@ -187,9 +187,9 @@ class Uploads:
 
     async def _keep_alive(self, upload: OpenUpload, work: asyncio.Task[media_pb2.Video] | None) -> None:
         while True:
-            await asyncio.sleep(self._register.heartbeat_seconds)
+            await asyncio.sleep(self._open_uploads.heartbeat_seconds)
             with contextlib.suppress(ReelwayError):  # Redis is away for a moment: try again at the next beat
-                if not await self._register.renew(upload) and work is not None:
+                if not await self._open_uploads.renew(upload) and work is not None:
                     work.cancel()
                     return
 

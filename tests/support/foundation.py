@@ -132,7 +132,7 @@ class Foundation:
         return Sweeper(
             objects=self.objects,
             catalog=self.client,
-            register=self.register,
+            open_uploads=self.register,
             lease=Lease(self.redis, LEASE, 60),
             clock=self.clock,
             orphan_seconds=orphan_seconds,
@@ -218,7 +218,7 @@ async def foundation(
             objects=objects,
             data=store.store,
             catalog=cast(CatalogClient, near),
-            register=register,
+            open_uploads=register,
             buffers=Buffers(buffer_bytes),
             max_bytes=max_bytes,
             idle_seconds=idle_seconds,
