@@ -31,6 +31,8 @@ In `signed` and `deleting` the sweep puts what it tries behind the others that a
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
 import heapq
 from collections import defaultdict
@@ -67,6 +69,9 @@ LEASES = PREFIX + "lease:"
 """Prefix of the leases of the catalog's own loops."""
 # Everything else in the process waits while these are put in order.
 _SKIPPED_AT_ONCE = 500
+# A page may be 2 MiB and more: all at once take the memory of the process, and every connection to Redis, until each of
+# them, and whatever else was asked for, is too late.
+_PAGES_AT_ONCE = 8
 _LUA = Path(__file__).parent / "lua"
 
 
@@ -82,6 +87,7 @@ class RedisVideoStore:
 
     def __init__(self, client: redis.Redis, clock: Clock) -> None:
         self._redis, self._clock = client, clock
+        self._turn = asyncio.Semaphore(_PAGES_AT_ONCE)
         self._commit_script = client.register_script((_LUA / "commit_video.lua").read_text())
         self._saved_script = client.register_script((_LUA / "mark_saved.lua").read_text())
         self._read_script = client.register_script((_LUA / "read_videos.lua").read_text())
@@ -176,8 +182,9 @@ class RedisVideoStore:
 
         While Redis puts an answer together it has none for anybody else: records with transcripts are long.
         """
-        with redis_errors():
-            records: Any = await self._read_script(keys=[_MARKER, *map(_video_key, video_ids)], args=[PAGE_BYTES])
+        async with self._turn if len(video_ids) > 1 else contextlib.nullcontext():
+            with redis_errors():
+                records: Any = await self._read_script(keys=[_MARKER, *map(_video_key, video_ids)], args=[PAGE_BYTES])
         if records is None:
             raise ReelwayError(ErrorReason.INDEX_MISSING)
         return [media_pb2.Video.FromString(record) if record else None for record in records]

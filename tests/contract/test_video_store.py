@@ -205,6 +205,18 @@ async def test_no_more_records_are_read_at_once_than_a_message_holds(
         assert await store.records(ids) == videos
 
 
+async def test_pages_that_many_ask_for_at_once_wait_for_their_turn(store: RedisVideoStore, client: redis.Redis) -> None:
+    """All at once they took each connection, and more memory than the process has; who asks for one video is let by."""
+    ids = [(await new(store)).video_id for _ in range(2)]
+    before = len(await client.client_list())
+    pages = [asyncio.create_task(store.beginning(ids)) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert await store.get(ids[0]) is not None
+    assert not all(page.done() for page in pages)
+    assert [len(page) for page in await asyncio.gather(*pages)] == [2] * 50
+    assert len(await client.client_list()) - before <= 8
+
+
 async def test_others_run_while_many_are_skipped(store: RedisVideoStore, client: redis.Redis) -> None:
     both = {f"{number}": number for number in range(1, 30_001)}
     for key in (owned_key("anna"), PUBLISHED, public_key("anna")):
