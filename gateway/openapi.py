@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
+from gateway.multipart_form import FORM_TYPE
 from gateway.routing import Answer, Operation, StreamedBody
 
 _REF = "#/components/schemas/{model}"
@@ -21,12 +22,6 @@ _BODY_DESCRIPTIONS = {"json": {}, "body": {"description": "Or a form with the sa
 _RAW = {"type": "string", "format": "binary"}
 # Swagger UI offers a file chooser for either of the two keywords, older generators know one of them.
 _BYTES = {**_RAW, "contentMediaType": "application/octet-stream"}
-# What a file is in a body with fields.
-_FILES = {
-    "multipart/form-data": _BYTES,
-    "application/x-www-form-urlencoded": {"type": "string"},
-    "application/json": {"type": "string", "contentEncoding": "base64"},
-}
 _HEADERS = {
     "X-Request-Id": {"description": "Names this request in the logs.", "schema": {"type": "string"}},
     "Cache-Control": {"description": "`no-store`.", "schema": {"type": "string"}},
@@ -175,10 +170,10 @@ def _request_body(operation: Operation, schemas: _Schemas) -> Json | None:
 
 
 def _streamed(body: StreamedBody, media_type: str) -> Json:
-    if media_type not in _FILES:
+    if media_type != FORM_TYPE:
         return {"schema": _BYTES}
     properties: Json = {name: {"type": "string", "description": text} for name, text in body.text_fields.items()}
-    properties |= dict.fromkeys(body.file_fields, _FILES[media_type])
+    properties |= dict.fromkeys(body.file_fields, _BYTES)
     required = [*body.text_fields, *body.file_fields[:1]]
     return {"schema": {"type": "object", "properties": properties, "required": required}}
 

@@ -153,9 +153,9 @@ async def begin(request: web.Request, body: NewVideo) -> web.Response:
     summary="Send a chunk",
     aliases=[f"{_ALIAS}/update_video_chunck", f"{_BASE}/update_video_chunk", f"{_ALIAS}/update_video_chunk"],
     takes=StreamedBody(
-        "The video's number and the chunk. In JSON the chunk is Base64 or a Base64 data URL; in a urlencoded form it "
-        "may be such a data URL",
-        media_types=["multipart/form-data", "application/x-www-form-urlencoded", "application/json"],
+        "The video's number and the chunk. Or JSON, where the chunk is Base64 or a data URL of it, or a urlencoded "
+        "form with its bytes or such a URL",
+        media_types=["multipart/form-data"],
         file_fields=_CHUNK_FIELDS,
         text_fields={_TARGET: "From phase 1; in a form, before the chunk"},
     ),

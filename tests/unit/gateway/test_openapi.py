@@ -293,10 +293,9 @@ def test_a_generated_client_has_every_body() -> None:
     bodies += [answer for each in operations for answer in each["responses"].values() if "content" in answer]
     assert all(each["schema"] for body in bodies for each in body["content"].values())
     chunk = paths["/api/record/videos/update_video_chunck"]["patch"]["requestBody"]["content"]
-    files = {media_type: each["schema"]["properties"]["video_chunck"] for media_type, each in chunk.items()}
-    assert files["multipart/form-data"]["format"] == "binary"
-    assert files["application/json"] == {"type": "string", "contentEncoding": "base64"}
-    assert files["application/x-www-form-urlencoded"] == {"type": "string"}
+    # Of several types openapi-generator's clients take JSON, into which they put no file.
+    assert list(chunk) == ["multipart/form-data"]
+    assert chunk["multipart/form-data"]["schema"]["properties"]["video_chunck"]["format"] == "binary"
 
 
 @pytest.mark.parametrize("operation", _operations(), ids=lambda o: f"{o.method} {o.path}")
