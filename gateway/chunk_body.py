@@ -214,9 +214,13 @@ def _is_data_url(value: bytes) -> bool:
 
 def _base64(encoded: bytes, name: str) -> bytes:
     """The bytes that Base64 stands for, plain or in a data URL."""
-    scheme = _DATA_URL.match(encoded)
+    if scheme := _DATA_URL.match(encoded):
+        encoded = encoded[scheme.end() :]
+    if b"\n" in encoded:
+        # Encoders for mail end lines, of 60 or 76 characters (RFC 2045).
+        encoded = encoded.translate(None, b"\r\n")
     try:
-        return base64.b64decode(encoded[scheme.end() :] if scheme else encoded, validate=True)
+        return base64.b64decode(encoded, validate=True)
     except ValueError:
         raise InvalidRequestError.at("body", name, msg="Not Base64", kind="base64_invalid") from None
 

@@ -162,6 +162,15 @@ async def test_what_is_no_base64_is_no_chunk(value: object) -> None:
     assert (answer.status, json.loads(answer.body)["errors"]) == (400, {"chunk": "Not Base64"})
 
 
+@pytest.mark.parametrize("line_break", ["\n", "\r\n"])
+async def test_base64_may_be_in_lines(line_break: str) -> None:
+    """As Ruby's `encode64`, Android's default and PHP's `chunk_split` have it."""
+    data = bytes(range(256))
+    value = base64.encodebytes(data).decode().replace("\n", line_break)
+    answer = await ask(JSON, json.dumps({"chunk": value}).encode())
+    assert (answer.status, answer.body) == (200, data)
+
+
 DATA_URLS = [
     "data:;base64,",
     "data:video/webm;base64,",
