@@ -15,7 +15,7 @@ from typing import Protocol
 from aiohttp import web
 from multidict import MultiDict
 
-from gateway.header_parameters import parse_parameters
+from gateway.header_parameters import codec_of, parse_parameters
 from gateway.invalid_request import InvalidRequestError
 from gateway.request_body import RequestBody
 from services.common.byte_messages import Buffer
@@ -178,9 +178,10 @@ class MultipartForm:
         else:
             text = b"".join([bytes(piece) async for piece in self._counted(self._part)])
             try:
-                self.fields.add(name, text.decode())
-            except UnicodeDecodeError:
-                raise InvalidRequestError.at("body", name, msg="Not UTF-8 text", kind="string_unicode") from None
+                self.fields.add(name, _decoded(text, headers.get("content-type", "")))
+            except (LookupError, UnicodeError):
+                msg = "Not text of its charset"
+                raise InvalidRequestError.at("body", name, msg=msg, kind="string_unicode") from None
         return None
 
     async def _headers(self) -> dict[str, str]:
@@ -311,6 +312,14 @@ class FormFile:
                 raise ReelwayError(ErrorReason.FILE_TOO_LARGE)
             yield piece
         await self._form.finish()
+
+
+def _decoded(text: bytes, content_type: str) -> str:
+    """As UTF-8, which most send whatever they call it; else by the charset of the part's own type."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode(codec_of(parse_parameters(content_type)[1]))
 
 
 def _malformed(message: str) -> InvalidRequestError:

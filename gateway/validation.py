@@ -25,7 +25,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel
 
-from gateway.header_parameters import content_type_of
+from gateway.header_parameters import codec_of, content_type_of
 from gateway.invalid_request import MOST_NAMED, InvalidRequestError, ValidationError, shortened
 from gateway.json_values import check_number_of_values
 from gateway.multipart_form import FORM_TYPE, MultipartForm
@@ -34,19 +34,6 @@ from gateway.urlencoded_form import URLENCODED_TYPE, urlencoded_fields
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-#: Python has more, whose decoders may take minutes for a MiB, and keeps each name for ever that it looks for in vain.
-_CHARSETS = {
-    "utf-8": "utf-8",
-    "utf8": "utf-8",
-    "us-ascii": "ascii",
-    "ascii": "ascii",
-    "iso-8859-1": "iso8859-1",
-    "iso8859-1": "iso8859-1",
-    "latin-1": "iso8859-1",
-    "latin1": "iso8859-1",
-    "windows-1252": "cp1252",
-    "cp1252": "cp1252",
-}
 #: Of a form that is read whole; files in it are skipped, and need not be sent.
 _MAX_FORM_BYTES = 2 * 1024 * 1024
 #: Commas in texts count, too; no route takes texts with so many.
@@ -175,8 +162,8 @@ async def _bind_body(request: web.Request, model: type[BaseModel]) -> BaseModel:
     elif content_type == URLENCODED_TYPE:
         found = await urlencoded_fields((await _read_whole(request)).rstrip())
         try:
-            charset = _CHARSETS[(parameters.get("charset") or "utf-8").lower().replace("_", "-")]
-            fields = [(name.decode(charset), value.decode(charset)) for name, value in found]
+            codec = codec_of(parameters)
+            fields = [(name.decode(codec), value.decode(codec)) for name, value in found]
         except (LookupError, UnicodeError):
             raise InvalidRequestError.at("body", msg="Not text of its charset", kind="string_unicode") from None
     else:

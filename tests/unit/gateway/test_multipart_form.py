@@ -151,6 +151,14 @@ def test_other_types(content_type: str) -> None:
     assert (caught.value.errors[0].loc, caught.value.errors[0].type) == (["header", "content-type"], "content_type")
 
 
+async def test_a_field_is_text_of_its_own_charset() -> None:
+    """Apache's client for Java sends ISO-8859-1 where nobody asks for another."""
+    latin = part('form-data; name="n"', b"\xe9", "Content-Type: text/plain; charset=ISO-8859-1")
+    others = ["text/plain", "text/plain; charset=us-ascii", "text/plain; charset=nobodys"]
+    utf8 = [part('form-data; name="m"', "é".encode(), f"Content-Type: {each}") for each in others]
+    assert list((await form(latin, *utf8).finish()).values()) == ["é"] * 4
+
+
 @pytest.mark.parametrize("boundary", ["", '""', "x" * 71, "bö", '"a "', "a\x00b"])
 def test_bad_boundaries(boundary: str) -> None:
     with pytest.raises(InvalidRequestError) as caught:
@@ -171,7 +179,9 @@ def test_bad_boundaries(boundary: str) -> None:
         (form(b"\r\ndata"), "no Content-Disposition"),
         (form(b"what is this\r\n\r\ndata"), "without a colon"),
         (form(part('form-data; name="n"', b"", "Content-Transfer-Encoding: base64")), "not supported"),
-        (form(part('form-data; name="n"', b"\xff")), "Not UTF-8"),
+        (form(part('form-data; name="n"', b"\xff")), "Not text of its charset"),
+        (form(part('form-data; name="n"', b"\xff", "Content-Type: text/plain; charset=UTF-8")), "Not text of its"),
+        (form(part('form-data; name="n"', b"\xff", "Content-Type: text/plain; charset=nobodys")), "Not text of its"),
         (form(part('form-data; name="n"', b"", "X: " + "x" * 9000)), "too long headers"),
         (form(part('form-data; name="n"', b"", *["X: y"] * 3000)), "too long headers"),
         (form(*[part('form-data; name="n"')] * 101), "too many parts"),
