@@ -7,6 +7,7 @@ grpcio as it is locked; a test looks whether they still work.
 
 from __future__ import annotations
 
+import functools
 import os
 
 VARIABLE = "GRPC_EXPERIMENTS"
@@ -16,3 +17,15 @@ _OLDER_ENGINE = "-event_engine_client,-event_engine_listener,-event_engine_callb
 def choose() -> None:
     """Called before grpc is imported, which is when it looks; what the environment says already is left alone."""
     os.environ.setdefault(VARIABLE, _OLDER_ENGINE)
+
+
+@functools.cache
+def keep() -> object:
+    """Have gRPC last as long as the process. Called as that starts, not on import: its threads do not outlive a fork.
+
+    By itself it ends with its last channel or server, and leaves running the thread in which the older engine looks
+    after a write that waited for its socket. Up to ten seconds later that takes a lock that is gone: SIGSEGV (1.85.1).
+    """
+    import grpc  # noqa: PLC0415 - it would look before the choice is made
+
+    return grpc.local_server_credentials()

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from services.common import allocator, caller, fault_points, logs, open_files
+from services.common import allocator, caller, fault_points, grpc_engine, logs, open_files
 from services.common.settings import S, ServiceSettings, load
 
 
@@ -14,6 +14,7 @@ def run(name: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, A
     """Load the settings, set up logs and the event loop, and run `main` to its end; what a `__main__` calls."""
     settings = load(settings_class)
     allocator.keep_large_buffers()
+    grpc_engine.keep()
     open_files.raise_limit()
     caller.require_tokens(settings.service_token_secret.get_secret_value())
     logs.configure(name, settings.log_level, settings.log_format)

@@ -1,8 +1,10 @@
-"""gRPC's newer engine is not the one that moves the bytes."""
+"""gRPC's newer engine is not the one that moves the bytes; the older one does not end before its process."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -45,3 +47,24 @@ async def test_bytes_are_moved_without_the_newer_engines_threads() -> None:
     assert received == [2**16] * CALLS
     # With it there are several for each message; its timers still wake it now and then.
     assert woken < CALLS / 4
+
+
+_LIVES_ON = """
+import grpc
+from pathlib import Path
+from services.common import process
+from services.common.settings import Settings
+
+async def main(settings):
+    async with grpc.aio.insecure_channel("127.0.0.1:1"):
+        pass
+
+process.run("test", Settings, main)
+print(*[(thread / "comm").read_text() for thread in Path("/proc/self/task").iterdir()])
+"""
+
+
+def test_it_outlives_the_last_channel() -> None:
+    """Its threads may have work, and crash the process where gRPC has ended."""
+    done = subprocess.run([sys.executable, "-c", _LIVES_ON], capture_output=True, text=True, check=True)
+    assert "grpc_global_tim" in done.stdout.split()
