@@ -7,6 +7,7 @@ import hypothesis
 import pytest
 
 from deploy.local.ports import choose_from
+from services.common import grpc_engine
 
 pytest_plugins = [
     "tests.support.clips",
@@ -33,6 +34,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
     )
     hypothesis.settings.load_profile("any machine")
+    # The tests close all channels there are, many times, and live on.
+    grpc_engine.keep()
     # A profile of whoever runs the tests leads elsewhere, and the authorities of their store take each client 0.1 s.
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         del os.environ[name]
