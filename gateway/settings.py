@@ -89,7 +89,7 @@ class GatewaySettings(SizeSettings):
     """Longest time one upload may take."""
     playback_mode: str = Field("proxy", pattern=r"^(proxy|redirect)$")
     """`redirect` answers stream and download with a 307 to a presigned URL of the store, where clients reach it."""
-    redirect_seconds: Seconds = Field(3600.0, ge=1, le=LONGEST_SIGNED_SECONDS)
+    redirect_seconds: int = Field(3600, ge=1, le=LONGEST_SIGNED_SECONDS)
     """How long such a URL works, at most S3's 7 days."""
     block_cache_bytes: Size = 256 * 2**20
     """Memory for blocks of videos that are read again and again; 0: none."""

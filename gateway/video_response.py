@@ -63,7 +63,7 @@ async def serve_video(
     # A presigned URL is signed for one method: HEAD costs no bytes, and is answered here.
     if settings.playback_mode == "redirect" and stat.sealed and request.method == "GET":
         try:
-            url = await playback.presigned_url(stat.video_id, int(settings.redirect_seconds), content_type, disposition)
+            url = await playback.presigned_url(stat.video_id, settings.redirect_seconds, content_type, disposition)
             return web.Response(status=307, headers={"Location": url})
         except ReelwayError as error:
             # Its chunks are becoming one object just now.

@@ -69,11 +69,11 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     """Longest run of one command."""
     command_cpu_seconds: int = Field(7200, ge=1)
     """CPU time of one command, all threads together."""
-    command_memory_bytes: Size = 3 * 2**30
+    command_memory_bytes: Size = Field(3 * 2**30, ge=1)
     """Resident memory of one command."""
-    command_input_bytes: Size = 5 * 2**30
+    command_input_bytes: Size = Field(5 * 2**30, ge=1)
     """Largest input, and all inputs of a command together."""
-    command_output_bytes: Size = 5 * 2**30
+    command_output_bytes: Size = Field(5 * 2**30, ge=1)
     """Largest output, and all outputs of a command together."""
     command_threads: int = Field(4, ge=1, le=64)
     """Threads of each codec and filter graph of a command."""

@@ -39,9 +39,9 @@ class TranscribeSettings(HearingSettings):
     """Base of an OpenAI-like API, for example https://host/v1."""
     transcribe_api_key: SecretStr = SecretStr("")
     """Its bearer token; empty: none is sent."""
-    transcribe_memory: Size = 2_000_000_000
+    transcribe_memory: Size = Field(2_000_000_000, ge=1)
     """Bytes of memory that the child process may reserve (default 2 GB); larger models need more."""
-    transcribe_max_seconds: Seconds = 6 * 3600.0
+    transcribe_max_seconds: Seconds = Field(6 * 3600.0, gt=0)
     """Longest audio that is transcribed."""
     transcribe_min_timeout_seconds: Seconds = 120.0
     """Time that a transcription gets, however short; longer audio gets its own length."""

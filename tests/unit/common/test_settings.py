@@ -1,5 +1,6 @@
 """Settings: aliases, files, units, and refusals of one line."""
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from gateway.settings import GatewaySettings
 from services.catalog.settings import CatalogSettings
 from services.common.redis_client import connect
 from services.common.settings import RedisSettings, S3Settings, load, parse_size
-from services.ffmpeg.settings import WorkerSettings
+from services.ffmpeg.settings import FrontSettings, WorkerSettings
 from services.stream.settings import StreamSettings
 from services.upload.settings import UploadSettings
 
@@ -84,6 +85,7 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "LOG_FORMAT", "xml"),
         (UploadSettings, "EVENT_LOOP", "trio"),
         (UploadSettings, "GRPC_LISTEN", "50051"),
+        (UploadSettings, "GRPC_LISTEN", ":50051"),
         (UploadSettings, "GRPC_LISTEN", "127.0.0.1:99999"),
         (UploadSettings, "METRICS_LISTEN", "nine"),
         (UploadSettings, "METRICS_LISTEN", "127.0.0.1:70000"),
@@ -105,7 +107,10 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "UPLOAD_MAX_BYTES", "200GiB"),
         (UploadSettings, "UPLOAD_MAX_BYTES", "8 furlongs"),
         (UploadSettings, "UPLOAD_BUFFER_BYTES", "35MiB"),
+        (UploadSettings, "LIBRARY_MAX_BYTES", "6GiB"),
+        (UploadSettings, "JOIN_MAX_BYTES", "6GiB"),
         (UploadSettings, "SIGN_SECONDS", "86401"),
+        (UploadSettings, "SIGN_SECONDS", "604801"),
         (UploadSettings, "LIBRARY_SIGNED_SECONDS", "59"),
         (UploadSettings, "S3_ENDPOINT_URL", "127.0.0.1:9000"),
         (UploadSettings, "S3_ENDPOINT_URL", "http://127.0.0.1:port"),
@@ -113,9 +118,12 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "x"),
         (CatalogSettings, "CATALOG_SWEEP_INTERVAL_SECONDS", "0"),
         (StreamSettings, "STREAM_ACCESS_TTL_SECONDS", "3"),
+        (StreamSettings, "STREAM_BUFFER_BYTES", "7MiB"),
         (CatalogSettings, "TRANSCRIBE_ENGINE", "a b"),
         (CatalogSettings, "TRANSCRIBE_LANGUAGE", "english"),
         (WorkerSettings, "TRANSCRIBE_LANGUAGE", "english"),
+        (WorkerSettings, "JOB_KILL_SECONDS", "20"),
+        (WorkerSettings, "OUTPUT_URL_SECONDS", "604801"),
         (WorkerSettings, "TRANSCRIBE_ENV", "HTTPS_PROXY=http://proxy:3128,cuda"),
         (GatewaySettings, "PORT", "99999"),
         (GatewaySettings, "UPLOAD_MAX_BYTES", "1TiB"),
@@ -124,6 +132,7 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (GatewaySettings, "PLAYBACK_MODE", "teleport"),
         (GatewaySettings, "ACCESS_TTL_SECONDS", "60"),
         (GatewaySettings, "REDIRECT_SECONDS", "604801"),
+        (GatewaySettings, "UNREAD_ANSWER_BYTES", "63MiB"),
         (GatewaySettings, "AUTH_JWKS_URL", "ldap://keys"),
         (GatewaySettings, "AUTH_ALGORITHMS", "rs256"),
         (GatewaySettings, "AUTH_ALGORITHMS", ","),
@@ -143,6 +152,49 @@ def test_a_wrong_value_is_refused_by_name_on_one_line(
     told = refusal(settings_class, capsys)
     assert told.count("\n") == 1
     assert name in told
+
+
+@pytest.mark.usefixtures("bucket")
+def test_nought_is_taken_where_it_says_something_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pause of nought would keep a processor busy, and a limit of nought refuse everybody."""
+    taken = set()
+    for settings_class in (
+        UploadSettings,
+        StreamSettings,
+        CatalogSettings,
+        FrontSettings,
+        WorkerSettings,
+        GatewaySettings,
+    ):
+        for field, info in settings_class.model_fields.items():
+            if info.annotation in (int, float):
+                with monkeypatch.context() as patch, contextlib.suppress(SystemExit):
+                    patch.setenv(field.upper(), "0")
+                    load(settings_class)
+                    taken.add(field)
+    assert taken == {
+        "port",
+        "drain_seconds",
+        "drain_notice_seconds",
+        "next_request_seconds",
+        "auth_jwks_ttl_seconds",
+        "access_ttl_seconds",
+        "stream_access_ttl_seconds",
+        "block_cache_bytes",
+        "upload_orphan_seconds",
+        "library_signed_seconds",
+        "catalog_sweep_grace_seconds",
+        "job_backoff_seconds",
+        "job_outage_seconds",
+        "job_keep_seconds",
+        "job_keep_failed_seconds",
+        "job_running_per_owner",
+        "slots_command",
+        "slots_probe",
+        "slots_join",
+        "slots_transcribe",
+        "transcribe_min_timeout_seconds",
+    }
 
 
 @pytest.mark.parametrize(
