@@ -22,6 +22,8 @@ log = logs.get_logger(__name__)
 
 _LAST_MOMENT = 0.1
 """Seconds: a client whose time is up cancels its call, which comes here before our own clock says so."""
+MOST_CALLS = 4000
+"""Under way in a process, of all clients together: measured, one that brings nothing takes 21 KiB."""
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
@@ -60,6 +62,7 @@ class Edge(grpc.aio.ServerInterceptor):
         self._max_unary_seconds, self._drained = max_unary_seconds, drained
         self._wrapped: dict[str, Any] = {}
         self._running: set[asyncio.Task[Any]] = set()
+        self._monitors: set[asyncio.Task[Any]] = set()
 
     async def wait(self, seconds: float) -> None:
         """Until the calls that a stopping server has cut off have undone what they began, no longer than `seconds`."""
@@ -67,6 +70,9 @@ class Edge(grpc.aio.ServerInterceptor):
             await asyncio.wait(self._running, timeout=seconds)
 
     def _note(self) -> None:
+        """This call is under way until gRPC has sent its answer, which a client may not take."""
+        if len(self._running) >= MOST_CALLS:
+            raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
         if (task := asyncio.current_task()) is not None:
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -80,7 +86,7 @@ class Edge(grpc.aio.ServerInterceptor):
         if handler is None:
             return None
         if method.startswith(("/grpc.health.", "/grpc.reflection.")):
-            return monitor_streams.ended_by(self._drained, handler)
+            return monitor_streams.ended_by(self._drained, handler, self._monitors)
         # Only for methods that exist: their number is small.
         wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
@@ -107,9 +113,9 @@ class Edge(grpc.aio.ServerInterceptor):
 
         async def stream(requests: Any, context: Any) -> None:
             bounded = context.time_remaining() is not None
-            self._note()
             with observed(context):
                 try:
+                    self._note()
                     async for response in call(await let_in(requests, context), context):
                         if bounded:
                             await context.write(response)
@@ -125,9 +131,9 @@ class Edge(grpc.aio.ServerInterceptor):
         async def unary(requests: Any, context: Any) -> Any:
             # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
             bounded = not handler.request_streaming and context.time_remaining() is None
-            self._note()
             with observed(context):
                 try:
+                    self._note()
                     request = await let_in(requests, context)
                     if not bounded:
                         return await call(request, context)

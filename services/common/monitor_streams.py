@@ -14,9 +14,15 @@ import grpc
 from services.common import tasks
 from services.common.method_handlers import behaviour_of, with_behaviour
 
+MOST = 2000
+"""Under way in a process: each connection of a client that looks at health has one (server.py bounds those)."""
 
-def ended_by(drained: asyncio.Event, handler: Any) -> Any:
-    """The same method; it ends, in order where it streams, once `drained` is set."""
+
+def ended_by(drained: asyncio.Event, handler: Any, going: set[asyncio.Task[Any]]) -> Any:
+    """The same method; it ends, in order where it streams, once `drained` is set, and is refused beside `MOST` others.
+
+    `going` has all of them.
+    """
     call = behaviour_of(handler)
 
     async def answer(requests: Any, context: Any) -> Any:
@@ -32,9 +38,13 @@ def ended_by(drained: asyncio.Event, handler: Any) -> Any:
         return None
 
     async def monitored(requests: Any, context: Any) -> Any:
+        if len(going) >= MOST:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many such calls are under way")
         answering, end = asyncio.create_task(answer(requests, context)), asyncio.create_task(drained.wait())
         # It breaks, where its client goes while it writes.
         answering.add_done_callback(tasks.look_at)
+        going.add(answering)
+        answering.add_done_callback(going.discard)
         try:
             await asyncio.wait((answering, end), return_when=asyncio.FIRST_COMPLETED)
             if answering.done():

@@ -28,6 +28,9 @@ TIDY_SECONDS = 25.0
 """Given beyond the drain to calls that it cut off, and to background loops: a worker waits JOB_KILL_SECONDS and five
 more for its jobs to let go."""
 
+_MOST_CONNECTIONS = 2000
+"""Each takes some 10 KiB, without a call, too."""
+
 Check = Callable[[], Awaitable[None]]
 _CHECK_SECONDS = 5
 
@@ -70,6 +73,8 @@ def _server(settings: ServiceSettings, edge: Edge, grace_seconds: float) -> grpc
         # Many clients ping each 10 s, idle ones too; by default one that pings within two hours is sent away.
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+        # Whoever comes beyond it is cut off, and a channel of ours goes to another replica.
+        ("grpc.max_allowed_incoming_connections", _MOST_CONNECTIONS),
         ("grpc.so_reuseport", 0),
     ]
     return grpc.aio.server(interceptors=[edge], options=options)

@@ -3,17 +3,23 @@
 import asyncio
 import gc
 import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from services.common import grpc_edge, monitor_streams, server
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.grpc_edge import Edge
+from services.common.settings import ServiceSettings
 from tests.support.raw_calls import raw_calls
 from tests.support.waiting import until
 
@@ -83,25 +89,76 @@ async def test_calls_under_way_are_counted() -> None:
     assert under_way() == 0
 
 
+@asynccontextmanager
+async def _served(edge: Edge) -> AsyncIterator[str]:
+    """The address of a server whose /test.v1.Edge/Echo, and health, are behind this edge."""
+    grpc_server = server._server(ServiceSettings(), edge, 60)
+    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
+    grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Edge", methods),))
+    health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), grpc_server)
+    port = grpc_server.add_insecure_port("127.0.0.1:0")
+    await grpc_server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await grpc_server.stop(None)
+
+
+def _counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(f"reelway_rpc_{name}", {"method": "/test.v1.Edge/Echo"} | labels) or 0
+
+
 async def test_who_leaves_before_its_message_comes_counts_as_one_that_leaves() -> None:
     """A message that was left out looks the same to who awaits it."""
+    async with _served(Edge(30, asyncio.Event())) as address:
+        async with raw_calls(address) as calls:
+            for is_left_out in (False, True):
+                calls.begin("/test.v1.Edge/Echo", ends=is_left_out)
+            await calls.ended()
+            await until(lambda: _counted("in_flight") == 1)
+        await until(lambda: _counted("in_flight") == 0)
+    assert (_counted("handled_total", code="INVALID_ARGUMENT"), _counted("handled_total", code="CANCELLED")) == (1, 1)
 
-    def counted(name: str, **labels: str) -> float:
-        return REGISTRY.get_sample_value(f"reelway_rpc_{name}", {"method": "/test.v1.Left/Echo"} | labels) or 0
 
-    server = grpc.aio.server(interceptors=[Edge(30, asyncio.Event())])
-    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Left", methods),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with raw_calls(f"127.0.0.1:{port}") as calls:
-        for is_left_out in (False, True):
-            calls.begin("/test.v1.Left/Echo", ends=is_left_out)
+async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose answer nobody takes is under way, too."""
+    monkeypatch.setattr(grpc_edge, "MOST_CALLS", 1)
+    async with _served(Edge(30, asyncio.Event())) as address:
+        async with raw_calls(address) as calls:
+            for _ in range(2):
+                calls.begin("/test.v1.Edge/Echo", b"message", ends=True)
+            async with asyncio.timeout(10):
+                await calls.ended()
+            assert _counted("handled_total", code="RESOURCE_EXHAUSTED") == 1
+        async with grpc.aio.insecure_channel(address) as channel:
+            echo: Any = channel.unary_unary("/test.v1.Edge/Echo")
+
+            async def is_let_in() -> bool:
+                try:
+                    return bool(await echo(b"message") == b"message")
+                except grpc.aio.AioRpcError:
+                    return False
+
+            await until(is_let_in)
+
+
+async def test_a_health_watch_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(monitor_streams, "MOST", 1)
+    async with _served(Edge(30, asyncio.Event())) as address, raw_calls(address) as calls, asyncio.timeout(10):
+        calls.begin("/grpc.health.v1.Health/Watch", b"", ends=True)
+        calls.begin("/grpc.health.v1.Health/Watch", b"", ends=True)
         await calls.ended()
-        await until(lambda: counted("in_flight") == 1)
-    await until(lambda: counted("in_flight") == 0)
-    assert (counted("handled_total", code="INVALID_ARGUMENT"), counted("handled_total", code="CANCELLED")) == (1, 1)
-    await server.stop(None)
+
+
+async def test_a_connection_too_many_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "_MOST_CONNECTIONS", 1)
+    async with _served(Edge(30, asyncio.Event())) as address, asyncio.timeout(10):
+        host, _, port = address.rpartition(":")
+        first, second = [await asyncio.open_connection(host, int(port)) for _ in range(2)]
+        assert await second[0].read() == b""
+        assert await first[0].readexactly(9)
+        for _, writer in (first, second):
+            writer.close()
 
 
 async def test_a_call_that_has_ended_is_held_by_nothing() -> None:

@@ -23,7 +23,7 @@ async def test_a_stream_that_breaks_as_its_client_goes_leaves_no_error_line() ->
         finally:
             raise ConnectionError("the message could not be sent")
 
-    handler = ended_by(asyncio.Event(), grpc.unary_stream_rpc_method_handler(watch))
+    handler = ended_by(asyncio.Event(), grpc.unary_stream_rpc_method_handler(watch), set())
     call = asyncio.create_task(handler.stream_stream(None, AsyncMock()))
     await begun.wait()
     call.cancel()
