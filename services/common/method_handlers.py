@@ -49,10 +49,10 @@ def behaviour_of(handler: Any) -> Callable[[Any, Any], Any]:
     return found
 
 
-def with_behaviour(handler: Any, behaviour: Callable[[Any, Any], Any], deserializer: Any) -> Any:
-    """The same method with somebody else who answers it, and whose requests are parsed by `deserializer`.
+def with_behaviour(handler: Any, behaviour: Callable[[Any, Any], Any], deserializer: Any, serializer: Any) -> Any:
+    """The same method with somebody else who answers it, and with other functions that parse and serialize.
 
     A single request is taken from the context, too: on the wire it is a stream of one.
     """
     make = _MAKERS[True, handler.response_streaming]
-    return make(behaviour, deserializer, handler.response_serializer)
+    return make(behaviour, deserializer, serializer)

@@ -13,6 +13,7 @@ RPC_STARTED = Counter("reelway_rpc_started_total", "RPCs begun", ["method"])
 RPC_HANDLED = Counter("reelway_rpc_handled_total", "RPCs ended, by status", ["method", "code"])
 RPC_SECONDS = Histogram("reelway_rpc_seconds", "Duration of RPCs", ["method"], buckets=DURATIONS)
 RPC_IN_FLIGHT = Gauge("reelway_rpc_in_flight", "RPCs under way", ["method"])
+RPC_ANSWER_BYTES = Gauge("reelway_rpc_answer_bytes", "Bytes of answers to RPCs that are not sent")
 BYTES = Counter("reelway_bytes_total", "Bytes of videos moved", ["direction"])
 
 

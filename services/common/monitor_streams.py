@@ -54,4 +54,4 @@ def ended_by(drained: asyncio.Event, handler: Any, going: set[asyncio.Task[Any]]
         finally:
             await tasks.end(answering, end)
 
-    return with_behaviour(handler, monitored, handler.request_deserializer)
+    return with_behaviour(handler, monitored, handler.request_deserializer, handler.response_serializer)

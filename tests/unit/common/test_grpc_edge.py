@@ -93,7 +93,7 @@ async def test_calls_under_way_are_counted() -> None:
 async def _served(edge: Edge) -> AsyncIterator[str]:
     """The address of a server whose /test.v1.Edge/Echo, and health, are behind this edge."""
     grpc_server = server._server(ServiceSettings(), edge, 60)
-    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo)}
+    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo, response_serializer=bytes)}
     grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Edge", methods),))
     health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), grpc_server)
     port = grpc_server.add_insecure_port("127.0.0.1:0")
@@ -120,16 +120,18 @@ async def test_who_leaves_before_its_message_comes_counts_as_one_that_leaves() -
     assert (_counted("handled_total", code="INVALID_ARGUMENT"), _counted("handled_total", code="CANCELLED")) == (1, 1)
 
 
-async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One whose answer nobody takes is under way, too."""
-    monkeypatch.setattr(grpc_edge, "MOST_CALLS", 1)
+@pytest.mark.parametrize(("bound", "most"), [("MOST_CALLS", 1), ("ANSWER_BYTES", 13)])
+async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
+    """One whose answer nobody takes is under way, too, and its bytes are held."""
+    monkeypatch.setattr(grpc_edge, bound, most)
+    refused = _counted("handled_total", code="RESOURCE_EXHAUSTED")
     async with _served(Edge(30, asyncio.Event())) as address:
         async with raw_calls(address) as calls:
             for _ in range(2):
                 calls.begin("/test.v1.Edge/Echo", b"message", ends=True)
             async with asyncio.timeout(10):
                 await calls.ended()
-            assert _counted("handled_total", code="RESOURCE_EXHAUSTED") == 1
+            await until(lambda: _counted("handled_total", code="RESOURCE_EXHAUSTED") == refused + 1)
         async with grpc.aio.insecure_channel(address) as channel:
             echo: Any = channel.unary_unary("/test.v1.Edge/Echo")
 
