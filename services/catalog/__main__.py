@@ -82,6 +82,7 @@ async def _serve(settings: CatalogSettings) -> None:
                 TranscriptSweeper(objects, store, Lease(redis, LEASES + "transcripts", 3 * SWEEP_SECONDS), clock).run(),
                 keep_index(records, objects, store, Lease(redis, LEASES + "rebuild", LEASE_SECONDS)),
             ],
+            grace_seconds=server.SHORT_GRACE_SECONDS,
         )
 
 

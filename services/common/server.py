@@ -28,6 +28,9 @@ TIDY_SECONDS = 25.0
 """Given beyond the drain to calls that it cut off, and to background loops: a worker waits JOB_KILL_SECONDS and five
 more for its jobs to let go."""
 
+SHORT_GRACE_SECONDS = 120.0
+"""`grace_seconds` of who answers short calls alone: twice the longest deadline of our own reads."""
+
 _MOST_CONNECTIONS = 2000
 """Each takes some 10 KiB, without a call, too."""
 

@@ -16,9 +16,6 @@ from services.stream.settings import StreamSettings
 from services.stream.versions import Versions
 from services.stream.video_cache import VideoCache
 
-_GRACE_SECONDS = 120.0
-"""Twice the longest deadline of our own reads."""
-
 
 async def _serve(settings: StreamSettings) -> None:
     async with (
@@ -37,7 +34,7 @@ async def _serve(settings: StreamSettings) -> None:
             StreamServicer(playback).register,
             service_names=[SERVICE.full_name],
             ready={"S3": objects.check},
-            grace_seconds=_GRACE_SECONDS,
+            grace_seconds=server.SHORT_GRACE_SECONDS,
         )
 
 
