@@ -45,7 +45,7 @@ async def _serve(settings: UploadSettings) -> None:
         redis,
     ):
         catalog = CatalogClient(channel)
-        open_uploads = OpenUploads(redis, clock, settings.upload_lease_seconds)
+        open_uploads = OpenUploads(redis, settings.upload_lease_seconds)
         buffers = Buffers(settings.upload_buffer_bytes)
         uploads = Uploads(
             objects=objects,

@@ -1,5 +1,7 @@
 """Which uploads are under way, so that what a dead process left can be told from what a live one does.
 
+Times are of Redis' clock: those of two processes may be further apart than an upload is given until its next beat.
+
 Redis keys:
 
     {uploads}:open       sorted set by expiry: JSON of OpenUpload, kept alive by its process
@@ -18,7 +20,6 @@ from typing import Any
 
 import redis.asyncio as redis
 
-from services.common.clock import Clock
 from services.common.redis_client import redis_errors
 
 _OPEN, _SWEEPING = "{uploads}:open", "{uploads}:sweeping"
@@ -49,8 +50,8 @@ class OpenUpload:
 class OpenUploads:
     """All of them, whichever process they are in; raises STORE_UNAVAILABLE."""
 
-    def __init__(self, client: redis.Redis, clock: Clock, lease_seconds: float) -> None:
-        self._redis, self._clock, self._lease_seconds = client, clock, lease_seconds
+    def __init__(self, client: redis.Redis, lease_seconds: float) -> None:
+        self._redis, self._lease_seconds = client, lease_seconds
         self._take_expired = client.register_script(_TAKE_EXPIRED.read_text())
 
     @property
@@ -61,13 +62,13 @@ class OpenUploads:
     async def begin(self, upload: OpenUpload) -> None:
         """Enter it: before anything is made in S3."""
         with redis_errors():
-            await self._redis.zadd(_OPEN, {upload.to_json(): self._clock.seconds() + self._lease_seconds})
+            await self._redis.zadd(_OPEN, {upload.to_json(): await self._now() + self._lease_seconds})
 
     async def renew(self, upload: OpenUpload) -> bool:
         """Keep it alive; False where the sweeper has taken it, and the upload must be given up."""
         with redis_errors():
             member = upload.to_json()
-            await self._redis.zadd(_OPEN, {member: self._clock.seconds() + self._lease_seconds}, xx=True)
+            await self._redis.zadd(_OPEN, {member: await self._now() + self._lease_seconds}, xx=True)
             return await self._redis.zscore(_OPEN, member) is not None
 
     async def end(self, upload: OpenUpload) -> None:
@@ -81,7 +82,7 @@ class OpenUploads:
     async def take_expired(self) -> list[OpenUpload]:
         """All that is to be swept: what ran out is taken from its process here, what a sweep left is there still."""
         with redis_errors():
-            members: Any = await self._take_expired(keys=[_OPEN, _SWEEPING], args=[self._clock.seconds()])
+            members: Any = await self._take_expired(keys=[_OPEN, _SWEEPING], args=[await self._now()])
         return [OpenUpload.from_json(member) for member in members]
 
     async def keys(self) -> set[str]:
@@ -92,3 +93,7 @@ class OpenUploads:
             pipe.smembers(_SWEEPING)
             members: Any = itertools.chain(*await pipe.execute())
         return {OpenUpload.from_json(member).key for member in members}
+
+    async def _now(self) -> float:
+        seconds, microseconds = await self._redis.time()
+        return float(seconds + microseconds / 1e6)

@@ -1,6 +1,7 @@
 """What an upload left behind is swept once nobody can go on with it; what lives, or became a video, never is."""
 
 import asyncio
+import time
 import uuid
 
 import pytest
@@ -8,9 +9,11 @@ from reelway.v1 import catalog_pb2, media_pb2
 from structlog.testing import capture_logs
 
 from services.catalog.rebuild import rebuild
+from services.common import redis_client
 from services.common.byte_messages import UploadMessage
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
+from services.common.settings import RedisSettings
 from services.upload.open_uploads import OpenUpload, OpenUploads
 from services.upload.part_plan import PART
 from tests.support.clips import mp4_of
@@ -164,6 +167,18 @@ async def test_a_live_upload_is_never_swept(parts: Foundation, monkeypatch: pyte
     assert not upload.done()
     swept.set()
     assert await parts.is_whole(await upload, data)
+
+
+async def test_a_live_upload_is_not_swept_by_a_process_whose_clock_is_ahead(
+    clean_redis: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does one whose own clock is behind lose what it has just begun."""
+    async with redis_client.connect(RedisSettings(redis_url=clean_redis)) as client:
+        register, upload = OpenUploads(client, 60), OpenUpload("a", "videos/a.mp4", "")
+        await register.begin(upload)
+        monkeypatch.setattr(time, "time", lambda now=time.time: now() + 120)
+        assert await register.take_expired() == []
+        assert await register.renew(upload)
 
 
 async def test_an_upload_that_breaks_its_sweep_keeps_no_other_waiting(

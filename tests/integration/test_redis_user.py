@@ -62,7 +62,7 @@ async def test_it_may_do_what_uploads_do(url: str) -> None:
         assert await store.commit(chunk, "anna", limits, now=1, swept=float("1e12"), container=1)
         assert await store.locate(journal.video_id, 0, 1, "", 9)
         await store.drop(journal.video_id, 9)
-        register, upload = OpenUploads(client, SystemClock(), 0), OpenUpload(journal.video_id, "key", "anna")
+        register, upload = OpenUploads(client, 0), OpenUpload(journal.video_id, "key", "anna")
         await register.begin(upload)
         assert await register.take_expired() == [upload]
         await register.end(upload)

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import cast
+from unittest.mock import AsyncMock, patch
 
 import pytest
 import redis.asyncio as redis
@@ -213,7 +214,9 @@ async def foundation(
         await making.release()
         catalog = Catalog(videos, records, objects, clock)
         near = NearCatalog(catalog, clock)
-        register = OpenUploads(text, clock, lease_seconds)
+        # The register goes by Redis' clock.
+        stack.enter_context(patch.object(text, "time", AsyncMock(side_effect=lambda: (clock.seconds(), 0))))
+        register = OpenUploads(text, lease_seconds)
         uploads = Uploads(
             objects=objects,
             data=store.store,
