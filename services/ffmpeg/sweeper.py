@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from services.common import logs
+from services.common import logs, tasks
 from services.common.clock import Clock
 from services.common.lease import Lease
 from services.common.periodic import failures_logged, periodically
@@ -14,6 +14,8 @@ from services.ffmpeg.redis_job_store import RedisJobStore
 
 log = logs.get_logger(__name__)
 
+# Each job is some requests of the store, and as many may be cancelled at once as wait.
+_AT_ONCE = 8
 # Listing the bucket is dear, and what it finds is days old: done far less often than the rest.
 _LISTING_SECONDS = 3600.0
 # No attempt lives longer than a day: an upload that old has nobody any more, whatever Redis knows of it.
@@ -52,19 +54,18 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """One pass over what is left in the object store."""
-        debris = 0
-        async for job_id in self._store.debris():
-            # Each on its own, so that a bad one does not keep the others waiting.
-            with failures_logged("sweep of a job", job=job_id):
-                # Aborted first: from then on no stale attempt can complete anything that we delete here.
-                await self._outputs.remove(job_id, await self._store.uploads(job_id))
-                await self._store.debris_removed(job_id)
-                debris += 1
-        if debris:
-            log.info("swept", debris=debris)
+        await tasks.for_each_of(self._store.debris(), self._remove, _AT_ONCE)
         if self._clock.seconds() >= self._next_listing:
             await self._sweep_bucket()
             self._next_listing = self._clock.seconds() + _LISTING_SECONDS
+
+    async def _remove(self, job_id: str) -> None:
+        # Each on its own, so that a bad one does not keep the others waiting.
+        with failures_logged("sweep of a job", job=job_id):
+            # Aborted first: from then on no stale attempt can complete anything that we delete here.
+            await self._outputs.remove(job_id, await self._store.uploads(job_id))
+            await self._store.debris_removed(job_id)
+            log.info("swept a job", job=job_id)
 
     async def _sweep_bucket(self) -> None:
         now = self._clock.now()

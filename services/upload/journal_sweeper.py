@@ -140,8 +140,7 @@ class JournalSweeper:
         if journal is not None and journal.state in {JournalState.OPEN, JournalState.SEALED}:
             named = {extent.key async for extent in every_extent(self._store, journal)} if old else set()
             old = [info for info in old if info.key not in named]
-        for orphan in old:
-            await self._objects.delete(orphan.key)
+        await self._objects.delete_each([info.key for info in old])
         if old:
             log.info("removed chunks that are part of nothing", video_id=video_id, count=len(old))
 

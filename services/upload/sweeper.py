@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.common import logs
+from services.common import logs, tasks
 from services.common.caller import caller_for, set_caller
 from services.common.catalog_client import CatalogClient, if_found
 from services.common.clock import Clock
@@ -13,6 +13,9 @@ from services.common.s3_objects import S3Objects
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
 log = logs.get_logger(__name__)
+
+# What an outage of the store leaves is as much as was sent meanwhile; each is half a dozen requests of it.
+_AT_ONCE = 8
 
 
 class Sweeper:
@@ -40,10 +43,12 @@ class Sweeper:
 
         No upload that still wakes up is recorded any more once its entry is taken, so what is no video now stays none.
         """
-        for upload in await self._open_uploads.take_expired():
-            with failures_logged("sweep of an upload", video_id=upload.video_id):
-                await self._remove(upload)
+        await tasks.for_each(await self._open_uploads.take_expired(), self._see_to, _AT_ONCE)
         await self._abort_unknown()
+
+    async def _see_to(self, upload: OpenUpload) -> None:
+        with failures_logged("sweep of an upload", video_id=upload.video_id):
+            await self._remove(upload)
 
     async def _remove(self, upload: OpenUpload) -> None:
         set_caller(caller_for(upload.owner))

@@ -323,6 +323,23 @@ async def test_multipart_uploads_that_nobody_knows_are_swept_when_they_are_old(
         assert (await parts.leftovers())["multiparts"] == ["videos/a.mp4"]
 
 
+async def test_what_uploads_left_is_swept_some_at_a_time(near: Foundation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is half a dozen requests: one by one, what an outage of the store left would take as long as that lasted."""
+    for number in range(4):
+        await near.register.begin(OpenUpload(str(uuid.uuid4()), f"videos/{number}.mp4", ""))
+    abort, together = near.objects.abort_multiparts, asyncio.Barrier(2)
+
+    async def not_alone(prefix: str) -> None:
+        await together.wait()
+        await abort(prefix)
+
+    monkeypatch.setattr(near.objects, "abort_multiparts", not_alone)
+    near.clock.ahead = 61
+    async with asyncio.timeout(10):
+        await near.sweeper().sweep()
+    assert await near.leftovers() == NOTHING
+
+
 async def test_a_failed_upload_does_not_keep_the_next_from_being_swept(
     parts: Foundation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

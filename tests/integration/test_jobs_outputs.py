@@ -274,6 +274,30 @@ class Clock:
         return self.now().timestamp()
 
 
+async def test_debris_is_removed_some_at_a_time(
+    clean_redis: str, outputs: Outputs, objects: S3Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job is some requests of the store: one by one, thousands that were cancelled would keep it for an hour."""
+    remove, together = outputs.remove, asyncio.Barrier(2)
+
+    async def not_alone(job_id: str, uploads: Mapping[str, str]) -> None:
+        await together.wait()
+        await remove(job_id, uploads)
+
+    monkeypatch.setattr(outputs, "remove", not_alone)
+    async with connect(RedisSettings(redis_url=clean_redis)) as client, asyncio.timeout(30):
+        store = RedisJobStore(client, JobPolicy())
+        for number in range(4):
+            job, _ = await store.register(NewJob(str(uuid.uuid4()), JobKind.COMMAND, "anna", {}))
+            lease = await store.claim("w", str(number), [JobKind.COMMAND])
+            assert lease is not None
+            begun = await objects.create_multipart(key_of(job.id, "a.mp4"), "video/mp4")
+            await store.begin_upload(lease, begun, key_of(job.id, "a.mp4"))
+            await store.fail(lease, JobFault(TaskFailure.FFMPEG_FAILED, "x"))
+        await Sweeper(store, outputs, Lease(client, "{ff}:sweep", 60), Clock(), timedelta(days=8)).sweep()
+        assert [job_id async for job_id in store.debris()] == []
+
+
 async def test_the_sweeper_removes_debris_at_once_and_records_and_outputs_in_time(
     clean_redis: str, outputs: Outputs, objects: S3Objects, tmp_path: Path
 ) -> None:
