@@ -42,7 +42,8 @@ _SIGNATURES = 10_000
 # The transport copies what the socket does not take at once: of a whole chunk that would be as much again.
 _WRITE = 2**18
 _TRANSIENT = (aiohttp.ClientError, TimeoutError, OSError)
-# Whoever reads asks again, elsewhere, too; a part that is not written ends an upload of hours: five seconds of pauses.
+# A reader asks again, and may ask another replica; a part that is not written ends an upload of hours, so that it is
+# tried for five seconds.
 _READS, _WRITES = Backoff(), Backoff(attempts=8)
 
 
@@ -52,13 +53,13 @@ class _UnsignedPayload(S3SigV4Auth):  # type: ignore[misc]
 
 
 class _Refused(Exception):
-    """An answer that is no success; worth a retry only where it says so: the server's own fault, or bytes too late."""
+    """An answer other than success; retried only where the server is at fault, or bytes came too late."""
 
     def __init__(self, status: int, body: str) -> None:
         super().__init__(f"{status} {body[:200]}")
-        # And no other 404: a proxy in front of the store, as it is set up anew, says so of all that there is.
+        # No other 404: a proxy in front of the store answers so of everything while it is set up.
         self.missing = status == 416 or "<Code>NoSuchKey<" in body
-        # S3 tells with a 400 that for 20 s no bytes came; a proxy in front of it with a 408.
+        # Where no bytes came for 20 s S3 answers 400, and a proxy in front of it 408.
         self.transient = status >= 500 or status in {408, 429} or "<Code>RequestTimeout<" in body
 
 
@@ -214,23 +215,26 @@ class S3Bytes:
 
         while True:
             attempt += 1
+            data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
             try:
-                headers = {"Content-Length": str(length)}
-                if content_type:
-                    headers["Content-Type"] = content_type
-                headers = await self._sign("PUT", url, headers)
-                data = body if isinstance(body, Buffer) and len(body) <= _WRITE else guarded()
-                put = self._http.put(URL(url, encoded=True), headers=headers, data=data, allow_redirects=False)
-                async with put as response:
-                    if response.status != 200:
-                        said = await response.content.read(2048)
-                        raise _Refused(response.status, said.decode("utf-8", "replace"))
-                    await response.read()
-                    return response.headers["ETag"]
+                return await self._put_once(url, content_type, length, data)
             except (*_TRANSIENT, _Refused) as error:
                 if failure is not None:
                     raise failure from None
                 await self._pause_or_give_up("PUT", attempt, error, _WRITES)
+
+    async def _put_once(self, url: str, content_type: str, length: int, data: Buffer | AsyncIterator[Buffer]) -> str:
+        headers = {"Content-Length": str(length)}
+        if content_type:
+            headers["Content-Type"] = content_type
+        headers = await self._sign("PUT", url, headers)
+        put = self._http.put(URL(url, encoded=True), headers=headers, data=data, allow_redirects=False)
+        async with put as response:
+            if response.status != 200:
+                said = await response.content.read(2048)
+                raise _Refused(response.status, said.decode("utf-8", "replace"))
+            await response.read()
+            return response.headers["ETag"]
 
     @staticmethod
     async def _pause_or_give_up(operation: str, attempt: int, error: Exception, backoff: Backoff) -> None:

@@ -33,6 +33,7 @@ import asyncio
 import contextlib
 import dataclasses
 import enum
+import functools
 import json
 import random
 import uuid
@@ -41,6 +42,7 @@ from pathlib import Path
 from typing import Any
 
 import redis.asyncio as redis
+from redis.asyncio.client import PubSub
 
 from services.common.caller import SYSTEM_USER
 from services.common.error_catalog import ErrorReason
@@ -176,28 +178,18 @@ class RedisJobStore:
     async def list_owned(self, owner: str, limit: int, before: tuple[int, str] | None = None) -> list[Job]:
         """At most `limit` jobs of an owner, newest first, after the position `before` (created_ms, id)."""
         newest = str(before[0]) if before else "+inf"
+        look = functools.partial(self._client.zrange, desc=True, byscore=True, num=limit, withscores=True)
         offset, jobs = 0, list[Job]()
         while len(jobs) < limit:
-            page = await self._read(
-                self._client.zrange(
-                    f"{TAG}:jobs:{owner}",
-                    newest,
-                    "-inf",
-                    desc=True,
-                    byscore=True,
-                    offset=offset,
-                    num=limit,
-                    withscores=True,
-                )
-            )
+            page = await self._read(look(f"{TAG}:jobs:{owner}", newest, "-inf", offset=offset))
             if not page:
                 break
             offset += len(page)
-            async with self._client.pipeline(transaction=False) as pipe:
-                for job_id, score in page:
-                    if before is None or (int(score), job_id) < before:
-                        pipe.hgetall(f"{TAG}:job:{job_id}")
-                jobs += [decode(fields) for fields in await self._read(pipe.execute()) if fields]
+            pipe = self._client.pipeline(transaction=False)
+            for job_id, score in page:
+                if before is None or (int(score), job_id) < before:
+                    pipe.hgetall(f"{TAG}:job:{job_id}")
+            jobs += [decode(fields) for fields in await self._read(pipe.execute()) if fields]
         return jobs[:limit]
 
     async def cancel(self, job_id: str) -> Cancelled:
@@ -328,18 +320,24 @@ class RedisJobStore:
             with contextlib.suppress(ReelwayError), redis_errors():
                 async with self._client.pubsub() as subscriber:
                     await subscriber.subscribe(*channels)
-                    asked = False
-                    while True:
-                        message = await subscriber.get_message(timeout=_SILENT_SECONDS)
-                        if message is None and asked:
-                            break  # The connection is dead without a word: behind a NAT that dropped it, as a rule.
-                        asked = message is None
-                        match message:
-                            case {"type": "message", "channel": channel, "data": data}:
-                                yield channel, data
-                            # Told for the last channel; also where the client has subscribed anew by itself.
-                            case {"type": "subscribe", "data": count} if count == len(channels):
-                                yield "", ""
-                            case None:
-                                await subscriber.ping()
+                    async for found in _messages(subscriber, len(channels)):
+                        yield found
             await asyncio.sleep(random.uniform(0.1, _RECONNECT_SECONDS))  # noqa: S311 - spread, no secret
+
+
+async def _messages(subscriber: PubSub, channels: int) -> AsyncIterator[tuple[str, str]]:
+    """What `listen` yields, as long as the connection lives."""
+    asked = False
+    while True:
+        message = await subscriber.get_message(timeout=_SILENT_SECONDS)
+        if message is None and asked:
+            return  # The connection is dead without a word, usually because a NAT dropped it.
+        asked = message is None
+        match message:
+            case {"type": "message", "channel": channel, "data": data}:
+                yield channel, data
+            # The answer for the last channel; also comes where the client has subscribed again by itself.
+            case {"type": "subscribe", "data": count} if count == channels:
+                yield "", ""
+            case None:
+                await subscriber.ping()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -22,7 +22,7 @@ from services.ffmpeg.addresses import video_id_of
 from services.ffmpeg.download import DownloadInterrupted, DownloadRefused, Fetcher
 from services.ffmpeg.job import JobFault, Outage, is_outage
 from services.ffmpeg.plan import PlannedInput
-from services.ffmpeg.worker.new_file import new_file
+from services.ffmpeg.worker.new_file import write_new
 
 # How many inputs of one job arrive at once.
 _AT_ONCE = 3
@@ -68,27 +68,27 @@ class StreamedVideos:
         caller = caller_for(owner)
         stat = await self._stat(video_id, caller)
         budget.spend(stat.size_bytes)
+        await write_new(destination, self._read(stat, caller))
+
+    async def _read(self, stat: stream_pb2.StatResponse, caller: Caller) -> AsyncIterator[bytes]:
         offset, failures, most = 0, 0, _WINDOW_TRIES
-        async with new_file(destination) as file:
-            while offset < stat.size_bytes:
-                request = stream_pb2.ReadRequest(
-                    video_id=video_id,
-                    offset_bytes=offset,
-                    length_bytes=min(_WINDOW_BYTES, stat.size_bytes - offset),
-                    etag=stat.etag,
-                )
-                try:
-                    async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=caller.metadata()):
-                        await asyncio.to_thread(file.write, message.data)
-                        offset, failures, most = offset + len(message.data), 0, _WINDOW_TRIES
-                except grpc.aio.AioRpcError as error:
-                    failures += 1
-                    refusal = from_rpc_error(error)
-                    if refusal.reason is ErrorReason.TOO_MANY_REQUESTS:
-                        most = _ROOM_TRIES
-                    if refusal.kind.retry_seconds is None or failures >= most:
-                        raise refusal from None
-                    await asyncio.sleep(0.2 * failures)
+        while offset < stat.size_bytes:
+            length = min(_WINDOW_BYTES, stat.size_bytes - offset)
+            request = stream_pb2.ReadRequest(
+                video_id=stat.video_id, offset_bytes=offset, length_bytes=length, etag=stat.etag
+            )
+            try:
+                async for message in self._stub.Read(request, timeout=_WINDOW_SECONDS, metadata=caller.metadata()):
+                    yield message.data
+                    offset, failures, most = offset + len(message.data), 0, _WINDOW_TRIES
+            except grpc.aio.AioRpcError as error:
+                failures += 1
+                refusal = from_rpc_error(error)
+                if refusal.reason is ErrorReason.TOO_MANY_REQUESTS:
+                    most = _ROOM_TRIES
+                if refusal.kind.retry_seconds is None or failures >= most:
+                    raise refusal from None
+                await asyncio.sleep(0.2 * failures)
 
     async def _stat(self, video_id: str, caller: Caller) -> stream_pb2.StatResponse:
         """What there is to read; of several clips, once they are joined."""

@@ -251,13 +251,16 @@ class Worker:
             if not self._in_touch.is_set():
                 continue
             with contextlib.suppress(ReelwayError):
-                for job_id, what in (await self._store.reap()).items():
-                    log.warning("lease ran out", job=job_id, outcome=what)
-                    # Whoever ran it cannot tell any more, unless it was only frozen, or is broken: then both count it.
-                    if (job := await self._store.get(job_id)) is not None:
-                        ENDED.labels(job.kind.value, AttemptOutcome.DIED.value).inc()
+                await self._reap_jobs()
             if swept := await asyncio.to_thread(self._work.sweep):
                 log.warning("work folders of dead workers removed", workers=swept)
+
+    async def _reap_jobs(self) -> None:
+        for job_id, what in (await self._store.reap()).items():
+            log.warning("lease ran out", job=job_id, outcome=what)
+            # Counted here for a worker that is gone; one that was only frozen, or is broken, counts it, too.
+            if (job := await self._store.get(job_id)) is not None:
+                ENDED.labels(job.kind.value, AttemptOutcome.DIED.value).inc()
 
     async def _drain(self, claiming: asyncio.Task[None]) -> None:
         self._draining.set()
