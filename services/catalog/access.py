@@ -32,7 +32,7 @@ def require_living(video: media_pb2.Video) -> None:
 
 
 def require_sealed(video: media_pb2.Video) -> None:
-    """Raises NOT_SEALED for a video that grows: while its upload is open chunks may come, for what would be gone."""
+    """Raises NOT_SEALED for a video that grows: chunks may still come, and would belong to nothing."""
     if video.state == media_pb2.VIDEO_STATE_UPLOADING:
         raise ReelwayError(ErrorReason.NOT_SEALED, "The video still grows: abort its upload instead")
 

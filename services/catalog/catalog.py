@@ -1,8 +1,8 @@
 """The catalogue's use cases: start reading here.
 
 A change is committed in Redis, which orders all changes of a record, together with an *unsaved* mark; then the
-record is written to S3; then the mark goes; then the caller is answered. Who dies in between leaves the mark,
-and the sweeper writes the record. A slow writer whose PUT may have landed over a newer record learns so when it
+record is written to S3; then the mark goes; then the caller is answered. A process that dies in between leaves the
+mark, and the sweeper writes the record. A slow writer whose PUT may have landed over a newer record learns so when it
 takes its mark off, and writes the newer one again. No store feature beyond PUT is needed.
 """
 
@@ -48,9 +48,9 @@ _ETAG = re.compile(r'"[!#-~]{1,64}"')
 _SHA256 = re.compile("([0-9a-f]{64})?")
 _NO_FILE_NAME = re.compile(r"[/\\\x00-\x1f\x7f]")
 _DELETE_SECONDS = 5.0
-"""Whoever deletes a video waits so long, its objects gone or not: half of what a call may take."""
-# The objects of so many go at a time. Each costs a dozen requests: those of a thousand would keep the tombstones, and
-# everybody else's records, from the store.
+"""For how long the caller of a deletion waits for the objects to go: half of what a call may take."""
+# Videos whose objects are removed side by side. Each costs a dozen requests: those of a thousand would hold up the
+# writing of tombstones, and of everybody else's records.
 _DELETED_AT_ONCE = 4
 _CHANGE = Backoff(attempts=10, first_seconds=0.01, longest_seconds=0.2)
 
@@ -73,9 +73,9 @@ def check_texts(title: str, description: str, file_name: str = "") -> None:
 
 
 def _check_bytes(video: media_pb2.Video) -> None:
-    """INVALID_REQUEST, naming each field: a finished video tells of its own object, another one of none.
+    """INVALID_REQUEST, naming each field: a finished video names its own object, any other one none.
 
-    Whoever may name any object, may read it.
+    Whoever could name any object could read it.
     """
     if video.state == media_pb2.VIDEO_STATE_READY:
         fits = {
@@ -118,7 +118,7 @@ class Catalog:
         if video.state not in INITIAL or (video.state == media_pb2.VIDEO_STATE_SIGNED and not user):
             raise invalid_field("state", "none for a new video")
         _check_bytes(video)
-        # The rest is ours to set: a record that brought a listing time, or somebody's transcript, would be believed.
+        # Nothing else is taken over: a listing time, or somebody's transcript, would be believed.
         new = media_pb2.Video(
             video_id=video.video_id,
             number=await self._store.next_number(),
@@ -148,7 +148,7 @@ class Catalog:
     async def change(self, video_id: str, apply: Callable[[media_pb2.Video], None]) -> media_pb2.Video:
         """The record with `apply` done to it, and durable.
 
-        `apply` is given tombstones, too, and judges who may do what; again, where another change came between.
+        `apply` is given tombstones, too, judges who may do what, and is called again where another change came first.
 
         Raises:
             ReelwayError: VIDEO_NOT_FOUND where there never was one; SERVICE_UNAVAILABLE where others always come first.
@@ -157,12 +157,12 @@ class Catalog:
             video, before = await self.look_up(video_id), media_pb2.Video()
             before.CopyFrom(video)
             apply(video)
-            # One that changes nothing saves what is not known to be saved: a first call may have died before it did,
-            # and this answer promises it. It needs a mark like every other: its PUT may land after a newer record's.
+            # Where nothing changes, a record that is not known to be in S3 is saved all the same: the call that changed
+            # it may have died before that, and this answer promises it. With a mark: this PUT, too, may land late.
             changed = video != before
             if not changed and await self._store.is_saved(video):
                 return video
-            # The index counts on from its own version: it takes no other than the next one.
+            # The index takes no version but the one after its own.
             video.version = before.version + changed
             mark = uuid.uuid4().hex
             if await (self._store.replace(video, mark) if changed else self._store.mark(video, mark)):
@@ -185,10 +185,10 @@ class Catalog:
                 if isinstance(error, ReelwayError) and error.reason is ErrorReason.INDEX_MISSING:
                     await self._put_back(video.video_id)
                 else:
-                    # S3 has it, or may write it yet: over a newer one, where we slept until the sweeper took the mark.
+                    # S3 has it, or may write it yet: over a newer one, if we slept until the sweeper took the mark.
                     self._giving_up.start(self._mark_again(video.video_id, mark))
                 raise
-            # Where the index has lost it meanwhile, it is `saved` that says so.
+            # Where the index has lost it meanwhile, `saved` raises.
             video = await self._store.get(video.video_id) or video
 
     async def _mark_again(self, video_id: str, mark: str) -> None:
@@ -199,7 +199,7 @@ class Catalog:
                     return
 
     async def _put_back(self, video_id: str) -> None:
-        """Write what the index has of a video over a record that it has lost; a newer one is written anyhow."""
+        """Write what the index has over a record that it knows nothing of; whoever made a newer one writes it."""
         video, mark = await self._store.get(video_id), uuid.uuid4().hex
         if video is not None and await self._store.mark(video, mark):
             await self.save(video, mark)
@@ -273,14 +273,14 @@ class Catalog:
         return await self.change(request.video_id, apply)
 
     async def delete(self, user: str, video_id: str) -> None:
-        """As `bury`, by who may change it; VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED.
+        """As `bury`, for whoever may change it; VIDEO_NOT_FOUND, NOT_THE_OWNER, NOT_SEALED.
 
-        One that grows is deleted by the system alone, behind the end of its upload.
+        One that grows is deleted by the system alone, once its upload has ended.
         """
 
         def end(video: media_pb2.Video) -> None:
             if video.state == media_pb2.VIDEO_STATE_DELETING and (may_change(video.owner, user) or user == SYSTEM_USER):
-                # A try that broke off, perhaps before S3 had its tombstone.
+                # A deletion that broke off, perhaps before S3 had its tombstone.
                 return
             if not (user == SYSTEM_USER and video.state == media_pb2.VIDEO_STATE_UPLOADING):
                 require_change(video, user)
@@ -290,9 +290,9 @@ class Catalog:
         await self.bury(video_id, end)
 
     async def bury(self, video_id: str, apply: Callable[[media_pb2.Video], None]) -> None:
-        """Hide a video at once, where `apply` makes a tombstone of it, then remove its objects.
+        """Hide a video at once by `apply`, which makes it a tombstone, then remove its objects.
 
-        What takes longer than a caller waits, as thousands of chunks or of deletions do, is left to the sweeper.
+        The sweeper goes on where that takes longer than a caller waits: thousands of chunks, or of deletions.
         """
         answered = asyncio.get_running_loop().time() + _DELETE_SECONDS
         await self.change(video_id, apply)
@@ -305,8 +305,8 @@ class Catalog:
         video = await self._store.get(video_id)
         if video is None or video.state != media_pb2.VIDEO_STATE_DELETING:
             return
-        # What has a known name is not looked for: a listing may be late, and nobody comes back to a tombstone.
-        # And some stores go through all videos to list those whose keys begin with half a name.
+        # Known keys are deleted without a listing: that may be late, and nobody comes back to a tombstone. And some
+        # stores go through all videos to list those whose keys begin with half a name.
         keys = (*object_keys(video_id), thumbnail_key(video_id), incoming_key(video_id))
         await self._objects.delete_each(keys)
         for prefix in (journal_prefix(video_id), joined_prefix(video_id), transcript_prefix(video_id)):

@@ -25,8 +25,8 @@ log = logs.get_logger(__name__)
 
 _LOOK_SECONDS = 0.5
 _AGAIN_SECONDS, _LONGEST_AGAIN_SECONDS = 30.0, 600.0
-# Workers write outcomes themselves: a look is for jobs that ended without one, and comes late by at most this part of
-# the time since they were registered.
+# Workers write outcomes themselves. A look finds jobs that ended without one, late by at most this part of the time
+# since they were registered.
 _AGAIN_PART = 0.25
 _AT_ONCE = 32
 # Doubles with each successor, so that the last one is begun most of a day after the first job ended.
@@ -102,5 +102,5 @@ class DueJobs:
 
 
 def _has_successor(task: ffmpeg_pb2.Task) -> bool:
-    """Whether an ended job without an outcome is run again: only room for bytes was missing, or its outcome lost."""
+    """Whether an ended job without an outcome is run again: only storage was missing, or its outcome was lost."""
     return task.state == ffmpeg_pb2.TASK_STATE_COMPLETED or task.error.reason == TaskFailure.STORAGE_UNAVAILABLE

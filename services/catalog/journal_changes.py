@@ -24,7 +24,7 @@ class JournalChanges:
         try:
             request.modify_time.ToJsonString()
         except ValueError:
-            # No record could be written any more, once the index had it.
+            # The index would take it, and the record could not be written as JSON any more.
             raise invalid_field("modify_time", "must be a time of the years 1 to 9999") from None
 
         def freeze(video: media_pb2.Video) -> None:

@@ -66,7 +66,7 @@ class Library:
     async def of_user(self, user: str, owner: str, page_size: int, token: str) -> Page:
         """What `user` may see of `owner`; USER_NOT_FOUND."""
         size = page_length(page_size, PAGE_SIZE)
-        # Also where the index is missing, which is not the same as a user that is not known.
+        # Raises INDEX_MISSING: that is not the same as a user that is not known.
         if not await self._videos.knows_owner(owner):
             raise ReelwayError(ErrorReason.USER_NOT_FOUND)
         lists = [public_key(owner), *([private_key(owner)] if user == owner else [])]
@@ -76,7 +76,7 @@ class Library:
         """`user`'s finished videos, and, with the first page, the unfinished ones."""
         _require(user)
         size = page_length(page_size, OWN_PAGE_SIZE)
-        # The unfinished ones first: what is finished between the two looks is in the second one then, not in none.
+        # The unfinished ones first: what is finished between the two looks is then found by the second, not by none.
         waiting = [] if token else (await self._page("w", [unprocessed_key(user)], size, "")).videos
         page = await self._page("o", [library_key(user)], size, token)
         finished = {video.video_id for video in page.videos}
@@ -139,7 +139,7 @@ class Library:
 
         def end(video: media_pb2.Video) -> None:
             if video.state == media_pb2.VIDEO_STATE_DELETING and video.owner == user:
-                # A try that broke off; its caller is told of the video's end, not that there never was one.
+                # A removal that broke off: repeated, it succeeds.
                 return
             if not is_own(video, user):
                 raise ReelwayError(ErrorReason.VIDEO_NOT_FOUND)

@@ -38,10 +38,10 @@ class Thumbnails:
         # A clock that was ahead may have been set right since: the store refuses a signature from the future.
         if known is None or not known[0] <= now < known[1]:
             url = await self._objects.presign_get(key, LONGEST_SIGNED_SECONDS, "", "")
-            # Keys of the platform's own end with their session, and then their signatures do.
+            # Temporary keys of the platform end with their session, and their signatures with them.
             reused = _URL_REUSED_SECONDS if "X-Amz-Security-Token=" not in url else _SESSION_URL_REUSED_SECONDS
             self._signed[key] = known = (now, now + reused, url)
-            # Nothing above waits for anything: hundreds in a row would hold all other calls up.
+            # Signing awaits nothing: hundreds in a row would hold up all other calls.
             await asyncio.sleep(0)
         return known[2]
 

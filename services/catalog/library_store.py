@@ -73,7 +73,7 @@ class LibraryStore:
             for page in pages:
                 found = [Position(int(score), video_id.decode()) for video_id, score in page]
                 those = [row for row in found if behind is None or row < behind]
-                # Many of the position's own moment can be ahead of it.
+                # Many with the score of the position can be ahead of it.
                 is_whole &= len(page) < looked or len(those) >= size
                 rows += those
             if is_whole:

@@ -93,7 +93,7 @@ class Processing:
         def end(video: media_pb2.Video) -> None:
             if video.state == media_pb2.VIDEO_STATE_SIGNED:
                 step(video, media_pb2.VIDEO_STATE_DELETING)
-                # Who was promised a video never had one: its tombstone makes nobody known.
+                # Whoever signed for it never had a video: a tombstone must not make that user known.
                 video.owner = ""
 
         await self._catalog.bury(video_id, end)

@@ -26,11 +26,11 @@ log = logs.get_logger(__name__)
 
 _READS_AT_ONCE = 32
 _LOOK_SECONDS = 2.0
-# Numbers skipped behind the highest: records that were on their way when the index was lost may have them.
+# Numbers skipped above the highest: records that were on their way when the index was lost may have them.
 _SPARE_NUMBERS = 1000
 _BEHIND_ALL = chr(sys.maxunicode)
 LEASE_SECONDS = 60.0
-"""After which another replica begins, where one died at it; renewed all the while."""
+"""After so long another replica takes over from one that died; renewed all the while."""
 
 
 @dataclass
@@ -71,11 +71,11 @@ async def _rebuild(
     records: RecordStore, objects: S3Objects, store: RedisVideoStore, lease: Lease, writers_seconds: float
 ) -> Rebuilt:
     was_open = await store.close_index(lease)
-    # Where it was closed before, by a rebuild that broke off or a call whose answer was lost, there may still be what
-    # only Redis has. Asked when it is closed, so that nothing comes behind the answer.
+    # Where it was closed already, by a rebuild that broke off or a call whose answer was lost, there may be changes
+    # that only Redis has. Asked once it is closed, so that none comes behind the answer.
     unsaved = await anext(store.unsaved_before(float("inf")), None)
     if was_open or unsaved:
-        # Changes that were committed before get the time that a call has to reach S3; then what is left is saved.
+        # Changes that were committed before get the time of a call to reach S3; what is left then is saved here.
         await asyncio.sleep(writers_seconds)
         async for video_id, _ in store.unsaved_before(float("inf")):
             await tasks.undisturbed(_save(records, store, video_id))
@@ -102,7 +102,7 @@ async def _rebuild(
         indexed.update(video.number for video in videos)
         await store.load(videos, lease)
     counter = last_number + _SPARE_NUMBERS if last_number else 0
-    # A server that came back, or took over, was a moment behind: what it lacks nobody would ever miss.
+    # A Redis that came back, or took over, may lack what was loaded last, and nobody would ever notice.
     if not await store.finish_load(counter, len(indexed), lease):
         raise ReelwayError(ErrorReason.STORE_UNAVAILABLE, "Redis lost a part of the index while it was made")
     return found
@@ -126,7 +126,7 @@ class _Stored:
 
 
 async def _save(records: RecordStore, store: RedisVideoStore, video_id: str) -> None:
-    """Write the record to S3, which knows no lease; again, where it was changed meanwhile behind another rebuild."""
+    """Write the record to S3, which knows no lease; again where it was changed meanwhile, after another rebuild."""
     saved = None
     while (video := await store.get_unguarded(video_id)) is not None and video != saved:
         await records.save(video)

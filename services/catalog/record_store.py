@@ -32,7 +32,7 @@ class RecordStore:
 
     async def load(self, key: str) -> media_pb2.Video | None:
         """The record under a key; None for one that is gone or is no record (logged)."""
-        # JuiceFS' gateway cuts the new record at the length of the old one for who reads while it is written.
+        # Read while it is written, JuiceFS' gateway cuts the new record at the length of the old one.
         for again in (True, False):
             body = await self._objects.get(key)
             if body is None:
@@ -45,7 +45,7 @@ class RecordStore:
         return None
 
     async def load_listed(self, info: ObjectInfo) -> media_pb2.Video | None:
-        """As `load`, one of `listed`, for a third of the CPU: a rebuild, while nobody is served, is little else.
+        """As `load`, of one that was `listed`, for a third of the CPU: a rebuild is little else, and nobody is served.
 
         One that has another length since it was listed is read as any other.
         """

@@ -146,7 +146,7 @@ class RedisVideoStore:
         """By number."""
         with redis_errors():
             video_id: Any = await self._redis.hget(_NUMBERS, str(number))
-        # Of none, too: it tells an absent index.
+        # Also where there is none: that tells an absent index.
         return await self.get(video_id.decode() if video_id else "")
 
     async def knows_owner(self, owner: str) -> bool:
@@ -192,7 +192,7 @@ class RedisVideoStore:
     async def behind(self, user: str, after: int, skip: int) -> int:
         """The number behind which a page of a user's list begins that leaves out the first `skip` above `after`.
 
-        Of what is left out, the user's own videos are gone through, where any are published: these are in two lists.
+        Where the user has published any, its own videos among them are gone through: the published are in two lists.
         """
         lists = listed_for(user)
         while skip:

@@ -24,7 +24,7 @@ class Backoff:
 
     def pause(self, attempt: int) -> float:
         """Seconds to wait after failed try number `attempt` (from 1): between half and the whole of the step."""
-        # A higher power would be no float.
+        # A higher power does not fit into a float.
         step: float = min(self.longest_seconds, self.first_seconds * 2 ** min(attempt - 1, 1000))
         return step * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, no secret
 

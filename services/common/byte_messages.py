@@ -1,11 +1,10 @@
 """The messages that carry video bytes, serialized by hand.
 
-The wire is the protos' own, byte for byte (tests/unit/common/test_byte_messages.py holds it against the
+The wire format is protobuf's own, byte for byte (tests/unit/common/test_byte_messages.py compares it with the
 generated classes); protobuf's Python runtime would copy each payload once more on both sides, a sixth of the
 CPU of a hop.
 
-Payloads are lists of buffers, so that what came from a socket in pieces is joined exactly once, together with
-the message's own header.
+Payloads are lists of buffers: what came from a socket in pieces is joined once, together with the message's header.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ def _varint(value: int) -> bytes:
 
 
 def _read_varint(message: bytes, at: int) -> tuple[int, int]:
-    """The number at `at` and where it ends; -1 for none that a length may be."""
+    """The varint at `at` and the index behind it; -1 where it cannot be a length."""
     length = shift = 0
     while at < len(message) and shift <= 28:
         byte = message[at]

@@ -36,6 +36,6 @@ async def call(
     except grpc.aio.AioRpcError as error:
         failure = from_rpc_error(error)
         if failure.reason in _NO_ANSWER:
-            # The client is told neither who nor why, and the peer may know nothing of it.
+            # The client is told neither which service nor why, and that service may never have seen the call.
             log.warning("no answer", request=type(request).__name__, code=error.code().name, why=error.details())
         raise failure from None

@@ -31,7 +31,7 @@ class CallTokens:
 
     def make(self, user: str) -> str:
         """A token for calls in the name of `user`."""
-        # By both clocks: wall time, by which tokens are checked, may be set; the other stops while a machine sleeps.
+        # By both clocks: the wall clock, which expiry goes by, may be set; the other stops while a machine sleeps.
         now, since_start = time.time(), time.monotonic()
         if (made := self._made.get(user)) is not None:
             at, at_since_start, token = made

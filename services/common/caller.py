@@ -84,12 +84,12 @@ def require_system() -> None:
 
 
 def caller_for(user: str) -> Caller:
-    """`user`, for whom a piece of work begins that none of its requests asked for."""
+    """`user` under a new request id: for work in its name that no request of its own asked for."""
     return Caller(user, new_request_id())
 
 
 def system_caller() -> Caller:
-    """The system itself, beginning a piece of work of its own."""
+    """The system itself under a new request id."""
     return caller_for(SYSTEM_USER)
 
 

@@ -15,7 +15,7 @@ MESSAGE_LIMIT = 4 * 2**20 + 2**16
 """Largest message either side takes: 4 MiB of payload and its header."""
 
 LOOKAHEAD_BYTES = 2**19
-"""So much of a stream is taken before it is read."""
+"""Bytes of a stream that are received before they are read."""
 
 CALL_SECONDS = 10.0
 """Deadline of a unary call, its retries included."""
@@ -31,8 +31,8 @@ TRANSPORT_OPTIONS: list[tuple[str, int | str]] = [
 ]
 
 _FILES = (catalog_pb2, ffmpeg_pb2, library_pb2, signing_pb2, stream_pb2, transcript_pb2, upload_pb2)
-# What the protos say can be repeated. Elsewhere, where the first try was done and only its answer was lost, another one
-# would do it twice, or be refused for what the first one did.
+# What the protos declare idempotent. Nothing else is retried: where only the first answer was lost, a second try would
+# do the work twice, or be refused because of the first.
 _IDEMPOTENT = [
     {"service": service.full_name, "method": method.name}
     for file in _FILES
@@ -74,7 +74,7 @@ def target_of(addresses: str) -> str:
 def open_channel(addresses: str, settings: Settings | None = None, *, serving_only: bool = True) -> grpc.aio.Channel:
     """A channel to every replica behind `addresses`; lazy, lives as long as the process.
 
-    Not `serving_only`: to those that are not ready, too, for asking them why.
+    Without `serving_only` also to those that are not ready, to ask them why.
 
     In Kubernetes the address is `dns:///name-headless:port`, which names each pod. With GRPC_TLS_… set in `settings`
     both sides show certificates.
@@ -84,8 +84,8 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
         ("grpc.service_config", _service_config(serving_only=serving_only)),
         # A proxy that the environment names is not for calls between our own processes.
         ("grpc.enable_http_proxy", 0),
-        # A process that hangs is out of the rotation before the calls that it has run into CALL_SECONDS: they are tried
-        # again elsewhere. Not more often than servers allow (server.py).
+        # A process that hangs leaves the rotation before its calls reach CALL_SECONDS, and they are retried elsewhere.
+        # Pings must not come more often than servers allow (server.py).
         ("grpc.keepalive_time_ms", 6_000),
         # Not keepalive_timeout_ms, with which a ping waits a minute for its answer.
         ("grpc.http2.ping_timeout_ms", 3_000),
@@ -106,7 +106,7 @@ def open_channel(addresses: str, settings: Settings | None = None, *, serving_on
 def tls_files(settings: Settings) -> tuple[bytes, bytes, bytes]:
     """Key, certificate and CA of this process; ends the process with one line where they cannot be used.
 
-    With such gRPC would blame the address, end the process with a core dump, or connect to nobody and not say so.
+    gRPC itself would blame the address, dump core, or connect to nobody without a word.
     """
     key, certificate = Path(settings.grpc_tls_key_file), Path(settings.grpc_tls_cert_file)
     authority = Path(settings.grpc_tls_ca_file)

@@ -1,7 +1,7 @@
 """Has the clips of a video joined to one file (joined.py).
 
-It is made once a version, by an ffmpeg job whose request id is that version, whoever asks first; and is whole or not
-there. A job that failed for a reason that passes has a successor after a minute, that one after two, and so on.
+Each version is joined once, by an ffmpeg job whose request id names the version; its file is whole or not there. A job
+that failed for a reason that may pass is followed by another one after a minute, that by the next after two, and so on.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ class ClipJoiner:
         return found
 
     def forget(self, video_id: str) -> None:
-        """What was made is gone."""
+        """Its joined files are gone: they are looked for again."""
         for key in [key for key in self._known if key[0] == video_id]:
             del self._known[key]
 
     async def _make(self, work: ffmpeg_pb2.VideoWork, request_id: str, wait_seconds: float) -> ffmpeg_pb2.Task:
-        """Have it made, unless it was just now or must wait for its next try; the task that did, or failed to."""
+        """Register it, and wait for it unless its next try is yet to come; the newest task, which has ended."""
         deadline = asyncio.get_running_loop().time() + wait_seconds
         task = await self._register(work, request_id)
         pause = _PAUSE_SECONDS
@@ -83,7 +83,7 @@ class ClipJoiner:
         while not task.HasField("end_time"):
             if asyncio.get_running_loop().time() > deadline:
                 raise _joining(task)
-            # All who wait for this task share each look at it, and each gives up at its own deadline.
+            # All who wait for this task share one poll, and each gives up at its own deadline.
             task = await self._looking.run(task.task_id, functools.partial(self._look, task.task_id))
         if not _has_successor(task):
             detail = f"The clips cannot be joined to one video: {task.error.message}" if task.error.message else ""
@@ -91,7 +91,7 @@ class ClipJoiner:
         return task
 
     async def _register(self, work: ffmpeg_pb2.VideoWork, request_id: str) -> ffmpeg_pb2.Task:
-        # A task of the system's own: whoever asks first, everybody who asks finds the same one.
+        # In the system's name: whoever asks finds the same task.
         request = ffmpeg_pb2.RegisterTaskRequest(
             video=work, request_id=request_id, priority=ffmpeg_pb2.TASK_PRIORITY_INTERACTIVE
         )

@@ -107,7 +107,7 @@ def begins_clip(head: bytes) -> bool:
 
 
 def goes_on_as_ogg(before: bytes, head: bytes) -> bool:
-    """Whether what seems to begin again at `head` is the file that `before` is all of the beginning of.
+    """Whether the clip that seems to begin at `head` is the rest of the file that begins with all of `before`.
 
     The first pages of all streams come before any other (RFC 3533, 4), and so a file can be cut between two of them.
     Two streams of one kind are two files: a recorder that began anew.
@@ -122,7 +122,7 @@ def goes_on_as_ogg(before: bytes, head: bytes) -> bool:
 
 
 def _ogg_stream(page: bytes) -> bytes:
-    """By what the first page of an Ogg stream tells its codec; empty where it is none, or not whole as far as there."""
+    """The codec's signature in the first page of an Ogg stream; empty where it is none, or is cut off before it."""
     if not page.startswith(b"OggS") or not begins_clip(page) or len(page) < 27:
         return b""
     start = 27 + page[26]

@@ -24,7 +24,7 @@ def of_file(sha256: str) -> str:
 def of_journal(before: str, chunk_etag: str, size: int) -> str:
     """Of an upload of `size` bytes that had another tag before this chunk, as journal_commit.lua makes it.
 
-    From what S3's listing tells alone, so that a journal that was made again has the tags that it had.
+    Made of what S3 lists, so that a journal that is restored from S3 has the tags that it had.
     """
     chain = hashlib.sha1(f"{before}{chunk_etag}{size}".encode(), usedforsecurity=False).hexdigest()[:32]
     return f'"{chain}-{size:x}"'

@@ -75,7 +75,7 @@ class ErrorReason(enum.Enum):
     INDEX_MISSING = ErrorKind(_C.UNAVAILABLE, 503, "The catalogue is being rebuilt", 30)
     SERVICE_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "The service is not available right now", 2)
     TOO_MANY_REQUESTS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5)
-    # As a rule of a store that hangs or is slow: whoever waited for that tells what one that is away is told as.
+    # Usually a store that hangs or is slow: answered as one that is away.
     TIMEOUT = ErrorKind(_C.DEADLINE_EXCEEDED, 503, "The request took too long", 2)
     COMMAND_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed")
     INPUT_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed")

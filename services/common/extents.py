@@ -68,7 +68,7 @@ async def read_slices(store: S3Bytes, wanted: Sequence[Slice]) -> AsyncIterator[
                 fetches[asked] = asyncio.create_task(_fetch(store, wanted[asked]))
                 asked += 1
             if index in fetches:
-                # It stays in `fetches` while it is awaited: whoever leaves now must not leave it running.
+                # It stays in `fetches` while it is awaited: a reader who leaves now must not leave it running.
                 fetched = await fetches[index]
                 del fetches[index]
                 yield fetched

@@ -38,14 +38,14 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error
     elif error.reason is ErrorReason.INTERNAL:
         log.error("internal error", method=method, detail=error.detail)
     elif error.reason is ErrorReason.CALL_TOKEN_REFUSED:
-        # Ours, or of a peer of ours; in the first case it is not known whose call this is.
+        # By this edge, before it knew the caller and with it the request's id; or by a peer that was called for it.
         request_id = callers.request_id_of(context.invocation_metadata())
         log.warning("call refused", method=method, why=str(error), request_id=request_id)
     await context.abort_with_status(to_status(error))
 
 
 def _parser(handler: Any) -> Callable[[bytes], Any]:
-    """What a call's messages are parsed with; gRPC would tell a failure as UNKNOWN, with the exception's text."""
+    """Parses a call's messages; gRPC itself would answer a failure as UNKNOWN, with the exception's text."""
     if (deserialize := handler.request_deserializer) is None:
         return lambda message: message
 
@@ -116,7 +116,7 @@ class Edge(grpc.aio.ServerInterceptor):
             callers.set_caller(callers.from_metadata(context.invocation_metadata()))
             if handler.request_streaming:
                 return requests
-            # It follows its headers at once; gRPC would wait for it without end, and a drain with it.
+            # Clients send it right behind the headers; gRPC would wait for it for ever, and a drain with it.
             async with asyncio.timeout(self._max_unary_seconds):
                 message = await context.read()
             if message is grpc.aio.EOF:
@@ -134,11 +134,11 @@ class Edge(grpc.aio.ServerInterceptor):
                         if bounded:
                             await context.write(response)
                             continue
-                        # Whoever set no deadline, and takes nothing of what is written, is not waited for without end.
+                        # A client that set no deadline, and stops reading, must not be waited for for ever.
                         async with asyncio.timeout(self._max_unary_seconds):
                             await context.write(response)
                 except grpc.aio.BaseError:
-                    raise asyncio.CancelledError from None  # the client has gone, and so gRPC itself has it elsewhere
+                    raise asyncio.CancelledError from None  # the client has gone: what gRPC raises elsewhere
                 except Exception as error:
                     await _abort(context, method, error)
 
@@ -183,7 +183,7 @@ class _Observed:
             code = grpc.StatusCode.CANCELLED
             left = context.time_remaining()
             if left is not None and left < _LAST_MOMENT and not self._streams:
-                # A stream is cut off so by viewers who are slow to read it.
+                # Not so for a stream: its deadline passes where its viewer reads slowly.
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
             raise
         except BaseException:

@@ -1,4 +1,4 @@
-"""Several clips joined to one file: where it is. How its version is named, entity_tags.py knows.
+"""Where the clips of a video are as one file; entity_tags.py names its version.
 
     joined/{video_id}/{chain}-{size in hex}.{ext}   the clips of the journal version with that entity tag, as one file
 

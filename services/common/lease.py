@@ -48,7 +48,7 @@ class Lease:
         return await self._renew()
 
     async def _renew(self) -> bool:
-        """False if it ran out. Whoever had it then may have done the work, so it is not taken anew."""
+        """False if it ran out. It is not taken again: another holder may have done the work meanwhile."""
         with redis_errors():
             return bool(await self._renew_script(keys=[self._name], args=[self._token, self._ms]))
 
@@ -61,7 +61,7 @@ class Lease:
         if not await self.take():
             raise LeaseLost
         working = asyncio.create_task(work())
-        # Where Redis is away, the renewal and the work may both fail of that.
+        # Where Redis is away the renewal and the work may both fail, and only one failure is raised.
         working.add_done_callback(tasks.look_at)
         try:
             while not (await asyncio.wait([working], timeout=self.seconds / 4))[0]:
@@ -75,8 +75,8 @@ class Lease:
     async def guard(self, commands: Callable[[Pipeline], object]) -> list[Any]:
         """What the commands answer that `commands` queues; done in one step, while this holder has the lease.
 
-        For what would harm whoever has it next: a process that slept wakes up in the middle of its work, and goes on
-        for a moment before `hold` ends that.
+        For writes that would harm the next holder: a process that slept wakes up in the middle of its work, and goes
+        on for a moment before `hold` stops it.
 
         Raises:
             LeaseLost: it ran out, and nothing was done.
@@ -89,8 +89,8 @@ class Lease:
             commands(pipe)
 
         with redis_errors():
-            # Watched: where the lease was renewed or lost behind the look, nothing is done, and it is looked again. So
-            # it is where the connection was lost, or Redis takes no writes: the client tells these no other way.
+            # Watched: where the lease changed after the look nothing is done, and it is looked at again. So it is where
+            # the connection was lost, or Redis takes no writes: the client does not tell these from a change.
             answers: list[Any] = await self._client.transaction(queue, self._name, watch_delay=_LOOK_AGAIN_SECONDS)
         return answers
 

@@ -15,9 +15,9 @@ T = TypeVar("T", bound=Message)
 
 
 def within_message(messages: list[T], size_of: Callable[[T], int] = methodcaller("ByteSize")) -> list[T]:
-    """As many of them, from the first, as have room, at least one: texts may be long.
+    """The first of them, as many as fit and at least one: texts may be long.
 
-    `size_of` counts what is added to one before it is sent, too.
+    `size_of` also counts what is added to a message before it is sent.
     """
     size = 0
     for count, message in enumerate(messages):

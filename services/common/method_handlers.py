@@ -42,7 +42,7 @@ def generic_handler(
 
 
 def behaviour_of(handler: Any) -> Callable[[Any, Any], Any]:
-    """Who answers a method: of the four that a handler may have, the one that it has."""
+    """The function that answers a method: a handler has one of these four."""
     found: Callable[[Any, Any], Any] = (
         handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
     )

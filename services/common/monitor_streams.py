@@ -1,6 +1,6 @@
-"""Calls of health and reflection: streams go on until their client ends them, and a drain must not wait for that.
+"""Lets a drain end calls of health and reflection.
 
-Nor for a message that does not come.
+Their streams go on until the client ends them, and the message of a single request may never come.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def ended_by(drained: asyncio.Event, handler: Any, going: set[asyncio.Task[Any]]
         if len(going) >= MOST:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many such calls are under way")
         answering, end = asyncio.create_task(answer(requests, context)), asyncio.create_task(drained.wait())
-        # It breaks, where its client goes while it writes.
+        # It fails where its client goes while it writes, and nobody is left to hear of it.
         answering.add_done_callback(tasks.look_at)
         going.add(answering)
         answering.add_done_callback(going.discard)

@@ -30,7 +30,7 @@ def object_key(video_id: str, container: media_pb2.Container.ValueType) -> str:
 
 
 def object_keys(video_id: str) -> list[str]:
-    """Wherever they may be, for those who do not know the container."""
+    """All keys that they may have, where the container is not known."""
     return [object_key(video_id, container) for container in KINDS]
 
 
@@ -60,7 +60,7 @@ def thumbnail_key(video_id: str) -> str:
 
 
 def transcript_prefix(video_id: str) -> str:
-    """Below it is everything that was heard in a video; it goes with the video."""
+    """Prefix of all that transcriptions of a video stored; it is deleted with the video."""
     return f"{TRANSCRIPTS}{video_id}/"
 
 
@@ -71,7 +71,7 @@ def transcript_key(video_id: str, source_etag: str, engine: str, model: str, lan
 
 
 def captions_key(key: str) -> str:
-    """Of the WebVTT of a transcript whose prefix is known."""
+    """Of the WebVTT of the transcript with this prefix."""
     return f"{key}.vtt"
 
 

@@ -25,10 +25,10 @@ async def periodically(
     pause_seconds: float,
     first_seconds: float | None = None,
 ) -> None:
-    """Do `work` for ever, wherever the lease is had (None: everywhere), after each pause; the first one may be another.
+    """Do `work` for ever, after a pause each time; the first pause may be another.
 
-    However long it lasts, it is done by one at a time: the lease is renewed until it ends.
-    What fails is counted, logged, and left for the next time: one bad record must not end what looks after all others.
+    With a lease one process at a time does it, and renews the lease until the work ends; None: every process does it.
+    A failure is counted, logged, and left for the next time: one bad record must not end what looks after all others.
     """
     pause = pause_seconds if first_seconds is None else first_seconds
     while True:

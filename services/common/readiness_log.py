@@ -13,7 +13,7 @@ _AGAIN_SECONDS = 60.0
 
 
 class ReadinessLog:
-    """One line whenever it is something else that is missing, and one a minute as long as something is.
+    """One line whenever what is missing changes, and one a minute as long as something is.
 
     The reason may be another one by then: Redis that was away has come back, and knows another password.
     """

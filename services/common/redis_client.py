@@ -18,9 +18,9 @@ from services.common.errors import ReelwayError
 from services.common.settings import RedisSettings, refuse
 
 _CONNECTIONS = 64
-# What a server says that cannot serve just now: on its way up or down, full, left by its peers, or with other rights of
-# its user than we need, until somebody mends those.
-# NOSCRIPT, of a script that was loaded a moment before: another server has taken over, as with MOVED, of a cluster.
+# Codes of a server that cannot serve just now: it starts or stops, is full, has lost its peers, or our user lacks a
+# right until an operator grants it. NOSCRIPT, of a script that was loaded a moment before, and a cluster's MOVED:
+# another server has taken over.
 _FOR_NOW = {
     "BUSY",
     "CLUSTERDOWN",
@@ -34,15 +34,15 @@ _FOR_NOW = {
     "READONLY",
     "TRYAGAIN",
 }
-# The same without a code: full, in a cluster's own words, with its bus among the connections; rights, of a script.
+# The same without a code: of a cluster that is full, its bus among the connections; of rights within a script.
 _FOR_NOW_TOO = ("max number of clients", "ACL failure in script")
 
 
 def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
     """A pooled client, with `text` or bytes as answers; commands bounded, reconnecting pauses at most 0.5 s.
 
-    A flood waits for one of the connections; the plain pool refuses what comes beyond its size. Options in the URL that
-    there are not end the process with one line.
+    Where all connections are taken callers wait for one; the plain pool would refuse them. An unknown option in the URL
+    ends the process with one line.
     """
     try:
         pool = redis.BlockingConnectionPool.from_url(
@@ -52,13 +52,13 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
             decode_responses=text,
             socket_timeout=settings.redis_timeout_seconds,
             socket_connect_timeout=settings.redis_timeout_seconds,
-            # And no health checks before commands: they have retries of their own inside of these, five times as many.
+            # No health checks before commands: these retry by themselves within each of our tries, five times as often.
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=4),
             # A former primary keeps its connections; behind the same address there is another one by now.
             retry_on_error=[ReadOnlyError, MovedError],
             client_name="reelway",
         )
-        # Made, not connected: it alone knows which options a URL may have.
+        # Made, not connected: only its constructor checks the options of the URL.
         pool.connection_class(**pool.connection_kwargs)
     except (RedisError, TypeError, ValueError) as error:
         refuse(f"REDIS_URL: {error}")
@@ -66,7 +66,7 @@ def connect(settings: RedisSettings, *, text: bool = True) -> redis.Redis:
 
 
 def _code(error: ResponseError) -> str:
-    """What the answer began with: redis-py cuts off the codes that it knows, and puts words of its own in front."""
+    """The code of the answer: redis-py removes those that it knows, and puts words of its own in front."""
     if isinstance(error, NoScriptError):
         return "NOSCRIPT"
     found = re.match(r"(?:.*caused error: \(.)?([A-Z]+) ", str(error), re.DOTALL)
@@ -81,7 +81,7 @@ def _is_for_now(error: ResponseError) -> bool:
 def redis_errors() -> Iterator[None]:
     """Around every call of Redis: turns what it raises into the reason a client may know.
 
-    A script's own error passes through. And a cancellation of the task comes out in every case: the client sends by
+    A script's own error passes through. A cancellation of the task always comes out: the client sends by
     asyncio.wait_for, which loses one that comes as its work ends (Python 3.11), and the task would go on for nobody.
     """
     task = asyncio.current_task()

@@ -1,4 +1,4 @@
-"""The SDK's clients of the store: whom they ask, how often, and what of the SDK's own ways they leave out."""
+"""The SDK's clients of the store: their endpoints and retries, and which of the SDK's habits are switched off."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 REQUEST_ID_HEADER = "x-reelway-request-id"
 _RETRIES = 4
-# What the store answers is to be told before whoever asks gives up: four of them may take a quarter of a minute.
+# The check has to answer before its caller gives up: four retries may take a quarter of a minute.
 _CHECK_RETRIES = 1
 
 
 class _HttpSession(AIOHTTPSession):  # type: ignore[misc]
-    """Follows no redirect, as from http to https, where ranges could not follow: the store would pass for ready."""
+    """Follows no redirect, such as to https: ranges could not follow, and the store would pass for ready."""
 
     async def _get_session(self, proxy_url: str | None) -> Any:
         session = await super()._get_session(proxy_url)
@@ -65,7 +65,7 @@ def _stay_in_region(context: Any, **_: Any) -> None:
 
 @contextlib.asynccontextmanager
 async def open_clients(settings: S3Settings) -> AsyncIterator[tuple[S3Client, S3Client, S3Client]]:
-    """Three for as long as the context lasts: for the store, its public endpoint, and whether it is there."""
+    """Three, for as long as the context lasts: for the store, for its public endpoint, and for `S3Objects.check`."""
     session = new_session()
     secret, token = settings.aws_secret_access_key.get_secret_value(), settings.aws_session_token.get_secret_value()
 

@@ -29,7 +29,7 @@ log = logs.get_logger(__name__)
 _DELETES_AT_ONCE = 8
 # Everything else in the process waits while a page is parsed, 0.1 ms for each key.
 _PAGE_KEYS = 200
-# And no other 404: a proxy in front of the store, as it is set up anew, says so of all that there is.
+# No other 404: a proxy in front of the store answers so of everything while it is set up.
 _MISSING = "NoSuchKey"
 
 
@@ -76,7 +76,7 @@ class S3Objects:
             yield cls(client, public, checking, settings)
 
     async def check(self) -> None:
-        """Raises what the store said, or the SDK, unless the bucket answers; whoever asks again and again logs it."""
+        """Raises the SDK's own error, with what the store said, unless the bucket answers; the caller logs it."""
         try:
             await self._checking.head_bucket(Bucket=self._bucket)
         except ClientError:
@@ -135,7 +135,7 @@ class S3Objects:
         await self.delete_each([info.key async for info in self.list(prefix)])
 
     async def delete_each(self, keys: Sequence[str]) -> None:
-        """Remove these objects, some at a time: nobody else has a turn while the requests of one time are signed."""
+        """Remove these objects, some at a time: the whole process waits while the requests of a batch are signed."""
         await tasks.for_each(keys, self.delete, _DELETES_AT_ONCE)
 
     async def list(self, prefix: str) -> AsyncIterator[ObjectInfo]:

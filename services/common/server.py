@@ -171,8 +171,8 @@ async def serve(
     finally:
         for task in (stopped, *loops):
             task.cancel()
-        # A loop that does its own tidying, as a worker's drain, is waited for, but not for ever; beside it calls that
-        # were cut off: neither takes the other's time. Whoever is left is cancelled once more by the event loop's end.
+        # Loops that tidy up, such as a worker's drain, and calls that were cut off are waited for side by side, but not
+        # for ever. What is left then is cancelled once more as the event loop ends.
         await asyncio.gather(
             edge.wait(TIDY_SECONDS),
             asyncio.wait((stopped, *loops), timeout=settings.drain_seconds + TIDY_SECONDS),

@@ -15,10 +15,10 @@ _AGAIN_SECONDS = 0.5
 
 
 class Background:
-    """Work that goes on behind whoever began it."""
+    """Work that its caller does not wait for."""
 
     def __init__(self) -> None:
-        # The event loop alone would let a task be collected that nobody else holds.
+        # The event loop holds tasks weakly: one that nobody else holds may be garbage-collected.
         self._going: set[asyncio.Task[None]] = set()
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -35,7 +35,7 @@ class Background:
 
 
 def look_at(ended: asyncio.Task[Any]) -> None:
-    """A task's callback: its failure is no error line of asyncio's, where nobody is left to hear of it."""
+    """A task's callback: asyncio logs no error for it where nobody is left to hear of its failure."""
     if not ended.cancelled():
         ended.exception()
 
@@ -53,14 +53,14 @@ class SingleFlight(Generic[_Key, _Result]):
             task = self._going[key] = asyncio.create_task(self._once(key, work))
             # All who asked may have left.
             task.add_done_callback(look_at)
-        # One who leaves must not take it from the others.
+        # A caller that is cancelled must not end it for the others.
         return await asyncio.shield(task)
 
     async def _once(self, key: _Key, work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
         try:
             return await work()
         finally:
-            # Not in a callback: who asks again and again would have the old answer at once, and the callback no turn.
+            # Not in a callback of the task: a caller that asks again at once would get the old answer before it ran.
             del self._going[key]
 
 
@@ -92,7 +92,7 @@ async def to_the_end(work: Coroutine[Any, Any, None]) -> None:
 
 
 async def undisturbed(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """What `work` brings. Who is cancelled meanwhile, however often, goes on only when it has ended."""
+    """What `work` brings. A caller that is cancelled meanwhile, however often, goes on only when it has ended."""
     running = asyncio.create_task(work)
     try:
         return await asyncio.shield(running)
@@ -103,7 +103,7 @@ async def undisturbed(work: Coroutine[Any, Any, _Result]) -> _Result:
 
 
 async def in_thread(work: Callable[..., _Result], *arguments: Any) -> _Result:
-    """What `work` brings, done in a thread. Who is cancelled goes on only when it has ended.
+    """What `work` brings, done in a thread. A caller that is cancelled goes on only when it has ended.
 
     No thread can be cancelled: one that went on with a descriptor that its caller closed would meet the next file or
     socket that got the number.
@@ -144,7 +144,7 @@ async def for_each(items: Sequence[_Item], work: Callable[[_Item], Coroutine[Any
 async def for_each_of(
     items: AsyncIterable[_Item], work: Callable[[_Item], Coroutine[Any, Any, None]], at_once: int
 ) -> None:
-    """As `for_each`, of what is listed meanwhile: too many to be held."""
+    """As `for_each`, while they are still being listed: for more than may be held."""
     some = list[_Item]()
     async for item in items:
         some.append(item)

@@ -32,7 +32,7 @@ from services.upload.messages import FRAMING, beginning, data_of, idle_limited, 
 from services.upload.multipart_writer import NotUndone
 from services.upload.redis_journal_store import RedisJournalStore
 
-# As many others may overtake one append; each of them has made progress.
+# So many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64
 # What got a chunk in the last minute is not about to expire: a recorder's appends cost no further command of Redis.
 _RESTED_SECONDS = 60.0
@@ -165,11 +165,11 @@ class Appends:
                     idempotency_key=header.idempotency_key,
                 )
                 if answer is None:
-                    # Redis was emptied since we looked. Made again, the journal may have this very chunk already.
+                    # Redis was emptied since we looked. Restored from S3, the journal may have this very chunk already.
                     await self._journals.get_for_change(chunk.video_id)
                     continue
             except ReelwayError as error:
-                # Whether the journal has it is not known while that is away: the object stays, and the sweeper decides.
+                # Whether the journal has it cannot be known now: the object stays, and the sweeper decides.
                 if error.kind.http_status < 500:
                     self._undo(chunk)
                 raise
@@ -201,7 +201,7 @@ class Appends:
         async def remove() -> None:
             for chunk in chunks:
                 with contextlib.suppress(ReelwayError):
-                    # Where Redis was emptied, a journal may have been made again of what was found, or may be just now.
+                    # Where Redis was emptied, the journal may just have been restored from the chunks that were found.
                     located = await self._store.locate(chunk.video_id, chunk.offset, 1, "", 1)
                     if located is not None and chunk.key not in [extent.key for extent in located.extents]:
                         await self._objects.delete(chunk.key)

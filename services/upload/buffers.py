@@ -23,10 +23,10 @@ from services.common.errors import ReelwayError
 from services.upload.part_plan import IN_FLIGHT, PART
 
 _SLOW_SECONDS = 30.0
-"""Who has been waited for so long in all,"""
+"""A client that was waited for so long in all,"""
 _SLOW_RATE = 2**14
-"""and has brought fewer bytes for each of these seconds, is slow: slower than phones are. Those who are ended come
-back and end others, so that of many who are slow none would be done."""
+"""and brought fewer bytes for each of these seconds, is slow: slower than a phone. Not more, because clients that are
+ended come back and end others: of many that were slow none would finish."""
 _RESERVED = Gauge("reelway_upload_buffer_bytes", "Bytes reserved for uploads and appends under way")
 
 
@@ -53,7 +53,7 @@ class Buffers:
         return reservation
 
     def _end_slowest(self) -> None:
-        # Somebody holds what there is no more room for.
+        # There is one: somebody holds the room.
         slowest = min(self._reservations, key=Reservation.rate)
         if slowest.rate() < _SLOW_RATE:
             slowest.give_up()
@@ -80,7 +80,7 @@ class Reservation:
         """Since when for the client, and what ends that."""
 
     def rate(self) -> float:
-        """Bytes a second from a client who is being waited for, and who is slow; of any other one more than that."""
+        """Bytes for each second that the client was waited for; infinite unless it is now, and was for long enough."""
         if self._waits is None or (seconds := self._waited + time.monotonic() - self._waits[0]) < _SLOW_SECONDS:
             return math.inf
         return self._received / seconds
@@ -89,11 +89,11 @@ class Reservation:
         """End the upload, whose client is being waited for."""
         if self._waits is not None:
             self._waits[1].reschedule(0)
-            # Not done yet: whoever finds no room until then is to end another one.
+            # It has not ended yet: whoever finds no room until then is to end another one.
             self._waits = None
 
     def cover(self, size: int) -> None:
-        """Be room for the first part of `size` bytes, if it is not yet. TOO_MANY_REQUESTS where there is none."""
+        """Take what the first part of an upload of `size` bytes needs beyond what was taken; TOO_MANY_REQUESTS."""
         more = min(size, PART) - self._first
         if more > 0:
             if not self._buffers._pool.take(more):

@@ -1,4 +1,4 @@
-"""Writes one chunk to its own object while it arrives, summing it up on the way where the client gave a sum.
+"""Writes one chunk to its own object while it arrives, and makes on the way the checksums that the client gave.
 
 A chunk of known size, up to a part's, streams in one PUT. One of unknown size is collected up to a part's size, and
 is one PUT, too, if it ends there. Anything larger becomes a multipart upload.
@@ -28,7 +28,7 @@ _TYPE = "application/octet-stream"
 
 @dataclass(frozen=True)
 class Sums:
-    """Which sums are to be made of a chunk; SHA-256 costs a third of the CPU of an append."""
+    """Which checksums to make of a chunk; SHA-256 costs a third of the CPU of an append."""
 
     sha256: bool = False
     crc32c: bool = False
@@ -121,7 +121,7 @@ class ChunkWriter:
             kept.append(piece)
         if source.length < PART:
             return await self._data.put(key, _TYPE, source.length, lambda: _each(kept))
-        # The source sums up what is wanted.
+        # The source makes the checksums that are wanted.
         writer = MultipartWriter(
             self._objects, self._data, key, _TYPE, room=room, likely_size=source.declared, hashing=False
         )

@@ -1,4 +1,4 @@
-"""Makes one object of a sealed upload's chunks, behind everybody's back.
+"""Makes one object of a sealed upload's chunks, in the background.
 
 Whoever holds the upload's lease does it, and it can be killed anywhere: the plan follows from the chunks, the
 multipart upload's id is in the journal, and S3 knows which parts are there. Two at work at once, after a lease ran
@@ -47,7 +47,7 @@ _PARTS_AT_ONCE = 2
 # A reader of an earlier version asks the journal whether that is a beginning of the object.
 _KEEP_JOURNAL_SECONDS = 3600.0
 _RETRY_SECONDS = 15.0
-# It will not go better soon; the chunks stay as they are.
+# Another try soon would end the same; the chunks stay as they are.
 _HOPELESS = {ErrorReason.JOIN_FAILED, ErrorReason.NOT_A_VIDEO}
 _HOPELESS_SECONDS = 3600.0
 # A join may take an hour, and many may wait: each is looked at again after this part of its waiting time. The
@@ -94,7 +94,7 @@ class Compaction:
             await tasks.end(*self._at_work)
 
     async def _begin(self) -> None:
-        """As many uploads as may be at work, of those that nobody else is at."""
+        """Begin with uploads that are due and that no other process works on, as many as may be at work."""
         due = await self._store.to_compact(self._clock.seconds()) if len(self._at_work) < _AT_ONCE else []
         for video_id in due:
             lease = self._lease(video_id)
@@ -112,12 +112,12 @@ class Compaction:
 
     async def _try(self, video_id: str, lease: Lease) -> None:
         """One upload whose lease is ours; a failure does not keep the others waiting."""
-        # What came of it may not be noted either: it is due as before then.
+        # To note what came of it may fail, too: then it stays due.
         with failures_logged("compaction", video_id=video_id):
             try:
                 await self._held(video_id, lease)
             finally:
-                # Of a process that is told to stop, too: the next one need not wait for it.
+                # Also where this process is told to stop: the next one need not wait for it.
                 await lease.release()
 
     async def _held(self, video_id: str, lease: Lease) -> None:
@@ -163,7 +163,7 @@ class Compaction:
                 fault_points.reach("compact.begun")
                 made = await self._make_object(journal)
                 fault_points.reach("compact.completed")
-                # Who died between beginning an upload of parts and noting it has left one.
+                # A process that died between beginning a multipart upload and noting it has left one.
                 await self._objects.abort_multiparts(made.object_key)
                 await self._name_object(made)
             except ReelwayError as error:
@@ -245,7 +245,7 @@ class Compaction:
         await self._catalog.attach_object(made)
 
     async def _end_transcript(self, journal: Journal, error: ReelwayError) -> None:
-        """It would wait for ever for the one object that these clips never become."""
+        """Fail the transcript, which would wait for ever for the one object that these clips never become."""
         video = await self._catalog.look_up(journal.video_id)
         await self._catalog.finish_transcript(
             transcript_pb2.FinishTranscriptRequest(

@@ -25,7 +25,7 @@ from services.upload.seal import Sealing
 
 log = logs.get_logger(__name__)
 
-# Each is a dozen requests of the store: one by one, as many as may be open would take a day.
+# Each costs a dozen requests of the store: one by one, as many as may be open would take a day.
 _AT_ONCE = 8
 
 
@@ -68,7 +68,7 @@ class JournalSweeper:
             video_id, owner = idle
             set_caller(caller_for(owner))
             with failures_logged("expiry of an upload", video_id=video_id):
-                # Behind the others first: a look sees so many, and all of them may fail.
+                # To the end of what is due first: else those that fail again and again would be all that a look sees.
                 await self._store.put_off_expiry(video_id, owner, before)
                 await self._expire(video_id, owner, before)
 

@@ -30,7 +30,7 @@ log = logs.get_logger(__name__)
 _MOST_EXTENTS = 4096
 """In one answer: some 400 KiB."""
 _FIRST_LOOK_SECONDS = 60.0
-"""After so long the sweeper looks whether an upload that was entered came to be: one that did not holds a place."""
+"""After so long the sweeper looks whether an upload that was entered was created: one that was not holds a place."""
 
 
 async def every_extent(store: RedisJournalStore, journal: Journal) -> AsyncIterator[Extent]:
@@ -94,16 +94,16 @@ class Journals:
     async def get(self, video_id: str) -> Journal:
         """The journal, made again where Redis lost it; VIDEO_NOT_FOUND where there is none to be had.
 
-        Whoever may see the video: that is for the caller of this to judge.
+        Whether the user may see the video is for the caller of this to judge.
         """
         journal = await self._store.get(video_id)
         if journal is None:
             video = await self._catalog.look_up(video_id)
             if video.state == media_pb2.VIDEO_STATE_UPLOADING:
-                # Before its journal is there: behind that nobody comes here again. However many the owner has: these
-                # were open already. The sweeper's next look finds when it was appended to.
+                # Before its journal is there: afterwards nobody comes here again. However many the owner has: this one
+                # was open already. The sweeper's next look finds when it was appended to.
                 await self._store.enter(video_id, video.owner, self._clock.seconds() - self._already_idle, 2**53)
-            # With a hundred thousand chunks it lasts longer than a call may: who asks again must not begin it again.
+            # With a hundred thousand chunks it takes longer than a call may: a second call must not begin it again.
             journal = await self._restoring.run(video_id, lambda: self._restore(video))
             if journal is None:
                 if not is_one_object(video) and not await self._name_object(video):
@@ -119,7 +119,7 @@ class Journals:
     async def _restore(self, video: media_pb2.Video) -> Journal | None:
         journal = await restore(self._store, self._objects, self._data, video)
         if journal is not None and journal.state is JournalState.SEALED:
-            # Whoever fails before this leaves it to the sweep of chunks.
+            # Where this is not reached, the sweep of chunks does it.
             await self._store.await_compaction(video.video_id, self._clock.seconds())
         return journal
 
@@ -152,7 +152,7 @@ class Journals:
     async def get_visible(self, video_id: str) -> Journal:
         """As `get`, if the caller may see the video; else VIDEO_NOT_FOUND."""
         journal = await self.get(video_id)
-        # The journal of a finished video outlives it for a while where that is deleted.
+        # The journal of a finished video is there for a while after the video was deleted.
         if journal.state is not JournalState.OPEN or not may_change(journal.owner, current_caller().user):
             await self._catalog.get(video_id=video_id)
         return journal

@@ -88,7 +88,7 @@ class MultipartWriter:
         # A part that S3 takes after the abort would keep the upload alive: wait until none is on its way.
         await asyncio.gather(*self._sends, return_exceptions=True)
         if self._completing is not None:
-            # Whoever gave up, the store may be at it, and would be done after what was deleted here.
+            # The store may still be completing it, and would be done after the deletion below.
             await asyncio.gather(self._completing, return_exceptions=True)
         try:
             await self._objects.abort_multipart(self._key, self._upload_id)

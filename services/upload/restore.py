@@ -1,9 +1,9 @@
-"""Makes a journal again from the catalogue's record and the chunks in S3, where Redis has lost it.
+"""Restores a journal that Redis has lost, from the catalogue's record and the chunks in S3.
 
-The keys of the chunks carry their offsets, so they chain: the next one begins where the one before ends. Chunks
-that no chain needs are orphans of appends that were never acknowledged; where two chunks claim the same offset,
-the one that more chunks go on from was committed: nothing is meant for an offset that never was the end. Where as
-many do, as where both are last, the newer is taken: a client that got no answer has sent its chunk again.
+The keys of the chunks carry their offsets, so they chain: the next one begins where the one before ends. Chunks that
+are in no chain are orphans of appends that were never acknowledged. Where two chunks have the same offset, the one that
+more chunks go on from was committed: none is stored for an offset at which the upload never ended. Where as many go on
+from both, as where both are last, the newer is taken: a client that got no answer has sent its chunk again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ log = logs.get_logger(__name__)
 
 _CHUNK = re.compile("[0-9]{16}-.+", re.DOTALL)
 SNIFF_EXTENTS = 64
-"""As many first chunks are looked into for what an upload is; in shorter ones than that it may not be told."""
+"""First chunks that are read to tell the container; of still smaller ones it is not told."""
 
 
 @dataclass(frozen=True)
