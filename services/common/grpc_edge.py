@@ -27,6 +27,8 @@ MOST_CALLS = 4000
 """Under way in a process, of all clients together: measured, one that brings nothing takes 21 KiB."""
 ANSWER_BYTES = 64 * 2**20
 """Of answers that gRPC has not sent, of all calls together; it needs twice as much."""
+_NO_LIMIT = contextlib.nullcontext()
+"""A sixth of the time of a timeout that never ends, for each message."""
 
 
 async def _abort(context: grpc.aio.ServicerContext[Any, Any], method: str, error: BaseException) -> NoReturn:
@@ -73,7 +75,7 @@ class Edge(grpc.aio.ServerInterceptor):
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
 
-    def _note(self) -> None:
+    def note(self) -> None:
         """This call is under way until gRPC has sent its answer, which a client may not take."""
         if len(self._running) >= MOST_CALLS:
             raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
@@ -81,7 +83,7 @@ class Edge(grpc.aio.ServerInterceptor):
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _held(self, answer: bytes) -> bytes:
+    def hold(self, answer: bytes) -> bytes:
         """It, for which there is room as long as this call is under way; TOO_MANY_REQUESTS where there is none."""
         size = len(answer)
         if not self._answers.take(size):
@@ -102,63 +104,68 @@ class Edge(grpc.aio.ServerInterceptor):
         if method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return monitor_streams.ended_by(self._drained, handler, self._monitors)
         # Only for methods that exist: their number is small.
-        wrapped = self._wrapped[method] = self._wrap(method, handler)
+        wrapped = self._wrapped[method] = _Method(self, method, handler, self._max_unary_seconds).wrapped()
         return wrapped
 
-    def _wrap(self, method: str, handler: Any) -> Any:
-        observed = _Observed(method, streams=handler.response_streaming)
-        parse, call, serialize = _parser(handler), behaviour_of(handler), handler.response_serializer
+
+class _Method:
+    """One method of a service: its calls are let in, answered, and counted."""
+
+    def __init__(self, edge: Edge, name: str, handler: Any, max_unary_seconds: float) -> None:
+        self._edge, self._name, self._handler, self._max_unary_seconds = edge, name, handler, max_unary_seconds
+        self._observed = _Observed(name, streams=handler.response_streaming)
+        self._parse, self._call, self._serialize = _parser(handler), behaviour_of(handler), handler.response_serializer
+
+    def wrapped(self) -> Any:
+        """What gRPC is to call instead of the handler."""
         # A stream's messages are parsed where the handler awaits them.
-        deserializer = parse if handler.request_streaming else None
+        deserializer = self._parse if self._handler.request_streaming else None
+        if self._handler.response_streaming:
+            return with_behaviour(self._handler, self._stream, deserializer, self._serialize)
+        return with_behaviour(self._handler, self._unary, deserializer, None)
 
-        async def let_in(requests: Any, context: Any) -> Any:
-            # Inside the handler, so that a refusal is answered as any other.
-            callers.set_caller(callers.from_metadata(context.invocation_metadata()))
-            if handler.request_streaming:
-                return requests
-            # Clients send it right behind the headers; gRPC would wait for it for ever, and a drain with it.
-            async with asyncio.timeout(self._max_unary_seconds):
-                message = await context.read()
-            if message is grpc.aio.EOF:
-                # Or its client has gone, or it is too long: then gRPC cancels this in a moment.
-                await asyncio.sleep(_LAST_MOMENT)
-                raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message is missing")
-            return parse(message)
+    async def _let_in(self, requests: Any, context: Any) -> Any:
+        """The request, or the stream of them; the caller is known then."""
+        # Inside the handler, so that a refusal is answered as any other.
+        callers.set_caller(callers.from_metadata(context.invocation_metadata()))
+        if self._handler.request_streaming:
+            return requests
+        # Clients send it right behind the headers; gRPC would wait for it for ever, and a drain with it.
+        async with asyncio.timeout(self._max_unary_seconds):
+            message = await context.read()
+        if message is grpc.aio.EOF:
+            # Or its client has gone, or it is too long: then gRPC cancels this in a moment.
+            await asyncio.sleep(_LAST_MOMENT)
+            raise ReelwayError(ErrorReason.INVALID_REQUEST, "The message is missing")
+        return self._parse(message)
 
-        async def stream(requests: Any, context: Any) -> None:
-            bounded = context.time_remaining() is not None
-            with observed(context):
-                try:
-                    self._note()
-                    async for response in call(await let_in(requests, context), context):
-                        if bounded:
-                            await context.write(response)
-                            continue
-                        # A client that set no deadline, and stops reading, must not be waited for for ever.
-                        async with asyncio.timeout(self._max_unary_seconds):
-                            await context.write(response)
-                except grpc.aio.BaseError:
-                    raise asyncio.CancelledError from None  # the client has gone: what gRPC raises elsewhere
-                except Exception as error:
-                    await _abort(context, method, error)
+    async def _stream(self, requests: Any, context: Any) -> None:
+        bounded = context.time_remaining() is not None
+        with self._observed(context):
+            try:
+                self._edge.note()
+                async for response in self._call(await self._let_in(requests, context), context):
+                    # A client that set no deadline, and stops reading, must not be waited for for ever.
+                    async with _NO_LIMIT if bounded else asyncio.timeout(self._max_unary_seconds):
+                        await context.write(response)
+            except grpc.aio.BaseError:
+                raise asyncio.CancelledError from None  # the client has gone: what gRPC raises elsewhere
+            except Exception as error:
+                await _abort(context, self._name, error)
 
-        async def unary(requests: Any, context: Any) -> Any:
-            # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
-            bounded = not handler.request_streaming and context.time_remaining() is None
-            with observed(context):
-                try:
-                    self._note()
-                    request = await let_in(requests, context)
-                    async with asyncio.timeout(self._max_unary_seconds if bounded else None):
-                        if serialize is None:
-                            return await call(request, context)  # bytes, whose room is the method's own matter
-                        return self._held(serialize(await call(request, context)))
-                except Exception as error:
-                    await _abort(context, method, error)
-
-        if handler.response_streaming:
-            return with_behaviour(handler, stream, deserializer, serialize)
-        return with_behaviour(handler, unary, deserializer, None)
+    async def _unary(self, requests: Any, context: Any) -> Any:
+        # A stream of requests has its own idle limit; a single request a deadline, ours if need be.
+        bounded = self._handler.request_streaming or context.time_remaining() is not None
+        with self._observed(context):
+            try:
+                self._edge.note()
+                request = await self._let_in(requests, context)
+                async with _NO_LIMIT if bounded else asyncio.timeout(self._max_unary_seconds):
+                    answer = await self._call(request, context)
+                    # Where the method answers bytes, their room is its own matter.
+                    return answer if self._serialize is None else self._edge.hold(self._serialize(answer))
+            except Exception as error:
+                await _abort(context, self._name, error)
 
 
 class _Observed:
