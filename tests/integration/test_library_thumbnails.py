@@ -5,7 +5,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from services.catalog.library_servicer import Thumbnails
+from services.catalog.thumbnails import Thumbnails
 from services.common.s3_objects import S3Objects
 from services.common.settings import S3Settings
 from tests.support.costs import others_run
