@@ -25,7 +25,7 @@ from services.common.errors import FieldViolation, ReelwayError, invalid_field
 from services.common.request_limits import IDEMPOTENCY_KEY_LENGTH
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
-from services.upload.chunk_writer import ChunkWriter, Largest, Sums
+from services.upload.chunk_writer import Checksums, ChunkWriter, Largest
 from services.upload.journal import Chunk, Committed, Journal, JournalState, Limits, Moved, offset_mismatch
 from services.upload.journals import Journals
 from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
@@ -131,11 +131,11 @@ class Appends:
         fault_points.reach("append.judged")
         swept = self._clock.seconds() + self._orphan_seconds
         try:
-            sums = Sums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
+            checksums = Checksums(sha256=bool(header.sha256), crc32c=header.HasField("crc32c"))
             stored = await self._writer.write(
-                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, sums, room=room
+                chunk.key, _chain(head, pieces), header.declared_size_bytes, largest, checksums, room=room
             )
-            if header.sha256 != stored.sha256 or (sums.crc32c and header.crc32c != stored.crc32c):
+            if header.sha256 != stored.sha256 or (checksums.crc32c and header.crc32c != stored.crc32c):
                 raise ReelwayError(ErrorReason.CHECKSUM_MISMATCH)
         except NotUndone as error:
             raise ReelwayError(ErrorReason.STORE_UNAVAILABLE) from error

@@ -27,7 +27,7 @@ _TYPE = "application/octet-stream"
 
 
 @dataclass(frozen=True)
-class Sums:
+class Checksums:
     """Which checksums to make of a chunk; SHA-256 costs a third of the CPU of an append."""
 
     sha256: bool = False
@@ -69,7 +69,7 @@ class ChunkWriter:
         pieces: AsyncIterator[Buffer],
         declared: int,
         largest: Largest,
-        sums: Sums,
+        checksums: Checksums,
         *,
         room: Reservation,
     ) -> Stored:
@@ -80,19 +80,19 @@ class ChunkWriter:
             pieces: the bytes; what it raises ends the object and comes out.
             declared: how many there are, checked; 0: not known.
             largest: how many there may be, and what refuses more.
-            sums: which to make of the bytes.
+            checksums: which to make of the bytes.
             room: for the bytes of one part; more is waited for.
 
         Raises:
             ReelwayError: `largest.refusal`, LENGTH_MISMATCH, STORE_UNAVAILABLE.
             NotUndone: the store failed, and something of it may be left there.
         """
-        source = _Source(pieces, declared, largest, sums)
+        source = _Source(pieces, declared, largest, checksums)
         if 0 < declared <= PART:
             etag = await self._stream(key, source, declared)
         else:
             etag = await self._collect_or_split(key, source, room)
-        return Stored(source.length, etag, source.sha256.digest() if sums.sha256 else b"", source.crc)
+        return Stored(source.length, etag, source.sha256.digest() if checksums.sha256 else b"", source.crc)
 
     async def _stream(self, key: str, source: _Source, length: int) -> str:
         first = await source.next()
@@ -146,8 +146,8 @@ async def _each(pieces: Iterable[Buffer]) -> AsyncIterator[Buffer]:
 class _Source:
     """The pieces of a chunk, counted and checked for their number; small ones put together."""
 
-    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: Largest, sums: Sums) -> None:
-        self._pieces, self._largest, self._sums = pieces, largest, sums
+    def __init__(self, pieces: AsyncIterator[Buffer], declared: int, largest: Largest, checksums: Checksums) -> None:
+        self._pieces, self._largest, self._checksums = pieces, largest, checksums
         self.sha256 = hashlib.sha256()
         self.declared = declared
         self.crc = 0
@@ -178,7 +178,7 @@ class _Source:
             raise ReelwayError(ErrorReason.LENGTH_MISMATCH)
         if self.length > self._largest.length:
             raise self._largest.refusal
-        if self._sums.sha256:
+        if self._checksums.sha256:
             self.sha256.update(piece)
-        if self._sums.crc32c:
+        if self._checksums.crc32c:
             self.crc = crc32c.crc32c(piece, self.crc)

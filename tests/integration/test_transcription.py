@@ -18,7 +18,7 @@ from services.ffmpeg.sandbox import Sandbox
 from services.ffmpeg.transcription.audio import CagedAudio
 from services.ffmpeg.transcription.failure import FailureReason, TranscriptionError
 from services.ffmpeg.transcription.settings import TranscribeSettings
-from services.ffmpeg.transcription.transcribe import Progress, Transcriber, Transcript
+from services.ffmpeg.transcription.transcribe import OnProgress, Transcriber, Transcript
 from services.ffmpeg.work_folder import WorkRoot
 from tests.support.folder_pieces import FolderPieces
 from tests.support.programs import installed
@@ -38,7 +38,7 @@ class Hearing:
         self.pieces = FolderPieces(folder / "pieces")
         self._root = root
 
-    async def __call__(self, media: Path, language: str = "", progress: Progress = lambda _: None) -> Transcript:
+    async def __call__(self, media: Path, language: str = "", progress: OnProgress = lambda _: None) -> Transcript:
         folder = self._root.create("hearing")
         try:
             inside = folder.path / "in" / "video"

@@ -21,7 +21,8 @@ from services.ffmpeg.transcription.piece_store import PieceStore
 from services.ffmpeg.transcription.settings import TranscribeSettings
 from services.ffmpeg.transcription.words import SAMPLE_RATE, Piece, join_text
 
-Progress = Callable[[float], None]
+OnProgress = Callable[[float], None]
+"""Told the fraction that is heard, 0 to 1."""
 
 
 class Outcome(enum.Enum):
@@ -76,7 +77,7 @@ class Transcriber:
             child_environment=settings.transcribe_env,
         )
 
-    async def transcribe(self, audio: Audio, pieces: PieceStore, language: str, progress: Progress) -> Transcript:
+    async def transcribe(self, audio: Audio, pieces: PieceStore, language: str, on_progress: OnProgress) -> Transcript:
         """Hear a file's sound.
 
         Each piece is stored before the next one counts; what `pieces` holds is not heard again. The pieces stay
@@ -95,10 +96,10 @@ class Transcriber:
         seconds = _size(pcm) / (2 * SAMPLE_RATE)
         if seconds > self.max_seconds:
             raise TranscriptionError(FailureReason.AUDIO_TOO_LONG, f"more than {self.max_seconds:.0f} s")
-        return await self._hear(pcm, seconds, pieces, language, progress)
+        return await self._hear(pcm, seconds, pieces, language, on_progress)
 
     async def _hear(
-        self, pcm: Path, seconds: float, pieces: PieceStore, language: str, progress: Progress
+        self, pcm: Path, seconds: float, pieces: PieceStore, language: str, on_progress: OnProgress
     ) -> Transcript:
         known = await pieces.load()
         request = Request(os.getpid(), self.memory, str(pcm), language, self.config)
@@ -113,7 +114,7 @@ class Transcriber:
             else:
                 await pieces.save(event)
                 heard[event.span] = event
-            progress(_fraction(plan, heard))
+            on_progress(_fraction(plan, heard))
 
         await run_child(request, known, max(self.min_timeout, seconds), self.child_environment, take)
         if not plan.model or len(heard) != len(plan.spans):

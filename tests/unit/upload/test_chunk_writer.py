@@ -10,7 +10,7 @@ from services.common.byte_messages import Buffer
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.upload.buffers import Buffers
-from services.upload.chunk_writer import ChunkWriter, Largest, Sums
+from services.upload.chunk_writer import Checksums, ChunkWriter, Largest
 from services.upload.part_plan import MIB, PART
 
 
@@ -45,7 +45,7 @@ async def test_a_chunk_is_kept_once(sizes: list[int], known: bool) -> None:
     tracemalloc.start()
     try:
         written = await ChunkWriter(objects, store).write(
-            "key", arriving(sizes), size if known else 0, largest, Sums(), room=Buffers(PART).reserve(size)
+            "key", arriving(sizes), size if known else 0, largest, Checksums(), room=Buffers(PART).reserve(size)
         )
     finally:
         tracemalloc.stop()
