@@ -115,19 +115,21 @@ class TranscribeHandler:
         audio = CagedAudio(self._sandbox, context.folder, media)
         transcript = await self._transcriber.transcribe(audio, pieces, language, show)
         await context.still_held()
-        key = f"{transcript_prefix(video.video_id)}{name}"
-        await self._objects.put(captions_key(key), transcript.vtt.encode(), webvtt.CONTENT_TYPE)
-        await self._objects.put(document_key(key), _document(transcript), "application/json")
-        fault_points.reach("transcript.stored")
-        return transcript, media_pb2.TranscriptResult(
+        result = media_pb2.TranscriptResult(
             text=transcript.text,
             language=transcript.language.code,
             language_probability=round(transcript.language.probability, 3),
-            key=key,
+            key=f"{transcript_prefix(video.video_id)}{name}",
             model=transcript.model,
             source_etag=video.etag,
             audio_seconds=round(transcript.audio_seconds, 3),
         )
+        cues = [dataclasses.asdict(cue) for cue in transcript.cues]
+        document = json.dumps({**_facts(transcript, result), "text": result.text, "cues": cues}, ensure_ascii=False)
+        await self._objects.put(captions_key(result.key), transcript.vtt.encode(), webvtt.CONTENT_TYPE)
+        await self._objects.put(document_key(result.key), document.encode(), "application/json")
+        fault_points.reach("transcript.stored")
+        return transcript, result
 
     async def _tell(
         self, context: JobContext, made: tuple[Transcript, media_pb2.TranscriptResult], request: int
@@ -140,22 +142,15 @@ class TranscribeHandler:
         video = await if_found(self._catalog.finish_transcript(outcome))
         fault_points.reach("transcript.told")
         if video is None:
-            # Who deleted it could not see what came after.
+            # Its deletion could not see what was stored after it.
             await self._remove(video_id)
             return {"outcome": "gone"}
         # Not before: an attempt that cannot tell its outcome is followed by one that would hear everything again.
         await S3Pieces(self._objects, video_id, result.key.rpartition("/")[2]).clear()
-        return {
-            "outcome": transcript.outcome.value,
-            "key": result.key,
-            "language": result.language,
-            "language_probability": result.language_probability,
-            "model": result.model,
-            "audio_seconds": result.audio_seconds,
-        }
+        return {**_facts(transcript, result), "key": result.key}
 
     async def _give_up(self, context: JobContext, fault: JobFault, request: int) -> None:
-        """Say so at once where no other attempt follows; the last of several the catalog learns from the queue."""
+        """Tell the catalog at once where no other attempt follows; of the last of several it learns from the queue."""
         video_id: str = context.job.spec["video_id"]
         if fault.may_pass:
             video = await self._look_up(video_id)
@@ -192,16 +187,12 @@ def _wanted(video: media_pb2.Video, request: int) -> bool:
     return video.transcript.request == request and video.transcript.state == media_pb2.TRANSCRIPT_STATE_RUNNING
 
 
-def _document(transcript: Transcript) -> bytes:
-    return json.dumps(
-        {
-            "outcome": transcript.outcome.value,
-            "text": transcript.text,
-            "language": transcript.language.code,
-            "language_probability": round(transcript.language.probability, 3),
-            "model": transcript.model,
-            "audio_seconds": round(transcript.audio_seconds, 3),
-            "cues": [dataclasses.asdict(cue) for cue in transcript.cues],
-        },
-        ensure_ascii=False,
-    ).encode()
+def _facts(transcript: Transcript, result: media_pb2.TranscriptResult) -> dict[str, Any]:
+    """What is told of a transcript besides its words."""
+    return {
+        "outcome": transcript.outcome.value,
+        "language": result.language,
+        "language_probability": result.language_probability,
+        "model": result.model,
+        "audio_seconds": result.audio_seconds,
+    }
