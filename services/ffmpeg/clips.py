@@ -19,7 +19,7 @@ from services.ffmpeg.work_folder import WorkFolder
 _SAME = (
     *("index", "codec_type", "codec_name", "profile", "extradata_hash", "time_base"),
     *("width", "height", "pix_fmt", "sample_aspect_ratio", "field_order"),
-    # Of colours, what an encode sets right: it makes no SDR of HDR, and a copy keeps at least the depth.
+    # Of the colours what encoding converts. It makes no SDR of HDR, and a copy at least keeps the depth.
     *("color_space", "color_range"),
     *("sample_fmt", "sample_rate", "channels", "channel_layout"),
 )
@@ -27,27 +27,27 @@ _ENTRIES = (
     f"format=format_name,start_time,duration:stream=duration,{','.join(_SAME)}"
     ":stream_disposition=attached_pic:stream_side_data=displaymatrix,rotation:packet=dts_time"
 )
-# Debian's ffmpeg reads of Matroska that its pictures are turned, and does not write it.
+# Not Matroska: Debian's ffmpeg reads there that pictures are turned, and does not write it.
 _TURNING = frozenset({"mp4", "mov"})
 # In these formats the duration that a header tells is counted from 0, even if the first stream begins later.
 _COUNTED_FROM_ZERO = ("mov,", "matroska,")
 _QUIET = ("-hide_banner", "-nostdin", "-loglevel", "level+error", "-progress", "pipe:1", "-y")
-# The encoder gives no durations, and the last frame's nothing else tells: as long as the one before.
+# The encoder gives no durations, and nothing else tells that of the last frame: as long as the one before.
 _LASTING = (
     "-bsf:v",
     "setts=pts=PTS:dts=DTS:duration='if(gt(NEXT_DTS,DTS),NEXT_DTS-DTS,if(eq(PREV_INDTS,NOPTS),DURATION,DTS-PREV_INDTS))'",
 )
-# How pictures of luma and two colours may be counted: the header's name -> the scaler's.
+# Colour matrices, for pictures in luma and chroma: the header's name -> the scaler's.
 _MATRICES = {
     **{name: name for name in ("bt709", "smpte170m", "smpte240m", "fcc")},
     **{"bt470bg": "bt470", "bt2020nc": "bt2020"},
 }
 _LUMA_FORMATS = ("yuv", "nv", "p01", "uyvy", "yuyv")
 _AAC = ("-c:a", "aac", "-b:a", "160k")
-# Silence is written where a clip has no sound for a while: raw samples in a part would move together.
+# Gaps in the sound of a clip become silence: raw samples, which parts have, would close up.
 _GAPLESS = "aresample=async=1:min_hard_comp=0.01:first_pts=0"
-# In these formats sound has no times of its own, and what is missing of one clip's moves that of all later ones. Where
-# that can be heard, it is written anew, with the silence, by a codec that compresses nothing away.
+# In these formats sound is timed by its samples alone: where one clip has too few, that of all later ones comes early.
+# Where that can be heard, the sound is encoded again, with silence, by a lossless codec.
 _GAPLESS_CODECS = {".avi": "pcm_s16le", ".ogg": "flac"}
 _HEARD_SECONDS = 0.1
 _SOUND = f"{_GAPLESS},aformat=sample_rates=48000:channel_layouts=stereo"
@@ -60,7 +60,7 @@ class Clip:
     path: Path
     video: tuple[Any, ...] | None
     video_index: int
-    """Of the stream among all of the file: a cover may come before the moving picture. -1 where it has none."""
+    """Among all streams of the file: a cover may come before the moving picture. -1 where it has none."""
     audio: tuple[Any, ...] | None
     audio_index: int
     """-1 where it has no sound."""
@@ -70,7 +70,7 @@ class Clip:
     height: int
     """Square pixels of the picture as it is shown, upright; one that is hardly there may have 0."""
     matrix: str
-    """How luma and colours are counted, a key of `_MATRICES`; by the size where it does not tell, as players do."""
+    """The colour matrix, a key of `_MATRICES`; guessed by the size, as players do, where the file does not tell."""
     is_matrix_guessed: bool
     is_iso: bool
     """It is an MP4 or a MOV, whose edit list may hide frames."""
@@ -108,7 +108,7 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
         width=width,
         height=height,
         matrix=told if told in _MATRICES else "bt709" if is_large else "smpte170m",
-        # Red, green and blue themselves are counted by none.
+        # RGB has none.
         is_matrix_guessed=told not in _MATRICES and str(video.get("pix_fmt")).startswith(_LUMA_FORMATS),
         is_iso=str(container.get("format_name")).startswith("mov,"),
         duration_seconds=_seconds(container, report.get("packets", [])),
@@ -121,7 +121,7 @@ def _clip(path: Path, report: dict[str, Any]) -> Clip:
 
 def _seconds(container: dict[str, Any], packets: Sequence[dict[str, Any]]) -> float:
     seconds = float(container.get("duration", 0))
-    # Without an edit list the first picture is late by what waits to be put in order, which no duration counts.
+    # Without an edit list the first picture is late by the delay of reordering, which no duration counts.
     is_late = not packets or float(packets[0].get("dts_time", 1)) > 0
     if seconds > 0 and is_late and str(container.get("format_name")).startswith(_COUNTED_FROM_ZERO):
         return max(seconds - float(container.get("start_time", 0)), 0.0)
@@ -143,7 +143,7 @@ def _turn(video: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_quarter(turn: dict[str, Any]) -> bool:
-    # As ffmpeg tells the two turns that swap the sides: to a degree.
+    # The two turns that swap width and height, to a degree, as ffmpeg does.
     return abs(abs(int(turn.get("rotation", 0))) % 180 - 90) <= 1
 
 
@@ -164,7 +164,7 @@ async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip
 
     def note(flags: bytes) -> None:
         nonlocal hidden
-        # Such a packet is there for those that need it, and marked to be discarded.
+        # Marked to be discarded: it is decoded for the packets that need it alone.
         hidden = hidden or b"D" in flags
 
     for clip in clips:
@@ -176,7 +176,7 @@ async def hide_frames(sandbox: Sandbox, folder: WorkFolder, clips: Sequence[Clip
 
 
 async def decodable(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> Clip | None:
-    """The clip, without a sound of which nothing can be decoded; None where its picture, or what it has, cannot be."""
+    """The clip, without its sound if nothing of that can be decoded; None if nothing of its picture, or of all, can."""
     streams = {b"%d" % index for index in (clip.video_index, clip.audio_index) if index >= 0}
     seen = set[bytes]()
 
@@ -190,7 +190,7 @@ async def decodable(sandbox: Sandbox, folder: WorkFolder, clip: Clip) -> Clip | 
         try:
             await ask(sandbox, folder, clip.path, "frame=stream_index", note, *read)
         except (ProbeCutShort, NoTimeError):
-            # What takes so long is no clip that has only begun, whoever is to blame.
+            # It takes so long because there is much of it, or the machine is slow: it has not only begun.
             return clip
         except ProbeFailed:
             # What came before the fault counts.
@@ -228,11 +228,11 @@ def _even(side: float) -> int:
 
 
 def _fit(clip: Clip, shape: Shape) -> str:
-    # Whole in the frame, whatever its shape, on black. `dar` is that of the picture upright, with its pixels stretched:
-    # one step, as large as the frame at most, while to make the pixels square first could take any memory. Anew for
-    # each frame, since a picture may change its size: a window that is recorded, a camera of a call.
+    # The whole picture in the frame, on black. `dar` is its display aspect ratio, upright: one step, as large as the
+    # frame at most, while to make the pixels square first could take any memory. Evaluated for each frame, since a
+    # picture may change its size: a recorded window, a camera in a call.
     width, height = shape.width, shape.height
-    # One header tells the colours of all, and not every ffmpeg converts them of its own accord.
+    # One header tells the colours of all clips, and not every ffmpeg converts them by itself.
     told = f"setparams=colorspace={clip.matrix}," if clip.is_matrix_guessed else ""
     return (
         f"{told}scale=w='max(2,2*round(min({width},{height}*dar)/2))':h='max(2,2*round(min({height},{width}/dar)/2))'"
@@ -281,7 +281,7 @@ def encode_arguments(
     """The arguments that bring clips to one shape and encode them once, every frame of each.
 
     One without a picture is heard over black, one without sound is silent.
-    Parts follow each other without a seam: their sound is samples, and no frame waits for a later one.
+    Parts follow each other without a seam: their sound is raw samples, and they have no B-frames.
     """
     graph: list[str] = []
     pads = ""
@@ -309,8 +309,8 @@ def encode_arguments(
 
 
 def _reading(clip: Clip) -> tuple[str, ...]:
-    # ffmpeg would begin the whole graph anew at a frame of another size, and with it the time of what is joined. What
-    # turns a picture cannot do without.
+    # At a frame of another size ffmpeg would restart the whole graph, and its time with it. A picture that is turned
+    # cannot do without that.
     going_on = () if clip.is_turned else ("-reinit_filter:v", "0")
     return (*going_on, *INPUT_GUARD, "-i", f"file:{clip.path}")
 

@@ -57,7 +57,7 @@ def plan(
         raise CommandRefused("", "No ffmpeg_command provided")
     if not output_files:
         raise CommandRefused("", "No output_files provided")
-    # Each of them is bounded besides, but not so that a record could be kept for weeks, and by the thousand.
+    # Each of them has bounds of its own, but too large ones for thousands of records that are kept for weeks.
     spec = {"command": ffmpeg_command, "input_files": dict(input_files), "output_files": dict(output_files)}
     if len(encode_spec(spec)) > limits.max_task_bytes:
         raise CommandRefused("", f"command, addresses and names take more than {limits.max_task_bytes} bytes of JSON")
@@ -178,7 +178,7 @@ class _Reader:
         return 1
 
     def _keep(self, option: _Option) -> None:
-        # What an option means is known once its file is: values are checked there, see _close_group.
+        # Whether it is an input's or an output's is known once its file is: _close_group checks the values.
         (self._globals if option.rule.where is Where.GLOBAL else self._group).options.append(option)
 
     def _take_input(self, value: str) -> None:

@@ -20,7 +20,7 @@ async def run_plan(
 ) -> tuple[list[CollectedOutput], RunResult]:
     """The outputs, open for reading, each whole; raises JobFault, and OSError ENOSPC where the disk was full.
 
-    A status other than 0 is a failure whatever was written: a stopped ffmpeg finishes its file and calls it a day.
+    A status other than 0 is a failure whatever was written: a stopped ffmpeg finishes its file as if it were done.
     """
     names = plan.names(folder.path)
     for file in plan.inputs:

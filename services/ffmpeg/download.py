@@ -112,7 +112,7 @@ class _GuardedResolver(AbstractResolver):
                 self._policy.check_address(answer["host"], port)
         except AddressRefused as error:
             log.warning("an input's name stands for an address that is refused", host=host, why=error.detail)
-            # As where there is no such name: who is told more can ask for what there is inside, name by name.
+            # The answer for an unknown name: else clients could find out, name by name, what there is inside.
             raise OSError("refused") from None
         return listed or answers
 
@@ -163,7 +163,7 @@ class Fetcher:
         raise DownloadRefused(f"the input redirects more than {_MOST_REDIRECTS} times")
 
     async def _ask(self, url: str) -> aiohttp.ClientResponse:
-        # A header that comes byte by byte never breaks the pause between two reads, but this.
+        # A header that comes byte by byte never exceeds the pause between two reads, but this.
         async with asyncio.timeout(self._limits.connect_seconds + self._limits.idle_seconds):
             return await self._client().get(_as_given(url), allow_redirects=False)
 
@@ -233,7 +233,7 @@ class Fetcher:
 
 
 def _as_given(url: str) -> URL:
-    """`url` letter by letter, but for those that no URL has: a signature is one of letters, not of what they mean."""
+    """`url` as written, but for characters that no URL has: a signature is made of the text, not of its meaning."""
     try:
         return URL(quote(url, safe=_URL_PUNCTUATION), encoded=True)
     except ValueError:

@@ -1,7 +1,7 @@
 """How much a filter graph gives, in seconds, from the lengths of its inputs: for progress.
 
-Looked at is what joins and what cuts; every other filter is taken to give as much as the longest of its inputs, which
-makes it an estimate where one changes the speed or ends early.
+Only filters that join or cut are looked at. Any other is taken to give as much as the longest of its inputs: where one
+changes the speed or ends early, that is an estimate.
 """
 
 from __future__ import annotations

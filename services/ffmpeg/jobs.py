@@ -21,8 +21,8 @@ from services.ffmpeg.plan import Plan
 from services.ffmpeg.queue_events import QueueEvents
 from services.ffmpeg.redis_job_store import Cancelled, QueueStats, RedisJobStore
 
-# A watcher is told so often, changed or not: it sees that we live, and we that it does. It is promised every 15 s, in
-# which the answer has to be made and to arrive.
+# A watcher gets a message so often, changed or not: it sees that we live, and we that it does. The API promises one
+# every 15 s, in which it has to be made and to arrive.
 _WATCH_SECONDS = 10.0
 # A flood of changes reaches a watcher at this pace.
 _WATCH_PAUSE_SECONDS = 0.2

@@ -50,7 +50,7 @@ async def examine_machine(settings: JobSettings, root: WorkRoot) -> Isolation | 
     except binaries.ProgramMissing as error:
         log.error("no ffmpeg", why=str(error))
         return None
-    # Not left to the worker's reaper: who ends for a full disk would never get to it.
+    # Not left to the worker's reaper: a process that ends because the disk is full would never get to it.
     await asyncio.to_thread(root.sweep)
     found = await _judged(Sandbox(programs.ffmpeg, programs.ffprobe, detect_layers()), settings, root)
     tell = log.info if found.level == "kernel" else log.warning

@@ -143,7 +143,7 @@ class Outputs:
                 quote(key), upload_id, index + 1, length, lambda: _read(descriptor, start, length)
             )
 
-        # The descriptor is closed behind us: nobody may read on.
+        # No part reads on when this returns: the caller closes the descriptor.
         return await tasks.all_of(map(tasks.at_most(_PARTS_IN_FLIGHT, part), range(math.ceil(size / _PART_BYTES))))
 
     async def sign(self, job_id: str, name: str, seconds: int) -> str:
@@ -158,7 +158,7 @@ class Outputs:
         await self.objects.delete_all(key_of(job_id, ""))
 
     async def ensure_expiry(self, days: int) -> None:
-        """Have the store itself remove outputs so old, as a second broom, where it can."""
+        """Have the store itself remove outputs so old, where it can: a safety net for the sweeper."""
         await self.objects.ensure_expiry("reelway-ffmpeg-outputs", PREFIX, days)
 
     async def remove_older(self, than: datetime) -> int:

@@ -29,7 +29,8 @@ _DRAIN_SECONDS = 2.0
 _STDERR_BYTES = 64 * 1024
 _MAX_LINE_BYTES = 64 * 1024
 _LEAST_ROOM_BYTES = 64 * 1024
-# There may be room again when it is looked for, and a quota is not seen. Lines of a file's metadata begin with blanks.
+# What the program says: there may be room again when we look, and a quota is not seen. Lines of a file's metadata begin
+# with blanks.
 _NO_ROOM = re.compile(rb"^\S.*: (?:No space left on device|Disk quota exceeded)", re.MULTILINE)
 # ffmpeg takes SIGTERM for a wish to finish its file early; newer ones end with EPERM's -1 as well, and say so.
 _TOLD_TO_END, _REFUSED = 255, os.strerror(errno.EPERM).encode()
@@ -151,7 +152,7 @@ async def run_sandboxed(
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await asyncio.gather(*readers)
     except asyncio.CancelledError:
-        # Who cancels once more does not get the folder of a program that still writes into it.
+        # A second cancellation must not free the folder of a program that still writes into it.
         await tasks.undisturbed(_stop(process))
         raise
     finally:
@@ -172,8 +173,7 @@ async def run_sandboxed(
 def _in_memory(content: bytes) -> BinaryIO:
     """A file of this content, in memory alone, at its beginning.
 
-    An argument may have 128 KiB, and who starts a process that reads a pipe has to keep filling it; a file has neither
-    bound nor writer.
+    An argument may have 128 KiB at most, and a pipe would have to be filled while the process reads it.
     """
     file = open(os.memfd_create("spec"), "w+b")  # noqa: PTH123, SIM115 - a descriptor; the caller closes
     file.write(content)

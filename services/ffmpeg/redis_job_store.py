@@ -160,7 +160,7 @@ class RedisJobStore:
             encode_spec(new.spec),
             new.idempotency_key,
             new.retry_of,
-            # What the system itself wants stands in the records: it is bounded there, and refusing it helps nobody.
+            # The system's own jobs are bounded by the records that ask for them, and refusing one helps nobody.
             _NO_LIMIT if new.owner == SYSTEM_USER else self._policy.queued_max,
             *([] if new.share is None else [new.share]),
         )

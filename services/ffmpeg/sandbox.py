@@ -29,8 +29,8 @@ _READ = (
 )
 TEMPORARY = "tmp"
 _DESCRIPTORS = 256
-# The watchdog ends a job at its CPU limit; the kernel's own limit stands behind it, by these and by a second of all
-# cores: what the kernel kills looks as if it had been killed from outside, and would be tried again.
+# The watchdog ends a job at its CPU limit. The kernel's limit is higher by these and by a second for each core: what
+# the kernel kills looks as if it had been killed from outside, and would be tried again.
 _CPU_SLACK_SECONDS = 5
 
 

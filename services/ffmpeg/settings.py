@@ -94,7 +94,7 @@ class JobSettings(ServiceSettings, RedisSettings, S3Settings):
     def _is_plain(cls, folder: Path) -> Path:
         if not PLAIN_PATH.fullmatch(str(folder.resolve())):
             raise ValueError("only letters, digits, '_', '-', '.' and '/'")
-        # Not resolved unseen: what dead workers left is removed from where it leads.
+        # Looked at before it is resolved: what dead workers left is removed from the folder that it leads to.
         try:
             if folder.is_symlink() and may_be_planted(folder):
                 raise ValueError("a link that belongs to another user")

@@ -39,7 +39,7 @@ class Sweeper:
     async def run(self, every_seconds: float) -> None:
         """Sweep for ever."""
         await asyncio.gather(
-            # Without the lease, which a full Redis refuses: to forget is what makes room in it.
+            # Without the lease, which a full Redis refuses: forgetting makes room in it.
             periodically("sweep of records", self.forget, None, every_seconds, 0),
             periodically("sweep of outputs", self.sweep, self._lease, every_seconds, 0),
         )

@@ -34,9 +34,9 @@ async def thumbnail(
 ) -> bytes | None:
     """A JPEG of the frame at this time, of the first one where there is none; None where nothing can be decoded.
 
-    Of a file with holes, of the next frame that needs no other one.
+    Of a file with holes, of the next key frame.
     """
-    # However many pictures of a file with holes are damaged: by default ffmpeg 8 counts those behind the one it writes.
+    # However many frames of a file with holes are damaged: ffmpeg 8 would count also those behind the one it writes.
     decoding = () if whole else ("-skip_frame", "nokey", "-err_detect", "explode", "-max_error_rate", "1")
     target = folder.path / "out" / _NAME
     for second in dict.fromkeys((at_seconds, 0.0)):
@@ -46,7 +46,7 @@ async def thumbnail(
         result.require_conclusive()
         if result.ended is Ended.SUCCEEDED and target.is_file() and target.stat().st_size:
             return target.read_bytes()
-    # Far into a video the decoder may have much to do; to its first frame only a machine that stands still is long.
+    # A frame far into a video may take the decoder long; the first one does only on a machine that stands still.
     result.require_time()
     return None
 
@@ -65,5 +65,5 @@ async def measured_seconds(sandbox: Sandbox, folder: WorkFolder, path: Path) -> 
     argv = [*_input(sandbox, path), "-map", "0:V:0", "-c", "copy", "-progress", "pipe:1", "-f", "null", "-"]
     result = await run_sandboxed(sandbox, argv, folder, _LIMITS, on_line=ProgressReader(None, note).line)
     result.require_conclusive()
-    # What can be read of a damaged file is all there is of it; what could be in a limited time is not.
+    # Of a damaged file what can be read is all there is; what was read until a limit is not.
     return seconds or None if result.ended in (Ended.SUCCEEDED, Ended.FAILED) else None

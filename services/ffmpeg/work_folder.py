@@ -127,7 +127,7 @@ class WorkRoot:
             for made in (path, path / "in", path / "out", path / "tmp"):
                 made.mkdir(mode=0o700)
         except OSError:
-            # On a full disk an attempt gets so far again and again, and nobody else knows of it.
+            # On a full disk attempts get so far again and again, and nobody else would remove it.
             folder.remove()
             raise
         return folder

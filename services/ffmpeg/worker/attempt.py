@@ -24,7 +24,7 @@ log = logs.get_logger(__name__)
 
 _FULL = "The worker's disk was full or failed; try again later"
 _PROGRESS_SECONDS = 1.0
-# Whoever shuts a machine down ends the programs that we run, too, and we may hear of it last.
+# A shutdown of the machine ends the programs that we run, too, and we may hear of it last.
 _PROGRAM_ENDED, _SHUT_DOWN_SECONDS = (TaskFailure.INTERNAL, FailureReason.CRASHED), 1.0
 
 _Answer = TypeVar("_Answer")
@@ -106,7 +106,7 @@ class Attempt:
         finally:
             await tasks.end(progress)
             if self._folder is not None:
-                # Not in the handler's task: the next reason to stop it would cut this off.
+                # Not in the handler's task, which the next stop would cancel.
                 await asyncio.to_thread(self._folder.remove)
         error = None if self._task.cancelled() else self._task.exception()
         if error is None and not self._task.cancelled():

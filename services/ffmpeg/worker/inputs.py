@@ -35,7 +35,7 @@ _WINDOW_SECONDS = 60.0
 _JOINING_SECONDS = 1800.0
 _LOOK_SECONDS = 1.0
 _WINDOW_TRIES = 4
-# Where viewers have all room, half a minute: an outage would have every input brought anew.
+# Half a minute, for a time in which viewers have all room: an outage would fetch every input again.
 _ROOM_TRIES = 17
 
 

@@ -50,7 +50,7 @@ log = logs.get_logger(__name__)
 
 # Clips that are encoded in one go: each has a decoder, its threads, frames that wait, and arguments.
 _AT_ONCE = 16
-# A first frame needs no more. What cannot be read of more than that is damaged, and is never given up.
+# A first frame needs no more. A larger clip that cannot be read is damaged, and is never left out.
 _BEGUN_BYTES = 2 * 2**20
 _GONE = {ErrorReason.VIDEO_NOT_FOUND, ErrorReason.VIDEO_CHANGED, ErrorReason.UPLOAD_SEALED}
 
@@ -70,7 +70,7 @@ class JoinHandler:
         video_id, etag = context.job.spec["video_id"], context.job.spec["parameters"]["etag"]
         made = await find_joined(self._outputs.objects, video_id, etag)
         if made is not None:
-            # An attempt that got as far may not have got further.
+            # The attempt that made it may have died before it removed its own copy.
             await self._outputs.remove(context.job.id, {})
             return {"key": made.key}
         runs = _clips(await self._extents(video_id, etag))
@@ -135,7 +135,7 @@ class JoinHandler:
             raise
 
     async def _whole(self, runs: Sequence[list[Extent]]) -> list[list[Extent]]:
-        """The runs as they are clips: an Ogg file that was cut between its streams' beginnings looks like several."""
+        """The runs as clips: an Ogg file that was cut between the first pages of its streams looks like several."""
         whole = [runs[0]]
         for run in runs[1:]:
             before = whole[-1]
@@ -213,7 +213,7 @@ class _Ffmpeg:
         if len(self._clips) <= _AT_ONCE:
             await self._run(encode_arguments(self._clips, shape, output, self._limits))
             return
-        # They lie beside each other until the last one is made: together they may have what one output may.
+        # All parts are on the disk until the last one is made: together they may be as large as one output.
         parts, room = list[Path](), self._limits.output_bytes
         for start in range(0, len(self._clips), _AT_ONCE):
             clips = self._clips[start : start + _AT_ONCE]

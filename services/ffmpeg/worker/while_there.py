@@ -17,13 +17,13 @@ _LOOK_SECONDS = 10.0
 
 
 async def while_there(work: Coroutine[Any, Any, _Result], look: Callable[[], Awaitable[object]]) -> _Result:
-    """What `work` brings; it is ended by what `look` raises, but for a ReelwayError: then it cannot be told."""
+    """What `work` brings. It is ended by what `look` raises, but for a ReelwayError: then nobody knows."""
     working, watching = asyncio.create_task(work), asyncio.create_task(_watch(look))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
         return await (working if working.done() else watching)
     finally:
-        # Who is cancelled once more does not get the folder of a program that still writes into it.
+        # A second cancellation must not free the folder of a program that still writes into it.
         await tasks.undisturbed(tasks.end(working, watching))
 
 

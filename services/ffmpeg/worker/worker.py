@@ -63,8 +63,8 @@ class Worker:
         self._store, self._handlers, self._fence, self._times, self._work = store, handlers, fence, times, work
         self.name = uuid.uuid4().hex
         self._free = {kind: slots[kind] for kind in JobKind if kind in handlers and slots[kind] > 0}
-        # Each begins at 0: a rate knows nothing of the first one where its series begins with it. Of other workers'
-        # kinds, too: it may find that one of those has died.
+        # Each series begins at 0: Prometheus' rate() does not see an increment with which one begins. All kinds have
+        # one, since this worker may find that one with other kinds has died.
         for kind, outcome in itertools.product(JobKind, AttemptOutcome):
             ENDED.labels(kind.value, outcome.value)
         self._attempts: dict[str, Attempt] = {}
