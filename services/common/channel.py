@@ -67,7 +67,7 @@ def _service_config(*, serving_only: bool = True) -> str:
 
 
 def target_of(addresses: str) -> str:
-    """A gRPC target from one target of any scheme, or from a comma list of host:port of several replicas."""
+    """A gRPC target: one of any scheme as it is, or a comma list of the IPv4 address:port of several replicas."""
     return f"ipv4:{addresses}" if "," in addresses else addresses
 
 
