@@ -14,7 +14,7 @@ import contextlib
 import functools
 import secrets
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeAlias
@@ -143,22 +143,8 @@ async def respond(
         # The first bytes are here before the status is: a failure up to now is still an ordinary error answer.
         first = await anext(batches)
         response = web.StreamResponse(status=status, headers=headers)
-        try:
+        with _broken_off_on_failure(request):
             await _write_all(request, response, first, batches, write_timeout)
-        except _ViewerLeftError:
-            break_off(request, VIEWER_LEFT)
-        except Exception as error:
-            # The status is out: only a broken connection still tells the client that bytes are missing.
-            if isinstance(error, ReelwayError) and error.kind.http_status < 500:
-                # The video was deleted meanwhile, or made private.
-                _log.info("reading refused in the middle of a response", why=str(error))
-                break_off(request, error.kind.http_status)
-            else:
-                _log.exception("read failed in the middle of a response")
-                break_off(request, FAILED)
-        except BaseException:
-            break_off(request, VIEWER_LEFT)
-            raise
     return response
 
 
@@ -220,6 +206,26 @@ class _Body:
 
 class _ViewerLeftError(Exception):
     """The connection broke: what viewers do all day."""
+
+
+@contextlib.contextmanager
+def _broken_off_on_failure(request: web.Request) -> Iterator[None]:
+    """The status is out: only a broken connection still tells the client that bytes are missing."""
+    try:
+        yield
+    except _ViewerLeftError:
+        break_off(request, VIEWER_LEFT)
+    except Exception as error:
+        if isinstance(error, ReelwayError) and error.kind.http_status < 500:
+            # The video was deleted meanwhile, or made private.
+            _log.info("reading refused in the middle of a response", why=str(error))
+            break_off(request, error.kind.http_status)
+        else:
+            _log.exception("read failed in the middle of a response")
+            break_off(request, FAILED)
+    except BaseException:
+        break_off(request, VIEWER_LEFT)
+        raise
 
 
 def _write(transport: asyncio.Transport, batch: Batch) -> None:
