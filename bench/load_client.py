@@ -200,17 +200,18 @@ class Sender:
         answer = parse_head(bytes(received[:end_of_head]))
         body = received[end_of_head + 4 :]
         if answer.headers.get("transfer-encoding", "") == "chunked":
-            return answer, self._chunked(body)
-        while len(body) < answer.length:
-            body += self._receive()
+            body = self._chunked(body)
+        else:
+            while len(body) < answer.length:
+                body += self._receive()
         if not 200 <= answer.status < 300:
             raise LoadError(f"status {answer.status}: {bytes(body[:300])!r}")
         return answer, bytes(body)
 
-    def _chunked(self, body: bytearray) -> bytes:
+    def _chunked(self, body: bytearray) -> bytearray:
         while not body.endswith(b"0\r\n\r\n"):
             body += self._receive()
-        whole = b""
+        whole = bytearray()
         while body:
             size_line, _, rest = bytes(body).partition(b"\r\n")
             size = int(size_line, 16)
