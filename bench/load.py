@@ -34,7 +34,6 @@ class Load:
     seconds: float
     client_cpu_seconds: float
     latency_ms: list[float] = field(default_factory=list)
-    first_byte_ms: list[float] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     body: str = ""
 

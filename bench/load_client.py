@@ -9,13 +9,13 @@ import collections
 import hashlib
 import json
 import os
+import queue
 import select
 import socket
 import sys
-import threading
 import time
-import urllib.parse
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +67,6 @@ class Viewer:
         self._remaining = 0
         self._expected = 0
         self._started = 0.0
-        self.first_byte_ms: list[float] = []
         self.latency_ms: list[float] = []
         self.digests: dict[int, str] = {}
         self._index = 0
@@ -104,7 +103,6 @@ class Viewer:
             if len(self._head) > HEAD_LIMIT_BYTES:
                 raise LoadError("an answer without an end to its head")
             return False
-        self.first_byte_ms.append((time.perf_counter() - self._started) * 1000)
         answer = parse_head(bytes(self._head[:end]))
         if answer.status not in {200, 206} or answer.length != self._expected:
             got = bytes(self._head[end + 4 : end + 300])
@@ -161,7 +159,6 @@ def read(job: dict[str, Any]) -> dict[str, Any]:
         "seconds": seconds,
         "client_cpu_seconds": time.process_time() - cpu,
         "latency_ms": [value for viewer in viewers for value in viewer.latency_ms],
-        "first_byte_ms": [value for viewer in viewers for value in viewer.first_byte_ms],
         "digests": [digests[index] for index in sorted(digests)],
     }
 
@@ -251,54 +248,42 @@ def multipart(job: dict[str, Any]) -> dict[str, Any]:
     size = Path(job["file"]).stat().st_size
     source = os.open(job["file"], os.O_RDONLY)
     address = (job["host"], job["port"])
-    senders = [Sender(address) for _ in range(job["parallel"])]
-    namespace = "{http://s3.amazonaws.com/doc/2006-03-01/}"
+    senders = queue.SimpleQueue[Sender]()
+    for _ in range(job["parallel"]):
+        senders.put(Sender(address))
 
-    def request(method: str, query: dict[str, str], length: int) -> str:
-        target = signer.presign(method, path, query)
-        return f"{method} {target} HTTP/1.1\r\nHost: {signer.host}\r\nContent-Length: {length}\r\n\r\n"
-
-    request("PUT", {}, 0)  # the first signature imports and derives keys
-    cpu, started = time.process_time(), time.perf_counter()
-    _, body = senders[0].exchange(request("POST", {"uploads": ""}, 0))
-    upload_id = ET.fromstring(body).findtext(f"{namespace}UploadId") or ""
-    pending = collections.deque(enumerate(range(0, size, part_bytes), start=1))
-    etags: dict[int, str] = {}
-    failures: list[BaseException] = []
-
-    def work(sender: Sender) -> None:
+    def call(
+        method: str, query: dict[str, str], span: tuple[int, int] = (0, 0), document: bytes = b""
+    ) -> tuple[Answer, bytes]:
+        target, length = signer.presign(method, path, query), span[1] + len(document)
+        head = f"{method} {target} HTTP/1.1\r\nHost: {signer.host}\r\nContent-Length: {length}\r\n\r\n"
+        sender = senders.get()
         try:
-            while not failures:
-                try:
-                    number, offset = pending.popleft()
-                except IndexError:
-                    return
-                length = min(part_bytes, size - offset)
-                head = request("PUT", {"partNumber": str(number), "uploadId": upload_id}, length)
-                answer, _ = sender.exchange(head, source, (offset, length))
-                etags[number] = answer.headers["etag"]
-        except BaseException as error:
-            failures.append(error)
+            return sender.exchange(head, source, span, before=document)
+        finally:
+            senders.put(sender)
 
-    threads = [threading.Thread(target=work, args=(sender,)) for sender in senders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failures:
-        raise failures[0]
-    parts = "".join(
-        f"<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag></Part>" for number, etag in sorted(etags.items())
-    )
+    signer.presign("PUT", path, {})  # the first signature imports and derives keys
+    cpu, started = time.process_time(), time.perf_counter()
+    _, body = call("POST", {"uploads": ""})
+    upload_id = ET.fromstring(body).findtext("{*}UploadId") or ""
+
+    def put(part: tuple[int, int]) -> str:
+        number, offset = part
+        query = {"partNumber": str(number), "uploadId": upload_id}
+        answer, _ = call("PUT", query, (offset, min(part_bytes, size - offset)))
+        return f"<Part><PartNumber>{number}</PartNumber><ETag>{answer.headers['etag']}</ETag></Part>"
+
+    with ThreadPoolExecutor(job["parallel"]) as pool:
+        parts = "".join(pool.map(put, enumerate(range(0, size, part_bytes), start=1)))
     document = f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
-    _, body = senders[0].exchange(request("POST", {"uploadId": upload_id}, len(document)), before=document)
+    _, body = call("POST", {"uploadId": upload_id}, document=document)
     if ET.fromstring(body).tag.endswith("Error"):
         raise LoadError(f"the multipart upload did not complete: {body[:300]!r}")
     return {
         "bytes": size,
         "seconds": time.perf_counter() - started,
         "client_cpu_seconds": time.process_time() - cpu,
-        "body": urllib.parse.unquote(path),
     }
 
 

@@ -1,6 +1,6 @@
 """What is measured: rows, and the targets they must reach. One module of `bench.subjects` per subject.
 
-A new subject (appending, listings, …) is a module with `ROWS` and `TARGETS`, named in `SUBJECTS` at the end of
+A new subject (appending, listings, …) is a module with `ROWS` and `TARGETS`, named in `SUBJECTS` of
 `bench/subjects/__init__.py`; a new server to compare with is a `Peer`, named in `bench.lab.PEERS`.
 """
 

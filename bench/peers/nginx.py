@@ -14,6 +14,7 @@ from deploy.local.ports import free_port
 from deploy.local.process import Process, StartError, inherited
 
 START_SECONDS = 20.0
+INSTALL_TOOLS = "deploy/local/install_tools.sh"
 
 NGINX_CONFIGURATION = """\
 daemon off;
@@ -108,12 +109,11 @@ def find_nginx() -> str:
     Raises:
         StartError: It is missing and cannot be installed here.
     """
+    # Debian has it where only root's PATH leads.
     places = "/usr/sbin:/usr/local/sbin:" + os.environ.get("PATH", os.defpath)
-    if found := shutil.which("nginx", path=places):
-        return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        for command in (["update", "-qq"], ["install", "-y", "-qq", "--no-install-recommends", "nginx-light"]):
-            subprocess.run(["apt-get", *command], stdout=subprocess.DEVNULL, check=False)
-        if found := shutil.which("nginx", path=places):
-            return found
-    raise StartError("nginx is missing; install it (Debian: apt-get install nginx-light)")
+    done = subprocess.run(
+        [INSTALL_TOOLS, "nginx:nginx-light"], env=inherited(PATH=places), stderr=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        raise StartError(done.stderr.strip())
+    return shutil.which("nginx", path=places) or "nginx"

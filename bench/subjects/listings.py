@@ -24,15 +24,14 @@ from services.common.lease import Lease
 from services.common.settings import RedisSettings
 
 FEW, MANY = 1_000, 1_000_000
-# A page of one's own videos has 500, one of explore 30.
-PAGES = {"/video/explore": 1000, "/video/my": 200}
+# How many of each list: a page of one's own videos has 500, one of explore 30.
+PAGES = {"explore": 1000, "my": 200}
 WARM_PAGES = 10
 BATCH = 2_000
 PERSISTING = ("rdb_bgsave_in_progress", "aof_rewrite_in_progress", "aof_rewrite_scheduled")
 FIRST_NUMBER = 10_000_000
 FIRST_LISTING = 1_700_000_000_000_000
 OWNER = uuid.UUID(int=1)
-PATHS = {"explore": "/video/explore", "my": "/video/my"}
 # Of each list, what 99 of 100 pages took with few videos: one figure a repetition.
 _with_few: dict[str, list[float]] = {}
 
@@ -82,16 +81,17 @@ async def _is_persisting(client: Redis) -> bool:
     return any(int(state[name]) for name in PERSISTING)
 
 
-def _pages(trial: Trial, path: str) -> Load:
+def _pages(trial: Trial, name: str) -> Load:
     """Page after page from the newest on, and again from there, over one connection."""
     assert isinstance(trial.peer, Reelway)
     host, port = trial.peer.address
     connection = http.client.HTTPConnection(host, port, timeout=30)
-    headers = trial.peer.authorization(OWNER) if path == PATHS["my"] else {}
+    path = f"/video/{name}"
+    headers = trial.peer.authorization(OWNER) if name == "my" else {}
     latencies, size, token = list[float](), 0, ""
     began = time.perf_counter()
     try:
-        for page in range(WARM_PAGES + PAGES[path]):
+        for page in range(WARM_PAGES + PAGES[name]):
             started = time.perf_counter()
             connection.request("GET", f"{path}?next={quote(token)}" if token else path, headers=headers)
             answer = connection.getresponse()
@@ -115,7 +115,7 @@ def _row(name: str, count: int) -> Row:
             thread.submit(asyncio.run, _fill(trial.peer.storage.redis.url, count)).result()
 
     def measure(trial: Trial) -> Outcome:
-        load = _pages(trial, PATHS[name])
+        load = _pages(trial, name)
         p99 = percentile(load.latency_ms, 99)
         if count == FEW:
             _with_few.setdefault(name, []).append(p99)
@@ -125,7 +125,7 @@ def _row(name: str, count: int) -> Row:
 
     return Row(
         f"listings.{name}.{count}",
-        f"pages of {PATHS[name]} with {count:,} videos".replace(",", " "),
+        f"pages of /video/{name} with {count:,} videos".replace(",", " "),
         (Metric.P50_MS, Metric.P99_MS, Metric.P99_RATIO),
         measure,
         prepare,
@@ -134,6 +134,6 @@ def _row(name: str, count: int) -> Row:
 
 
 # All rows with few come before any with many: what is in the index stays there.
-ROWS = tuple(_row(name, count) for count in (FEW, MANY) for name in PATHS)
+ROWS = tuple(_row(name, count) for count in (FEW, MANY) for name in PAGES)
 
-TARGETS = tuple(Target(f"listings.{name}.{MANY}", Metric.P99_RATIO, "", Bound.AT_MOST, 1.5) for name in PATHS)
+TARGETS = tuple(Target(f"listings.{name}.{MANY}", Metric.P99_RATIO, "", Bound.AT_MOST, 1.5) for name in PAGES)
