@@ -104,7 +104,7 @@ async def _run(app: web.Application, settings: GatewaySettings, readiness: Readi
         access_log=None,
         handler_cancellation=True,
         keepalive_timeout=settings.next_request_seconds,
-        # Whoever was not done within the time of the drain is not waited for a second time.
+        # The drain has waited for requests already; this is for their last bytes.
         shutdown_timeout=_LAST_SECONDS,
     )
     await runner.setup()

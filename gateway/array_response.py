@@ -24,7 +24,7 @@ async def _pieces(pages: Pages) -> AsyncGenerator[str, None]:
     async with contextlib.aclosing(pages):
         async for page in pages:
             for element in page:
-                # Escaped, most of the world's letters would take two to three times as much.
+                # Escaped to ASCII, most of the world's letters would take two to three times as much.
                 piece += opening + json.dumps(element, ensure_ascii=False)
                 opening = ", "
                 if len(piece) >= _PIECE:
@@ -49,7 +49,7 @@ async def array_response(request: web.Request, pages: Pages) -> web.StreamRespon
         try:
             await response.prepare(request)
             if request.method == "HEAD":
-                return response  # of which aiohttp would not leave out what is written here
+                return response  # aiohttp would send what is written here, to HEAD, too
             while piece is not None:
                 watch.begin()
                 await response.write(piece.encode())

@@ -50,15 +50,15 @@ class _Jwks:
         if not fresh or self._find(key_id) is None:
             await self.renew()
             if self._fetched_at < self._tried_at:
-                # That failed. Of keys that are too old one may have been revoked, and must not go on working; and one
-                # that is not among them may be new. The token is not known to be bad: a client told so drops it.
+                # That failed. An old key may have been revoked and must not go on working; an unknown one may be new.
+                # The token is not known to be bad: a client that is told so drops it.
                 raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE)
         return self._find(key_id)
 
     def _find(self, key_id: str | None) -> _Key | None:
         if key_id is None:
             return self._keys[0][1] if len(self._keys) == 1 else None
-        # Of several with one id the last counts.
+        # Of several keys with one id the last counts.
         return next((key for each, key in reversed(self._keys) if each == key_id), None)
 
     async def renew(self) -> None:
@@ -108,7 +108,7 @@ def _keys_with_ids(body: bytes) -> list[tuple[str | None, _Key]]:
         for member, key in keys
         # A set may have keys for encryption, too (RFC 7517, 4.2).
         if key.public_key_use in (None, "sig")
-        # None but a public key has it. With a private or a shared one whoever reads the set could sign.
+        # Only public keys have it. With a private or a shared one in the set, whoever reads that could sign.
         and hasattr(key.key, "verify")
     ]
 
@@ -143,7 +143,7 @@ class Authenticator:
         """
         try:
             return "" if header is None else await self._user(header)
-        except (jwt.PyJWTError, ValueError, TypeError) as error:  # The last is PyJWT's for a key of another kind.
+        except (jwt.PyJWTError, ValueError, TypeError) as error:  # PyJWT's TypeError is for a key of another kind.
             log.info("token refused", why=f"{type(error).__name__}: {error}"[:200])
             raise ReelwayError(ErrorReason.UNAUTHENTICATED) from None
 
@@ -153,7 +153,7 @@ class Authenticator:
         if scheme.lower() != "bearer" or len(token) > _LONGEST_TOKEN:
             raise ValueError(f"no bearer token of at most {_LONGEST_TOKEN} characters")
         user: str = (await self._claims(token))["sub"]
-        # JSON can write half a character (RFC 8259, 8.2); such a name could not travel on.
+        # JSON can write half a surrogate pair (RFC 8259, 8.2), which no call could carry on.
         user.encode()
         if not user or len(user) > 255 or user == SYSTEM_USER:
             raise ValueError("the subject is empty, longer than 255 characters, or our own")
@@ -166,7 +166,7 @@ class Authenticator:
         except (jwt.InvalidSignatureError, TypeError):
             if self._jwks is None or "kid" in jwt.get_unverified_header(token):
                 raise
-            # Where tokens name no key, nothing else tells that the only one was replaced.
+            # Where tokens name no key, only a wrong signature tells that the key was replaced.
             await self._jwks.renew()
             return jwt.decode(token, await self._key(token), algorithms=self._algorithms, **self._checks)
 

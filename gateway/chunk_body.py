@@ -22,9 +22,9 @@ from gateway.routing import Answer
 from gateway.urlencoded_form import URLENCODED_TYPE, urlencoded_fields
 from services.common.byte_messages import Buffer
 
-# What was held is sent on in pieces, like what comes from a socket: gRPC messages have a limit.
+# What was held is sent on in pieces: gRPC messages have a limit.
 _PIECE = 2**18
-# Only the video's number is collected from such a form, and kept for as long as its file takes to arrive.
+# Only the video's number is collected from such a form, and kept while the file arrives.
 _FIELD_BYTES = 2**10
 # However long a chunk in Base64 is, none of its characters counts as a value (json_values.py).
 _MOST_JSON_VALUES = 1000
@@ -167,7 +167,7 @@ async def _form_fields(request: web.Request, names: Sequence[str], target: str, 
     if target in form.fields or target in request.query:
         claims = replace(claims, max_size=form.likely_size(request.content_length))
         return Chunk(_file(pieces, form), claims, form.fields.get(target))
-    # Which video it is for comes behind it: until then it has to be held.
+    # The video's number comes after the chunk, which has to be held until then.
     body.hold()
     held: list[Buffer] = []
     size = 0

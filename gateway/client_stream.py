@@ -78,7 +78,7 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
         if (ended := this()) is not None:
             statuses.append(_status_of(ended))
 
-    # Past the call's own method, by which it would keep itself alive until the garbage collector comes.
+    # Not by the call's own method, which would make a cycle that only the garbage collector ends.
     call._cython_call.add_done_callback(note)
     sending = asyncio.ensure_future(_send(call, messages))
     answer = asyncio.ensure_future(call)
@@ -87,7 +87,7 @@ async def answer_to(call: Any, messages: AsyncIterator[Any]) -> Any:
         if sending.done():
             await sending
         result = await answer
-        # Early where all was done before; but most clients look for it only behind what they send.
+        # It may be early, and most clients look for it only once they have sent everything.
         await asyncio.wait((sending,), timeout=_REST_SECONDS)
         return result
     except grpc.aio.AioRpcError as error:

@@ -17,7 +17,7 @@ from gateway.invalid_request import InvalidRequestError
 _MOST_DECODED = 2**18
 # zlib copies what is left of its input at the end of each member, of which there may be one every 20 bytes.
 _MOST_ENCODED = 2**14
-# RFC 9110, section 8.4.1. Some clients name a charset there, which is none of them.
+# RFC 9110, section 8.4.1. Some clients name a charset there, which is ignored.
 _DECODED = frozenset({"gzip", "x-gzip", "deflate"})
 _REGISTERED = _DECODED | {"compress", "x-compress", "br", "zstd"}
 
@@ -41,7 +41,7 @@ class DecodedContent:
         try:
             while True:
                 for piece in self._pieces:
-                    # There can be much to decode in what has come already: others get their turn.
+                    # What has come already may take long to decode: others get their turn.
                     await asyncio.sleep(0)
                     if piece:
                         return piece

@@ -27,7 +27,7 @@ def last_answers(readiness: Readiness) -> Callable[[web.Request, web.StreamRespo
     async def prepare(request: web.Request, response: web.StreamResponse) -> None:
         if readiness.draining:
             response.force_close()
-            # The headers were made before this is asked.
+            # aiohttp has made the headers before it calls this.
             response.headers["Connection"] = "close"
 
     return prepare

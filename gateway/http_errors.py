@@ -8,7 +8,7 @@ from gateway.invalid_request import InvalidRequestError, place_of
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 
-# Where every dialect that has pages takes the token of one.
+# Every dialect with pages takes their token there.
 _IN_QUERY = ["query", "next"]
 
 

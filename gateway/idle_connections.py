@@ -33,7 +33,7 @@ class IdleConnections:
     def __init__(self, first_request_seconds: float, next_request_seconds: float) -> None:
         """The time that a new connection gets for its first request, and any other one for its next."""
         self._first = first_request_seconds
-        # aiohttp ends idle ones before, and knows which requests it has read and not begun yet.
+        # aiohttp ends idle ones first, for it knows which requests it has read and not begun yet.
         self._behind_answer = next_request_seconds + _LOOK_SECONDS
         self._deadlines: dict[object, float] = {}
         self._ended = asyncio.Event()

@@ -12,7 +12,7 @@ from services.common.errors import ReelwayError
 MOST_NAMED = 50
 """How many wrong things one answer names: with one for each value of a body, it would be many times as large."""
 _LONGEST_NAME = 200
-# What the services call something that no body brought.
+# Fields as the services name them, that a request does not have in its body.
 _PLACES = {
     "request_id": ("header", "idempotency-key"),
     "idempotency_key": ("header", "idempotency-key"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.invalid_request import InvalidRequestError
 
-# Each value but the first has one of these of its own, whatever the encoding; those in texts are counted, too.
+# Each value but the first follows one of these, in any encoding; those inside texts are counted, too.
 _MARKS = (b"[", b"{", b",")
 
 

@@ -38,7 +38,7 @@ _KNOWN = frozenset(_METHODS.split(", "))
 _HEADERS = (
     "Authorization, Content-Type, Content-Encoding, Range, If-Match, If-None-Match, If-Modified-Since, "
     "If-Unmodified-Since, If-Range, Idempotency-Key, X-Request-Id, Upload-Offset, Content-Digest, Last-Event-ID, "
-    # Whatever else widgets, tracers and frameworks send, which nothing looks at; it does not stand for Authorization.
+    # Whatever else widgets, tracers and frameworks send, which is ignored; `*` does not cover Authorization.
     "*"
 )
 _PROBED = {"/health", "/ready"}
@@ -70,7 +70,7 @@ def _tell(request: web.Request, status: int, seconds: float) -> None:
     requests, durations = _measures(_route(request), method, status, reason)
     requests.inc()
     durations.observe(seconds)
-    # A probe asks every few seconds, a player for range after range: a fifth of the CPU of a short one.
+    # Probes come every few seconds, and players ask for range after range: a line takes a fifth of a short one's CPU.
     routine = request.path in _PROBED if status == 200 else status in _ROUTINE
     say = log.debug if routine else log.info
     why = {"reason": reason} if reason else {}
@@ -89,7 +89,7 @@ def edge(
         try:
             check_expectation(request)
             check_host(request)
-            # Two such headers are joined to one that is no valid token: neither may win by its place.
+            # Two such headers make one value that is no token: neither may win by its position.
             said = request.headers.getall("Authorization", None)
             user = await authenticator.user(None if said is None else ", ".join(said))
             if not user and request.match_info.handler not in open_handlers and not _is_preflight(request):
@@ -162,7 +162,7 @@ def cors(origins: tuple[str, ...]) -> tuple[Middleware, Callable[[web.Request, w
         # What we run on is nobody's business.
         response.headers["Server"] = "Reelway"
         response.headers[_REQUEST_ID_HEADER] = request.get(_REQUEST_ID, "")
-        # Nearly all of them depend on who asks, or change within a second; a cache keeps what says nothing.
+        # Nearly all answers depend on who asks, or change within a second; caches keep what says nothing.
         response.headers.setdefault("Cache-Control", "no-store")
         if not anybody:
             response.headers.add("Vary", "Origin")

@@ -16,7 +16,7 @@ from gateway.routing import Answer, Operation, StreamedBody
 _REF = "#/components/schemas/{model}"
 _PATH_VARIABLE = re.compile(r"\{(\w+)(?::[^{}]*(?:\{[^{}]*\}[^{}]*)*)?\}")
 _PARAMETER_SOURCES = {"path": "path", "query": "query", "headers": "header"}
-# Generators make one class of a schema, and then cannot tell a form of it from JSON: forms are told of in words.
+# Generators make one class of a schema, and cannot tell a form of it from JSON: forms are described in words.
 _BODY_DESCRIPTIONS = {"json": {}, "body": {"description": "Or a form with the same fields, urlencoded or multipart."}}
 # OpenAPI 3.1 could leave out the schema of raw bytes, but generators then leave out the body.
 _RAW = {"type": "string", "format": "binary"}
@@ -50,7 +50,7 @@ def build(title: str, version: str, description: str, operations: Iterable[Opera
             "headers": _HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
-        # An empty alternative: what needs a token says so with a 401.
+        # The empty alternative makes tokens optional: what needs one answers 401.
         "security": [{}, {"bearer": []}],
     }
 

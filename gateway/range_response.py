@@ -38,7 +38,7 @@ Read: TypeAlias = Callable[[int, int], AsyncGenerator[Batch, None]]
 
 _log = get_logger(__name__)
 
-# There `writelines` of asyncio's loop pauses nobody who writes faster than the viewer reads (CVE-2024-12254).
+# In these, asyncio's `writelines` never pauses who writes faster than the viewer reads (CVE-2024-12254).
 _IS_PAUSE_FORGOTTEN = (3, 12, 0) <= sys.version_info[:3] < (3, 12, 9) or (3, 13, 0) <= sys.version_info[:3] < (3, 13, 2)
 
 
@@ -259,7 +259,7 @@ async def _write_all(
         while batch is not None:
             watch.begin()
             try:
-                # Past the writer, which knows no batches: a write for each chunk is a system call for each.
+                # Not by the writer, which makes a system call for each chunk of a batch.
                 if request.transport is None or request.transport.is_closing():
                     raise _ViewerLeftError
                 _write(request.transport, batch)

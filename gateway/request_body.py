@@ -106,9 +106,9 @@ class RequestBody:
         finally:
             self._watch.end()
             if not data:
-                # Ended or broken off. Left alone, the timers of all requests of a minute would pile up.
+                # The body has ended or broken off. Otherwise the timers of a minute's requests would pile up.
                 self._watch.close()
-        # Of a compressed body a piece may be a byte or two, and the object around it many times that.
+        # A piece of a compressed body may be a byte or two, in an object many times as large.
         self._newest = sys.getsizeof(data)
         self._received += len(data)
         self._check_size(self._received)

@@ -7,8 +7,8 @@ import re
 
 from aiohttp import hdrs, web
 
-# Less than a URL may have (RFC 3986, 3.2.2): names as DNS and containers have them, so that no browser reads another
-# host in what a caller put there; and no user, whom yarl would take.
+# Stricter than URLs (RFC 3986, 3.2.2): names as in DNS and among containers, so that no browser reads another host in
+# what a caller sent; and no user, which yarl would accept.
 _AUTHORITY = re.compile(r"(?:[A-Za-z0-9._-]{1,255}|\[([0-9A-Fa-f:.]+)\])(?::([0-9]{0,5}))?")
 _LARGEST_PORT = 65_535
 

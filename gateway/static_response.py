@@ -21,7 +21,7 @@ TYPES: Mapping[str, str] = {
     ".css": "text/css; charset=utf-8",
     ".png": "image/png",
 }
-# As much is held for a client who stops reading.
+# A client who stops reading holds this much.
 _PIECE = 2**18
 
 

@@ -52,7 +52,7 @@ class UnreadAnswers:
             if now - since < SLOW_SECONDS and self._room.take(HOLDS):
                 break
             log.info("client too slow, where many are", seconds=round(now - since, 1))
-            # Without its last bytes, which the kernel would keep for two minutes more.
+            # Drop its last bytes, too, which the kernel would keep for two minutes.
             slowest.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NOT_AT_ALL)
             slowest.abort()
             self.end(slowest)

@@ -137,7 +137,7 @@ async def _read_whole(request: web.Request) -> bytes:
 
 
 async def _bind_json(request: web.Request, model: type[BaseModel], accepted: str = "application/json") -> BaseModel:
-    # A page on another site can send any body without asking first, but not with this type.
+    # A page of another site can send any body without a preflight, but not with this type.
     content_type, _ = content_type_of(request)
     is_json = content_type == "application/json" or content_type.endswith("+json")
     if request.body_exists and not is_json:
@@ -146,7 +146,7 @@ async def _bind_json(request: web.Request, model: type[BaseModel], accepted: str
     if not body:
         raise InvalidRequestError.missing("body")
     check_number_of_values(body, _MOST_JSON_VALUES)
-    # What .NET writes as UTF-8 begins with one, which a parser may ignore (RFC 8259, section 8.1).
+    # .NET begins UTF-8 with a byte order mark, which a parser may ignore (RFC 8259, section 8.1).
     return model.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
 
 

@@ -45,7 +45,7 @@ _TURNS = Backoff(attempts=40, first_seconds=1.0, longest_seconds=1.0)
 waited longest would ask least often, and wait on."""
 _CROWDED_SECONDS = 5.0
 """So long after a window found no room none is opened ahead: those who come to its end need it more."""
-# A window that fails so may go well on another replica, or a moment later.
+# Failures that may pass: on another replica, or a moment later.
 _PASSING = {
     ErrorReason.SERVICE_UNAVAILABLE,
     ErrorReason.STORE_UNAVAILABLE,
@@ -113,7 +113,7 @@ class _Run:
         """Free what the windows hold; the rest is asked for anew once the viewer reads on."""
         self._windows.waiting.pop(self, None)
         for window in self._dropped():
-            # Not left to run out, as those of viewers who go: of a long one that would be much, at each pause.
+            # Unlike those of viewers who leave: to let a long one run out at each pause would cost much.
             window.cancel()
 
     async def _next(self) -> memoryview | None:
@@ -156,7 +156,7 @@ class _Run:
                 self._size = min(_GROWTH * self._size, LONGEST_WINDOW)
             ahead_end = min(self._end, self._window_end + self._size)
             self._ahead = self._windows.open(self._stat, self._window_end, ahead_end)
-        # Of a window whose end is here the replica is done with all: it would make no room.
+        # Of a window that is all here, the replica is done with everything: giving it up would make no room.
         if self._ahead is not None or self._window_end - self._offset > LOOKAHEAD_BYTES:
             self._windows.waiting[self] = None
 

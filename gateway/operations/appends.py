@@ -46,7 +46,7 @@ class Appends:
     def __init__(self, backend: UploadBackend, catalog: grpc.aio.Channel, max_bytes: int) -> None:
         self._backend, self._max_bytes = backend, max_bytes
         self._catalog: catalog_pb2_grpc.CatalogServiceAsyncStub = catalog_pb2_grpc.CatalogServiceStub(catalog)
-        # A number is one video's for good, so this cannot be wrong; who may do what the services judge each time.
+        # A number is one video's for good, so this cannot be wrong; the services judge each time who may do what.
         self._ids = BoundedCache[tuple[int, str], str](_KNOWN)
 
     async def create(self, title: str = "", description: str = "") -> media_pb2.Video:
@@ -71,7 +71,7 @@ class Appends:
         header = upload_pb2.AppendHeader(
             video_id=video_id,
             declared_size_bytes=claims.size,
-            # A length that no integer holds is one that no limit allows.
+            # A length beyond any integer is beyond any limit.
             max_size_bytes=min(claims.max_size, _LARGEST_NUMBER),
             idempotency_key=_within_limit(claims.idempotency_key),
             expected_offset_bytes=claims.offset,

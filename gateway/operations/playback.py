@@ -45,7 +45,7 @@ class Playback:
             return await self._remembered(key, now)
         if hit[0] > now:
             return hit[1]
-        # Its bytes are final, only who may see them is asked again: by one for all who come meanwhile.
+        # Its bytes are final. Who may see them is asked again, once for all who come meanwhile.
         return await self._asking.run(key, lambda: self._remembered(key, now))
 
     async def _remembered(self, key: tuple[str, str], now: float) -> stream_pb2.StatResponse:
@@ -139,7 +139,7 @@ class Playback:
         Where that cannot be told at once, the viewer goes on.
         """
         try:
-            # Longer than it is waited for a replica that hangs before another one is asked.
+            # Longer than a replica that hangs is waited for before another one is asked.
             async with asyncio.timeout(STAT_SECONDS + 1):
                 await self.stat(video_id)
         except TimeoutError:

@@ -191,7 +191,7 @@ def _body(shown: library_pb2.LibraryVideo) -> Video:
         file_name=video.file_name or None,
         upload_time=_uploaded(video),
         title=video.title or None,
-        # Given with the publication, and then it may be empty.
+        # Publishing sets it, and may set it to nothing.
         description=video.description if listed else video.description or None,
         size_in_bytes=video.size_bytes,
         duration_seconds=round(video.duration_seconds) if video.HasField("duration_seconds") else None,

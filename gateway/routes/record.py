@@ -207,7 +207,7 @@ async def finalize(request: web.Request, body: WhichVideo) -> web.Response:
     """Phase 3: no more chunks; the video is probed and transcribed. Repeating it is harmless."""
     with _not_found():
         number = parse_number(body.video_id)
-        # Before the end, for which it waits: whoever goes in between would leave a finished video that nobody hears.
+        # First, for it waits for the end: a client or gateway that goes in between would leave a video untranscribed.
         await request.app[TRANSCRIPTS].request_first(await request.app[APPENDS].video_id(number))
         await request.app[APPENDS].finish(number, _ACCEPTED)
     return web.json_response(RecordMessage(message="Transcription task initiated").model_dump())
