@@ -161,9 +161,9 @@ class _Method:
                 self._edge.note()
                 request = await self._let_in(requests, context)
                 async with _NO_LIMIT if bounded else asyncio.timeout(self._max_unary_seconds):
-                    answer = await self._call(request, context)
-                    # Where the method answers bytes, their room is its own matter.
-                    return answer if self._serialize is None else self._edge.hold(self._serialize(answer))
+                    if self._serialize is None:
+                        return await self._call(request, context)  # bytes, whose room is the method's own matter
+                    return self._edge.hold(self._serialize(await self._call(request, context)))
             except Exception as error:
                 await _abort(context, self._name, error)
 
