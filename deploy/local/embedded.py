@@ -153,6 +153,7 @@ class EmbeddedS3(_Server):
         metadata: str = "sqlite3://meta.db",
     ) -> None:
         super().__init__(folder, log)
+        self._blocks = self._folder / "blocks"
         self._metadata = metadata
         self._access_key = access_key
         self._secret_key = secret_key
@@ -172,36 +173,23 @@ class EmbeddedS3(_Server):
         """
         if len(self._access_key) < 3 or len(self._secret_key) < 8:
             raise StartError("the embedded S3 wants an access key of 3 or more characters, a secret of 8 or more")
-        juicefs = find_juicefs()
-        blocks = self._folder / "blocks"
         with _writing_into_data_dir():
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            blocks.mkdir(exist_ok=True)
-        env = {
-            # Those in the shell are of a MinIO of its own; JuiceFS's gateway is built on that, and would obey them.
-            **{name: value for name, value in inherited().items() if not name.startswith("MINIO_")},
-            "HOME": str(self._folder),  # it makes ~/.minio
-            "MINIO_ROOT_USER": self._access_key,
-            "MINIO_ROOT_PASSWORD": self._secret_key,
-        }
-        metadata = self._metadata
-        volume = ["--storage", "file", "--bucket", f"{blocks}/"]
-        format_command = [juicefs, "format", "--no-update", "--trash-days", "0", *volume, metadata, "reelway"]
-        formatting = Process("juicefs format", format_command, env, self._log, self._folder)
+            self._blocks.mkdir(exist_ok=True)
+        formatting = self._juicefs("juicefs format", ["format", "--no-update", "--trash-days", "0"], ["reelway"])
         await formatting.start()
         if await formatting.wait() != 0:
             raise StartError(f"the embedded S3's volume could not be made: {formatting.last_line()}")
 
         async def launch(port: int) -> Process:
             self._port = port
-            command = [juicefs, "--no-agent", "gateway", *volume, metadata, f"127.0.0.1:{port}"]
-            command += ["--multi-buckets", "--keep-etag", "--object-meta", "--object-tag", "--umask", "077"]
-            command += ["--cache-dir", "memory", "--cache-size", "0", "--buffer-size", "128"]
+            options = ["--multi-buckets", "--keep-etag", "--object-meta", "--object-tag", "--umask", "077"]
+            options += ["--cache-dir", "memory", "--cache-size", "0", "--buffer-size", "128"]
             # Its default reads far ahead of every range: viewers who jump about get a quarter of the throughput.
-            command += ["--max-readahead", "4"]
-            command += ["--backup-meta", "0", "--no-usage-report", "--no-banner"]
-            command += ["--metrics", "127.0.0.1:0", "--log", str(self._log)]
-            process = Process("s3", command, env, self._log, self._folder)
+            options += ["--max-readahead", "4"]
+            options += ["--backup-meta", "0", "--no-usage-report", "--no-banner"]
+            options += ["--metrics", "127.0.0.1:0", "--log", str(self._log)]
+            process = self._juicefs("s3", ["--no-agent", "gateway"], [f"127.0.0.1:{port}", *options])
             await process.start_answering(self._answers, START_SECONDS)
             return process
 
@@ -211,6 +199,18 @@ class EmbeddedS3(_Server):
         if self._port != wanted:
             with _writing_into_data_dir():
                 (self._folder / "port").write_text(f"{self._port}\n")
+
+    def _juicefs(self, name: str, command: list[str], more: list[str]) -> Process:
+        """A command of juicefs for the volume, whose place stands before `more`."""
+        env = {
+            # Those in the shell are of a MinIO of its own; JuiceFS's gateway is built on that, and would obey them.
+            **{name: value for name, value in inherited().items() if not name.startswith("MINIO_")},
+            "HOME": str(self._folder),  # it makes ~/.minio
+            "MINIO_ROOT_USER": self._access_key,
+            "MINIO_ROOT_PASSWORD": self._secret_key,
+        }
+        volume = ["--storage", "file", "--bucket", f"{self._blocks}/", self._metadata]
+        return Process(name, [find_juicefs(), *command, *volume, *more], env, self._log, self._folder)
 
     def _last_port(self) -> int:
         """The port of the last run where it is free: presigned URLs that were given out hold on then."""
