@@ -92,7 +92,9 @@ async def test_outputs_of_any_size_and_name_arrive_whole(outputs: Outputs, objec
         for file, body in zip(files, (big, b"png"), strict=True):
             async with http.get(await outputs.sign(job_id, file.name, 60)) as response:
                 assert await response.read() == body
-                assert response.headers["Content-Disposition"].startswith("attachment")
+                told = response.content_disposition
+                assert told is not None
+                assert (told.type, told.filename) == ("attachment", file.name)
                 assert response.headers["Content-Type"] == type_of(file.name)
     open_files = [os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()]
     assert [path for path in open_files if path.startswith(str(tmp_path))] == []
