@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from prometheus_client import Counter, Gauge, Histogram, start_http_server
 
 from services.common.settings import host_and_port, refuse
@@ -15,6 +18,17 @@ RPC_SECONDS = Histogram("reelway_rpc_seconds", "Duration of RPCs", ["method"], b
 RPC_IN_FLIGHT = Gauge("reelway_rpc_in_flight", "RPCs under way", ["method"])
 RPC_ANSWER_BYTES = Gauge("reelway_rpc_answer_bytes", "Bytes of answers to RPCs that are not sent")
 BYTES = Counter("reelway_bytes_total", "Bytes of videos moved", ["direction"])
+LOOP_LAG = Histogram("reelway_loop_lag_seconds", "How late the event loop came to a timer", buckets=DURATIONS)
+
+_LAG_LOOK_SECONDS = 0.5
+
+
+async def watch_loop() -> None:
+    """For ever: see how late the event loop is, which whatever does not let go of it makes late for everybody."""
+    while True:
+        due = time.perf_counter() + _LAG_LOOK_SECONDS
+        await asyncio.sleep(_LAG_LOOK_SECONDS)
+        LOOP_LAG.observe(max(time.perf_counter() - due, 0))
 
 
 def serve_metrics(listen: str) -> None:

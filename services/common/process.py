@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from services.common import allocator, caller, fault_points, grpc_engine, logs, open_files
+from services.common import allocator, caller, fault_points, grpc_engine, logs, metrics, open_files, tasks
 from services.common.settings import S, ServiceSettings, load
 
 
@@ -23,6 +23,14 @@ def run(name: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, A
     if settings.event_loop == "uvloop":
         import uvloop  # noqa: PLC0415 - only where it is asked for
 
-        uvloop.run(main(settings))
+        uvloop.run(_watched(main(settings)))
     else:
-        asyncio.run(main(settings))
+        asyncio.run(_watched(main(settings)))
+
+
+async def _watched(work: Coroutine[Any, Any, None]) -> None:
+    watching = asyncio.create_task(metrics.watch_loop())
+    try:
+        await work
+    finally:
+        await tasks.end(watching)

@@ -156,6 +156,13 @@ async def test_calls_are_counted(edge: Edge) -> None:
     assert f'reelway_rpc_handled_total{{code="FAILED_PRECONDITION",method="/{SERVICE}/Refuse"}}' in await _metrics(edge)
 
 
+async def test_how_late_its_event_loop_is_is_measured(edge: Edge) -> None:
+    async def is_measured() -> bool:
+        return re.search(r"^reelway_loop_lag_seconds_count [1-9]", await _metrics(edge), re.MULTILINE) is not None
+
+    await until(is_measured)
+
+
 async def test_a_call_that_took_all_of_its_client_s_time_counts_as_one_that_was_too_slow(edge: Edge) -> None:
     """Each of our own calls has a deadline: where a store stands still, this is how they all end."""
 
