@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import HttpVersion11, StreamReader, hdrs, web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError, LineTooLong
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError, InvalidURLError, LineTooLong
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -36,6 +36,8 @@ _LONGEST_TARGET = 8191
 """One more than a header's: the limit is all that aiohttp's error tells of which of them was too long."""
 _TOO_MANY_HEADERS = "Too many headers received"
 """More than 128; nothing else of aiohttp's error tells."""
+_LONGEST_HEAD = 2**16
+"""Of a request whose headers are not all here. Each of 128 may have 8 KiB: who ends none keeps a MiB for nothing."""
 _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
 
@@ -71,7 +73,7 @@ def _why(error: BaseException | None) -> str:
 
 
 class _Protocol(RequestHandler):
-    __slots__ = ("_last_body", "_unread")
+    __slots__ = ("_head_bytes", "_last_body", "_unread")
 
     def __init__(self, server: web.Server, *, unread: UnreadAnswers, **more: Any) -> None:
         super().__init__(server, **more)
@@ -79,6 +81,7 @@ class _Protocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._last_body: StreamReader = EMPTY_PAYLOAD
+        self._head_bytes = 0
         super().connection_made(transport)
         connection = transport.get_extra_info("socket")
         _bound_send_buffer(connection)
@@ -100,18 +103,28 @@ class _Protocol(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Tell whoever reads a body when its framing breaks.
+        """Bound headers that do not end, and tell whoever reads a body when its framing breaks.
 
-        aiohttp keeps that for the time after this request, whose reader would wait until its patience ends.
+        aiohttp keeps the latter for the time after this request, whose reader would wait until its patience ends.
         """
         if self._is_broken():
             return  # Each error would be kept, and quotes what it is about.
+        known, is_head = len(self._messages), self._last_body.is_eof()
         super().data_received(data)
+        self._head_bytes = self._head_bytes + len(data) if is_head and len(self._messages) == known else 0
+        if self._head_bytes > _LONGEST_HEAD:
+            self._refuse(BadHttpMessage(_TOO_MANY_HEADERS))
         if self._is_broken():
             if not self._last_body.is_eof():
                 self._last_body.set_exception(web.RequestPayloadError("broken framing"))
         elif self._messages:
             self._last_body = self._messages[-1][1]
+
+    def _refuse(self, error: HttpProcessingError) -> None:
+        """As if the parser had found it."""
+        self._messages.append((_ErrInfo(status=400, exc=error, message=error.message), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _is_broken(self) -> bool:
         """Whether something came that is no request; nothing behind it can be one."""

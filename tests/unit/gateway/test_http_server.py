@@ -306,8 +306,9 @@ async def test_framing_that_breaks_before_its_request_has_its_turn(
         (b"GET / HTTP/1.1\r\nHost: test\r\nX: /" + b"a" * 9000 + b"\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"a" * 9000 + b": x\r\n\r\n", b"431"),
         (b"GET / HTTP/1.1\r\nHost: test\r\n" + b"X: y\r\n" * 200 + b"\r\n", b"431"),
+        (b"GET / HTTP/1.1\r\nHost: test\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 9, b"431"),
     ],
-    ids=["target", "target without an end", "header", "name of a header", "headers"],
+    ids=["target", "target without an end", "header", "name of a header", "headers", "headers without an end"],
 )
 async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
     """RFC 9112, section 3, and RFC 6585, section 5."""
@@ -319,6 +320,18 @@ async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(asked)
         assert (await reader.read()).split()[1] == status
+        writer.close()
+
+
+async def test_requests_that_come_all_at_once_are_no_long_one() -> None:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response()
+
+    asked = b"GET / HTTP/1.1\r\nHost: test\r\nX: " + b"y" * 100 + b"\r\n\r\n"
+    async with asyncio.timeout(30), serving(answer) as runner:
+        reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
+        writer.write(asked * 1000 + ASKED)
+        assert re.findall(rb"HTTP/1\.1 (\d+)", await reader.read()) == [b"200"] * 1001
         writer.close()
 
 
