@@ -69,7 +69,7 @@ COMMON_ANSWERS: Mapping[int, Answer] = {
 _BODY_ANSWERS: Mapping[int, Answer] = {
     408: Answer(
         f"The body came too slowly: nothing for {IDLE_TIMEOUT_S:g} s, or less than {SLOWEST_RATE} bytes a second on "
-        "average after its first minute",
+        "average after its first minute; or a chunk took longer than a chunk may",
         ErrorBody,
     ),
     413: Answer("The body is too large", ErrorBody),

@@ -77,6 +77,7 @@ class ErrorReason(enum.Enum):
     TOO_MANY_REQUESTS = ErrorKind(_C.RESOURCE_EXHAUSTED, 429, "Too many requests", 5)
     # Usually a store that hangs or is slow: answered as one that is away.
     TIMEOUT = ErrorKind(_C.DEADLINE_EXCEEDED, 503, "The request took too long", 2)
+    CHUNK_TOO_SLOW = ErrorKind(_C.DEADLINE_EXCEEDED, 408, "The chunk took too long to come: send smaller ones")
     COMMAND_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "The ffmpeg command is not allowed")
     INPUT_REFUSED = ErrorKind(_C.INVALID_ARGUMENT, 400, "This input address is not allowed")
     ISOLATION_UNAVAILABLE = ErrorKind(_C.UNAVAILABLE, 503, "isolation-unavailable", 30)

@@ -34,6 +34,8 @@ from services.upload.redis_journal_store import RedisJournalStore
 
 # So many others may overtake one append; each of them has made progress.
 _MOST_MOVES = 64
+# By which the store may be later than the client: where both are late, that is what the client is told of itself.
+_STORE_SECONDS = 1.0
 # What got a chunk in the last minute is not about to expire: a recorder's appends cost no further command of Redis.
 _RESTED_SECONDS = 60.0
 
@@ -64,8 +66,9 @@ class Appends:
 
     async def append(self, messages: AsyncIterator[AppendMessage]) -> Committed:
         """One chunk from its messages. Errors as UploadService.Append says."""
-        source = idle_limited(messages, self._idle_seconds)
-        async with asyncio.timeout(self._longest_seconds):
+        ends = asyncio.get_running_loop().time() + self._longest_seconds
+        source = idle_limited(messages, self._idle_seconds, ends)
+        async with asyncio.timeout_at(ends + _STORE_SECONDS):
             first = await anext(source, None)
             header = first.header if first is not None else None
             if first is None or header is None:

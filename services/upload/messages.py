@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
@@ -17,17 +18,23 @@ FRAMING = 2**20
 T = TypeVar("T")
 
 
-async def idle_limited(messages: AsyncIterator[T], seconds: float) -> AsyncIterator[T]:
-    """The same messages; TIMEOUT where one takes longer than `seconds`."""
+async def idle_limited(messages: AsyncIterator[T], seconds: float, until: float = math.inf) -> AsyncIterator[T]:
+    """The same messages; TIMEOUT where one takes longer than `seconds`, CHUNK_TOO_SLOW where we wait `until` then.
+
+    That is a time of the event loop.
+    """
     loop = asyncio.get_running_loop()
     iterator = aiter(messages)
     while True:
+        due = loop.time() + seconds
         try:
-            async with asyncio.timeout_at(loop.time() + seconds):
+            async with asyncio.timeout_at(min(due, until)):
                 message = await anext(iterator)
         except StopAsyncIteration:
             return
         except TimeoutError:
+            if until < due:
+                raise ReelwayError(ErrorReason.CHUNK_TOO_SLOW) from None
             raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
         yield message
 

@@ -283,7 +283,7 @@ async def test_an_append_that_is_never_silent_is_ended_once_it_lasts_too_long(ha
         await call.write(upload_pb2.AppendRequest(finish=True))
 
     dripping = asyncio.create_task(drip())
-    assert await refusal(_answer(call)) is ErrorReason.TIMEOUT
+    assert await refusal(_answer(call)) is ErrorReason.CHUNK_TOO_SLOW
     # As UPLOAD_IDLE_SECONDS has not ended it.
     assert now() - began > 3
     await asyncio.wait([dripping])

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from reelway.v1 import media_pb2
+from reelway.v1 import media_pb2, upload_pb2
 
+from services.common.byte_messages import AppendMessage
 from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError
 from services.common.s3_objects import ObjectInfo
 from services.common.tasks import end
+from services.upload import appends
 from services.upload.chunk_writer import ChunkWriter
 from services.upload.journal import Committed, Moved
 from tests.integration.journal_parts.rig import ORPHAN_SECONDS, Rig
@@ -166,6 +168,23 @@ async def test_an_append_that_slept_until_its_chunk_may_be_swept_adds_nothing(ri
     rig.parts.clock.ahead = -ORPHAN_SECONDS - 60
     assert await refusal(rig.append(video_id, b"late")) is ErrorReason.TIMEOUT
     assert await rig.whole(video_id) == WEBM
+
+
+async def test_a_client_is_told_of_its_own_pace_alone(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of a store that takes the chunk too late, which may be quicker the next time."""
+    video_id, never = await rig.create(), asyncio.Event()
+    monkeypatch.setattr(rig.appends, "_longest_seconds", 0.1)
+    monkeypatch.setattr(appends, "_STORE_SECONDS", 0.1)
+
+    async def begun() -> AsyncIterator[AppendMessage]:
+        yield AppendMessage([WEBM], upload_pb2.AppendHeader(video_id=video_id))
+        await never.wait()
+
+    assert await refusal(rig.appends.append(begun())) is ErrorReason.CHUNK_TOO_SLOW
+    assert ErrorReason.CHUNK_TOO_SLOW.value.http_status == 408
+    monkeypatch.setattr(rig.parts.store, "put", lambda *_: never.wait())
+    with pytest.raises(TimeoutError):
+        await rig.append(video_id, WEBM)
 
 
 async def test_an_upload_that_is_deleted_while_it_is_made_takes_no_chunks(

@@ -25,7 +25,7 @@ HTTP_OF_CODE = {
     grpc.StatusCode.ABORTED: {409, 503},
     grpc.StatusCode.OUT_OF_RANGE: {416},
     grpc.StatusCode.UNAVAILABLE: {503},
-    grpc.StatusCode.DEADLINE_EXCEEDED: {503},
+    grpc.StatusCode.DEADLINE_EXCEEDED: {408, 503},
 }
 
 # What no service tells: defects, and what the gateway says itself.
