@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from reelway.v1 import media_pb2, upload_pb2
 
 from services.common import fault_points, metrics, tasks
-from services.common.byte_messages import AppendMessage, Buffer
+from services.common.byte_messages import AppendMessage, Buffer, ByteMessage
 from services.common.caller import current_caller
 from services.common.clock import Clock
 from services.common.containers import SNIFF_BYTES, begins_clip, sniff
@@ -28,7 +28,7 @@ from services.upload.buffers import Buffers, Reservation
 from services.upload.chunk_writer import Checksums, ChunkWriter, Largest
 from services.upload.journal import Chunk, Committed, Journal, JournalState, Limits, Moved, offset_mismatch
 from services.upload.journals import Journals
-from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
+from services.upload.messages import FRAMING, beginning, data_of, first_of, idle_limited, negative
 from services.upload.multipart_writer import NotUndone
 from services.upload.redis_journal_store import RedisJournalStore
 
@@ -69,10 +69,7 @@ class Appends:
         ends = asyncio.get_running_loop().time() + self._longest_seconds
         source = idle_limited(messages, self._idle_seconds, ends)
         async with asyncio.timeout_at(ends + _STORE_SECONDS):
-            first = await anext(source, None)
-            header = first.header if first is not None else None
-            if first is None or header is None:
-                raise ReelwayError(ErrorReason.HEADER_MISSING)
+            first, header = await first_of(source)
             _check(header)
             journal = await self._journals.get_for_change(header.video_id)
             if header.idempotency_key:
@@ -240,7 +237,7 @@ def _check(header: upload_pb2.AppendHeader) -> None:
         raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
 
 
-def _likely_size(header: upload_pb2.AppendHeader, first: AppendMessage) -> int | None:
+def _likely_size(header: upload_pb2.AppendHeader, first: ByteMessage[upload_pb2.AppendHeader]) -> int | None:
     """Bytes of the chunk, as far as its first message tells; None: it does not."""
     if first.finish:
         return sum(map(len, first.data))

@@ -7,7 +7,7 @@ import math
 from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
-from services.common.byte_messages import Buffer, ByteMessage
+from services.common.byte_messages import Buffer, ByteMessage, Header
 from services.common.containers import SNIFF_BYTES
 from services.common.error_catalog import ErrorReason
 from services.common.errors import FieldViolation, ReelwayError
@@ -37,6 +37,14 @@ async def idle_limited(messages: AsyncIterator[T], seconds: float, until: float 
                 raise ReelwayError(ErrorReason.CHUNK_TOO_SLOW) from None
             raise ReelwayError(ErrorReason.TIMEOUT, "No data came for too long") from None
         yield message
+
+
+async def first_of(messages: AsyncIterator[ByteMessage[Header]]) -> tuple[ByteMessage[Header], Header]:
+    """The first message, and its header; HEADER_MISSING."""
+    first = await anext(messages, None)
+    if first is None or first.header is None:
+        raise ReelwayError(ErrorReason.HEADER_MISSING)
+    return first, first.header
 
 
 def negative(header: Any, *names: str) -> list[FieldViolation]:

@@ -27,7 +27,7 @@ from services.common.s3_bytes import S3Bytes
 from services.common.s3_objects import S3Objects
 from services.upload.buffers import Buffers, Reservation
 from services.upload.file_name import plain_name
-from services.upload.messages import FRAMING, beginning, data_of, idle_limited, negative
+from services.upload.messages import FRAMING, beginning, data_of, first_of, idle_limited, negative
 from services.upload.multipart_writer import MultipartWriter, NotUndone
 from services.upload.open_uploads import OpenUpload, OpenUploads
 
@@ -60,10 +60,7 @@ class Uploads:
     async def upload(self, messages: AsyncIterator[UploadMessage]) -> media_pb2.Video:
         """One file from its messages; the finished video. Errors as UploadService.UploadVideo says."""
         source = idle_limited(messages, self._idle_seconds)
-        message = await anext(source, None)
-        header = message.header if message is not None else None
-        if message is None or header is None:
-            raise ReelwayError(ErrorReason.HEADER_MISSING)
+        message, header = await first_of(source)
         if faults := negative(header, "declared_size_bytes", "max_size_bytes"):
             raise ReelwayError(ErrorReason.INVALID_REQUEST, violations=faults)
         if header.declared_size_bytes > self._max_bytes or header.max_size_bytes > self._max_bytes + FRAMING:
