@@ -77,7 +77,7 @@ local function start(id, worker, nonce, lease_ms)
     return { token, redis.call('HGETALL', job_key(id)) }
 end
 
--- Meanwhile Redis answers nobody else.
+-- Redis answers nobody else while a claim looks at so many.
 local LOOKED_AT_ONCE = 100
 
 -- The next job among the kinds given, in their order -> {token, {field, value, ...}}, false, or 'more': there may be
@@ -196,11 +196,11 @@ function ops.fail(id, token, reason, message, tries_max, backoff_ms, keep_ms, ou
         return 'cancelled'
     end
     if tonumber(outage_ms) > 0 then
-        -- A clock that was set back begins it anew.
+        -- Where the clock was set back, it begins now.
         local since = math.min(now, tonumber(redis.call('HGET', job_key(id), 'outage') or now))
         redis.call('HSET', job_key(id), 'outage', since)
         if now - since < tonumber(outage_ms) then
-            -- A pause as long as it has lasted doubles the time.
+            -- As long as it has lasted: the time between two tries doubles.
             requeue(id, now + math.max(backoff_ms, math.min(now - since, LONGEST_OUTAGE_PAUSE)))
             return 'outage'
         end

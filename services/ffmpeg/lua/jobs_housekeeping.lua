@@ -1,9 +1,9 @@
 -- What housekeeping does with jobs, and the queue's counts; its functions and `ops` are those of jobs_state.lua and
 -- jobs.lua, which stand before it.
 
--- Redis' clock may be set back, or another machine's take over: what was written before then lies as far ahead as the
--- step was, and a dead worker's job would hang for so long. Nothing lies further ahead than `furthest` without that, so
--- nobody loses what is still his. -> the members that were moved there; a few a call, as there are of the rest.
+-- Redis' clock may be set back, or a machine with another clock take over: times that were written before lie ahead by
+-- as much then, and a dead worker's job would hang for so long. Without that nothing is later than `furthest`, so that
+-- no lease is cut short that still stands. -> the members that were moved to it, at most 100 a call.
 local function bring_back(list, furthest)
     local ahead = redis.call('ZRANGEBYSCORE', list, string.format('(%.0f', furthest), '+inf', 'LIMIT', 0, 100)
     for _, member in ipairs(ahead) do
