@@ -302,3 +302,28 @@ async def test_whoever_has_given_his_windows_up_already_is_not_asked_for_room(mo
     windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
     await anext(videos.read(STAT, 0, len(DATA)))
     assert [window.was_cancelled for window in windows.opened[2:4]] == [True, True]
+
+
+async def test_whoever_has_left_is_not_asked_for_room() -> None:
+    windows = Windows()
+    videos = windows.videos()
+    left, slow = videos.read(STAT, 0, len(DATA)), videos.read(STAT, 0, len(DATA))
+    await anext(left)
+    await left.aclose()
+    await anext(slow)
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert [window.was_cancelled for window in windows.opened[2:4]] == [True, True]
+
+
+async def test_whoever_is_slow_in_the_midst_of_a_long_window_makes_room() -> None:
+    windows = Windows()
+    videos = windows.videos()
+    slow = videos.read(STAT, 0, len(DATA))
+    for _ in range(3):
+        await anext(slow)
+    long = windows.opened[-1]
+    assert long.size == 4 * 2**20
+    windows.full = ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+    await anext(videos.read(STAT, 0, len(DATA)))
+    assert long.was_cancelled
