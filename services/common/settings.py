@@ -243,8 +243,8 @@ class S3Settings(Settings):
     """Authorities that the store's certificate must come from (PEM), where it is no public one."""
     s3_connect_seconds: Seconds = Field(5.0, gt=0)
     """Time-out of connecting to the store."""
-    s3_read_seconds: Seconds = Field(30.0, gt=0)
-    """Time-out between two bytes from the store."""
+    s3_read_seconds: Seconds = Field(30.0, gt=0, le=2_000_000)
+    """Time-out between two bytes from the store; at most 23 days: the kernel counts milliseconds in 32 bits."""
 
     @property
     def endpoint(self) -> str:

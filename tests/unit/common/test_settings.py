@@ -97,6 +97,7 @@ def test_an_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         (UploadSettings, "UPLOAD_SWEEP_INTERVAL_SECONDS", "0"),
         (UploadSettings, "REDIS_TIMEOUT_SECONDS", "0"),
         (UploadSettings, "MAX_CONNECTION_AGE_SECONDS", "2592000"),
+        (UploadSettings, "S3_READ_SECONDS", "2592000"),
         (UploadSettings, "REDIS_URL", "http://127.0.0.1"),
         (UploadSettings, "REDIS_URL", "redis://127.0.0.1:port/0"),
         (UploadSettings, "REDIS_URL", "redis://127.0.0.1:6379/videos"),
