@@ -21,6 +21,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.idle_connections import is_queued
+from gateway.middleware import REQUESTS
 from gateway.unread_answers import UnreadAnswers
 from services.common import logs
 from services.common.caller import new_request_id
@@ -183,6 +184,7 @@ class _Protocol(RequestHandler):
         elif isinstance(exc, HttpProcessingError) and exc.message == _TOO_MANY_HEADERS:
             status = 431
         request_id = new_request_id()
+        REQUESTS.labels("unknown", "other", str(status), "").inc()
         log.info("request refused", status=status, request_id=request_id, why=_why(exc))
         return web.json_response(
             {"detail": HTTPStatus(status).phrase},

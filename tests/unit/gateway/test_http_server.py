@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 from aiohttp import web
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from gateway import http_server
@@ -311,7 +312,13 @@ async def test_framing_that_breaks_before_its_request_has_its_turn(
     ids=["target", "target without an end", "header", "name of a header", "headers", "headers without an end"],
 )
 async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
-    """RFC 9112, section 3, and RFC 6585, section 5."""
+    """RFC 9112, section 3, and RFC 6585, section 5; and it is counted."""
+    labels = {"route": "unknown", "method": "other", "status": status.decode(), "reason": ""}
+
+    def counted() -> float:
+        return REGISTRY.get_sample_value("reelway_http_requests_total", labels) or 0
+
+    before = counted()
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response()
@@ -321,6 +328,7 @@ async def test_what_is_too_long_is_named(asked: bytes, status: bytes) -> None:
         writer.write(asked)
         assert (await reader.read()).split()[1] == status
         writer.close()
+    assert counted() == before + 1
 
 
 async def test_requests_that_come_all_at_once_are_no_long_one() -> None:
