@@ -49,6 +49,8 @@ async def test_what_was_given_up_is_located_by_nobody(rig: Rig, monkeypatch: pyt
     video_id = await half_aborted(rig, monkeypatch)
     for look in (rig.journals.locate(video_id, 0, 10, ""), rig.journals.get(video_id), rig.append(video_id, b"more")):
         assert await refusal(look) is ErrorReason.VIDEO_NOT_FOUND
+    # Its record says that it grows: nobody may be answered with it as with what is sealed.
+    assert await refusal(rig.sealing.seal(video_id, ())) is ErrorReason.VIDEO_NOT_FOUND
     # The sweeper of idle uploads carries it through, at its next look.
     await rig.sweeper.expire_idle()
     assert await rig.keys(video_id) == []
