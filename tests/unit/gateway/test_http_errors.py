@@ -9,7 +9,7 @@ from services.common.error_catalog import ErrorReason
 from services.common.errors import ReelwayError, invalid_field
 
 
-def told(error: ReelwayError) -> object:
+def told(error: ReelwayError) -> tuple[int, object]:
     answer = response_of(error)
     assert answer.text is not None
     return answer.status, json.loads(answer.text)["detail"]
@@ -38,6 +38,7 @@ def test_a_client_that_is_behind_is_told_where_to_go_on() -> None:
 
 @pytest.mark.parametrize("reason", ErrorReason)
 def test_a_client_is_told_what_to_do_next(reason: ErrorReason) -> None:
-    answer = response_of(ReelwayError(reason))
+    answer, (_, detail) = response_of(ReelwayError(reason)), told(ReelwayError(reason))
+    assert isinstance(detail, list) == (answer.status == 422)
     assert ("Retry-After" in answer.headers) == (answer.status in (429, 503))
     assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)
