@@ -14,7 +14,7 @@ import grpc
 from services.common import tasks
 from services.common.method_handlers import behaviour_of, with_behaviour
 
-MOST = 2000
+MOST = 1000
 """Under way in a process: each connection of a client that looks at health has one (server.py bounds those)."""
 
 

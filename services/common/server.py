@@ -31,8 +31,8 @@ more for its jobs to let go."""
 SHORT_GRACE_SECONDS = 120.0
 """`grace_seconds` of who answers short calls alone: twice the longest deadline of our own reads."""
 
-_MOST_CONNECTIONS = 2000
-"""Each takes some 10 KiB, without a call, too."""
+_MOST_CONNECTIONS = 1000
+"""Each takes some 10 KiB, with TLS 70, without a call, too."""
 
 Check = Callable[[], Awaitable[None]]
 _CHECK_SECONDS = 5
