@@ -176,6 +176,27 @@ async def test_an_upload_that_is_about_to_be_sealed_is_not_struck_out(rig: Rig) 
     assert await rig.compaction.compact(video_id), "who entered it has died"
 
 
+async def test_an_upload_that_another_seals_and_compacts_meanwhile_is_answered_as_what_it_became(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video_id = await rig.create()
+    await rig.append(video_id, WEBM)
+    step = rig.store.step
+
+    async def just_before(*args: Any, **fields: Any) -> bool:
+        monkeypatch.undo()
+        await rig.sealing.seal(video_id, ())
+        assert await rig.compaction.compact(video_id)
+        return await step(*args, **fields)
+
+    monkeypatch.setattr(rig.store, "step", just_before)
+    video, journal = await rig.sealing.seal(video_id, ()), await rig.store.get(video_id)
+    assert journal is not None
+    assert (video.state, video.object_key) == (media_pb2.VIDEO_STATE_READY, journal.object_key)
+    assert video.modify_time.ToMilliseconds() == int(journal.modified * 1000), "when its last chunk came"
+    assert await rig.store.idle_since(float("inf")) == [], "it takes none of its owner's places"
+
+
 async def test_an_upload_that_is_struck_out_as_it_is_sealed_is_entered_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
