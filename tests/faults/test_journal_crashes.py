@@ -268,10 +268,15 @@ async def test_create_and_abort_that_die_are_taken_back(rig: Rig) -> None:
 
     # The sweeper of idle uploads finishes what was begun.
     [other] = [one for one in rig.fleet.of("upload") if one is not rig.mortal]
+    as_it_was = dict(other.env)
     other.env["APPEND_IDLE_EXPIRY_SECONDS"] = "0.1"
     await other.kill()
     await other.start()
     await until(are_gone)
+    # No upload of another test is to be idle so soon.
+    other.env = as_it_was
+    await other.kill()
+    await other.start()
     async with open_objects(rig.fleet) as objects:
         for gone in (half_made, video.video_id):
             assert await refusal(rig.client.video(gone)) is ErrorReason.VIDEO_NOT_FOUND
