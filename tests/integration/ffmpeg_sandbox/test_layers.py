@@ -178,13 +178,15 @@ def test_it_holds_for_a_user_without_any_privilege() -> None:
     if not _open_to_all(python):
         python = Path("/usr/bin/python3")
     place = Path("/var/tmp") / f"reelway-test-{os.getpid()}"
-    place.mkdir(mode=0o755)
+    place.mkdir()
     try:
         for script in Path(sandbox_module.__file__).parent.glob("sandbox_*.py"):
             shutil.copy(script, place)
         (place / "work").mkdir()
         if os.getuid() == 0:
-            os.chown(place / "work", 65534, 65534)
+            # All of it: what a umask leaves to others may be nothing.
+            for part in [place, *place.iterdir()]:
+                os.chown(part, 65534, 65534)
         done = subprocess.run(
             [sys.executable, "-c", _UNPRIVILEGED, str(python), str(place)],
             capture_output=True,
