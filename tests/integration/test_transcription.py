@@ -116,7 +116,8 @@ async def test_whisper_refuses_a_language_that_is_none(hear: Hearing, tmp_path: 
     assert raised.value.reason is FailureReason.UNSUPPORTED_LANGUAGE
 
 
-@pytest.mark.timeout(400)
+# Half a minute's work, of a process that gives way to all others: beside them it waits for most of its time.
+@pytest.mark.timeout(1200)
 async def test_twenty_minutes_in_bounded_memory_with_a_kill_in_the_middle(hear: Hearing, tmp_path: Path) -> None:
     """One of the pieces is speech throughout, which costs the most memory that a piece can cost."""
     media = tmp_path / "long.wav"
