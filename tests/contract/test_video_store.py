@@ -21,11 +21,7 @@ from services.common.settings import RedisSettings
 from tests.support.costs import at_most, others_run
 from tests.support.foundation import TurnedClock, taken_lease
 
-READY, DELETING, DELETED = (
-    media_pb2.VIDEO_STATE_READY,
-    media_pb2.VIDEO_STATE_DELETING,
-    media_pb2.VIDEO_STATE_DELETED,
-)
+READY, DELETING, DELETED = (media_pb2.VIDEO_STATE_READY, media_pb2.VIDEO_STATE_DELETING, media_pb2.VIDEO_STATE_DELETED)
 FOREVER = float("inf")
 NOBODYS = [owned_key("")]
 BOTH = [*NOBODYS, owned_key("anna")]
