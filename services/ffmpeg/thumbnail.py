@@ -40,7 +40,9 @@ async def thumbnail(
     decoding = () if whole else ("-skip_frame", "nokey", "-err_detect", "explode", "-max_error_rate", "1")
     target = folder.path / "out" / _NAME
     for second in dict.fromkeys((at_seconds, 0.0)):
-        argv = _input(sandbox, path, *decoding, "-ss", f"{second:.3f}")
+        # To seek to 0 is not to begin there: of H.264 in AVI it finds nothing.
+        seek = ("-ss", f"{second:.3f}") if second else ()
+        argv = _input(sandbox, path, *decoding, *seek)
         argv += ["-map", "0:V:0", "-frames:v", "1", "-vf", _FIT, "-q:v", "4", "-f", "image2", "-update", "1"]
         result = await run_sandboxed(sandbox, [*argv, f"file:{target}"], folder, _LIMITS)
         result.require_conclusive()

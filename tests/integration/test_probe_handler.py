@@ -22,6 +22,7 @@ from services.ffmpeg.isolation import detect_layers
 from services.ffmpeg.job import JobFault
 from services.ffmpeg.redis_job_store import Holding
 from services.ffmpeg.sandbox import Sandbox
+from services.ffmpeg.thumbnail import thumbnail
 from services.ffmpeg.work_folder import WorkRoot
 from services.ffmpeg.worker.handler import NoLongerHeld
 from services.ffmpeg.worker.probe_handler import ProbeHandler
@@ -101,6 +102,15 @@ async def test_an_upload_becomes_a_video(case: Case) -> None:
     for key, content_type in ((PLACE, "video/mp4"), (PICTURE, "image/jpeg")):
         found = await case.objects._client.head_object(Bucket=case.objects._bucket, Key=key)
         assert found["ContentType"] == content_type
+
+
+async def test_the_first_picture_is_one_that_no_seek_finds(case: Case) -> None:
+    """An AVI that was written into a pipe says it is minutes long; and a seek to 0 in H.264 in AVI finds nothing."""
+    folder = case.root.create("look")
+    clip = make_clip(folder.path / "in" / "clip.avi", ("-c:v", "libx264", "-pix_fmt", "yuv420p"))
+    picture = await thumbnail(case.handler._sandbox, folder, clip, 88.0, whole=True)
+    folder.remove()
+    assert picture is not None
 
 
 async def test_a_video_is_described_whole(case: Case, tmp_path: Path) -> None:
