@@ -38,7 +38,8 @@ _LONGEST_TARGET = 8191
 _TOO_MANY_HEADERS = "Too many headers received"
 """More than 128; nothing else of aiohttp's error tells."""
 _LONGEST_HEAD = 2**16
-"""Of a request whose headers are not all here. Each of 128 may have 8 KiB: who ends none keeps a MiB for nothing."""
+"""Of headers, or of trailers, that are not all here. Each of 128 may have 8 KiB: who ends none keeps a MiB for nothing.
+"""
 _ROUND_TRIP_AT = 68
 """Where linux/tcp.h has tcpi_rtt, in microseconds, in struct tcp_info."""
 
@@ -104,15 +105,16 @@ class _Protocol(RequestHandler):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bound headers that do not end, and tell whoever reads a body when its framing breaks.
+        """Bound headers and trailers that do not end, and tell whoever reads a body when its framing breaks.
 
         aiohttp keeps the latter for the time after this request, whose reader would wait until its patience ends.
         """
         if self._is_broken():
             return  # Each error would be kept, and quotes what it is about.
-        known, is_head = len(self._messages), self._last_body.is_eof()
+        requests, of_body = len(self._messages), self._last_body.total_bytes
         super().data_received(data)
-        self._head_bytes = self._head_bytes + len(data) if is_head and len(self._messages) == known else 0
+        is_head = len(self._messages) == requests and self._last_body.total_bytes == of_body
+        self._head_bytes = self._head_bytes + len(data) if is_head else 0
         if self._head_bytes > _LONGEST_HEAD:
             self._refuse(BadHttpMessage(_TOO_MANY_HEADERS))
         if self._is_broken():

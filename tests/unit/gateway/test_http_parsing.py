@@ -20,7 +20,12 @@ from tests.support.waiting import until
 from tests.unit.gateway.http_rig import ASKED, serving
 
 
-async def test_broken_framing_ends_a_body_at_once(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    "behind",
+    [b"no length\r\n", b"0\r\n" + (b"X: " + b"y" * 8000 + b"\r\n") * 9],
+    ids=["broken", "trailers without an end"],
+)
+async def test_broken_framing_ends_a_body_at_once(caplog: pytest.LogCaptureFixture, behind: bytes) -> None:
     begun, said = asyncio.Event(), []
 
     async def take(request: web.Request) -> web.Response:
@@ -36,7 +41,7 @@ async def test_broken_framing_ends_a_body_at_once(caplog: pytest.LogCaptureFixtu
         reader, writer = await asyncio.open_connection(*runner.addresses[0][:2])
         writer.write(b"POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
         await begun.wait()
-        writer.write(b"no length\r\n")
+        writer.write(behind)
         answer = await reader.read()
         writer.close()
     assert said == ["invalid"]
