@@ -84,11 +84,13 @@ class Edge(grpc.aio.ServerInterceptor):
             task.add_done_callback(self._running.discard)
 
     def hold(self, answer: bytes) -> bytes:
-        """It, for which there is room as long as this call is under way; TOO_MANY_REQUESTS where there is none."""
+        """It, for which there is room as long as this call is under way; SERVICE_UNAVAILABLE where there is none."""
         size = len(answer)
-        if not self._answers.take(size):
+        # Half of what is left at most: small ones, as of most calls that change something, find room beside lists.
+        if not self._answers.take(size, leaving=size):
             del answer  # the traceback would keep it until the garbage collector comes
-            raise ReelwayError(ErrorReason.TOO_MANY_REQUESTS)
+            # Not TOO_MANY_REQUESTS, which says that nothing was done.
+            raise ReelwayError(ErrorReason.SERVICE_UNAVAILABLE, "Too many answers wait for their clients")
         if (task := asyncio.current_task()) is not None:
             task.add_done_callback(lambda _: self._answers.give_back(size))
         return answer

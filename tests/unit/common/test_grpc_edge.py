@@ -120,18 +120,20 @@ async def test_who_leaves_before_its_message_comes_counts_as_one_that_leaves() -
     assert (_counted("handled_total", code="INVALID_ARGUMENT"), _counted("handled_total", code="CANCELLED")) == (1, 1)
 
 
-@pytest.mark.parametrize(("bound", "most"), [("MOST_CALLS", 1), ("ANSWER_BYTES", 13)])
-async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch, bound: str, most: int) -> None:
-    """One whose answer nobody takes is under way, too, and its bytes are held."""
+@pytest.mark.parametrize(
+    ("bound", "most", "code"), [("MOST_CALLS", 1, "RESOURCE_EXHAUSTED"), ("ANSWER_BYTES", 20, "UNAVAILABLE")]
+)
+async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch, bound: str, most: int, code: str) -> None:
+    """One whose answer nobody takes is under way, too, and its bytes are held: the next one was done in vain."""
     monkeypatch.setattr(grpc_edge, bound, most)
-    refused = _counted("handled_total", code="RESOURCE_EXHAUSTED")
+    refused = _counted("handled_total", code=code)
     async with _served(Edge(30, asyncio.Event())) as address:
         async with raw_calls(address) as calls:
             for _ in range(2):
                 calls.begin("/test.v1.Edge/Echo", b"message", ends=True)
             async with asyncio.timeout(10):
                 await calls.ended()
-            await until(lambda: _counted("handled_total", code="RESOURCE_EXHAUSTED") == refused + 1)
+            await until(lambda: _counted("handled_total", code=code) == refused + 1)
         async with grpc.aio.insecure_channel(address) as channel:
             echo: Any = channel.unary_unary("/test.v1.Edge/Echo")
 
@@ -142,6 +144,17 @@ async def test_a_call_too_many_is_refused(monkeypatch: pytest.MonkeyPatch, bound
                     return False
 
             await until(is_let_in)
+
+
+async def test_a_small_answer_finds_room_beside_long_ones_that_nobody_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what was done."""
+    monkeypatch.setattr(grpc_edge, "ANSWER_BYTES", 100)
+    edge = Edge(30, asyncio.Event())
+    edge.hold(bytes(50))
+    for _ in range(2):
+        with pytest.raises(ReelwayError):
+            edge.hold(bytes(50))
+    assert edge.hold(b"small")
 
 
 async def test_a_health_watch_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
