@@ -171,8 +171,9 @@ class Uploads:
                 raise ReelwayError(ErrorReason.STORE_UNAVAILABLE)
             return recorded
         except ReelwayError as error:
-            if error.kind.http_status >= 500:
-                # It is not known whether the catalog has the record.
+            if error.kind.http_status >= 500 or error.reason is ErrorReason.TOO_MANY_REQUESTS:
+                # It is not known whether the catalog has the record: also where it had no room for another try behind
+                # one whose answer was lost.
                 raise _Undecided from error
             try:
                 await self._objects.delete(upload.key)

@@ -48,7 +48,9 @@ async def test_what_the_store_began_without_an_answer_is_swept(
     assert await parts.leftovers() == NOTHING
 
 
-@pytest.mark.parametrize("reason", [ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.CALL_TOKEN_REFUSED])
+@pytest.mark.parametrize(
+    "reason", [ErrorReason.SERVICE_UNAVAILABLE, ErrorReason.CALL_TOKEN_REFUSED, ErrorReason.TOO_MANY_REQUESTS]
+)
 async def test_a_catalogue_that_is_away_at_the_end_leaves_the_sweep_to_decide(
     parts: Foundation, reason: ErrorReason
 ) -> None:
