@@ -60,7 +60,7 @@ COMMON_ANSWERS: Mapping[int, Answer] = {
     401: Answer("The token is missing or not valid", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
     414: Answer("The target is too long", ErrorBody),
     417: Answer("Expect is something other than 100-continue", ErrorBody),
-    431: Answer("A header is too long, or all are together, or there are more than 128", ErrorBody),
+    431: Answer("A header is too long, there are more than 128, or they do not end within 64 KiB", ErrorBody),
     500: Answer("Internal error", ErrorBody),
     503: Answer("Try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
 }
