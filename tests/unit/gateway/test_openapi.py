@@ -17,11 +17,12 @@ from gateway import openapi
 from gateway.api_docs import DESCRIPTION
 from gateway.broken_off import WRITE_TIMEOUT_S
 from gateway.byte_range import MAX_RANGES
+from gateway.http_server import _LONGEST_HEAD
 from gateway.operations.playback import JOIN_SECONDS
 from gateway.range_document import RANGE_REQUEST_HEADERS, range_answers
 from gateway.request_body import IDLE_TIMEOUT_S, SLOWEST_RATE
 from gateway.routes import DIALECTS
-from gateway.routing import Answer, Operation, Routes, StreamedBody
+from gateway.routing import COMMON_ANSWERS, Answer, Operation, Routes, StreamedBody
 from gateway.validation import BODIES
 from services.common.settings import JoinSettings, SizeSettings
 from services.upload.settings import UploadSettings
@@ -333,6 +334,10 @@ def test_whoever_brings_a_video_may_be_told_to_come_back() -> None:
     bringing = [operation for operation in _operations() if operation.takes is not None]
     assert len(bringing) == 3
     assert all(429 in operation.answers for operation in bringing)
+
+
+def test_how_much_a_request_may_say_ahead_of_its_body_is_told() -> None:
+    assert f"{_LONGEST_HEAD // 1024} KiB" in COMMON_ANSWERS[431].description
 
 
 def test_the_patience_that_a_client_meets_is_told() -> None:
