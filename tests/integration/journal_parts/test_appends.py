@@ -174,7 +174,6 @@ async def test_a_client_is_told_of_its_own_pace_alone(rig: Rig, monkeypatch: pyt
     """Not of a store that takes the chunk too late, which may be quicker the next time."""
     video_id, never = await rig.create(), asyncio.Event()
     monkeypatch.setattr(rig.appends, "_longest_seconds", 0.1)
-    monkeypatch.setattr(appends, "_STORE_SECONDS", 0.1)
 
     async def begun() -> AsyncIterator[AppendMessage]:
         yield AppendMessage([WEBM], upload_pb2.AppendHeader(video_id=video_id))
@@ -182,6 +181,7 @@ async def test_a_client_is_told_of_its_own_pace_alone(rig: Rig, monkeypatch: pyt
 
     assert await refusal(rig.appends.append(begun())) is ErrorReason.CHUNK_TOO_SLOW
     assert ErrorReason.CHUNK_TOO_SLOW.value.http_status == 408
+    monkeypatch.setattr(appends, "_STORE_SECONDS", 0.1)
     monkeypatch.setattr(rig.parts.store, "put", lambda *_: never.wait())
     with pytest.raises(TimeoutError):
         await rig.append(video_id, WEBM)
