@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes .venv with the locked requirements of one file ($1: base, local, dev, bench) and this package on top. Safe to
 # repeat; a failure is one line that says what to do. INSTALLER=pip does without uv.
-# $1 = transcribe adds the engine of transcripts, once. It has 600 MB, so RUN_TRANSCRIPTS=0 and another TRANSCRIBE_ENGINE
-# leave it out; where it can't be had everything else goes on.
+# $1 = transcribe adds the engine of transcripts, once. It has 600 MB, so RUN_TRANSCRIPTS=0 and another
+# TRANSCRIBE_ENGINE leave it out; where it can't be had everything else goes on.
 set -eu
 cd "$(dirname "$0")/../.."
 which_set=${1:-dev}
