@@ -65,6 +65,11 @@ async def _hang(request: bytes, context: Any) -> bytes:
     return await asyncio.Future()
 
 
+async def _follow(request: bytes, context: Any) -> AsyncIterator[bytes]:
+    yield request
+    await asyncio.Future()
+
+
 async def _defect(request: bytes, context: Any) -> bytes:
     raise ReelwayError(ErrorReason.INTERNAL, "what cannot be")
 
@@ -91,9 +96,12 @@ async def test_calls_under_way_are_counted() -> None:
 
 @asynccontextmanager
 async def _served(edge: Edge) -> AsyncIterator[str]:
-    """The address of a server whose /test.v1.Edge/Echo, and health, are behind this edge."""
+    """The address of a server whose /test.v1.Edge/Echo and Follow, and health, are behind this edge."""
     grpc_server = server._server(ServiceSettings(), edge, 60)
-    methods: dict[str, Any] = {"Echo": grpc.unary_unary_rpc_method_handler(_echo, response_serializer=bytes)}
+    methods: dict[str, Any] = {
+        "Echo": grpc.unary_unary_rpc_method_handler(_echo, response_serializer=bytes),
+        "Follow": grpc.unary_stream_rpc_method_handler(_follow),
+    }
     grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.v1.Edge", methods),))
     health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), grpc_server)
     port = grpc_server.add_insecure_port("127.0.0.1:0")
@@ -155,6 +163,20 @@ async def test_a_small_answer_finds_room_beside_long_ones_that_nobody_takes(monk
         with pytest.raises(ReelwayError):
             edge.hold(bytes(50))
     assert edge.hold(b"small")
+
+
+async def test_calls_that_have_no_end_leave_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever follows tasks may follow thousands: all who ask for anything else would be refused as long as that."""
+    monkeypatch.setattr(grpc_edge, "MOST_CALLS", 4)
+    async with _served(Edge(30, asyncio.Event())) as address, grpc.aio.insecure_channel(address) as channel:
+        echo: Any = channel.unary_unary("/test.v1.Edge/Echo")
+        follow: Any = channel.unary_stream("/test.v1.Edge/Follow")
+        following = [follow(b"task") for _ in range(3)]
+        assert [await call.read() for call in following] == [b"task"] * 3
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await asyncio.wait_for(follow(b"task").read(), 10)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await echo(b"message") == b"message"
 
 
 async def test_a_health_watch_too_many_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
