@@ -60,6 +60,7 @@ COMMON_ANSWERS: Mapping[int, Answer] = {
     401: Answer("The token is missing or not valid", ErrorBody, headers={"WWW-Authenticate": "`Bearer`."}),
     414: Answer("The target is too long", ErrorBody),
     417: Answer("Expect is something other than 100-continue", ErrorBody),
+    429: Answer("Too much at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
     431: Answer("A header is too long, there are more than 128, or they do not end within 64 KiB", ErrorBody),
     500: Answer("Internal error", ErrorBody),
     503: Answer("Try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
@@ -73,7 +74,6 @@ _BODY_ANSWERS: Mapping[int, Answer] = {
         ErrorBody,
     ),
     413: Answer("The body is too large", ErrorBody),
-    429: Answer("Too much at once: try again after Retry-After seconds", ErrorBody, headers=RETRY_AFTER),
     501: Answer("The Transfer-Encoding is not supported", ErrorBody),
 }
 """What any request with a body may be answered, too."""

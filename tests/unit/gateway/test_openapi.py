@@ -168,7 +168,7 @@ def test_bodies(document: Json) -> None:
 def test_statuses(document: Json) -> None:
     paths = document["paths"]
     assert list(paths["/videos"]["get"]["responses"]) == ["200", "401", "422"]
-    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "408", "413", "422", "429", "501"]
+    assert list(paths["/any"]["post"]["responses"]) == ["200", "401", "408", "413", "422", "501"]
     # Without a model nothing is refused for its shape.
     assert list(paths["/videos/{video_id}/stream"]["get"]["responses"]) == ["200", "206", "304", "401", "412", "416"]
     head = paths["/videos/{video_id}/stream"]["head"]["responses"]
@@ -330,10 +330,9 @@ def test_every_answer_says_who_may_keep_it(document: Json) -> None:
             assert all("Cache-Control" in answer["headers"] for answer in operation["responses"].values())
 
 
-def test_whoever_brings_a_video_may_be_told_to_come_back() -> None:
-    bringing = [operation for operation in _operations() if operation.takes is not None]
-    assert len(bringing) == 3
-    assert all(429 in operation.answers for operation in bringing)
+def test_whoever_asks_for_anything_may_be_told_to_come_back() -> None:
+    """There may be no room for a viewer's windows, nor for a call."""
+    assert all({429, 503} <= set(operation.answers) for operation in _operations())
 
 
 def test_how_much_a_request_may_say_ahead_of_its_body_is_told() -> None:
