@@ -80,7 +80,8 @@ async def test_five_hops_and_no_more(server: Server, fetcher: Fetcher, tmp_path:
         ("/redirect?to=http://[::ffff:169.254.169.254]/", DownloadRefused, "not a public one"),
         ("/redirect?to=http://a..b/", DownloadRefused, "neither"),
         ("/redirect?to=data:,x", DownloadRefused, "only http"),
-        ("/redirect?to=http://[2606:4700::1111]x/", DownloadRefused, "not a plain URL"),
+        # Python with the fix of CVE-2025-0938, as Debian's, does not even join it to the address that it came from.
+        ("/redirect?to=http://[2606:4700::1111]x/", DownloadRefused, "not a plain URL|no address"),
     ],
 )
 async def test_what_goes_wrong_is_told_and_leaves_no_file(
