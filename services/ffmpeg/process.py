@@ -34,6 +34,8 @@ _LEAST_ROOM_BYTES = 64 * 1024
 _NO_ROOM = re.compile(rb"^\S.*: (?:No space left on device|Disk quota exceeded)", re.MULTILINE)
 # ffmpeg takes SIGTERM for a wish to finish its file early; newer ones end with EPERM's -1 as well, and say so.
 _TOLD_TO_END, _REFUSED = 255, os.strerror(errno.EPERM).encode()
+# Told while it opens its files, it fails as if they were broken, and says this behind.
+_WAS_TOLD = re.compile(rb"^(?:\[info\] )?Exiting normally, received signal 15\.$", re.MULTILINE)
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -191,7 +193,8 @@ def _require_whitelists(argv: Sequence[str]) -> None:
 def _verdict(code: int, folder: WorkFolder, stderr: bytearray) -> Ended:
     if code == FAILED_STATUS and FAILED_MARK.encode() in stderr:
         return Ended.SANDBOX
-    if code in (-signal.SIGKILL, -signal.SIGTERM) or (code == _TOLD_TO_END and _REFUSED not in stderr):
+    was_told = (code == _TOLD_TO_END and _REFUSED not in stderr) or (code and _WAS_TOLD.search(stderr))
+    if was_told or code in (-signal.SIGKILL, -signal.SIGTERM):
         # The kernel's memory killer, an operator, or whoever shuts the machine down.
         return Ended.KILLED
     disk = os.statvfs(folder.path)

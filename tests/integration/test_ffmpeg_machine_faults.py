@@ -130,6 +130,26 @@ async def test_a_kill_that_was_not_ours(folder: WorkFolder, how: signal.Signals)
         (await running).require_conclusive()
 
 
+async def test_a_kill_while_ffmpeg_opens_its_input(folder: WorkFolder) -> None:
+    """It ends with another status then, as if the input were broken."""
+    os.mkfifo(fifo := folder.path / "in/1.mp4")
+    argv = [SANDBOX.ffmpeg, "-nostdin", "-protocol_whitelist", "file", "-format_whitelist", FORMAT_WHITELIST]
+    argv += ["-i", f"file:{fifo}", "-f", "null", "-"]
+    running = asyncio.create_task(run_sandboxed(SANDBOX, argv, folder, Limits()))
+    writers: list[int] = []
+
+    async def has_a_reader() -> bool:
+        with contextlib.suppress(OSError):
+            writers.append(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writers)
+
+    await until(has_a_reader)
+    (pid,) = ffmpeg_in(folder.path)
+    os.kill(pid, signal.SIGTERM)
+    os.close(writers[0])
+    assert (await running).ended is Ended.KILLED
+
+
 async def test_a_command_that_ffmpeg_does_not_permit_is_no_kill(folder: WorkFolder) -> None:
     """Of a newer ffmpeg it has the same status."""
     made = plan("-i in_1 -c copy out_1", {"in_1": "https://h/0.mp4"}, {"out_1": "o.mxf"})
