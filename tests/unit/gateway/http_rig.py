@@ -5,11 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
+import pytest
 from aiohttp import web
 
 from gateway.http_server import Runner
 
 ASKED = b"GET / HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+
+
+def defects(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the server told of; the loop, which all tests share, may tell of what another one has left."""
+    return [record.getMessage() for record in caplog.records if record.name != "asyncio"]
 
 
 @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import OrderedDict
 from typing import Any
@@ -79,7 +80,7 @@ async def test_a_seek_costs_no_look_for_each_block_of_the_rest() -> None:
     """An open-ended range of a long video: the loop stood still while its blocks were asked for one by one."""
     long = stream_pb2.StatResponse(video_id="v", etag='"e"', size_bytes=50 * 2**30, sealed=True)
     window, backend = AsyncMock(), Mock()
-    window.read.side_effect = [memoryview(b"first"), grpc.aio.EOF]
+    window.read.side_effect = itertools.chain([memoryview(b"first")], itertools.repeat(grpc.aio.EOF))
     backend.open_window.return_value = window
     cache, blocks = BlockCache(4 * BLOCK), _Blocks()
     cache._blocks = blocks
